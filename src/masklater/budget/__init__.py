@@ -1,0 +1,1 @@
+"""Compute as a quantity: counted before a run, metered during it."""

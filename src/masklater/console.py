@@ -1,0 +1,95 @@
+"""What a person sees while work goes on: a progress bar on a terminal, a line every ten seconds elsewhere (a log)."""
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+LOG_INTERVAL_SECONDS = 10.0
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(message: str) -> None:
+    """Print one line for a person, to stderr, so that stdout stays for results."""
+    console.print(message, markup=False)
+
+
+class Meter:
+    """Progress of one piece of work.
+
+    Args:
+        what: What is being done, as a participle: "Tokenising".
+        total: The amount that makes it complete, in any unit; None where that is not known.
+    """
+
+    def __init__(self, what: str, total: float | None) -> None:
+        self.what = what
+        self.total = total
+        self.done = 0.0
+        self.note = ""
+        self.started = self.last_line = time.monotonic()
+        self.bar: Progress | None = None
+        if console.is_terminal:
+            self.bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                TaskProgressColumn(),
+                TextColumn("{task.fields[note]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=console,
+            )
+            self.task = self.bar.add_task(what, total=total, note="")
+
+    def __enter__(self) -> Self:
+        if self.bar:
+            self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.bar:
+            self.bar.stop()
+        elif kind is None:
+            say(self._line())
+
+    def advance(self, amount: float, note: str | None = None) -> None:
+        """Book progress; the note stands beside the bar (a rate, a loss)."""
+        self.set(self.done + amount, note)
+
+    def set(self, done: float, note: str | None = None) -> None:
+        """Set progress."""
+        self.done = done
+        if note is not None:
+            self.note = note
+        if self.bar:
+            self.bar.update(self.task, completed=done, note=self.note)
+        elif time.monotonic() - self.last_line >= LOG_INTERVAL_SECONDS:
+            self.last_line = time.monotonic()
+            say(self._line())
+
+    def _line(self) -> str:
+        elapsed = time.monotonic() - self.started
+        parts = [self.what]
+        if self.total:
+            share = min(1.0, self.done / self.total)
+            parts.append(f"{share:4.0%}")
+            if 0 < share < 1:
+                parts.append(f"{clock(elapsed)} gone, {clock(elapsed * (1 - share) / share)} left")
+            else:
+                parts.append(f"{clock(elapsed)}")
+        if self.note:
+            parts.append(self.note)
+        return "  ".join(parts)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"

@@ -1,0 +1,168 @@
+"""Documents to rows of exactly L token ids: `<s> ... </s>`, pure and in order.
+
+Two ways. `continuous` fills every row to the brim across documents, `</s>` between them, and only the last few tokens
+of a corpus (less than one row) are left out, unless they are all there is. `documents` puts whole documents into the row that fits best, splits only
+those longer than a row, and pads what stays free.
+
+Each row carries where its pieces start, so that attention can be kept inside documents.
+"""
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Packing = Literal["documents", "continuous"]
+
+MAX_OPEN_ROWS = 4096
+"""`documents` keeps at most this many rows open to find the best fit; beyond, the fullest is closed."""
+
+
+class SpecialIds(NamedTuple):
+    """The ids that packing writes itself."""
+
+    bos: int  # <s> or [CLS]
+    eos: int  # </s> or [SEP]
+    pad: int
+
+
+class Row(NamedTuple):
+    """One packed row."""
+
+    ids: NDArray[np.integer]  # [L]
+    starts: list[int]  # positions at which a document, or a piece of one, begins
+    tokens: int  # positions that hold a token of a document
+
+
+class ContinuousPacker:
+    """Rows without padding, filled across documents."""
+
+    def __init__(self, row_length: int, special: SpecialIds, dtype: type[np.unsignedinteger]) -> None:
+        self.row_length = row_length
+        self.special = special
+        self.dtype = dtype
+        self.closed_rows = 0
+        self._open_row()
+
+    def add(self, ids: NDArray[np.integer]) -> Iterator[Row]:
+        """Take one document (without special tokens); yield the rows it completes."""
+        if self.used > 1:  # the row already holds a document: a separator closes it
+            self.row[self.used] = self.special.eos
+            self.used += 1
+            if self.used == self.row_length - 1:
+                yield self._close_row()
+        position = 0
+        while position < len(ids):
+            self.starts.append(self.used)
+            take = min(self.row_length - 1 - self.used, len(ids) - position)
+            self.row[self.used : self.used + take] = ids[position : position + take]
+            self.used += take
+            self.tokens += take
+            position += take
+            if self.used == self.row_length - 1:
+                yield self._close_row()
+
+    def flush(self) -> Iterator[Row]:
+        """Nothing more comes. The open row is not full and is left out, unless it is all there is."""
+        if self.tokens and not self.closed_rows:
+            yield self._close_row()
+
+    @property
+    def left_out(self) -> int:
+        """Tokens in the row that is still open: lost at the end of the corpus."""
+        return self.tokens
+
+    def _open_row(self) -> None:
+        self.row = np.full(self.row_length, self.special.pad, dtype=self.dtype)
+        self.row[0] = self.special.bos
+        self.used = 1
+        self.tokens = 0
+        self.starts: list[int] = []
+
+    def _close_row(self) -> Row:
+        self.row[self.used] = self.special.eos
+        row = Row(self.row, self.starts, self.tokens)
+        self.closed_rows += 1
+        self._open_row()
+        return row
+
+
+class DocumentPacker:
+    """Whole documents into the row that fits best; rows are padded."""
+
+    def __init__(self, row_length: int, special: SpecialIds, dtype: type[np.unsignedinteger]) -> None:
+        self.row_length = row_length
+        self.special = special
+        self.dtype = dtype
+        self.capacity = row_length - 2  # between <s> and </s>
+        # open_rows[r]: rows with room for r more positions. Bit r of `rooms` is set where there are any, so that the
+        # smallest room that fits is one bit operation away.
+        self.open_rows: list[list[list[NDArray[np.integer]]]] = [[] for _ in range(self.capacity + 1)]
+        self.rooms = 0
+        self.num_open = 0
+
+    def add(self, ids: NDArray[np.integer]) -> Iterator[Row]:
+        """Take one document (without special tokens); yield the rows it completes."""
+        whole = len(ids) - len(ids) % self.capacity
+        for position in range(0, whole, self.capacity):
+            yield self._row([ids[position : position + self.capacity]])
+        rest = ids[whole:]
+        if len(rest):
+            yield from self._place(rest)
+
+    def flush(self) -> Iterator[Row]:
+        """Nothing more comes: yield all rows still open, the fullest first."""
+        while self.num_open:
+            yield self._close_fullest()
+
+    @property
+    def left_out(self) -> int:
+        """Tokens lost at the end of the corpus: none, rows are padded instead."""
+        return 0
+
+    def _place(self, piece: NDArray[np.integer]) -> Iterator[Row]:
+        fitting = self.rooms >> (len(piece) + 1) << (len(piece) + 1)  # one more for the separator before it
+        if fitting:
+            room = (fitting & -fitting).bit_length() - 1
+            pieces = self._take(room)
+            room -= len(piece) + 1
+        else:
+            pieces, room = [], self.capacity - len(piece)
+        pieces.append(piece)
+        if room < 2:  # a separator and one token would not fit
+            yield self._row(pieces)
+            return
+        self.open_rows[room].append(pieces)
+        self.rooms |= 1 << room
+        self.num_open += 1
+        if self.num_open > MAX_OPEN_ROWS:
+            yield self._close_fullest()
+
+    def _take(self, room: int) -> list[NDArray[np.integer]]:
+        pieces = self.open_rows[room].pop()
+        if not self.open_rows[room]:
+            self.rooms &= ~(1 << room)
+        self.num_open -= 1
+        return pieces
+
+    def _close_fullest(self) -> Row:
+        return self._row(self._take((self.rooms & -self.rooms).bit_length() - 1))
+
+    def _row(self, pieces: list[NDArray[np.integer]]) -> Row:
+        row = np.full(self.row_length, self.special.pad, dtype=self.dtype)
+        row[0] = self.special.bos
+        used, starts = 1, []
+        for piece in pieces:
+            starts.append(used)
+            row[used : used + len(piece)] = piece
+            row[used + len(piece)] = self.special.eos
+            used += len(piece) + 1
+        return Row(row, starts, sum(map(len, pieces)))
+
+
+def make_packer(
+    packing: Packing, row_length: int, special: SpecialIds, dtype: type[np.unsignedinteger]
+) -> ContinuousPacker | DocumentPacker:
+    """The packer of that name."""
+    return (ContinuousPacker if packing == "continuous" else DocumentPacker)(row_length, special, dtype)

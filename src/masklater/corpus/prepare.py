@@ -1,0 +1,263 @@
+"""The pipe from text files to SHARDS: read -> tokenise -> pack -> write, each stage streaming into the next.
+
+Reading, packing and writing run here; tokenising runs in threads. The `tokenizers` library leaves Python's lock while it
+works, and one batch to a thread is faster than its own parallelism (docs/log.md, 2026-11-21).
+"""
+
+import os
+import resource
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from masklater.console import Meter
+from masklater.corpus import tokenizer as tokenizers_
+from masklater.corpus.pack import ContinuousPacker, DocumentPacker, Packing, make_packer
+from masklater.corpus.read import Document, DocumentUnit, ReadCounts, find_files, read_documents
+from masklater.corpus.shards import FORMAT, Index, SpecialEntry, SplitWriter, row_dtype
+from masklater.errors import UserError
+from masklater.folders import complete_folder, refuse_existing
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+TOKENIZER_SAMPLE_BYTES = 256 * 2**20
+"""A tokenizer is trained on about this much text, chosen by the documents' hashes: more changes little and costs memory."""
+GZIP_RATIO = 3
+"""What a gzipped file is taken to unpack to, for that choice."""
+FEW_DOCUMENTS = 1000
+"""A corpus of at most this many documents holds out at least one of them, whatever the fraction says."""
+CHUNK_DOCUMENTS, CHUNK_CHARS = 256, 2**18
+
+
+@dataclass(frozen=True)
+class PrepareSettings:
+    """What `masklater prepare` is asked for."""
+
+    tokenizer: Path | None = None  # a saved tokenizer; None: train one
+    train_tokenizer: tokenizers_.TokenizerKind = "bpe"
+    vocab_size: int = 32_000
+    row_length: int = 128
+    documents: DocumentUnit = "file"
+    text_field: str = "text"
+    valid_fraction: float = 0.005
+    pack: Packing = "documents"
+    workers: int = os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class PrepareResult:
+    """What was read and written, and how fast."""
+
+    out: str
+    vocabulary: int
+    train_rows: int
+    valid_rows: int
+    tokens: int
+    left_out_tokens: int  # at the end of a split, less than one row each (continuous)
+    real_share: float  # of all positions, those that hold a token of a document
+    seconds: float
+    tokenizer_seconds: float  # of which: training the tokenizer
+    tokens_per_second: float  # over the tokenise-pack-write pass alone
+    peak_memory_bytes: int  # of the whole process, torch not included as it is not loaded
+    read: ReadCounts
+
+
+def prepare(inputs: list[Path], out: Path, settings: PrepareSettings) -> PrepareResult:
+    """Read text files and write SHARDS.
+
+    Raises:
+        UserError: An input, the tokenizer or the output place is not as it must be; nothing is left behind.
+    """
+    began = time.monotonic()
+    refuse_existing(out)
+    files = find_files(inputs)
+    total_bytes = sum(file.stat().st_size for file in files)
+    held_out_below = _held_out_below(files, settings)
+    tokenizer = _get_tokenizer(files, total_bytes, held_out_below, settings)
+    tokenizer_seconds = time.monotonic() - began
+    vocabulary = tokenizers_.vocabulary(tokenizer)
+    counts = ReadCounts()
+    with complete_folder(out) as folder:
+        tokenizer_hash = tokenizers_.save(tokenizer, folder / "tokenizer", settings.row_length)
+        writers = [
+            SplitWriter(folder, split, settings.row_length, vocabulary) for split in ("train", "valid")
+        ]
+        packers = [
+            make_packer(settings.pack, settings.row_length, vocabulary.row_ids, row_dtype(vocabulary.size))
+            for _ in writers
+        ]
+        pass_began = time.monotonic()
+        _pack_and_write(files, total_bytes, tokenizer, held_out_below, settings, counts, writers, packers)
+        pass_seconds = time.monotonic() - pass_began
+        train, valid = (writer.close() for writer in writers)
+        if not train.rows:
+            raise UserError("there is no text in the input: every document is empty", "Name files that hold text.")
+        index = Index(
+            format=FORMAT,
+            row_length=settings.row_length,
+            dtype="uint16" if vocabulary.size <= 2**16 else "uint32",
+            vocabulary_size=vocabulary.size,
+            tokenizer_sha256=tokenizer_hash,
+            special=SpecialEntry(
+                bos=vocabulary.bos,
+                eos=vocabulary.eos,
+                pad=vocabulary.pad,
+                mask=vocabulary.mask,
+                all=list(vocabulary.special),
+            ),
+            pack=settings.pack,
+            train=train,
+            valid=valid,
+            source={**asdict(counts), "unit": settings.documents, "valid_fraction": settings.valid_fraction},
+        )
+        (folder / "index.json").write_text(index.model_dump_json(indent=1), encoding="utf-8")
+    tokens = train.tokens + valid.tokens
+    return PrepareResult(
+        out=str(out),
+        vocabulary=vocabulary.size,
+        train_rows=train.rows,
+        valid_rows=valid.rows,
+        tokens=tokens,
+        left_out_tokens=sum(packer.left_out for packer in packers),
+        real_share=tokens / ((train.rows + valid.rows) * settings.row_length),
+        seconds=time.monotonic() - began,
+        tokenizer_seconds=tokenizer_seconds,
+        tokens_per_second=tokens / pass_seconds,
+        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        read=counts,
+    )
+
+
+def _held_out_below(files: list[Path], settings: PrepareSettings) -> int:
+    """Documents whose 64-bit hash is below this are held out for validation."""
+    below = int(settings.valid_fraction * 2**64)
+    if not settings.valid_fraction:
+        return 0
+    documents = read_documents(files, settings.documents, settings.text_field, ReadCounts())
+    keys = {document.key for document in islice(documents, FEW_DOCUMENTS + 1)}
+    if next(documents, None) is not None or len(keys) > FEW_DOCUMENTS:
+        return below
+    if not keys:
+        raise UserError("there is no text in the input: every document is empty", "Name files that hold text.")
+    if len(keys) == 1:
+        raise UserError(
+            f"the input is one single document (--documents {settings.documents}), of which none can be held out",
+            "Cut it into documents with --documents line or blank-line, or hold nothing out with --valid-fraction 0.",
+        )
+    return min(max(below, min(keys) + 1), max(keys))  # at least one held out, at least one to train on
+
+
+def _get_tokenizer(
+    files: list[Path], total_bytes: int, held_out_below: int, settings: PrepareSettings
+) -> "PreTrainedTokenizerFast":
+    if settings.tokenizer is not None:
+        return tokenizers_.load(settings.tokenizer)
+    unpacked = sum(file.stat().st_size * (GZIP_RATIO if file.suffix == ".gz" else 1) for file in files)
+    share = min(1.0, TOKENIZER_SAMPLE_BYTES / max(unpacked, 1))
+    with Meter("Training the tokenizer: reading", total_bytes) as meter:
+
+        def texts() -> Iterator[str]:
+            for document in read_documents(
+                files, settings.documents, settings.text_field, ReadCounts(), meter.advance
+            ):
+                if document.key >= held_out_below and document.key % 2**32 < share * 2**32:
+                    yield document.text
+            meter.set(total_bytes, "merging")
+
+        return tokenizers_.wrap(tokenizers_.train(texts(), settings.train_tokenizer, settings.vocab_size))
+
+
+def _pack_and_write(
+    files: list[Path],
+    total_bytes: int,
+    tokenizer: "PreTrainedTokenizerFast",
+    held_out_below: int,
+    settings: PrepareSettings,
+    counts: ReadCounts,
+    writers: list[SplitWriter],
+    packers: list[ContinuousPacker | DocumentPacker],
+) -> None:
+    with Meter("Tokenising", total_bytes) as meter:
+        began, tokens = time.monotonic(), 0
+        documents = read_documents(files, settings.documents, settings.text_field, counts, meter.advance)
+        for document, ids in tokenise(documents, tokenizer, settings.workers):
+            side = document.key < held_out_below
+            for row in packers[side].add(ids):
+                writers[side].write(row)
+            tokens += len(ids)
+            meter.advance(0, f"{tokens / 1e6:,.1f} M tokens, {tokens / (time.monotonic() - began) / 1e6:.2f} M/s")
+        for packer, writer in zip(packers, writers, strict=True):
+            for row in packer.flush():
+                writer.write(row)
+
+
+def tokenise(
+    documents: Iterator[Document], tokenizer: "PreTrainedTokenizerFast", workers: int
+) -> Iterator[tuple[Document, NDArray[np.integer]]]:
+    """Yield each document, in order, with its ids (no special tokens).
+
+    A text that spells a special token ("</s>") is text like any other: it never becomes the token.
+    """
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    backend.encode_special_tokens = True
+    dtype = row_dtype(len(tokenizer))
+
+    def encode(chunk: list[Document]) -> list[NDArray[np.integer]]:
+        encodings = backend.encode_batch_fast([document.text for document in chunk], add_special_tokens=False)
+        return [np.array(encoding.ids, dtype=dtype) for encoding in encodings]
+
+    waiting: deque[tuple[list[Document], Future[list[NDArray[np.integer]]]]] = deque()
+    with _one_thread_a_batch(), ThreadPoolExecutor(workers) as pool:
+        try:
+            for chunk in _chunks(documents):
+                waiting.append((chunk, pool.submit(encode, chunk)))
+                if len(waiting) > workers + 1:
+                    done, future = waiting.popleft()
+                    yield from zip(done, future.result(), strict=True)
+            while waiting:
+                done, future = waiting.popleft()
+                yield from zip(done, future.result(), strict=True)
+        finally:
+            for _, future in waiting:
+                future.cancel()
+            backend.encode_special_tokens = False
+
+
+def _chunks(documents: Iterator[Document]) -> Iterator[list[Document]]:
+    chunk: list[Document] = []
+    size = 0
+    for document in documents:
+        chunk.append(document)
+        size += len(document.text)
+        if len(chunk) >= CHUNK_DOCUMENTS or size >= CHUNK_CHARS:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+@contextmanager
+def _one_thread_a_batch() -> Iterator[None]:
+    """Switch the tokenizers library's own parallelism off, which it reads from the environment at each call."""
+    before = os.environ.get("TOKENIZERS_PARALLELISM")
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["TOKENIZERS_PARALLELISM"]
+        else:
+            os.environ["TOKENIZERS_PARALLELISM"] = before

@@ -1,0 +1,234 @@
+"""Tokenizers, all from the `tokenizers` library: trained here, or loaded from a folder; saved as a Hugging Face folder."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from masklater.corpus.pack import SpecialIds
+from masklater.errors import DamagedDataError, UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+TokenizerKind = Literal["bpe", "wordpiece"]
+
+ROBERTA_TOKENS = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
+BERT_TOKENS = {"pad": "[PAD]", "unk": "[UNK]", "bos": "[CLS]", "eos": "[SEP]", "mask": "[MASK]"}
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What the rest of the software needs to know of a tokenizer."""
+
+    size: int
+    bos: int  # begins a row: <s> or [CLS]
+    eos: int  # ends a row and each document: </s> or [SEP]
+    pad: int
+    mask: int
+    special: tuple[int, ...]  # all special ids, sorted: never targets, never drawn as random tokens
+
+    @property
+    def row_ids(self) -> SpecialIds:
+        """The ids that packing writes."""
+        return SpecialIds(self.bos, self.eos, self.pad)
+
+
+def train(texts: Iterator[str], kind: TokenizerKind, size: int) -> Tokenizer:
+    """Train a tokenizer.
+
+    Args:
+        texts: The documents, consumed once.
+        kind: `bpe` is byte-level BPE with RoBERTa's special tokens: every text survives it exactly. `wordpiece` is
+            BERT's, with its special tokens; case and accents are kept.
+        size: Entries wanted, special ones included. A small corpus may yield fewer.
+    """
+    names = ROBERTA_TOKENS if kind == "bpe" else BERT_TOKENS
+    if kind == "bpe":
+        tokenizer = Tokenizer(models.BPE())
+        _make_byte_level(tokenizer)
+        trainer = trainers.BpeTrainer(
+            vocab_size=size,
+            special_tokens=list(names.values()),
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+    else:
+        tokenizer = Tokenizer(models.WordPiece(unk_token=names["unk"]))  # type: ignore[call-arg]
+        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)  # type: ignore[assignment]
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # type: ignore[assignment]
+        tokenizer.decoder = decoders.WordPiece()  # type: ignore[assignment]
+        trainer = trainers.WordPieceTrainer(  # type: ignore[assignment]
+            vocab_size=size, special_tokens=list(names.values()), show_progress=False
+        )
+    tokenizer.train_from_iterator(texts, trainer)
+    _finish(tokenizer, names)
+    return tokenizer
+
+
+def load(folder: Path) -> "PreTrainedTokenizerFast":
+    """Load a tokenizer folder: a saved Hugging Face one, or GPT-2's `vocab.json` and `merges.txt`.
+
+    With fairseq's `dict.txt` beside GPT-2's files the ids are RoBERTa's: `<s> <pad> </s> <unk>`, the lines of the
+    dictionary in order, `<mask>` last (50,265 entries). Without it, RoBERTa's special tokens follow GPT-2's own.
+
+    Raises:
+        UserError: The folder is missing or holds no tokenizer, or the tokenizer lacks a special token that is needed.
+    """
+    if not folder.is_dir():
+        raise UserError(f"there is no tokenizer folder {folder}", "Name a folder, or train one with --train-tokenizer.")
+    if (folder / "tokenizer.json").exists() or (folder / "tokenizer_config.json").exists():
+        tokenizer = _load_saved(folder)
+    elif (vocab := _only(folder, "*vocab.json")) and (merges := _only(folder, "*merges.txt")):
+        tokenizer = wrap(_load_gpt2(vocab, merges, _only(folder, "*dict.txt")))
+    else:
+        raise UserError(
+            f"{folder} holds no tokenizer",
+            "Expected: tokenizer.json with tokenizer_config.json as Hugging Face saves them, or GPT-2's vocab.json and "
+            "merges.txt (with fairseq's dict.txt beside them for RoBERTa's ids).",
+        )
+    vocabulary(tokenizer)
+    return tokenizer
+
+
+def wrap(tokenizer: Tokenizer) -> "PreTrainedTokenizerFast":
+    """A tokenizer of this module as transformers' class, ready to be saved."""
+    from transformers import PreTrainedTokenizerFast
+
+    names = ROBERTA_TOKENS if tokenizer.token_to_id("<mask>") is not None else BERT_TOKENS
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=names["bos"],
+        cls_token=names["bos"],
+        eos_token=names["eos"],
+        sep_token=names["eos"],
+        unk_token=names["unk"],
+        pad_token=names["pad"],
+        # A <mask> takes the space before it along, as in RoBERTa: "The <mask> is" asks for one word, not for " " + word.
+        mask_token=AddedToken(names["mask"], lstrip=names is ROBERTA_TOKENS, special=True),
+        model_input_names=["input_ids", "attention_mask"],
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def save(tokenizer: "PreTrainedTokenizerFast", folder: Path, row_length: int) -> str:
+    """Save as a Hugging Face folder; return its hash."""
+    tokenizer.model_max_length = row_length
+    tokenizer.save_pretrained(folder)
+    return fingerprint(folder)
+
+
+def fingerprint(folder: Path) -> str:
+    """SHA-256 of the saved tokenizer, which every user of its ids checks."""
+    try:
+        return hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest()
+    except OSError as error:
+        raise DamagedDataError(
+            f"{folder} holds no readable tokenizer.json ({error.strerror})", "Restore it, or prepare the data again."
+        ) from None
+
+
+def vocabulary(tokenizer: "PreTrainedTokenizerFast") -> Vocabulary:
+    """Sizes and special ids of a tokenizer.
+
+    Raises:
+        UserError: A special token that masked language modelling needs is not there.
+    """
+    ids = {
+        "a first token (bos or cls)": _first(tokenizer.cls_token_id, tokenizer.bos_token_id),
+        "a last token (eos or sep)": _first(tokenizer.sep_token_id, tokenizer.eos_token_id),
+        "a padding token": tokenizer.pad_token_id,
+        "a mask token": tokenizer.mask_token_id,
+    }
+    missing = [name for name, token_id in ids.items() if token_id is None]
+    if missing:
+        raise UserError(
+            f"the tokenizer lacks {' and '.join(missing)}",
+            "Add them to the tokenizer with add_special_tokens and save it, or train one with --train-tokenizer.",
+        )
+    bos, eos, pad, mask = (int(token_id) for token_id in ids.values() if token_id is not None)
+    special = sorted({*map(int, tokenizer.all_special_ids), bos, eos, pad, mask})
+    return Vocabulary(len(tokenizer), bos, eos, pad, mask, tuple(special))
+
+
+def _first(*ids: int | None) -> int | None:
+    return next((token_id for token_id in ids if token_id is not None), None)
+
+
+def _load_saved(folder: Path) -> "PreTrainedTokenizerFast":
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # transformers raises whatever its many readers raise
+        first_line = str(error).strip().split("\n")[0]
+        raise UserError(
+            f"the tokenizer in {folder} does not load: {first_line}", "Save it again with save_pretrained."
+        ) from None
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise UserError(
+            f"the tokenizer in {folder} ({type(tokenizer).__name__}) has no fast version, which preparation needs",
+            "Convert it to a tokenizer.json.",
+        )
+    return tokenizer
+
+
+def _only(folder: Path, pattern: str) -> Path | None:
+    found = sorted(folder.glob(pattern))
+    if len(found) > 1:
+        raise UserError(
+            f"{folder} holds several files {pattern}: {', '.join(path.name for path in found)}", "Keep one of them."
+        )
+    return found[0] if found else None
+
+
+def _load_gpt2(vocab_file: Path, merges_file: Path, dict_file: Path | None) -> Tokenizer:
+    try:
+        entries: dict[str, int] = json.loads(vocab_file.read_text(encoding="utf-8"))
+        lines = merges_file.read_text(encoding="utf-8").splitlines()
+        merges = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
+        if dict_file is not None:
+            entries = _roberta_ids(entries, dict_file)
+        tokenizer = Tokenizer(models.BPE(vocab=entries, merges=merges))  # type: ignore[arg-type]
+    except Exception as error:  # tokenizers raises plain Exception
+        raise DamagedDataError(
+            f"{vocab_file} and {merges_file} are not GPT-2's vocabulary and merges: {error}", "Fetch them again."
+        ) from None
+    _make_byte_level(tokenizer)
+    tokenizer.add_special_tokens([token for token in ROBERTA_TOKENS.values() if token not in entries])
+    _finish(tokenizer, ROBERTA_TOKENS)
+    return tokenizer
+
+
+def _roberta_ids(gpt2: dict[str, int], dict_file: Path) -> dict[str, int]:
+    """Fairseq numbers RoBERTa's tokens by the lines of its dictionary, each a GPT-2 id (or a filler word) and a count."""
+    token_of = {str(token_id): token for token, token_id in gpt2.items()}
+    order = ["<s>", "<pad>", "</s>", "<unk>"]
+    for line in dict_file.read_text(encoding="utf-8").splitlines():
+        entry = line.rsplit(" ", 1)[0]
+        order.append(token_of.get(entry, entry))
+    order.append("<mask>")
+    return {token: token_id for token_id, token in enumerate(order)}
+
+
+def _make_byte_level(tokenizer: Tokenizer) -> None:
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
+    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+
+
+def _finish(tokenizer: Tokenizer, names: dict[str, str]) -> None:
+    """Special tokens, and how a text or a pair of texts is wrapped in them when fine-tuning."""
+    tokenizer.add_special_tokens(
+        [AddedToken(name, special=True, lstrip=name == "<mask>", normalized=False) for name in names.values()]
+    )
+    bos, eos = names["bos"], names["eos"]
+    between = f"{eos} {eos}" if names is ROBERTA_TOKENS else eos
+    tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
+        single=f"{bos} $A {eos}",
+        pair=f"{bos} $A {between} $B {eos}",
+        special_tokens=[(name, tokenizer.token_to_id(name)) for name in (bos, eos)],
+    )

@@ -1,0 +1,50 @@
+"""How long something lasts: in exactly one of steps, rows, tokens, FLOPs or hours."""
+
+from typing import Literal, Self, get_args
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from masklater.budget.ledger import Ledger
+from masklater.settings import Settings
+
+Unit = Literal["steps", "rows", "tokens", "flops", "hours"]
+UNITS: tuple[Unit, ...] = get_args(Unit)
+
+
+class Duration(Settings):
+    """A length of training. Exactly one unit is set."""
+
+    steps: PositiveInt | None = Field(None, description="optimizer steps")
+    rows: PositiveInt | None = Field(None, description="rows trained on")
+    tokens: PositiveInt | None = Field(None, description="positions of those rows, the dropped ones included")
+    flops: PositiveFloat | None = Field(None, description="training FLOPs executed, LM head included")
+    hours: PositiveFloat | None = Field(None, description="hours spent in training steps")
+
+    @model_validator(mode="after")
+    def _exactly_one_unit(self) -> Self:
+        named = [unit for unit in UNITS if getattr(self, unit) is not None]
+        if len(named) != 1:
+            found = " and ".join(named) if named else "none"
+            raise ValueError(f"a duration has exactly one of {', '.join(UNITS)}; it has {found}")
+        return self
+
+    @property
+    def unit(self) -> Unit:
+        """The unit this duration is stated in."""
+        return next(unit for unit in UNITS if getattr(self, unit) is not None)
+
+    @property
+    def amount(self) -> float:
+        """How many of that unit."""
+        return float(getattr(self, self.unit))
+
+    def spent(self, ledger: Ledger) -> float:
+        """How much of this duration's own unit the run has spent."""
+        return float(getattr(ledger, self.unit))
+
+    def reached(self, ledger: Ledger) -> bool:
+        """Whether the run has lasted this long."""
+        return self.spent(ledger) >= self.amount
+
+    def __str__(self) -> str:
+        return f"{self.amount:,.6g} {'FLOPs' if self.unit == 'flops' else self.unit}"

@@ -1,0 +1,56 @@
+"""The few errors a user meets. Each says what is wrong, where, and what to do about it."""
+
+from dataclasses import dataclass
+
+
+class UserError(Exception):
+    """A mistake or a fact of the user's world (a missing file, a full disk): one message, exit status 2.
+
+    Args:
+        problem: Where, the value that was found, and the rule it breaks.
+        remedy: What the user can do, as a sentence.
+    """
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        self.problem = problem
+        self.remedy = remedy
+        super().__init__(f"{problem}\n  {remedy}" if remedy else problem)
+
+
+class DamagedDataError(UserError):
+    """Something on disk is not what was once written there: truncated, altered, or another thing altogether."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One mistake in a recipe."""
+
+    where: str  # dotted path of the setting
+    value: object  # what was found there; MISSING where nothing was
+    rule: str  # what holds for it
+    remedy: str  # what to write instead
+
+    def __str__(self) -> str:
+        found = "is missing" if self.value is MISSING else f"is {self.value!r}"
+        return f"{self.where} {found}: {self.rule}. {self.remedy}"
+
+
+MISSING = object()
+
+
+class RecipeError(UserError):
+    """All faults of one recipe at once."""
+
+    def __init__(self, source: str, faults: list[Fault]) -> None:
+        self.faults = faults
+        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        super().__init__("\n  - ".join([f"the recipe {source} has {count}:", *map(str, faults)]))
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: the run was asked to stop, and did so in order
+    """SIGINT or SIGTERM arrived and the work was saved. Exit status 128 + the signal's number."""
+
+    def __init__(self, signal_number: int, message: str, result: dict[str, object] | None = None) -> None:
+        self.signal_number = signal_number
+        self.result = result or {}
+        super().__init__(message)

@@ -1,0 +1,76 @@
+"""Folders that are either complete or not there: written beside their final name, then renamed."""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from masklater.errors import UserError
+
+
+def refuse_existing(path: Path) -> None:
+    """Raise UserError where something already stands under that name; an empty folder is taken."""
+    if path.is_dir() and not any(path.iterdir()):
+        return
+    if path.exists() or path.is_symlink():
+        raise UserError(f"{path} exists already", "Nothing is overwritten: name another folder, or remove this one.")
+
+
+@contextmanager
+def complete_folder(path: Path) -> Iterator[Path]:
+    """Yield a fresh folder to write into, and give it its final name when the block ends well.
+
+    A block that fails leaves nothing behind. A process killed inside the block leaves `NAME.partial-PID`, which nothing
+    ever reads.
+
+    Raises:
+        UserError: The name is taken, the disk is full, or the place cannot be written to.
+    """
+    refuse_existing(path)
+    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
+    with disk_errors_for_people(path):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        try:
+            yield partial
+            for file in partial.rglob("*"):
+                if file.is_file():
+                    _sync(file)
+            _sync(partial)
+            partial.rename(path)
+            _sync(path.parent)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+@contextmanager
+def disk_errors_for_people(path: Path) -> Iterator[None]:
+    """Turn what the operating system says of a place that cannot be written into a UserError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+            free = shutil.disk_usage(_existing(path)).free
+            raise UserError(
+                f"the disk is full: {path} could not be written ({error.strerror}; {free / 2**20:,.0f} MiB free)",
+                "Free some space or name a place on another disk; nothing incomplete was left behind.",
+            ) from None
+        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}:
+            raise UserError(f"{path} cannot be written: {error.strerror}", "Name a place you may write to.") from None
+        raise
+
+
+def _existing(path: Path) -> Path:
+    return next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+
+
+def _sync(path: Path) -> None:
+    """Have the operating system put it on disk before anything is renamed over it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

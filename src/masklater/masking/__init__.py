@@ -1,0 +1,1 @@
+"""Masking: which positions are predicted, and what stands there."""

@@ -1,0 +1,91 @@
+"""MaskedBatch: what one forward pass works on. The shape legend of the whole project stands here.
+
+    B  rows                          L  row length
+    S  seen positions of a row       M  dropped positions of a row, S + M = L
+    T  target slots of a row         D  width
+    V  vocabulary                    N  targets of a whole batch, flattened (B * T)
+"""
+
+from dataclasses import dataclass, fields
+from typing import Self
+
+import torch
+from torch import Tensor
+
+IGNORE = -100
+"""The id at a target slot that is not in use, as everywhere in PyTorch and transformers."""
+
+
+@dataclass(frozen=True)
+class MaskedBatch:
+    """Rows after corruption. Shapes are the same for every batch of a run: nothing depends on the drawn masks."""
+
+    seen_ids_BS: Tensor  # int64: the ids the encoder reads, [MASK]s among them in vanilla mode only
+    seen_pos_BS: Tensor  # int64: their positions in the row, ascending
+    masked_pos_BM: Tensor  # int64: positions the encoder does not read; M = 0 in vanilla mode
+    target_pos_BT: Tensor  # int64: positions to predict
+    target_ids_BT: Tensor  # int64: what stood there; IGNORE where a slot is not in use
+    documents_BL: Tensor | None = None  # int64: document of each position, padding -1; None: all see all
+    hidden_BS: Tensor | None = None  # bool: seen slots to spare, which hold a position that is not to be seen
+
+    @property
+    def row_length(self) -> int:
+        """L."""
+        return self.seen_pos_BS.shape[1] + self.masked_pos_BM.shape[1]
+
+    @property
+    def num_targets(self) -> Tensor:
+        """Target slots in use, an int64 scalar."""
+        return (self.target_ids_BT != IGNORE).sum()
+
+    def slice(self, start: int, stop: int) -> Self:
+        """The rows from start to stop."""
+        return self._map(lambda tensor: tensor[start:stop])
+
+    def to(self, device: torch.device) -> Self:
+        """The batch on another device; from pinned memory the copy does not wait."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Self:
+        """The batch in page-locked memory."""
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, function) -> Self:  # type: ignore[no-untyped-def]
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return type(self)(**{name: None if value is None else function(value) for name, value in values.items()})
+
+
+def batch_from_inputs(
+    input_ids_BL: Tensor, attention_mask_BL: Tensor | None, labels_BL: Tensor | None, drop_id: int | None
+) -> MaskedBatch:
+    """A batch from what every masked LM of transformers takes: padded rows, any number of [MASK]s in each.
+
+    Positions that hold `drop_id` are dropped, and padding with them. Rows with fewer seen positions than the fullest
+    get slots to spare, which are hidden from attention. Every position is a target slot; unlabelled ones are not in use.
+
+    Args:
+        input_ids_BL: Ids, [MASK]s included.
+        attention_mask_BL: 1 at tokens, 0 at padding; None where there is no padding.
+        labels_BL: The true ids at targets, IGNORE elsewhere; None where there are none.
+        drop_id: The mask token's id; None in vanilla mode, where [MASK]s are seen.
+    """
+    B, L = input_ids_BL.shape
+    positions_BL = torch.arange(L, device=input_ids_BL.device).expand(B, L)
+    if attention_mask_BL is None:
+        padding_BL = torch.zeros_like(input_ids_BL, dtype=torch.bool)
+    else:
+        padding_BL = attention_mask_BL == 0
+    unseen_BL = padding_BL if drop_id is None else padding_BL | (input_ids_BL == drop_id)
+    num_seen = L if drop_id is None else int((~unseen_BL).sum(dim=1).max())
+    order_BL = torch.argsort(unseen_BL, dim=1, stable=True)  # seen positions first, each group ascending
+    seen_pos_BS = order_BL[:, :num_seen]
+    any_padding = bool(padding_BL.any())
+    return MaskedBatch(
+        seen_ids_BS=input_ids_BL.gather(1, seen_pos_BS),
+        seen_pos_BS=seen_pos_BS,
+        masked_pos_BM=order_BL[:, num_seen:],
+        target_pos_BT=positions_BL,
+        target_ids_BT=torch.full_like(input_ids_BL, IGNORE) if labels_BL is None else labels_BL,
+        documents_BL=torch.where(padding_BL, -1, 0) if any_padding else None,
+        hidden_BS=unseen_BL.gather(1, seen_pos_BS) if drop_id is not None else None,
+    )

@@ -1,0 +1,137 @@
+"""From rows to a MaskedBatch: choose targets, then decide what stands there (method, step 1).
+
+Counts are fixed. A row without padding has T targets, of which M = round(mask x T) are dropped, whatever the draw, so
+that S, M and T are the same in every batch. In a padded row each padding position may take the place of one target:
+its rate stays what the recipe says, and padding fills the dropped slots that are left. (A row of almost nothing but
+separators may have fewer maskable positions than M; then separators fill them.)
+
+Letters: see masking/batch.py.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from masklater.errors import UserError
+from masklater.masking.batch import IGNORE, MaskedBatch
+from masklater.masking.choose import rank_uniform
+from masklater.masking.settings import MaskingSettings
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """How the rows of one data set are corrupted: the recipe's shares as fixed counts."""
+
+    settings: MaskingSettings
+    drop: bool  # True: [MASK]s are left out of the encoder (3ML); False: they stand in its input (vanilla)
+    num_targets: int  # T
+    is_special_V: Tensor  # bool
+    ordinary_ids_K: Tensor  # int64: the ids a random token is drawn from, K = V - specials
+    mask_id: int
+    pad_id: int
+
+    @property
+    def num_dropped(self) -> int:
+        """M."""
+        return round(self.settings.mask * self.num_targets) if self.drop else 0
+
+
+def make_corruption(
+    settings: MaskingSettings,
+    *,
+    drop: bool,
+    row_length: int,
+    maskable_per_row: float,
+    vocabulary_size: int,
+    special_ids: tuple[int, ...],
+    mask_id: int,
+    pad_id: int,
+) -> Corruption:
+    """Fix the counts for rows of one length.
+
+    Args:
+        settings: The recipe's `masking` section.
+        drop: Whether [MASK]s are left out of the encoder.
+        row_length: L.
+        maskable_per_row: Mean number of maskable positions of a row without padding: with separators inside, fewer than
+            L - 2. T is the rate's share of it, so that the corpus as a whole is masked at the stated rate.
+        vocabulary_size: V.
+        special_ids: Never targets, never drawn as random tokens.
+        mask_id: The mask token.
+        pad_id: The padding token.
+
+    Raises:
+        UserError: The rate leaves no target, or nothing to see, in rows of this length.
+    """
+    num_targets = round(settings.rate * maskable_per_row)
+    if num_targets < 1:
+        raise UserError(
+            f"masking.rate {settings.rate:g} leaves no target in rows of {row_length} positions",
+            "Raise masking.rate, or prepare longer rows.",
+        )
+    is_special_V = torch.zeros(vocabulary_size, dtype=torch.bool)
+    is_special_V[list(special_ids)] = True
+    return Corruption(
+        settings=settings,
+        drop=drop,
+        num_targets=min(num_targets, row_length - 2),
+        is_special_V=is_special_V,
+        ordinary_ids_K=(~is_special_V).nonzero().squeeze(1),
+        mask_id=mask_id,
+        pad_id=pad_id,
+    )
+
+
+def corrupt(
+    rows_BL: Tensor, documents_BL: Tensor | None, corruption: Corruption, generator: torch.Generator
+) -> MaskedBatch:
+    """Corrupt rows.
+
+    Args:
+        rows_BL: int64 token ids, on the CPU.
+        documents_BL: int64 document of each position (padding -1), or None where all positions see each other.
+        corruption: The fixed counts.
+        generator: The source of all randomness; the same generator state gives the same batch.
+    """
+    B, L = rows_BL.shape
+    T, M, settings = corruption.num_targets, corruption.num_dropped, corruption.settings
+    maskable_BL = ~corruption.is_special_V[rows_BL]
+    padding_BL = rows_BL == corruption.pad_id
+
+    order_BL = rank_uniform(maskable_BL, generator)
+    rank_BL = torch.empty_like(order_BL).scatter_(1, order_BL, torch.arange(L).expand(B, L))
+
+    # Targets of each row: T, less those whose place padding takes.
+    wanted_B = (settings.rate * maskable_BL.sum(dim=1)).round().long()
+    targets_B = T - (T - wanted_B).clamp(min=0).minimum(padding_BL.sum(dim=1))
+    targets_B = targets_B.minimum(maskable_BL.sum(dim=1))
+    masks_B = (settings.mask * targets_B).round().long()
+    randoms_B = ((settings.mask + settings.random) * targets_B).round().long() - masks_B
+
+    is_mask_BL = rank_BL < masks_B[:, None]
+    is_random_BL = (rank_BL >= masks_B[:, None]) & (rank_BL < (masks_B + randoms_B)[:, None])
+    draws_BL = torch.randint(len(corruption.ordinary_ids_K), (B, L), generator=generator)
+    ids_BL = torch.where(is_random_BL, corruption.ordinary_ids_K[draws_BL], rows_BL)
+
+    if corruption.drop:
+        # The first M by this order are dropped: [MASK]s, then padding, then separators, which is next to never.
+        order_to_drop_BL = torch.where(is_mask_BL, 0, torch.where(padding_BL, 1, torch.where(maskable_BL, 3, 2)))
+        by_drop_BL = torch.argsort(order_to_drop_BL, dim=1, stable=True)
+        masked_pos_BM = by_drop_BL[:, :M].sort(dim=1).values
+        seen_pos_BS = by_drop_BL[:, M:].sort(dim=1).values
+    else:
+        ids_BL = torch.where(is_mask_BL, corruption.mask_id, ids_BL)
+        seen_pos_BS = torch.arange(L).expand(B, L).contiguous()
+        masked_pos_BM = torch.empty(B, 0, dtype=torch.int64)
+
+    target_pos_BT = order_BL[:, :T]
+    in_use_BT = torch.arange(T) < targets_B[:, None]
+    return MaskedBatch(
+        seen_ids_BS=ids_BL.gather(1, seen_pos_BS),
+        seen_pos_BS=seen_pos_BS,
+        masked_pos_BM=masked_pos_BM,
+        target_pos_BT=target_pos_BT,
+        target_ids_BT=torch.where(in_use_BT, rows_BL.gather(1, target_pos_BT), IGNORE),
+        documents_BL=documents_BL,
+    )

@@ -1,0 +1,55 @@
+"""MaskLaterConfig: the encoder's own config, and the little that the decoder adds."""
+
+from typing import Any
+
+from transformers import AutoConfig, PretrainedConfig
+
+
+class MaskLaterConfig(PretrainedConfig):
+    """Configuration of MaskLaterForMaskedLM.
+
+    Args:
+        encoder: The encoder's config, or it as a dict; any model type of transformers that `check_encoder` accepts.
+        decoder_kind: `self`: 3ML_self. `none`: vanilla MLM, [MASK]s stay in the encoder's input.
+        num_decoder_layers: N_d, 0 where decoder_kind is none.
+        row_length: Longest row the decoder has positions for.
+        mask_token_id: The mask token.
+        position_offset: What the encoder counts a row's first position as (RoBERTa: padding index + 1);
+            None: found when the model is built.
+        kwargs: The settings every transformers config has; passed on untouched.
+    """
+
+    model_type = "masklater"
+    sub_configs = {"encoder": AutoConfig}  # noqa: RUF012 - transformers reads the class attribute
+
+    def __init__(
+        self,
+        encoder: PretrainedConfig | dict[str, Any] | None = None,
+        decoder_kind: str = "self",
+        num_decoder_layers: int = 2,
+        row_length: int = 128,
+        mask_token_id: int = 4,
+        position_offset: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if encoder is None:
+            encoder = {"model_type": "roberta"}
+        if isinstance(encoder, dict):
+            encoder = AutoConfig.for_model(**encoder)
+        self.encoder = encoder
+        self.decoder_kind = decoder_kind
+        self.num_decoder_layers = num_decoder_layers
+        self.row_length = row_length
+        self.mask_token_id = mask_token_id
+        self.position_offset = position_offset
+        self.initializer_range = encoder.initializer_range
+        kwargs.setdefault("pad_token_id", encoder.pad_token_id)
+        kwargs.setdefault("bos_token_id", encoder.bos_token_id)
+        kwargs.setdefault("eos_token_id", encoder.eos_token_id)
+        kwargs["tie_word_embeddings"] = False  # the head reads the word embedding itself: nothing is left to tie
+        super().__init__(**kwargs)
+
+    @property
+    def pre_norm(self) -> bool:
+        """Whether the encoder's layers normalise their input (and the decoder's with them) rather than their output."""
+        return self.encoder.model_type in {"roberta-prelayernorm", "modernbert", "esm", "eurobert", "nomic_bert"}

@@ -1,0 +1,24 @@
+"""From RUN to ENCODER: a plain Hugging Face folder, which knows nothing of how it was trained."""
+
+from pathlib import Path
+
+from masklater.folders import complete_folder
+from masklater.model.masked_lm import MaskLaterForMaskedLM
+
+
+def export_encoder(model: MaskLaterForMaskedLM, tokenizer_folder: Path, out: Path) -> int:
+    """Write the encoder and its tokenizer; return the number of parameters written.
+
+    `AutoModel.from_pretrained(out)` and `AutoTokenizer.from_pretrained(out)` load it. There is no pooler in it, as
+    pre-training trains none; transformers makes a fresh one unless told `add_pooling_layer=False`.
+
+    Raises:
+        UserError: Something stands under that name already.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, local_files_only=True)
+    with complete_folder(out) as partial:
+        model.encoder.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+    return sum(parameter.numel() for parameter in model.encoder.parameters())

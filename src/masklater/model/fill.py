@@ -1,0 +1,46 @@
+"""What a run puts in the place of `<mask>`."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from masklater.errors import UserError
+from masklater.model.masked_lm import MaskLaterForMaskedLM
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+class Guess(NamedTuple):
+    """One candidate for one mask."""
+
+    token: str  # as text, the space before it included
+    probability: float
+
+
+def fill_masks(
+    model: MaskLaterForMaskedLM, tokenizer: "PreTrainedTokenizerFast", text: str, top: int
+) -> list[list[Guess]]:
+    """The `top` likeliest tokens for each mask of a text, in order.
+
+    Raises:
+        UserError: The text has no mask, or is longer than the rows the model was trained on.
+    """
+    ids_BL = torch.tensor([tokenizer(text)["input_ids"]])
+    is_mask_L = ids_BL[0] == tokenizer.mask_token_id
+    if not is_mask_L.any():
+        raise UserError(
+            f"there is no {tokenizer.mask_token} in {text!r}", f"Write {tokenizer.mask_token} where a word is to be guessed."
+        )
+    if ids_BL.shape[1] > model.config.row_length:
+        raise UserError(
+            f"the text has {ids_BL.shape[1]} tokens; the model was trained on rows of {model.config.row_length}",
+            "Shorten the text.",
+        )
+    with torch.no_grad():
+        logits_LV = model(input_ids=ids_BL).logits[0]
+    best = logits_LV[is_mask_L].softmax(dim=1).topk(min(top, logits_LV.shape[1]), dim=1)
+    return [
+        [Guess(tokenizer.decode([token_id]), probability) for token_id, probability in zip(ids, shares, strict=True)]
+        for ids, shares in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    ]

@@ -1,0 +1,1 @@
+"""Pre-training: from SHARDS and a recipe to a RUN."""

@@ -1,0 +1,62 @@
+"""Loss and accuracy on held-out rows, and the unigram baseline they have to beat."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from masklater.corpus.shards import SplitRows
+from masklater.masking.batch import IGNORE, MaskedBatch
+from masklater.model.masked_lm import MaskLaterForMaskedLM, loss_sum
+from masklater.pretrain.precision import Precision
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well targets were predicted."""
+
+    loss: float  # mean cross entropy, nats
+    accuracy: float  # share of targets predicted right
+    targets: int
+
+
+def evaluate(
+    model: MaskLaterForMaskedLM, batches: Iterable[MaskedBatch], device: torch.device, precision: Precision
+) -> Score:
+    """Score a model; its training mode is left as it was."""
+    was_training = model.training
+    model.eval()
+    loss = torch.zeros((), dtype=torch.float64, device=device)
+    right = torch.zeros((), dtype=torch.int64, device=device)
+    targets = 0
+    with torch.no_grad():
+        for on_cpu in batches:
+            batch = on_cpu.to(device)
+            target_ids_N = batch.target_ids_BT.flatten()
+            with precision.autocast():
+                logits_NV = model.target_logits(batch)
+                loss += loss_sum(logits_NV, target_ids_N)
+            right += (logits_NV.argmax(dim=1) == target_ids_N).sum()  # IGNORE is no id: it never counts
+            targets += int((on_cpu.target_ids_BT != IGNORE).sum())
+    model.train(was_training)
+    return Score(float(loss) / max(targets, 1), int(right) / max(targets, 1), targets)
+
+
+def unigram_baseline(train: SplitRows, vocabulary_size: int, batches: Iterable[MaskedBatch]) -> Score:
+    """What always guessing by token frequency scores: frequencies of the training rows, each count raised by one."""
+    counts_V = np.ones(vocabulary_size, dtype=np.int64)
+    for shard in train.ids:
+        for start in range(0, len(shard), 65_536):
+            counts_V += np.bincount(shard[start : start + 65_536].reshape(-1), minlength=vocabulary_size)
+    seen_V = counts_V.copy()
+    seen_V[train.special] = 0  # specials are never targets
+    log_share_V = np.log(seen_V.clip(min=1) / seen_V.sum())
+    best = int(seen_V.argmax())
+    loss, right, targets = 0.0, 0, 0
+    for batch in batches:
+        ids = batch.target_ids_BT[batch.target_ids_BT != IGNORE].numpy()
+        loss -= float(log_share_V[ids].sum())
+        right += int((ids == best).sum())
+        targets += len(ids)
+    return Score(loss / max(targets, 1), right / max(targets, 1), targets)

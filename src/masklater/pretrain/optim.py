@@ -1,0 +1,134 @@
+"""Parameter groups, the two optimizers, and the learning-rate schedule."""
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import AdamW, Optimizer
+
+from masklater.budget.ledger import Ledger
+from masklater.duration import Duration
+from masklater.errors import UserError
+from masklater.pretrain.settings import OptimizerSettings, ScheduleSettings
+
+
+class Optimizers:
+    """AdamW for every parameter, or Muon for the layers' matrices and AdamW for the rest, stepped as one."""
+
+    def __init__(self, model: nn.Module, settings: OptimizerSettings) -> None:
+        matrices, decayed, undecayed = split_parameters(model)
+        self.parts: list[Optimizer] = []
+        adamw_lr = settings.lr
+        if settings.name == "muon":
+            self.parts.append(_muon(matrices, settings))
+            assert settings.adamw_lr is not None  # the recipe has been validated
+            matrices, adamw_lr = [], settings.adamw_lr
+        self.parts.append(
+            AdamW(
+                [
+                    {"params": matrices + decayed, "weight_decay": settings.weight_decay},
+                    {"params": undecayed, "weight_decay": 0.0},
+                ],
+                lr=adamw_lr,
+                betas=settings.betas,
+                eps=settings.eps,
+                fused=True,
+            )
+        )
+        self.peaks = [part.param_groups[0]["lr"] for part in self.parts]
+
+    def step(self, multiplier: float) -> None:
+        """One update at `multiplier` times each part's peak rate; gradients are cleared."""
+        for part, peak in zip(self.parts, self.peaks, strict=True):
+            for group in part.param_groups:
+                group["lr"] = peak * multiplier
+            part.step()
+            part.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        """The state of each part."""
+        return [part.state_dict() for part in self.parts]
+
+    def load_state_dict(self, states: list[dict[str, Any]]) -> None:
+        """Continue from saved states."""
+        for part, state in zip(self.parts, states, strict=True):
+            part.load_state_dict(state)
+
+
+def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
+    """Weights of linear layers; other weights that decay (embeddings); biases, norms and single vectors, which do not."""
+    linear = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
+    matrices, decayed, undecayed = [], [], []
+    for parameter in model.parameters():
+        if id(parameter) in linear:
+            matrices.append(parameter)
+        elif parameter.ndim > 1:
+            decayed.append(parameter)
+        else:
+            undecayed.append(parameter)
+    return matrices, decayed, undecayed
+
+
+def _muon(matrices: list[nn.Parameter], settings: OptimizerSettings) -> Optimizer:
+    muon = getattr(torch.optim, "Muon", None)
+    if muon is None:
+        raise UserError(
+            f"optimizer.name is muon, which torch {torch.__version__} does not have",
+            "Install a newer torch, or set optimizer.name=adamw.",
+        )
+    return muon(
+        matrices,
+        lr=settings.lr,
+        momentum=0.95 if settings.momentum is None else settings.momentum,
+        weight_decay=settings.weight_decay,
+    )
+
+
+class Schedule:
+    """The learning rate as a multiple of its peak.
+
+    It follows the duration's own unit, so that a run limited by hours or FLOPs decays to its end like any other.
+    """
+
+    def __init__(self, settings: ScheduleSettings, duration: Duration, step: Ledger) -> None:
+        """Fix the schedule.
+
+        Args:
+            settings: The recipe's section.
+            duration: Of the run.
+            step: What one step spends; its seconds may be 0, unknown.
+
+        Raises:
+            UserError: Warm-up takes the whole run.
+        """
+        self.settings = settings
+        self.duration = duration
+        self.step_share = duration.spent(step) / duration.amount
+        warmup = settings.warmup
+        if isinstance(warmup, Duration):
+            same_unit = warmup.unit == duration.unit
+            in_units = warmup.amount * (1 if same_unit else duration.spent(step) / warmup.spent(step))
+            self.warmup = in_units / duration.amount
+            if self.warmup >= 1:
+                raise UserError(
+                    f"schedule.warmup ({warmup}) takes the whole duration ({duration})", "Shorten the warm-up."
+                )
+        else:
+            self.warmup = warmup
+
+    def multiplier(self, ledger: Ledger) -> float:
+        """The multiple of the peak for the step that follows.
+
+        Warm-up counts the step itself, so that the first rate is not 0; decay does not, so that the last is not either.
+        """
+        before = min(1.0, self.duration.spent(ledger) / self.duration.amount)
+        rising = min(1.0, (before + self.step_share) / self.warmup) if self.warmup else 1.0
+        floor = self.settings.floor
+        return rising * (floor + (1 - floor) * self._decay(before))
+
+    def _decay(self, before: float) -> float:
+        if self.settings.name == "wsd":
+            return min(1.0, (1 - before) / self.settings.decay_share)
+        left = min(1.0, (1 - before) / (1 - self.warmup))
+        return left if self.settings.name == "linear" else 0.5 * (1 + math.cos(math.pi * (1 - left)))

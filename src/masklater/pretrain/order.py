@@ -1,0 +1,55 @@
+"""What makes a batch a function of (seed, step) alone: derived seeds, and a row order that is computed, not stored."""
+
+import math
+from hashlib import blake2b
+
+import numpy as np
+from numpy.typing import NDArray
+
+ROUNDS = 6
+
+
+def derive_seed(seed: int, purpose: str, *numbers: int) -> int:
+    """A 63-bit seed for one purpose at one place, unrelated to that of any other."""
+    text = ":".join(map(str, (seed, purpose, *numbers)))
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def permute(indices_N: NDArray[np.int64], size: int, key: int) -> NDArray[np.int64]:
+    """Where a keyed pseudo-random permutation of range(size) sends each index; memory is O(N), not O(size).
+
+    A Feistel network permutes the next power of four; an index that lands outside range(size) is sent on until it lands
+    inside (cycle walking; Black and Rogaway, CT-RSA 2002), which takes fewer than four rounds on average.
+    """
+    half_bits = max(1, math.ceil(math.log2(max(size, 2)) / 2))
+    keys = [np.uint64(derive_seed(key, "feistel", number)) for number in range(ROUNDS)]
+    result_N = _feistel(indices_N.astype(np.uint64), half_bits, keys)
+    while (outside_N := result_N >= size).any():
+        result_N[outside_N] = _feistel(result_N[outside_N], half_bits, keys)
+    return result_N.astype(np.int64)
+
+
+def rows_of_step(step: int, rows_per_step: int, num_rows: int, seed: int) -> NDArray[np.int64]:
+    """Row numbers of one step's batch: each epoch visits every row once, in an order of its own."""
+    places_N = np.arange(step * rows_per_step, (step + 1) * rows_per_step, dtype=np.int64)
+    epochs_N, within_N = np.divmod(places_N, num_rows)
+    rows_N = np.empty_like(within_N)
+    for epoch in np.unique(epochs_N):
+        here_N = epochs_N == epoch
+        rows_N[here_N] = permute(within_N[here_N], num_rows, derive_seed(seed, "order", int(epoch)))
+    return rows_N
+
+
+def _feistel(values_N: NDArray[np.uint64], half_bits: int, keys: list[np.uint64]) -> NDArray[np.uint64]:
+    bits, mask = np.uint64(half_bits), np.uint64(2**half_bits - 1)
+    left_N, right_N = values_N >> bits, values_N & mask
+    for key in keys:
+        left_N, right_N = right_N, left_N ^ (_mix(right_N ^ key) & mask)
+    return (left_N << bits) | right_N
+
+
+def _mix(values_N: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), modulo 2^64."""
+    values_N = (values_N ^ (values_N >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values_N = (values_N ^ (values_N >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values_N ^ (values_N >> np.uint64(31))

@@ -1,0 +1,38 @@
+"""Which arithmetic a run computes in, and why."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The choice, with its reason for the log."""
+
+    name: str  # bfloat16 | float32
+    reason: str
+    device: torch.device
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """The context a forward pass runs in. Weights, gradients and optimizer states stay float32."""
+        if self.name == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+
+def choose_precision(wanted: str, device: torch.device) -> Precision:
+    """Resolve the recipe's `precision` on this machine."""
+    if wanted != "auto":
+        return Precision(wanted, "the recipe says so", device)
+    if device.type == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return Precision("bfloat16", "the GPU computes in it", device)
+        return Precision("float32", "the GPU has no bfloat16 arithmetic", device)
+    # torch has no public name for this yet; where even the private one is gone, float32 is the safe answer.
+    for probe in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        has: Callable[[], bool] | None = getattr(torch.cpu, probe, None)
+        if has is not None and has():
+            return Precision("bfloat16", "the CPU computes in it", device)
+    return Precision("float32", "the CPU has no bfloat16 arithmetic", device)

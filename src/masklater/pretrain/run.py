@@ -1,0 +1,150 @@
+"""RUN: the folder of one pre-training run.
+
+    RUN/recipe.yaml     the resolved recipe
+    RUN/run.json        what may not change: data, tokenizer, versions it began with
+    RUN/config.json     the model's config
+    RUN/tokenizer/      the data's tokenizer, a Hugging Face folder
+    RUN/metrics.jsonl   one object a step, one an evaluation
+    RUN/checkpoints/    the newest few, complete ones only
+"""
+
+import json
+import platform
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+import masklater
+from masklater.console import say
+from masklater.corpus.shards import Shards
+from masklater.errors import DamagedDataError, UserError
+from masklater.folders import complete_folder
+from masklater.model.config import MaskLaterConfig
+from masklater.model.masked_lm import MaskLaterForMaskedLM
+from masklater.pretrain.checkpoint import ledger_of, load_newest
+from masklater.recipe import Recipe, dump, load
+
+MAY_CHANGE = (
+    "duration", "schedule", "optimizer.lr", "optimizer.adamw_lr", "optimizer.weight_decay", "optimizer.clip",
+    "batch.micro_rows", "evaluation", "checkpoint", "precision",
+)  # fmt: skip
+"""What a resumed run may do differently. Anything else would make it another run."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """run.json."""
+
+    data_sha256: str
+    tokenizer_sha256: str
+    row_length: int
+    masklater: str
+    torch: str
+    transformers: str
+    python: str
+
+
+class RunFolder:
+    """An existing RUN."""
+
+    def __init__(self, path: Path) -> None:
+        """Open a RUN.
+
+        Raises:
+            UserError: There is none under that name.
+        """
+        if not path.is_dir():
+            raise UserError(f"there is no run {path}", "Make one with `masklater pretrain ... --out`.")
+        if not (path / "run.json").is_file():
+            raise UserError(f"{path} is no RUN folder: it has no run.json", "Name a folder `masklater pretrain` made.")
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.tokenizer = path / "tokenizer"
+        try:
+            self.identity = Identity(**json.loads((path / "run.json").read_text(encoding="utf-8")))
+        except (ValueError, TypeError):
+            raise DamagedDataError(f"{path / 'run.json'} is damaged", "Restore it from a copy.") from None
+        self.recipe = load(path / "recipe.yaml")
+
+    @classmethod
+    def create(cls, path: Path, recipe: Recipe, shards: Shards, config: MaskLaterConfig) -> "RunFolder":
+        """Make a new RUN.
+
+        Raises:
+            UserError: Something stands under that name already.
+        """
+        if (path / "run.json").exists():
+            raise UserError(
+                f"the run {path} exists already", "Continue it with --resume, or name another folder with --out."
+            )
+        with complete_folder(path) as partial:
+            identity = Identity(
+                data_sha256=shards.fingerprint,
+                tokenizer_sha256=shards.index.tokenizer_sha256,
+                row_length=shards.index.row_length,
+                masklater=masklater.__version__,
+                torch=torch.__version__,
+                transformers=transformers.__version__,
+                python=platform.python_version(),
+            )
+            (partial / "run.json").write_text(json.dumps(asdict(identity), indent=1), encoding="utf-8")
+            (partial / "recipe.yaml").write_text(dump(recipe), encoding="utf-8")
+            config.save_pretrained(partial)
+            shutil.copytree(shards.folder / "tokenizer", partial / "tokenizer")
+            (partial / "checkpoints").mkdir()
+        return cls(path)
+
+    def check_resumable(self, recipe: Recipe, shards: Shards) -> None:
+        """Raise UserError where resuming under this recipe and data would not be the same run."""
+        if shards.index.tokenizer_sha256 != self.identity.tokenizer_sha256:
+            raise UserError(
+                f"{shards.folder} was made with another tokenizer than the run {self.path}",
+                "Resume on the data the run began with, or start a new run.",
+            )
+        if shards.fingerprint != self.identity.data_sha256:
+            raise UserError(
+                f"{shards.folder} is other data than the run {self.path} began with",
+                "Resume on the same shards, or start a new run.",
+            )
+        before, now = _leaves(self.recipe.model_dump(mode="json")), _leaves(recipe.model_dump(mode="json"))
+        changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+        forbidden = [key for key in changed if not key.startswith(MAY_CHANGE)]
+        if forbidden:
+            listed = "; ".join(f"{key} was {before.get(key)}, is {now.get(key)}" for key in forbidden)
+            raise UserError(
+                f"a resumed run cannot change {listed}",
+                f"Take the run's own recipe, {self.path / 'recipe.yaml'}, or start a new run.",
+            )
+        for key in changed:
+            say(f"changed on resume: {key} was {before.get(key)}, is {now.get(key)}")
+        if changed:
+            partial = self.path / "recipe.yaml.partial"
+            partial.write_text(dump(recipe), encoding="utf-8")
+            partial.replace(self.path / "recipe.yaml")
+
+    def load_model(self) -> tuple[MaskLaterForMaskedLM, int]:
+        """The model of the newest sound checkpoint, in evaluation mode, and the step it was saved at.
+
+        Raises:
+            UserError: The run has no checkpoint yet.
+        """
+        state = load_newest(self.checkpoints)
+        if state is None:
+            raise UserError(f"the run {self.path} has no checkpoint yet", "Let it run until its first checkpoint.")
+        model = MaskLaterForMaskedLM(MaskLaterConfig.from_pretrained(self.path))
+        model.load_state_dict(state["model"])
+        return model.eval(), ledger_of(state).steps
+
+
+def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            found |= _leaves(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found

@@ -1,0 +1,277 @@
+"""A recipe: everything that decides what a run computes, in one YAML file, validated whole.
+
+`load` reads a file (or a shipped recipe by its name), applies dotted overrides and validates, reporting every fault
+at once with its path, the value found, the rule and the remedy. A loaded Recipe is frozen; `dump` writes it resolved.
+"""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from masklater.duration import UNITS, Duration
+from masklater.errors import MISSING, Fault, RecipeError, UserError
+from masklater.masking.settings import MaskingSettings
+from masklater.model.settings import DecoderSettings, ModelSettings
+from masklater.pretrain.settings import (
+    BatchSettings,
+    CheckpointSettings,
+    EvaluationSettings,
+    OptimizerSettings,
+    ScheduleSettings,
+)
+from masklater.settings import Settings
+
+
+class Recipe(Settings):
+    """The sections of a recipe. Only `duration` has no default."""
+
+    model: ModelSettings = ModelSettings()
+    decoder: DecoderSettings = DecoderSettings()
+    masking: MaskingSettings = MaskingSettings()
+    batch: BatchSettings = BatchSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    duration: Duration
+    evaluation: EvaluationSettings = EvaluationSettings()
+    checkpoint: CheckpointSettings = CheckpointSettings()
+    precision: Literal["auto", "bfloat16", "float32"] = Field(
+        "auto", description="auto: bfloat16 autocast where the hardware computes in it, float32 elsewhere"
+    )
+    seed: int = Field(0, ge=0, lt=2**63, description="decides initial weights, row order, masks and dropout")
+
+
+def load(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read, override and validate a recipe.
+
+    Args:
+        source: A YAML file, or the name of a shipped recipe such as `3ml-base-50`.
+        overrides: `dotted.key=value`, the value read as YAML.
+
+    Raises:
+        UserError: The file is missing or not YAML, or an override is malformed.
+        RecipeError: The recipe has faults; all of them are listed.
+    """
+    tree = _read_yaml(_locate(source))
+    _apply_overrides(tree, overrides)
+    return validate(tree, str(source))
+
+
+def validate(tree: Mapping[str, Any], source: str = "given") -> Recipe:
+    """Build a Recipe from a plain tree, or raise RecipeError with every fault it has."""
+    faults: list[Fault] = []
+    sections: dict[str, Any] = {}
+    # Section by section, so that a fault in one does not hide the contradictions between the others.
+    for name in Recipe.model_fields:
+        try:
+            partial = {name: tree[name]} if name in tree else {}
+            if name != "duration":
+                partial["duration"] = {"steps": 1}
+            sections[name] = getattr(Recipe.model_validate(partial), name)
+        except ValidationError as error:
+            faults += [_fault(details, tree) for details in error.errors() if _of_the_branch_meant(details, tree)]
+    faults += [_unknown_key((name,), tree) for name in tree if name not in Recipe.model_fields]
+    faults += _contradictions(sections)
+    if faults:
+        raise RecipeError(source, faults)
+    return Recipe(**sections)
+
+
+def dump(recipe: Recipe) -> str:
+    """The resolved recipe as YAML: every setting present, durations with the unit they use."""
+    return yaml.safe_dump(recipe.model_dump(mode="json", exclude_none=True), sort_keys=False, default_flow_style=None)
+
+
+def shipped() -> dict[str, Path]:
+    """The recipes that come with the package, by name."""
+    folder = Path(str(resources.files("masklater") / "recipes"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def describe() -> list[tuple[str, str, str]]:
+    """Every setting as (dotted key, default, meaning), for `--help` and the docs."""
+    rows: list[tuple[str, str, str]] = []
+
+    def walk(prefix: str, section: type[Settings]) -> None:
+        for name, field in section.model_fields.items():
+            annotation = field.annotation
+            if isinstance(annotation, type) and issubclass(annotation, Settings):
+                walk(f"{prefix}{name}.", annotation)
+            else:
+                default = yaml.safe_dump(field.default, default_flow_style=True).split("\n")[0]
+                rows.append((f"{prefix}{name}", default, field.description or ""))
+
+    walk("", Recipe)
+    return rows
+
+
+def _locate(source: str | Path) -> Path:
+    path = Path(source)
+    if path.is_file():
+        return path
+    known = shipped()
+    if str(source) in known:
+        return known[str(source)]
+    if path.is_dir():
+        raise UserError(f"the recipe {source} is a folder, not a YAML file", "Give the file itself.")
+    raise UserError(
+        f"there is no recipe {source}: neither a file nor a shipped recipe",
+        f"Shipped recipes: {', '.join(known)}.{_did_you_mean(str(source), known)}",
+    )
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice, which YAML would settle silently by the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            if not isinstance(key, str):
+                raise yaml.MarkedYAMLError(problem=f"the key {key!r} is not text", problem_mark=key_node.start_mark)
+            if key in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.load(path.read_text(encoding="utf-8-sig"), _StrictLoader)
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}, line {mark.line + 1}" if mark else str(path)
+        what = getattr(error, "problem", None) or str(error) or type(error).__name__
+        raise UserError(f"{where}: not readable as YAML: {what}", "Mend the file; see the shipped recipes.") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}", "Check the path and its permissions.") from None
+    if not isinstance(tree, dict):
+        raise UserError(
+            f"{path}: a recipe is a mapping of sections; this is {type(tree).__name__}", "See the shipped recipes."
+        )
+    return tree
+
+
+def _apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> None:
+    replaced: set[tuple[str, ...]] = set()
+    for override in overrides:
+        dotted, equals, text = override.partition("=")
+        keys = tuple(dotted.strip().split("."))
+        if not equals or not all(keys):
+            raise UserError(
+                f"the override {override!r} is not of the form dotted.key=value", "For example batch.rows=128."
+            )
+        try:
+            value = yaml.load(text, _StrictLoader) if text.strip() else None
+        except yaml.YAMLError:
+            raise UserError(f"the override {override!r} has a value that is not YAML", "Quote it.") from None
+        parent = tree
+        for key in keys[:-1]:
+            if not isinstance(parent.get(key), dict):
+                parent[key] = {}
+            parent = parent[key]
+        # Naming a unit replaces the recipe's unit; two units on the command line remain two, which is a fault.
+        if keys[-1] in UNITS and keys[:-1] in {("duration",), ("schedule", "warmup")} and keys[:-1] not in replaced:
+            replaced.add(keys[:-1])
+            for unit in UNITS:
+                parent.pop(unit, None)
+        parent[keys[-1]] = value
+
+
+def _contradictions(sections: Mapping[str, Any]) -> list[Fault]:
+    """Faults between sections that are each valid by themselves."""
+    faults = []
+    decoder, masking = sections.get("decoder"), sections.get("masking")
+    if decoder and masking and decoder.kind == "self" and masking.mask == 0:
+        faults.append(
+            Fault(
+                "masking.mask",
+                masking.mask,
+                "decoder.kind self appends the [MASK]s that the encoder leaves out, and here there are none",
+                "Raise masking.mask, or set decoder.kind=none for vanilla MLM.",
+            )
+        )
+    schedule, duration = sections.get("schedule"), sections.get("duration")
+    if schedule and duration and isinstance(schedule.warmup, Duration):
+        warmup = schedule.warmup
+        if (warmup.unit == "hours") != (duration.unit == "hours"):
+            faults.append(
+                Fault(
+                    "schedule.warmup",
+                    str(warmup),
+                    f"hours convert to no other unit, and the duration is {duration}",
+                    "State both in hours, or neither, or give warm-up as a share of the duration.",
+                )
+            )
+        elif warmup.unit == duration.unit and warmup.amount >= duration.amount:
+            faults.append(
+                Fault("schedule.warmup", str(warmup), f"it must be shorter than the duration, {duration}", "Shorten it.")
+            )
+    return faults
+
+
+def _of_the_branch_meant(details: ErrorDetails, tree: Mapping[str, Any]) -> bool:
+    """Of a union's errors (`warmup: float | Duration`), whether this one is about the branch the user wrote."""
+    node: Any = tree
+    for key in details["loc"]:
+        if key in {"float", "Duration"}:
+            return isinstance(node, Mapping) == (key == "Duration")
+        node = node.get(key) if isinstance(node, Mapping) else None
+    return True
+
+
+def _fault(details: ErrorDetails, tree: Mapping[str, Any]) -> Fault:
+    """One pydantic error as a sentence."""
+    # pydantic names the branches of a union (`float`, `Duration`) in the path; a recipe has no such keys.
+    path = tuple(str(key) for key in details["loc"] if str(key) not in {"float", "Duration"})
+    kind, context = details["type"], details.get("ctx", {})
+    if kind == "extra_forbidden":
+        return _unknown_key(path, tree)
+    where = ".".join(path)
+    if kind == "missing":
+        example = "{steps: 2000}" if where == "duration" else "..."
+        return Fault(where, MISSING, "it has no default", f"Add it, for example {where}: {example}.")
+    if kind == "value_error":
+        return Fault(where, details["input"], str(context["error"]), "Change one of them.")
+    rule = details["msg"][0].lower() + details["msg"][1:]
+    meaning = _meaning(path)
+    return Fault(where, details["input"], rule, f"It means: {meaning}." if meaning else "See `masklater pretrain --help`.")
+
+
+def _unknown_key(path: tuple[str, ...], tree: Mapping[str, Any]) -> Fault:
+    section = _section(path[:-1])
+    known = list(section.model_fields) if section else []
+    node: Any = tree
+    for key in path:
+        node = node.get(key) if isinstance(node, Mapping) else None
+    place = f"the section {'.'.join(path[:-1])} has" if len(path) > 1 else "a recipe has"
+    remedy = f"Known here: {', '.join(known)}.{_did_you_mean(path[-1], known)}"
+    return Fault(".".join(path), node, f"{place} no such key", remedy)
+
+
+def _section(path: tuple[str, ...]) -> type[Settings] | None:
+    section: type[Settings] = Recipe
+    for key in path:
+        if (path[0], key) == ("schedule", "warmup"):
+            return Duration
+        field = section.model_fields.get(key)
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, Settings)):
+            return None
+        section = field.annotation
+    return section
+
+
+def _meaning(path: tuple[str, ...]) -> str | None:
+    section = _section(path[:-1])
+    field = section.model_fields.get(path[-1]) if section else None
+    return field.description if field else None
+
+
+def _did_you_mean(word: str, known: Sequence[str] | Mapping[str, object]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" Did you mean {close[0]}?" if close else ""
