@@ -215,12 +215,17 @@ def _contradictions(sections: Mapping[str, Any]) -> list[Fault]:
     return faults
 
 
+def _is_branch(key: int | str) -> bool:
+    """Whether a step of pydantic's path names a branch of `float | Duration` rather than a key of the recipe."""
+    return key == "float" or "Duration" in str(key)
+
+
 def _of_the_branch_meant(details: ErrorDetails, tree: Mapping[str, Any]) -> bool:
     """Of a union's errors (`warmup: float | Duration`), whether this one is about the branch the user wrote."""
     node: Any = tree
     for key in details["loc"]:
-        if key in {"float", "Duration"}:
-            return isinstance(node, Mapping) == (key == "Duration")
+        if _is_branch(key):
+            return isinstance(node, Mapping) == (key != "float")
         node = node.get(key) if isinstance(node, Mapping) else None
     return True
 
@@ -228,7 +233,7 @@ def _of_the_branch_meant(details: ErrorDetails, tree: Mapping[str, Any]) -> bool
 def _fault(details: ErrorDetails, tree: Mapping[str, Any]) -> Fault:
     """One pydantic error as a sentence."""
     # pydantic names the branches of a union (`float`, `Duration`) in the path; a recipe has no such keys.
-    path = tuple(str(key) for key in details["loc"] if str(key) not in {"float", "Duration"})
+    path = tuple(str(key) for key in details["loc"] if not _is_branch(key))
     kind, context = details["type"], details.get("ctx", {})
     if kind == "extra_forbidden":
         return _unknown_key(path, tree)
@@ -240,7 +245,7 @@ def _fault(details: ErrorDetails, tree: Mapping[str, Any]) -> Fault:
         return Fault(where, details["input"], str(context["error"]), "Change one of them.")
     rule = details["msg"][0].lower() + details["msg"][1:]
     meaning = _meaning(path)
-    return Fault(where, details["input"], rule, f"It means: {meaning}." if meaning else "See `masklater pretrain --help`.")
+    return Fault(where, details["input"], rule, f"It means: {meaning}." if meaning else "See `masklater pretrain --settings`.")
 
 
 def _unknown_key(path: tuple[str, ...], tree: Mapping[str, Any]) -> Fault:

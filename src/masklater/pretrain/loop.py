@@ -21,6 +21,7 @@ from masklater.masking.settings import COMMON_CORRUPTION
 from masklater.model.config import MaskLaterConfig
 from masklater.model.encoder import make_encoder_config
 from masklater.model.masked_lm import MaskLaterForMaskedLM
+from masklater.pretrain.allocator import keep_large_buffers
 from masklater.pretrain.checkpoint import ledger_of, load_newest, save_checkpoint
 from masklater.pretrain.evaluate import Score, evaluate
 from masklater.pretrain.loader import EVALUATION_SEED, BatchMaker, Prefetcher, make_batches
@@ -91,6 +92,7 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
         Interrupted: SIGINT or SIGTERM; a checkpoint was saved.
     """
     _refuse_many_processes()
+    keep_large_buffers()
     shards = Shards(data)
     if resume:
         run = RunFolder(out)

@@ -1,0 +1,1 @@
+"""The whole main job on text that is on every machine, to show it works and how it looks."""

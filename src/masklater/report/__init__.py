@@ -1,0 +1,1 @@
+"""Reports: tables and plots of what runs have measured. Knows folders only."""
