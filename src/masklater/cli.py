@@ -1,7 +1,7 @@
 """The command line: parse, load, call one function, say what came out.
 
-Exit status: 0 success; 2 a mistake of the user's (one message on stderr); 1 a fault of ours (a traceback); 128 + n where
-signal n stopped a run, after it was saved. With --json the last line of stdout is one JSON object.
+Exit status: 0 success; 2 a mistake of the user's (one message on stderr); 1 a fault of ours (a traceback); 128 + n
+where signal n stopped a run, after it was saved. With --json the last line of stdout is one JSON object.
 """
 
 import json
@@ -69,7 +69,9 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 @app.command()
 def prepare(
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Text files (.txt, .jsonl, either .gz) or folders of them.")],
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="INPUT...", help="Text files (.txt, .jsonl, either .gz) or folders of them.")
+    ],
     out: Annotated[Path, typer.Option(help="The SHARDS folder to make.")],
     tokenizer: Annotated[
         Path | None,
@@ -155,7 +157,7 @@ def prepare(
 def _print_settings(wanted: bool) -> None:
     if not wanted:
         return
-    from masklater.recipe import describe, shipped
+    from masklater.recipe.load import describe, shipped
 
     rows = [("setting", "default", "meaning"), *describe()]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
@@ -193,7 +195,7 @@ def pretrain(
       masklater pretrain 3ml-small duration.hours=0.5 optimizer.lr=5e-4 --data shards --out run
       masklater pretrain my-recipe.yaml --data shards --out run --resume
     """
-    from masklater.recipe import load
+    from masklater.recipe.load import load
 
     loaded = load(recipe, overrides or [])
     from masklater.pretrain.loop import pretrain as run
@@ -201,7 +203,7 @@ def pretrain(
     result = run(loaded, data, out, resume)
     lines = {
         "run": f"{result.run}, {result.steps:,} steps, {result.rows:,} rows, {result.tokens:,} tokens",
-        "compute": f"{result.flops:.3g} FLOPs in {result.seconds:,.0f} s of training, {result.rows_per_second:,.1f} rows/s",
+        "compute": f"{result.flops:.3g} FLOPs in {result.seconds:,.0f} s, {result.rows_per_second:,.1f} rows/s",
     }
     if result.valid_loss is not None:
         lines["held out, own masking"] = f"loss {result.valid_loss:.4f} nats, accuracy {result.valid_accuracy:.2%}"
@@ -262,7 +264,12 @@ def fill(
     model, step = folder.load_model()
     tokenizer = AutoTokenizer.from_pretrained(folder.tokenizer, local_files_only=True)
     masks = fill_masks(model, tokenizer, text, top)
-    result = {"run": str(run), "step": step, "text": text, "masks": [[guess._asdict() for guess in best] for best in masks]}
+    result = {
+        "run": str(run),
+        "step": step,
+        "text": text,
+        "masks": [[guess._asdict() for guess in best] for best in masks],
+    }
 
     def table() -> str:
         blocks = []
@@ -279,7 +286,7 @@ def quickstart(
     out: Annotated[Path, typer.Option(help="The folder to make.")] = Path("masklater-quickstart"),
     as_json: AsJson = False,
 ) -> None:
-    """The whole main job on text found on this machine, the documentation of the installed Python packages: a few minutes.
+    """The whole main job in a few minutes, on text found on this machine: the documentation of Python packages.
 
     \b
     Examples:

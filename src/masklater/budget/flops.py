@@ -40,9 +40,7 @@ class RowFlops:
     @property
     def forward(self) -> int:
         """The whole forward pass."""
-        return (
-            self.encoder_linear + self.encoder_attention + self.decoder_linear + self.decoder_attention + self.head
-        )
+        return self.encoder_linear + self.encoder_attention + self.decoder_linear + self.decoder_attention + self.head
 
     @property
     def training(self) -> int:

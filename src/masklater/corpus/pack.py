@@ -1,8 +1,8 @@
 """Documents to rows of exactly L token ids: `<s> ... </s>`, pure and in order.
 
 Two ways. `continuous` fills every row to the brim across documents, `</s>` between them, and only the last few tokens
-of a corpus (less than one row) are left out, unless they are all there is. `documents` puts whole documents into the row that fits best, splits only
-those longer than a row, and pads what stays free.
+of a corpus (less than one row) are left out, unless they are all there is. `documents` puts whole documents into the
+row that fits best, splits only those longer than a row, and pads what stays free.
 
 Each row carries where its pieces start, so that attention can be kept inside documents.
 """

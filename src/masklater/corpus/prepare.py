@@ -1,7 +1,7 @@
 """The pipe from text files to SHARDS: read -> tokenise -> pack -> write, each stage streaming into the next.
 
-Reading, packing and writing run here; tokenising runs in threads. The `tokenizers` library leaves Python's lock while it
-works, and one batch to a thread is faster than its own parallelism (docs/log.md, 2026-11-21).
+Reading, packing and writing run here; tokenising runs in threads. The `tokenizers` library leaves Python's lock while
+it works, and one batch to a thread is faster than its own parallelism (docs/log.md, 2026-11-21).
 """
 
 import os
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 TOKENIZER_SAMPLE_BYTES = 256 * 2**20
-"""A tokenizer is trained on about this much text, chosen by the documents' hashes: more changes little and costs memory."""
+"""A tokenizer is trained on about this much text, chosen by the documents' hashes: more changes
+little and costs memory."""
 GZIP_RATIO = 3
 """What a gzipped file is taken to unpack to, for that choice."""
 FEW_DOCUMENTS = 1000
@@ -90,9 +91,7 @@ def prepare(inputs: list[Path], out: Path, settings: PrepareSettings) -> Prepare
     counts = ReadCounts()
     with complete_folder(out) as folder:
         tokenizer_hash = tokenizers_.save(tokenizer, folder / "tokenizer", settings.row_length)
-        writers = [
-            SplitWriter(folder, split, settings.row_length, vocabulary) for split in ("train", "valid")
-        ]
+        writers = [SplitWriter(folder, split, settings.row_length, vocabulary) for split in ("train", "valid")]
         packers = [
             make_packer(settings.pack, settings.row_length, vocabulary.row_ids, row_dtype(vocabulary.size))
             for _ in writers
@@ -134,7 +133,8 @@ def prepare(inputs: list[Path], out: Path, settings: PrepareSettings) -> Prepare
         seconds=time.monotonic() - began,
         tokenizer_seconds=tokenizer_seconds,
         tokens_per_second=tokens / pass_seconds,
-        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        * (1 if sys.platform == "darwin" else 1024),
         read=counts,
     )
 
@@ -168,9 +168,7 @@ def _get_tokenizer(
     with Meter("Training the tokenizer: reading", total_bytes) as meter:
 
         def texts() -> Iterator[str]:
-            for document in read_documents(
-                files, settings.documents, settings.text_field, ReadCounts(), meter.advance
-            ):
+            for document in read_documents(files, settings.documents, settings.text_field, ReadCounts(), meter.advance):
                 if document.key >= held_out_below and document.key % 2**32 < share * 2**32:
                     yield document.text
             meter.set(total_bytes, "merging")

@@ -108,7 +108,7 @@ def read_documents(
         counts.files += 1
         try:
             with path.open("rb") as raw:
-                stream: BinaryIO = gzip.open(raw) if path.suffix == ".gz" else raw  # type: ignore[assignment]
+                stream: BinaryIO = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw  # type: ignore[assignment]
                 metered = _metered(_lines(stream, counts), raw, counts, on_bytes)
                 if path.name.endswith(JSONL_ENDINGS):
                     yield from _jsonl_documents(path, metered, text_field, counts)
@@ -122,9 +122,7 @@ def read_documents(
             raise UserError(f"{path} cannot be read: {error.strerror}", "Check its permissions and the disk.") from None
 
 
-def _metered(
-    lines: Iterator[str], raw: BinaryIO, counts: ReadCounts, on_bytes: Callable[[int], None]
-) -> Iterator[str]:
+def _metered(lines: Iterator[str], raw: BinaryIO, counts: ReadCounts, on_bytes: Callable[[int], None]) -> Iterator[str]:
     """Pass lines through, reporting how far the file on disk has been read."""
     seen = 0
     for number, line in enumerate(lines):

@@ -22,14 +22,14 @@ from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError
 from masklater.corpus.pack import Row
 from masklater.corpus.tokenizer import Vocabulary, fingerprint
 from masklater.errors import DamagedDataError, UserError
-from masklater.settings import Settings
+from masklater.recipe.section import Section
 
 FORMAT = 1
 SHARD_BYTES = 256 * 2**20
 Split = Literal["train", "valid"]
 
 
-class ShardEntry(Settings):
+class ShardEntry(Section):
     """One shard: its files, what they hold and their checksums."""
 
     name: str = Field(pattern=r"^(train|valid)-\d{5}$")
@@ -41,7 +41,7 @@ class ShardEntry(Settings):
     starts_sha256: str
 
 
-class SplitEntry(Settings):
+class SplitEntry(Section):
     """The shards of one split. All but the last have the same number of rows."""
 
     rows: NonNegativeInt
@@ -51,14 +51,13 @@ class SplitEntry(Settings):
     mixed_rows: NonNegativeInt  # rows that hold more than one document
     shards: list[ShardEntry]
 
-
     @property
     def maskable_per_row(self) -> float:
         """Mean number of maskable positions of a row without padding; nan where there is no such row."""
         return self.full_row_maskable / self.full_rows if self.full_rows else float("nan")
 
 
-class SpecialEntry(Settings):
+class SpecialEntry(Section):
     """The special ids, by their part."""
 
     bos: NonNegativeInt
@@ -68,7 +67,7 @@ class SpecialEntry(Settings):
     all: list[NonNegativeInt]
 
 
-class Index(Settings):
+class Index(Section):
     """index.json."""
 
     format: int
@@ -86,9 +85,7 @@ class Index(Settings):
     def vocabulary(self) -> Vocabulary:
         """The tokenizer's sizes and special ids."""
         special = self.special
-        return Vocabulary(
-            self.vocabulary_size, special.bos, special.eos, special.pad, special.mask, tuple(special.all)
-        )
+        return Vocabulary(self.vocabulary_size, special.bos, special.eos, special.pad, special.mask, tuple(special.all))
 
 
 def row_dtype(vocabulary_size: int) -> type[np.unsignedinteger]:

@@ -1,4 +1,4 @@
-"""Tokenizers, all from the `tokenizers` library: trained here, or loaded from a folder; saved as a Hugging Face folder."""
+"""Tokenizers, all from the `tokenizers` library: trained here or loaded, saved as a Hugging Face folder."""
 
 import hashlib
 import json
@@ -51,20 +51,18 @@ def train(texts: Iterator[str], kind: TokenizerKind, size: int) -> Tokenizer:
     if kind == "bpe":
         tokenizer = Tokenizer(models.BPE())
         _make_byte_level(tokenizer)
-        trainer = trainers.BpeTrainer(
+        trainer: trainers.BpeTrainer | trainers.WordPieceTrainer = trainers.BpeTrainer(
             vocab_size=size,
             special_tokens=list(names.values()),
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
     else:
-        tokenizer = Tokenizer(models.WordPiece(unk_token=names["unk"]))  # type: ignore[call-arg]
-        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)  # type: ignore[assignment]
-        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # type: ignore[assignment]
-        tokenizer.decoder = decoders.WordPiece()  # type: ignore[assignment]
-        trainer = trainers.WordPieceTrainer(  # type: ignore[assignment]
-            vocab_size=size, special_tokens=list(names.values()), show_progress=False
-        )
+        tokenizer = Tokenizer(models.WordPiece(unk_token=names["unk"]))
+        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        tokenizer.decoder = decoders.WordPiece()
+        trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=list(names.values()), show_progress=False)
     tokenizer.train_from_iterator(texts, trainer)
     _finish(tokenizer, names)
     return tokenizer
@@ -108,7 +106,7 @@ def wrap(tokenizer: Tokenizer) -> "PreTrainedTokenizerFast":
         sep_token=names["eos"],
         unk_token=names["unk"],
         pad_token=names["pad"],
-        # A <mask> takes the space before it along, as in RoBERTa: "The <mask> is" asks for one word, not for " " + word.
+        # A <mask> takes the space before it along, as in RoBERTa: "The <mask> is" asks for one word with its space.
         mask_token=AddedToken(names["mask"], lstrip=names is ROBERTA_TOKENS, special=True),
         model_input_names=["input_ids", "attention_mask"],
         clean_up_tokenization_spaces=False,
@@ -205,7 +203,7 @@ def _load_gpt2(vocab_file: Path, merges_file: Path, dict_file: Path | None) -> T
 
 
 def _roberta_ids(gpt2: dict[str, int], dict_file: Path) -> dict[str, int]:
-    """Fairseq numbers RoBERTa's tokens by the lines of its dictionary, each a GPT-2 id (or a filler word) and a count."""
+    """Fairseq numbers RoBERTa's tokens by the lines of its dictionary: a GPT-2 id (or a filler word) and a count."""
     token_of = {str(token_id): token for token, token_id in gpt2.items()}
     order = ["<s>", "<pad>", "</s>", "<unk>"]
     for line in dict_file.read_text(encoding="utf-8").splitlines():
@@ -216,8 +214,8 @@ def _roberta_ids(gpt2: dict[str, int], dict_file: Path) -> dict[str, int]:
 
 
 def _make_byte_level(tokenizer: Tokenizer) -> None:
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
-    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
 
 
 def _finish(tokenizer: Tokenizer, names: dict[str, str]) -> None:
@@ -227,7 +225,7 @@ def _finish(tokenizer: Tokenizer, names: dict[str, str]) -> None:
     )
     bos, eos = names["bos"], names["eos"]
     between = f"{eos} {eos}" if names is ROBERTA_TOKENS else eos
-    tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
+    tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{bos} $A {eos}",
         pair=f"{bos} $A {between} $B {eos}",
         special_tokens=[(name, tokenizer.token_to_id(name)) for name in (bos, eos)],

@@ -1,12 +1,13 @@
 """MaskedBatch: what one forward pass works on. The shape legend of the whole project stands here.
 
-    B  rows                          L  row length
-    S  seen positions of a row       M  dropped positions of a row, S + M = L
-    T  target slots of a row         D  width
-    V  vocabulary                    N  targets of a whole batch, flattened (B * T)
+B  rows                          L  row length
+S  seen positions of a row       M  dropped positions of a row, S + M = L
+T  target slots of a row         D  width
+V  vocabulary                    N  targets of a whole batch, flattened (B * T)
 """
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import torch
@@ -50,9 +51,9 @@ class MaskedBatch:
         """The batch in page-locked memory."""
         return self._map(Tensor.pin_memory)
 
-    def _map(self, function) -> Self:  # type: ignore[no-untyped-def]
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return type(self)(**{name: None if value is None else function(value) for name, value in values.items()})
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: function(tensor) for name, tensor in tensors.items() if tensor is not None})
 
 
 def batch_from_inputs(
@@ -61,7 +62,8 @@ def batch_from_inputs(
     """A batch from what every masked LM of transformers takes: padded rows, any number of [MASK]s in each.
 
     Positions that hold `drop_id` are dropped, and padding with them. Rows with fewer seen positions than the fullest
-    get slots to spare, which are hidden from attention. Every position is a target slot; unlabelled ones are not in use.
+    get slots to spare, which are hidden from attention. Every position is a target slot; unlabelled ones are not in
+    use.
 
     Args:
         input_ids_BL: Ids, [MASK]s included.

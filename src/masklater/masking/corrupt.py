@@ -16,7 +16,7 @@ from torch import Tensor
 from masklater.errors import UserError
 from masklater.masking.batch import IGNORE, MaskedBatch
 from masklater.masking.choose import rank_uniform
-from masklater.masking.settings import MaskingSettings
+from masklater.recipe.sections import MaskingSettings
 
 
 @dataclass(frozen=True)

@@ -34,18 +34,16 @@ class MaskLaterConfig(PretrainedConfig):
     ) -> None:
         if encoder is None:
             encoder = {"model_type": "roberta"}
-        if isinstance(encoder, dict):
-            encoder = AutoConfig.for_model(**encoder)
-        self.encoder = encoder
+        self.encoder: PretrainedConfig = AutoConfig.for_model(**encoder) if isinstance(encoder, dict) else encoder
         self.decoder_kind = decoder_kind
         self.num_decoder_layers = num_decoder_layers
         self.row_length = row_length
         self.mask_token_id = mask_token_id
         self.position_offset = position_offset
-        self.initializer_range = encoder.initializer_range
-        kwargs.setdefault("pad_token_id", encoder.pad_token_id)
-        kwargs.setdefault("bos_token_id", encoder.bos_token_id)
-        kwargs.setdefault("eos_token_id", encoder.eos_token_id)
+        self.initializer_range = self.encoder.initializer_range
+        kwargs.setdefault("pad_token_id", self.encoder.pad_token_id)
+        kwargs.setdefault("bos_token_id", self.encoder.bos_token_id)
+        kwargs.setdefault("eos_token_id", self.encoder.eos_token_id)
         kwargs["tie_word_embeddings"] = False  # the head reads the word embedding itself: nothing is left to tie
         super().__init__(**kwargs)
 

@@ -1,8 +1,8 @@
 """The light decoder, where [MASK]s join the row: used in pre-training, thrown away after it.
 
 3ML_self (figure 2 left): the mask embedding plus a position embedding stands at each dropped position, seen positions
-keep the encoder's output, and N_d self-attention layers read the whole row. The layers are the encoder's in width, heads
-and norm placement. Letters: see masking/batch.py; H heads.
+keep the encoder's output, and N_d self-attention layers read the whole row. The layers are the encoder's in width,
+heads and norm placement. Letters: see masking/batch.py; H heads.
 """
 
 import torch

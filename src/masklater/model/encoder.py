@@ -9,10 +9,10 @@ from functools import cache
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PretrainedConfig
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 
 from masklater.errors import UserError
-from masklater.model.settings import ModelSettings
+from masklater.recipe.sections import ModelSettings
 
 TOLERANCE = 1e-4
 """Largest difference between two ways of computing the same hidden states in float32; equal ones differ by 1e-6."""
@@ -40,7 +40,7 @@ def make_encoder_config(
     )
 
 
-def build_encoder(config: PretrainedConfig) -> nn.Module:
+def build_encoder(config: PretrainedConfig) -> PreTrainedModel:
     """A randomly initialised encoder of that config, without a pooler: nothing here would train it."""
     try:
         return AutoModel.from_config(config, add_pooling_layer=False)
@@ -109,10 +109,12 @@ def _find_offset(config_json: str) -> int:
     reason = (
         "it takes no explicit positions"
         if smallest == float("inf")
-        else f"its hidden states change by {smallest:.1e} when unseen tokens are left out rather than hidden, as it reads "
-        "distances off the index and not off the positions"
+        else f"its hidden states change by {smallest:.1e} when unseen tokens are left out rather than hidden, as it "
+        "reads distances off the index and not off the positions"
     )
-    raise UserError(f"an encoder of type {config.model_type} cannot leave tokens out: {reason}", "Choose another family.")
+    raise UserError(
+        f"an encoder of type {config.model_type} cannot leave tokens out: {reason}", "Choose another family."
+    )
 
 
 def _small_copy(config: PretrainedConfig) -> PretrainedConfig:

@@ -30,7 +30,8 @@ def fill_masks(
     is_mask_L = ids_BL[0] == tokenizer.mask_token_id
     if not is_mask_L.any():
         raise UserError(
-            f"there is no {tokenizer.mask_token} in {text!r}", f"Write {tokenizer.mask_token} where a word is to be guessed."
+            f"there is no {tokenizer.mask_token} in {text!r}",
+            f"Write {tokenizer.mask_token} where a word is to be guessed.",
         )
     if ids_BL.shape[1] > model.config.row_length:
         raise UserError(

@@ -40,7 +40,7 @@ class MaskLaterForMaskedLM(PreTrainedModel):
         super().__init__(config)
         if config.position_offset is None:
             config.position_offset = encoders.check_encoder(config.encoder)
-        self.encoder = encoders.build_encoder(config.encoder)
+        self.encoder: PreTrainedModel = encoders.build_encoder(config.encoder)
         self.decoder: SelfDecoder | None = None
         if config.decoder_kind == "self":
             self.decoder = SelfDecoder(config.encoder, config.num_decoder_layers, config.row_length, config.pre_norm)

@@ -1,7 +1,7 @@
 """Checkpoints: everything a run needs to go on, complete or not there, checked when read.
 
-    RUN/checkpoints/step-00000200/state.pt         model, optimizer and ledger
-    RUN/checkpoints/step-00000200/checkpoint.json  step and SHA-256 of state.pt
+RUN/checkpoints/step-00000200/state.pt         model, optimizer and ledger
+RUN/checkpoints/step-00000200/checkpoint.json  step and SHA-256 of state.pt
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Batches for training and evaluation, each a pure function of (seed, step): resume costs nothing and repeats exactly."""
+"""Batches for training and evaluation, each a pure function of (seed, step): resume is instant and exact."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,8 +10,8 @@ from torch import Tensor
 from masklater.corpus.shards import Shards, SplitRows
 from masklater.masking.batch import MaskedBatch
 from masklater.masking.corrupt import Corruption, corrupt, make_corruption
-from masklater.masking.settings import MaskingSettings
 from masklater.pretrain.order import derive_seed, rows_of_step
+from masklater.recipe.sections import MaskingSettings
 
 EVALUATION_SEED = 0
 """Held-out rows and their masks do not follow the recipe's seed: runs are compared on the same ones."""

@@ -17,7 +17,6 @@ from masklater.corpus.shards import Shards
 from masklater.errors import Interrupted, UserError
 from masklater.masking.batch import MaskedBatch
 from masklater.masking.corrupt import Corruption
-from masklater.masking.settings import COMMON_CORRUPTION
 from masklater.model.config import MaskLaterConfig
 from masklater.model.encoder import make_encoder_config
 from masklater.model.masked_lm import MaskLaterForMaskedLM
@@ -31,7 +30,8 @@ from masklater.pretrain.order import derive_seed
 from masklater.pretrain.precision import Precision, choose_precision
 from masklater.pretrain.run import RunFolder
 from masklater.pretrain.signals import StopOnSignal
-from masklater.recipe import Recipe
+from masklater.recipe.load import Recipe
+from masklater.recipe.sections import COMMON_CORRUPTION
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def train_step(
 ) -> tuple[Tensor, Tensor]:
     """One optimizer step.
 
-    The loss is the sum over all targets of the step divided by their number, however the step is cut into micro-batches.
+    The loss is the sum over all targets of the step divided by their number, however the step is cut into parts.
 
     Returns:
         loss and gradient norm (before clipping), float32 scalars still on the device.
@@ -195,7 +195,7 @@ class _Trainer:
         )
         if not torch.isfinite(loss) or not torch.isfinite(norm):
             raise UserError(
-                f"step {ledger.steps:,}: the loss is {self.loss} and the gradient norm {float(norm)}; training has diverged",
+                f"step {ledger.steps:,}: training has diverged (loss {self.loss}, gradient norm {float(norm)})",
                 f"Start again from the newest checkpoint in {self.run.checkpoints} with a lower optimizer.lr or more "
                 "warm-up: masklater pretrain ... --resume optimizer.lr=...",
             )
@@ -227,8 +227,8 @@ class _Trainer:
         objective = f"3ML_{recipe.decoder.kind}" if corruption.drop else "vanilla MLM"
         row_length = self.batches.rows.row_length
         say(
-            f"{objective}: of each row's {row_length} positions the encoder sees {row_length - corruption.num_dropped}, "
-            f"{corruption.num_targets} are predicted"
+            f"{objective}: of each row's {row_length} positions the encoder sees "
+            f"{row_length - corruption.num_dropped}, {corruption.num_targets} are predicted"
         )
         say(f"{parameters / 1e6:.1f} M parameters, {exported / 1e6:.1f} M of them in the encoder that is exported")
         say(

@@ -1,4 +1,4 @@
-"""metrics.jsonl: one object a step and one an evaluation, losses in full precision. TensorBoard where it is installed."""
+"""metrics.jsonl: one object a step, one an evaluation, losses in full precision; TensorBoard where installed."""
 
 import json
 import math
@@ -26,7 +26,7 @@ class MetricsLog:
             self.file = self.path.open("a", encoding="utf-8")
         self.board: Any = None
         if find_spec("tensorboard") is not None:
-            from torch.utils.tensorboard import SummaryWriter  # type: ignore[attr-defined]
+            from torch.utils.tensorboard import SummaryWriter
 
             self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=after_step + 1)
 

@@ -8,9 +8,9 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 
 from masklater.budget.ledger import Ledger
-from masklater.duration import Duration
 from masklater.errors import UserError
-from masklater.pretrain.settings import OptimizerSettings, ScheduleSettings
+from masklater.recipe.duration import Duration
+from masklater.recipe.sections import OptimizerSettings, ScheduleSettings
 
 
 class Optimizers:
@@ -57,7 +57,7 @@ class Optimizers:
 
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
-    """Weights of linear layers; other weights that decay (embeddings); biases, norms and single vectors, which do not."""
+    """Weights of linear layers; other weights that decay (embeddings); biases, norms and vectors, which do not."""
     linear = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
     matrices, decayed, undecayed = [], [], []
     for parameter in model.parameters():

@@ -1,11 +1,11 @@
 """RUN: the folder of one pre-training run.
 
-    RUN/recipe.yaml     the resolved recipe
-    RUN/run.json        what may not change: data, tokenizer, versions it began with
-    RUN/config.json     the model's config
-    RUN/tokenizer/      the data's tokenizer, a Hugging Face folder
-    RUN/metrics.jsonl   one object a step, one an evaluation
-    RUN/checkpoints/    the newest few, complete ones only
+RUN/recipe.yaml     the resolved recipe
+RUN/run.json        what may not change: data, tokenizer, versions it began with
+RUN/config.json     the model's config
+RUN/tokenizer/      the data's tokenizer, a Hugging Face folder
+RUN/metrics.jsonl   one object a step, one an evaluation
+RUN/checkpoints/    the newest few, complete ones only
 """
 
 import json
@@ -26,7 +26,7 @@ from masklater.folders import complete_folder
 from masklater.model.config import MaskLaterConfig
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain.checkpoint import ledger_of, load_newest
-from masklater.recipe import Recipe, dump, load
+from masklater.recipe.load import Recipe, dump, load
 
 MAY_CHANGE = (
     "duration", "schedule", "optimizer.lr", "optimizer.adamw_lr", "optimizer.weight_decay", "optimizer.clip",

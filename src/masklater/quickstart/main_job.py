@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import masklater.recipe
 from masklater.console import clock, say
 from masklater.corpus.prepare import PrepareSettings, prepare
 from masklater.corpus.shards import Shards
 from masklater.errors import UserError
 from masklater.folders import disk_errors_for_people, refuse_existing
 from masklater.quickstart.docstrings import find_sources, gather
+from masklater.recipe.load import Recipe
+from masklater.recipe.load import load as load_recipe
 
 PROMPTS = (
     "Return a <mask> of the elements in the list.",
@@ -74,7 +75,7 @@ def quickstart(
     say("3/5  pretrain: Mask More and Mask Later")
     from masklater.pretrain.loop import pretrain
 
-    recipe = masklater.recipe.load("quickstart", overrides)
+    recipe = load_recipe("quickstart", overrides)
     result = pretrain(recipe, out / "shards", out / "run")
 
     say("4/5  export, and load it back with AutoModel")
@@ -119,7 +120,9 @@ def summary(quick: QuickstartResult) -> str:
         ]
 
     lines = ["", "Masked tokens of held-out text"]
-    lines += compared("as trained (50%)", quick.valid_loss, quick.valid_accuracy, quick.unigram_loss, quick.unigram_accuracy)
+    lines += compared(
+        "as trained (50%)", quick.valid_loss, quick.valid_accuracy, quick.unigram_loss, quick.unigram_accuracy
+    )
     lines += compared(
         "15% [MASK]", quick.valid_loss_15, quick.valid_accuracy_15, quick.unigram_loss_15, quick.unigram_accuracy_15
     )
@@ -156,14 +159,14 @@ def _export_and_fill(out: Path) -> dict[str, list[str]]:
     return {prompt: [guess.token for guess in fill_masks(model, tokenizer, prompt, 5)[0]] for prompt in PROMPTS}
 
 
-def _unigram_scores(out: Path, recipe: masklater.recipe.Recipe) -> tuple[tuple[float, float], tuple[float, float]]:
-    from masklater.masking.settings import COMMON_CORRUPTION
+def _unigram_scores(out: Path, recipe: Recipe) -> tuple[tuple[float, float], tuple[float, float]]:
     from masklater.pretrain.evaluate import unigram_baseline
     from masklater.pretrain.loader import EVALUATION_SEED, make_batches
+    from masklater.recipe.sections import COMMON_CORRUPTION, MaskingSettings
 
     shards = Shards(out / "shards")
 
-    def score(masking: masklater.recipe.MaskingSettings) -> tuple[float, float]:
+    def score(masking: MaskingSettings) -> tuple[float, float]:
         batches = make_batches(shards, shards.valid, masking, True, recipe.batch.attend, EVALUATION_SEED)
         fixed = batches.fixed(recipe.evaluation.rows, recipe.batch.micro_rows)
         baseline = unigram_baseline(shards.train, shards.vocabulary.size, fixed)

@@ -5,13 +5,13 @@ from typing import Literal, Self, get_args
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from masklater.budget.ledger import Ledger
-from masklater.settings import Settings
+from masklater.recipe.section import Section
 
 Unit = Literal["steps", "rows", "tokens", "flops", "hours"]
 UNITS: tuple[Unit, ...] = get_args(Unit)
 
 
-class Duration(Settings):
+class Duration(Section):
     """A length of training. Exactly one unit is set."""
 
     steps: PositiveInt | None = Field(None, description="optimizer steps")

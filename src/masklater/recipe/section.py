@@ -3,7 +3,7 @@
 from pydantic import BaseModel, ConfigDict
 
 
-class Settings(BaseModel):
-    """A validated, immutable section of a recipe. Unknown keys are faults."""
+class Section(BaseModel):
+    """A validated, immutable part of a recipe, or of another file this software reads. Unknown keys are faults."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

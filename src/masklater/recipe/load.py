@@ -14,21 +14,22 @@ import yaml
 from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from masklater.duration import UNITS, Duration
 from masklater.errors import MISSING, Fault, RecipeError, UserError
-from masklater.masking.settings import MaskingSettings
-from masklater.model.settings import DecoderSettings, ModelSettings
-from masklater.pretrain.settings import (
+from masklater.recipe.duration import UNITS, Duration
+from masklater.recipe.section import Section
+from masklater.recipe.sections import (
     BatchSettings,
     CheckpointSettings,
+    DecoderSettings,
     EvaluationSettings,
+    MaskingSettings,
+    ModelSettings,
     OptimizerSettings,
     ScheduleSettings,
 )
-from masklater.settings import Settings
 
 
-class Recipe(Settings):
+class Recipe(Section):
     """The sections of a recipe. Only `duration` has no default."""
 
     model: ModelSettings = ModelSettings()
@@ -97,10 +98,10 @@ def describe() -> list[tuple[str, str, str]]:
     """Every setting as (dotted key, default, meaning), for `--help` and the docs."""
     rows: list[tuple[str, str, str]] = []
 
-    def walk(prefix: str, section: type[Settings]) -> None:
+    def walk(prefix: str, section: type[Section]) -> None:
         for name, field in section.model_fields.items():
             annotation = field.annotation
-            if isinstance(annotation, type) and issubclass(annotation, Settings):
+            if isinstance(annotation, type) and issubclass(annotation, Section):
                 walk(f"{prefix}{name}.", annotation)
             else:
                 default = yaml.safe_dump(field.default, default_flow_style=True).split("\n")[0]
@@ -131,7 +132,7 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
                 raise yaml.MarkedYAMLError(problem=f"the key {key!r} is not text", problem_mark=key_node.start_mark)
             if key in seen:
@@ -210,7 +211,9 @@ def _contradictions(sections: Mapping[str, Any]) -> list[Fault]:
             )
         elif warmup.unit == duration.unit and warmup.amount >= duration.amount:
             faults.append(
-                Fault("schedule.warmup", str(warmup), f"it must be shorter than the duration, {duration}", "Shorten it.")
+                Fault(
+                    "schedule.warmup", str(warmup), f"it must be shorter than the duration, {duration}", "Shorten it."
+                )
             )
     return faults
 
@@ -245,7 +248,9 @@ def _fault(details: ErrorDetails, tree: Mapping[str, Any]) -> Fault:
         return Fault(where, details["input"], str(context["error"]), "Change one of them.")
     rule = details["msg"][0].lower() + details["msg"][1:]
     meaning = _meaning(path)
-    return Fault(where, details["input"], rule, f"It means: {meaning}." if meaning else "See `masklater pretrain --settings`.")
+    return Fault(
+        where, details["input"], rule, f"It means: {meaning}." if meaning else "See `masklater pretrain --settings`."
+    )
 
 
 def _unknown_key(path: tuple[str, ...], tree: Mapping[str, Any]) -> Fault:
@@ -259,13 +264,13 @@ def _unknown_key(path: tuple[str, ...], tree: Mapping[str, Any]) -> Fault:
     return Fault(".".join(path), node, f"{place} no such key", remedy)
 
 
-def _section(path: tuple[str, ...]) -> type[Settings] | None:
-    section: type[Settings] = Recipe
+def _section(path: tuple[str, ...]) -> type[Section] | None:
+    section: type[Section] = Recipe
     for key in path:
         if (path[0], key) == ("schedule", "warmup"):
             return Duration
         field = section.model_fields.get(key)
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, Settings)):
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, Section)):
             return None
         section = field.annotation
     return section
