@@ -99,7 +99,7 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
         run.check_resumable(recipe, shards)
     else:
         _verify(shards)
-        run = RunFolder.create(out, recipe, shards, _model_config(recipe, shards))
+        run = RunFolder.create(out, recipe, shards, make_model_config(recipe, shards))
     return _Trainer(recipe, shards, run).train()
 
 
@@ -285,7 +285,8 @@ def row_flops(recipe: Recipe, corruption: Corruption, row_length: int) -> RowFlo
     return count_row_flops(shape)
 
 
-def _model_config(recipe: Recipe, shards: Shards) -> MaskLaterConfig:
+def make_model_config(recipe: Recipe, shards: Shards) -> MaskLaterConfig:
+    """The model of a recipe, for rows of these shards."""
     vocabulary, row_length = shards.vocabulary, shards.index.row_length
     encoder = make_encoder_config(
         recipe.model,

@@ -1,0 +1,84 @@
+"""Small things every test may need: a text, shards of it, a tiny recipe. Nothing here touches the network."""
+
+import json
+import os
+import random
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import pytest
+import torch
+
+from masklater.corpus.prepare import PrepareSettings, prepare
+from masklater.corpus.shards import Shards
+from masklater.recipe.load import Recipe, load
+
+REPOSITORY = Path(__file__).parents[1]
+DATA = REPOSITORY.parent / "shared" / "data"
+
+TINY = [
+    "model.hidden_size=32", "model.num_hidden_layers=2", "model.num_attention_heads=4", "model.intermediate_size=64",
+    "model.dropout=0.1", "batch.rows=8", "batch.micro_rows=4", "duration.steps=6", "evaluation.every_steps=3",
+    "evaluation.rows=8", "checkpoint.every_steps=2", "precision=float32",
+]  # fmt: skip
+"""Overrides that make a shipped recipe run in seconds."""
+
+
+def make_text(seed: int, words: int) -> str:
+    """Text with some structure: each word calls for one of three that may follow it."""
+    rng = random.Random(seed)
+    vocabulary = [f"{a}{b}" for a in ("ka", "lo", "mi", "nu", "re", "so") for b in ("n", "t", "r", "s", "")]
+    word, out = rng.choice(vocabulary), []
+    for _ in range(words):
+        out.append(word)
+        start = vocabulary.index(word)
+        word = vocabulary[(7 * start + rng.choice((1, 4, 9))) % len(vocabulary)]
+    return " ".join(out)
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A .jsonl of 120 documents of very different lengths."""
+    path = tmp_path_factory.mktemp("corpus") / "corpus.jsonl"
+    lengths = [3, 10, 25, 60, 200]
+    lines = [json.dumps({"id": i, "text": make_text(i, lengths[i % 5])}) for i in range(120)]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def make_shards(corpus: Path, out: Path, **settings: object) -> Path:
+    defaults = {"vocab_size": 320, "row_length": 32, "valid_fraction": 0.1, "workers": 2}
+    prepare([corpus], out, PrepareSettings(**{**defaults, **settings}))  # type: ignore[arg-type]
+    return out
+
+
+@pytest.fixture(scope="session")
+def shards_folder(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SHARDS of the corpus, packed by documents: padded rows, several documents in some."""
+    return make_shards(corpus, tmp_path_factory.mktemp("shards") / "documents")
+
+
+@pytest.fixture(scope="session")
+def continuous_folder(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SHARDS of the corpus, packed continuously: full rows."""
+    return make_shards(corpus, tmp_path_factory.mktemp("shards") / "continuous", pack="continuous")
+
+
+@pytest.fixture(scope="session")
+def shards(shards_folder: Path) -> Shards:
+    return Shards(shards_folder)
+
+
+@pytest.fixture(scope="session")
+def continuous(continuous_folder: Path) -> Shards:
+    return Shards(continuous_folder)
+
+
+def tiny(name: str = "3ml-small", *overrides: str) -> Recipe:
+    """A shipped recipe made tiny."""
+    return load(name, [*TINY, *overrides])
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)

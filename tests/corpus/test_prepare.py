@@ -1,0 +1,194 @@
+"""prepare: text to SHARDS, complete or not there."""
+
+import errno
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from transformers import AutoTokenizer
+
+from masklater.corpus import shards as shards_module
+from masklater.corpus.prepare import PrepareSettings, prepare
+from masklater.corpus.shards import Shards, SplitWriter
+from masklater.errors import DamagedDataError, UserError
+from tests.conftest import make_shards, make_text
+
+
+def texts_of(shards: Shards, split: str) -> list[str]:
+    tokenizer = AutoTokenizer.from_pretrained(shards.folder / "tokenizer")
+    rows = getattr(shards, split)
+    block = rows.read(np.arange(rows.num_rows))
+    texts = []
+    for ids, documents in zip(block.ids_NL, block.documents_NL, strict=True):
+        for number in range(documents.max() + 1):
+            texts.append(tokenizer.decode(ids[documents == number], skip_special_tokens=True))
+    return texts
+
+
+def test_rows_hold_the_text(corpus: Path, shards: Shards) -> None:
+    documents = [json.loads(line)["text"] for line in corpus.read_text().splitlines()]
+    whole = sorted(document for document in documents if len(document.split()) <= 10)
+    packed = texts_of(shards, "train") + texts_of(shards, "valid")
+    assert set(whole) <= set(packed)
+    assert sorted("".join(packed).replace(" ", "")) == sorted("".join(documents).replace(" ", ""))
+
+
+def test_counts(shards: Shards, continuous: Shards) -> None:
+    for opened in (shards, continuous):
+        for entry, rows in ((opened.index.train, opened.train), (opened.index.valid, opened.valid)):
+            block = rows.read(np.arange(rows.num_rows))
+            special = np.isin(block.ids_NL, opened.vocabulary.special)
+            full = block.documents_NL[:, -1] >= 0
+            assert entry.tokens == (~special).sum()
+            assert entry.full_rows == full.sum()
+            assert entry.full_row_maskable == (~special[full]).sum()
+            assert entry.mixed_rows == (block.documents_NL.max(axis=1) > 0).sum()
+    assert continuous.index.train.full_rows == continuous.index.train.rows
+    assert shards.index.train.full_rows < shards.index.train.rows
+
+
+def test_the_held_out_split_survives_reordering(corpus: Path, tmp_path: Path, shards: Shards) -> None:
+    lines = corpus.read_text().splitlines()
+    (tmp_path / "b.jsonl").write_text("\n".join(reversed(lines)))
+    tokenizer = shards.folder / "tokenizer"
+    make_shards(tmp_path / "b.jsonl", tmp_path / "out", tokenizer=tokenizer)
+    assert sorted(texts_of(Shards(tmp_path / "out"), "valid")) == sorted(texts_of(shards, "valid"))
+
+
+def test_few_documents_still_hold_one_out(tmp_path: Path) -> None:
+    for number in range(4):
+        (tmp_path / f"{number}.txt").write_text(make_text(number, 100))
+    result = prepare([tmp_path], tmp_path / "out", PrepareSettings(vocab_size=300, row_length=16))
+    assert result.valid_rows > 0
+    assert result.train_rows > result.valid_rows
+
+
+def test_one_document_cannot_be_split(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(make_text(0, 100))
+    with pytest.raises(UserError, match="one single document .*\n.*--documents line"):
+        prepare([tmp_path], tmp_path / "out", PrepareSettings(vocab_size=300))
+    result = prepare([tmp_path], tmp_path / "out", PrepareSettings(vocab_size=300, valid_fraction=0))
+    assert result.valid_rows == 0
+
+
+def test_empty_input(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("\n \n")
+    for fraction in (0.0, 0.01):
+        with pytest.raises(UserError, match="every document is empty"):
+            prepare([tmp_path], tmp_path / "out", PrepareSettings(vocab_size=300, valid_fraction=fraction))
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_workers_and_shard_size_change_nothing(
+    corpus: Path, tmp_path: Path, shards: Shards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards_module, "SHARD_BYTES", 32 * 2 * 7)
+    monkeypatch.setattr(SplitWriter.__init__, "__defaults__", (32 * 2 * 7,))
+    make_shards(corpus, tmp_path / "small", workers=1)
+    small = Shards(tmp_path / "small")
+    assert len(small.index.train.shards) > 5
+    everything = np.arange(shards.train.num_rows)
+    shuffled = np.random.default_rng(0).permutation(everything)
+    for expected, got in zip(shards.train.read(shuffled), small.train.read(shuffled), strict=True):
+        assert (expected == got).all()
+    firsts = [shard.first_document for shard in small.index.train.shards]
+    assert firsts == np.cumsum([0, *(shard.documents for shard in small.index.train.shards[:-1])]).tolist()
+
+
+def test_an_existing_folder_is_not_touched(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("mine")
+    with pytest.raises(UserError, match="exists already"):
+        make_shards(corpus, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
+
+
+def test_a_full_disk_leaves_nothing_behind(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Path.open
+
+    class FullDisk:
+        def __init__(self, file: Any) -> None:
+            self.file = file
+
+        def write(self, data: bytes) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.file, name)
+
+    def open_on_full_disk(self: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        file = original(self, mode, *args, **kwargs)
+        return FullDisk(file) if self.suffix == ".rows" and "w" in mode else file
+
+    monkeypatch.setattr(Path, "open", open_on_full_disk)
+    with pytest.raises(UserError, match="the disk is full: .*out could not be written"):
+        make_shards(corpus, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def copy(shards_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(shards_folder, tmp_path / "copy"))
+
+
+def test_a_sound_folder_verifies(copy: Path) -> None:
+    Shards(copy).verify()
+
+
+def test_truncated_shard(copy: Path) -> None:
+    path = copy / "train-00000.rows"
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(DamagedDataError, match=r"train-00000\.rows has .* bytes where the index says .*truncated"):
+        Shards(copy)
+
+
+@pytest.mark.parametrize("name", ["train-00000.rows", "train-00000.starts", "valid-00000.rows"])
+def test_flipped_byte(copy: Path, name: str) -> None:
+    content = bytearray((copy / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / name).write_bytes(content)
+    with pytest.raises(DamagedDataError, match=rf"{name}: the content has changed"):
+        Shards(copy).verify()
+
+
+def test_missing_shard(copy: Path) -> None:
+    (copy / "valid-00000.starts").unlink()
+    with pytest.raises(DamagedDataError, match=r"valid-00000\.starts is missing"):
+        Shards(copy)
+
+
+def test_another_tokenizer_in_the_folder(copy: Path) -> None:
+    path = copy / "tokenizer" / "tokenizer.json"
+    path.write_text(path.read_text().replace("kan", "kam"))
+    with pytest.raises(DamagedDataError, match="is not the one its rows were made with"):
+        Shards(copy)
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", '{"format": 1}'])
+def test_damaged_index(copy: Path, damage: str) -> None:
+    (copy / "index.json").write_text(damage)
+    with pytest.raises(DamagedDataError, match=r"index\.json is damaged"):
+        Shards(copy)
+
+
+def test_a_format_of_the_future(copy: Path) -> None:
+    index = json.loads((copy / "index.json").read_text())
+    (copy / "index.json").write_text(json.dumps({**index, "format": 99}))
+    with pytest.raises(UserError, match="has format 99; this version reads format 1"):
+        Shards(copy)
+
+
+def test_no_shards_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no folder"):
+        Shards(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="is no SHARDS folder"):
+        Shards(tmp_path)
+
+
+def test_large_vocabularies_take_four_bytes() -> None:
+    assert shards_module.row_dtype(65_536) is np.uint16
+    assert shards_module.row_dtype(65_537) is np.uint32
+

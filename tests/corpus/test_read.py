@@ -1,0 +1,149 @@
+"""Reading: every oddity is mended and counted, every damage refused by file and line."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from masklater.corpus import read
+from masklater.corpus.read import ReadCounts, find_files, read_documents
+from masklater.errors import DamagedDataError, UserError
+
+
+def documents(path: Path, unit: str = "file", field: str = "text") -> tuple[list[str], ReadCounts]:
+    counts = ReadCounts()
+    found = [document.text for document in read_documents(find_files([path]), unit, field, counts)]  # type: ignore[arg-type]
+    return found, counts
+
+
+@pytest.mark.parametrize(
+    ("unit", "expected"),
+    [
+        ("file", ["one\ntwo\n\nthree"]),
+        ("line", ["one", "two", "three"]),
+        ("blank-line", ["one\ntwo", "three"]),
+    ],
+)
+def test_units_of_a_text_file(tmp_path: Path, unit: str, expected: list[str]) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"\xef\xbb\xbfone\r\ntwo\r\n\r\nthree")
+    found, counts = documents(path, unit)
+    assert found == expected
+    assert (counts.bom, counts.documents, counts.bytes) == (1, len(expected), path.stat().st_size)
+
+
+def test_what_is_odd_is_mended_and_counted(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"good\nb\xffad\nn\0u\0l\n   \n\n")
+    found, counts = documents(path, "line")
+    assert found == ["good", "b\ufffdad", "nul"]
+    assert (counts.invalid_utf8, counts.nul, counts.empty, counts.documents) == (1, 2, 2, 3)
+
+
+def test_gzip_and_folders_are_read_and_hidden_files_are_not(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "b.txt.gz").write_bytes(gzip.compress("zwei".encode()))
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(json.dumps({"text": "eins"}).encode()))
+    (tmp_path / ".hidden.txt").write_text("no")
+    (tmp_path / "notes.md").write_text("no")
+    assert documents(tmp_path)[0] == ["eins", "zwei"]
+
+
+def test_unicode_survives(tmp_path: Path) -> None:
+    text = "العربية देवनागरी 中文 👩‍👩‍👧 e\u0301 a\u200bb"
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": text}) + "\n" + json.dumps({"text": text}, ensure_ascii=False))
+    assert documents(tmp_path)[0] == [text, text]
+
+
+def test_half_a_surrogate_pair_is_mended(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "a\\ud83d b"}\n')
+    found, counts = documents(tmp_path)
+    assert found == ["a\ufffd b"]
+    assert counts.invalid_utf8 == 1
+
+
+def test_long_documents_come_in_parts_with_one_key_and_lose_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read, "MAX_DOCUMENT_CHARS", 100)
+    lines = [f"line {i} of the text\n" for i in range(40)]
+    (tmp_path / "a.txt").write_text("".join(lines))
+    (tmp_path / "b.jsonl").write_text(json.dumps({"text": "".join(lines)}))
+    (tmp_path / "c.txt").write_text("x" * 1000)
+    for name, expected in (("a.txt", "".join(lines)), ("b.jsonl", "".join(lines)), ("c.txt", "x" * 1000)):
+        counts = ReadCounts()
+        found = list(read_documents([tmp_path / name], "file", "text", counts))
+        assert len(found) > 5
+        assert max(len(part.text) for part in found) <= 120
+        assert len({part.key for part in found}) == 1
+        assert "".join("".join(part.text.split()) for part in found) == "".join(expected.split())
+        assert (counts.documents, counts.cut) == (1, 1)
+
+
+def test_a_line_longer_than_the_limit_is_cut_between_characters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read, "MAX_LINE_BYTES", 64)
+    text = "中" * 200
+    (tmp_path / "a.txt").write_text(text)
+    found, counts = documents(tmp_path)
+    assert "".join(found) == text
+    assert counts.invalid_utf8 == 0
+    (tmp_path / "a.txt").unlink()
+    (tmp_path / "b.jsonl").write_text(json.dumps({"text": "a" * 200}))
+    with pytest.raises(DamagedDataError, match="line 1: longer than"):
+        documents(tmp_path)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no file or folder"):
+        find_files([tmp_path / "nowhere.txt"])
+
+
+def test_folder_without_text(tmp_path: Path) -> None:
+    (tmp_path / "picture.png").write_bytes(b"")
+    with pytest.raises(UserError, match="holds no text: no file in it ends in"):
+        find_files([tmp_path])
+
+
+def test_unknown_ending(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("a,b")
+    with pytest.raises(UserError, match="does not end in"):
+        find_files([tmp_path / "a.csv"])
+
+
+def test_wrong_text_field_names_those_there_are(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"title": "t", "content": "c"}\n')
+    with pytest.raises(UserError, match=r"line 1: no field 'text'; the record has 'title', 'content'\n.*--text-field"):
+        documents(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{broken", "line 2: not JSON"),
+        ("[1, 2]", "line 2: a list, not an object"),
+        ('{"text": 7}', "line 2: field 'text' holds int, not text"),
+        ('{"text": null}', "line 2: field 'text' holds NoneType"),
+        ("[" * 100_000, "line 2: not JSON"),
+    ],
+)
+def test_damaged_jsonl_is_refused_by_line(tmp_path: Path, line: str, message: str) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "fine"}\n' + line + "\n")
+    with pytest.raises(DamagedDataError, match=message):
+        documents(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "not gzip"])
+def test_damaged_gzip_is_refused_by_name(tmp_path: Path, damage: str) -> None:
+    content = bytearray(gzip.compress("\n".join(str(i) for i in range(5000)).encode()))
+    if damage == "truncated":
+        content = content[: len(content) // 2]
+    elif damage == "flipped":
+        content[len(content) // 2] ^= 0xFF
+    else:
+        content = bytearray(b"plain text\n")
+    (tmp_path / "a.txt.gz").write_bytes(content)
+    with pytest.raises(DamagedDataError, match=r"a\.txt\.gz is a damaged or truncated gzip"):
+        documents(tmp_path)

@@ -1,0 +1,113 @@
+"""Tokenizers: trained, loaded, saved; RoBERTa's ids from public files; nothing in a text becomes a special token."""
+
+import json
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer
+
+from masklater.corpus import tokenizer as tokenizers_
+from masklater.corpus.prepare import tokenise
+from masklater.corpus.read import Document
+from masklater.errors import UserError
+from tests.conftest import DATA, make_text
+
+HARD_TEXT = "العربية देवनागरी 中文\n\n👩‍👩‍👧  e\u0301 a\u200bb\ttab </s> <mask> <s>"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bpe")
+    texts = iter([make_text(i, 300) for i in range(10)])
+    tokenizers_.save(tokenizers_.wrap(tokenizers_.train(texts, "bpe", 400)), folder, 64)
+    return folder
+
+
+def ids_of(text: str, folder: Path) -> list[int]:
+    return next(iter(tokenise(iter([Document(text, 0)]), tokenizers_.load(folder), 1)))[1].tolist()
+
+
+def test_bpe_round_trip_is_exact_and_specials_in_a_text_stay_text(trained: Path) -> None:
+    tokenizer = tokenizers_.load(trained)
+    ids = ids_of(HARD_TEXT, trained)
+    assert tokenizer.decode(ids, clean_up_tokenization_spaces=False) == HARD_TEXT
+    assert not set(ids) & set(tokenizers_.vocabulary(tokenizer).special)
+
+
+def test_saved_folder_loads_with_auto_tokenizer(trained: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(trained)
+    assert (tokenizer.model_max_length, tokenizer.mask_token, tokenizer.bos_token) == (64, "<mask>", "<s>")
+    one, two = tokenizer("kan lot"), tokenizer("kan", "lot")
+    assert set(one) == {"input_ids", "attention_mask"}
+    assert (one["input_ids"][0], one["input_ids"][-1]) == (tokenizer.bos_token_id, tokenizer.eos_token_id)
+    assert tokenizer.convert_ids_to_tokens(two["input_ids"]).count("</s>") == 3
+    with_mask = tokenizer.convert_ids_to_tokens(tokenizer("a <mask> b")["input_ids"])
+    assert with_mask[1:3] == ["a", "<mask>"]
+
+
+def test_wordpiece(tmp_path: Path) -> None:
+    texts = iter([make_text(i, 300) for i in range(10)] + ["Case and áccents Stay"])
+    tokenizers_.save(tokenizers_.wrap(tokenizers_.train(texts, "wordpiece", 400)), tmp_path / "wp", 64)
+    tokenizer = tokenizers_.load(tmp_path / "wp")
+    assert tokenizer.decode(tokenizer("Case áccents Stay")["input_ids"]) == "[CLS] Case áccents Stay [SEP]"
+    assert len(tokenizers_.vocabulary(tokenizer).special) == 5
+
+
+def test_training_is_repeatable() -> None:
+    def text() -> str:
+        return tokenizers_.train(iter([make_text(i, 200) for i in range(5)]), "bpe", 350).to_str()
+
+    assert text() == text()
+
+
+def write_gpt2(folder: Path, fairseq: bool) -> None:
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    folder.mkdir()
+    alphabet = sorted(ByteLevel.alphabet())
+    tokens = [*alphabet, "ab", "abc", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
+    (folder / "merges.txt").write_text("#version: 0.2\na b\nab c\n")
+    if fairseq:
+        order = [len(tokens) - 2, len(tokens) - 3, *range(len(alphabet)), len(tokens) - 1]
+        (folder / "dict.txt").write_text("".join(f"{i} 5\n" for i in order) + "madeupword0000 0\n")
+
+
+def test_gpt2_files_keep_their_ids_and_specials_follow(tmp_path: Path) -> None:
+    write_gpt2(tmp_path / "gpt2", fairseq=False)
+    tokenizer = tokenizers_.load(tmp_path / "gpt2")
+    assert ids_of("abc", tmp_path / "gpt2") == [257]
+    assert tokenizers_.vocabulary(tokenizer).special == (259, 260, 261, 262, 263)
+
+
+def test_with_fairseqs_dictionary_the_ids_are_robertas(tmp_path: Path) -> None:
+    write_gpt2(tmp_path / "roberta", fairseq=True)
+    vocabulary = tokenizers_.vocabulary(tokenizers_.load(tmp_path / "roberta"))
+    assert ids_of("abcab", tmp_path / "roberta") == [4, 5]  # the first two lines of the dictionary
+    assert (vocabulary.bos, vocabulary.pad, vocabulary.eos) == (0, 1, 2)
+    assert vocabulary.mask == vocabulary.size - 1
+
+
+@pytest.mark.skipif(not (DATA / "vocab").is_dir(), reason="GPT-2's vocabulary is not on this machine")
+def test_robertas_real_ids() -> None:
+    tokenizer = tokenizers_.load(DATA / "vocab")
+    vocabulary = tokenizers_.vocabulary(tokenizer)
+    assert (vocabulary.size, vocabulary.mask) == (50_265, 50_264)
+    # "Hello world" in roberta-base: 31414, 232 (transformers' own documentation of RobertaTokenizer)
+    assert tokenizer("Hello world")["input_ids"] == [0, 31414, 232, 2]
+    assert tokenizer(" Hello world")["input_ids"] == [0, 20920, 232, 2]
+
+
+def test_no_tokenizer_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no tokenizer folder"):
+        tokenizers_.load(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="holds no tokenizer"):
+        tokenizers_.load(tmp_path)
+
+
+def test_a_tokenizer_without_a_mask_is_refused(tmp_path: Path, trained: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(trained)
+    tokenizer.mask_token = None
+    tokenizer.save_pretrained(tmp_path / "maskless")
+    with pytest.raises(UserError, match="the tokenizer lacks a mask token"):
+        tokenizers_.load(tmp_path / "maskless")

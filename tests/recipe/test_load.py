@@ -1,0 +1,136 @@
+"""Recipes: read, overridden, validated whole, written back."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from masklater.errors import RecipeError, UserError
+from masklater.recipe.duration import Duration
+from masklater.recipe.load import describe, dump, load, shipped, validate
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_shipped_recipes_load_and_round_trip(name: str, tmp_path: Path) -> None:
+    recipe = load(name)
+    assert load(write(tmp_path, dump(recipe))) == recipe
+
+
+def test_overrides_set_any_leaf() -> None:
+    recipe = load("3ml-small", ["batch.rows=64", "optimizer.lr=5e-4", "model.family=roberta", "optimizer.betas=[0.9, 0.95]"])
+    assert (recipe.batch.rows, recipe.optimizer.lr, recipe.model.family) == (64, 5e-4, "roberta")
+    assert recipe.optimizer.betas == (0.9, 0.95)
+
+
+def test_naming_a_unit_replaces_the_recipes() -> None:
+    recipe = load("3ml-small", ["duration.hours=0.5", "schedule.warmup.hours=0.1"])
+    assert (recipe.duration.unit, recipe.duration.amount) == ("hours", 0.5)
+    assert recipe.schedule.warmup == Duration(hours=0.1)
+
+
+def test_two_units_are_a_fault() -> None:
+    with pytest.raises(RecipeError, match="exactly one of steps, rows, tokens, flops, hours; it has steps and rows"):
+        load("3ml-small", ["duration.steps=5", "duration.rows=7"])
+
+
+def test_all_faults_at_once(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        """
+        modle: {hidden_size: 3}
+        model: {hiden_size: 3, num_attention_heads: 5}
+        masking: {rate: 1.5, mask: 0.5}
+        optimizer: {lr: fast, name: muon}
+        schedule: {warmup: 1.2}
+        batch: {rows: 10, micro_rows: 3}
+        duration: {}
+        precision: int8
+        """,
+    )
+    with pytest.raises(RecipeError) as caught:
+        load(path)
+    message = str(caught.value)
+    for expected in (
+        "modle is {'hidden_size': 3}: a recipe has no such key",
+        "Did you mean model?",
+        "model.hiden_size is 3: the section model has no such key",
+        "Did you mean hidden_size?",
+        "masking.rate is 1.5: input should be less than 1",
+        "share of the maskable positions that are targets",
+        "optimizer.lr is 'fast': input should be a valid number",
+        "warmup as a share must be at least 0 and below 1; it is 1.2",
+        "micro_rows must divide rows; 3 does not divide 10",
+        "exactly one of steps, rows, tokens, flops, hours; it has none",
+        "precision is 'int8'",
+    ):
+        assert expected in message, message
+    assert "function-after" not in message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["masking.mask=0.5"], "mask + random + keep must be 1; they are 0.7"),
+        (["masking.mask=0", "masking.keep=0.9"], "decoder.kind self appends the [MASK]s"),
+        (["model.num_attention_heads=3"], "num_attention_heads must divide hidden_size; 3 heads do not divide 256"),
+        (["decoder.num_layers=0"], "a decoder of kind self needs num_layers of 1 or more"),
+        (["optimizer.name=muon"], "name muon needs adamw_lr"),
+        (["optimizer.momentum=0.9"], "adamw_lr and momentum belong to name muon"),
+        (["optimizer.betas=[0.9, 1.5]"], "betas must each be at least 0 and below 1"),
+        (["schedule.decay=0.5"], "decay belongs to name wsd"),
+        (["schedule.name=wsd", "schedule.decay=0.98"], "warmup and decay together must not exceed 1"),
+        (["schedule.warmup.steps=2000"], "it must be shorter than the duration, 2,000 steps"),
+        (["schedule.warmup.hours=1"], "hours convert to no other unit"),
+        (["schedule.warmup=abc"], "schedule.warmup is 'abc': input should be a valid number"),
+        (["schedule.warmup.minutes=1"], "the section schedule.warmup has no such key"),
+        (["seed=-1"], "input should be greater than or equal to 0"),
+        (["optimizer.lr=.inf"], "input should be a finite number"),
+        (["duration=5"], "duration is 5"),
+    ],
+)
+def test_contradictions(overrides: list[str], message: str) -> None:
+    with pytest.raises(RecipeError, match=re.escape(message)):
+        load("3ml-small", overrides)
+
+
+def test_a_recipe_needs_a_duration() -> None:
+    with pytest.raises(RecipeError, match=r"duration is missing: .*Add it, for example duration: \{steps: 2000\}"):
+        validate({})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "not readable as YAML"),
+        ("- 1\n", "a recipe is a mapping of sections; this is list"),
+        ("seed: 1\nseed: 2\n", "line 2: .*the key 'seed' stands twice"),
+        ("1: 2\n", "the key 1 is not text"),
+        ("a: !!python/object/apply:os.system ['true']", "not readable as YAML"),
+    ],
+)
+def test_unreadable_recipes(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load(write(tmp_path, text))
+
+
+def test_unknown_recipe_names_the_shipped_ones() -> None:
+    with pytest.raises(UserError, match=r"neither a file nor a shipped recipe\n.*Did you mean 3ml-small\?"):
+        load("3ml-smal")
+
+
+@pytest.mark.parametrize("override", ["batch.rows", "=3", "batch..rows=3"])
+def test_malformed_overrides(override: str) -> None:
+    with pytest.raises(UserError, match=r"is not of the form dotted\.key=value"):
+        load("3ml-small", [override])
+
+
+def test_every_setting_has_a_meaning() -> None:
+    settings = describe()
+    assert len(settings) > 30
+    assert all(meaning for _, _, meaning in settings)
