@@ -95,7 +95,10 @@ def _find_offset(config_json: str) -> int:
     pos_BS = seen_L.nonzero().squeeze(1).expand(2, -1)
     with torch.no_grad():
         hide_BLL = seen_L.expand(2, row_length, row_length)
-        whole_BLD = encoder(input_ids=ids_BL, attention_mask=hide_BLL[:, None]).last_hidden_state
+        try:
+            whole_BLD = encoder(input_ids=ids_BL, attention_mask=hide_BLL[:, None]).last_hidden_state
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise _refusal(config, f"it takes no mask of who attends to whom ({error})") from None
         smallest = float("inf")
         for offset in (0, pad + 1):
             try:
@@ -106,13 +109,17 @@ def _find_offset(config_json: str) -> int:
             smallest = min(smallest, difference)
             if difference < TOLERANCE:
                 return offset
-    reason = (
-        "it takes no explicit positions"
-        if smallest == float("inf")
-        else f"its hidden states change by {smallest:.1e} when unseen tokens are left out rather than hidden, as it "
-        "reads distances off the index and not off the positions"
+    if smallest == float("inf"):
+        raise _refusal(config, "it takes no explicit positions")
+    raise _refusal(
+        config,
+        f"its hidden states change by {smallest:.1e} when unseen tokens are left out rather than hidden, as it reads "
+        "distances off the index and not off the positions",
     )
-    raise UserError(
+
+
+def _refusal(config: PretrainedConfig, reason: str) -> UserError:
+    return UserError(
         f"an encoder of type {config.model_type} cannot leave tokens out: {reason}", "Choose another family."
     )
 

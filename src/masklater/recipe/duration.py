@@ -2,7 +2,7 @@
 
 from typing import Literal, Self, get_args
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_serializer, model_validator
 
 from masklater.budget.ledger import Ledger
 from masklater.recipe.section import Section
@@ -27,6 +27,10 @@ class Duration(Section):
             found = " and ".join(named) if named else "none"
             raise ValueError(f"a duration has exactly one of {', '.join(UNITS)}; it has {found}")
         return self
+
+    @model_serializer
+    def _only_the_unit_that_is_set(self) -> dict[str, int | float]:
+        return {unit: getattr(self, unit) for unit in UNITS if getattr(self, unit) is not None}
 
     @property
     def unit(self) -> Unit:

@@ -85,7 +85,7 @@ def validate(tree: Mapping[str, Any], source: str = "given") -> Recipe:
 
 def dump(recipe: Recipe) -> str:
     """The resolved recipe as YAML: every setting present, durations with the unit they use."""
-    return yaml.safe_dump(recipe.model_dump(mode="json", exclude_none=True), sort_keys=False, default_flow_style=None)
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, default_flow_style=None)
 
 
 def shipped() -> dict[str, Path]:
