@@ -191,4 +191,3 @@ def test_no_shards_there(tmp_path: Path) -> None:
 def test_large_vocabularies_take_four_bytes() -> None:
     assert shards_module.row_dtype(65_536) is np.uint16
     assert shards_module.row_dtype(65_537) is np.uint32
-

@@ -43,7 +43,7 @@ def test_what_is_odd_is_mended_and_counted(tmp_path: Path) -> None:
 
 def test_gzip_and_folders_are_read_and_hidden_files_are_not(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
-    (tmp_path / "sub" / "b.txt.gz").write_bytes(gzip.compress("zwei".encode()))
+    (tmp_path / "sub" / "b.txt.gz").write_bytes(gzip.compress(b"zwei"))
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(json.dumps({"text": "eins"}).encode()))
     (tmp_path / ".hidden.txt").write_text("no")
     (tmp_path / "notes.md").write_text("no")
@@ -52,7 +52,9 @@ def test_gzip_and_folders_are_read_and_hidden_files_are_not(tmp_path: Path) -> N
 
 def test_unicode_survives(tmp_path: Path) -> None:
     text = "العربية देवनागरी 中文 👩‍👩‍👧 e\u0301 a\u200bb"
-    (tmp_path / "a.jsonl").write_text(json.dumps({"text": text}) + "\n" + json.dumps({"text": text}, ensure_ascii=False))
+    (tmp_path / "a.jsonl").write_text(
+        json.dumps({"text": text}) + "\n" + json.dumps({"text": text}, ensure_ascii=False)
+    )
     assert documents(tmp_path)[0] == [text, text]
 
 

@@ -23,7 +23,9 @@ def test_shipped_recipes_load_and_round_trip(name: str, tmp_path: Path) -> None:
 
 
 def test_overrides_set_any_leaf() -> None:
-    recipe = load("3ml-small", ["batch.rows=64", "optimizer.lr=5e-4", "model.family=roberta", "optimizer.betas=[0.9, 0.95]"])
+    recipe = load(
+        "3ml-small", ["batch.rows=64", "optimizer.lr=5e-4", "model.family=roberta", "optimizer.betas=[0.9, 0.95]"]
+    )
     assert (recipe.batch.rows, recipe.optimizer.lr, recipe.model.family) == (64, 5e-4, "roberta")
     assert recipe.optimizer.betas == (0.9, 0.95)
 

@@ -103,7 +103,9 @@ def test_the_sparse_head_equals_the_dense_head(decoder: str, shards: Shards) -> 
     _, labels_BL = rebuild_rows(batch, shards.vocabulary.mask)
     sparse, num_targets = model(batch=batch)
     sparse.backward()
-    gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
+    gradients = {
+        name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None
+    }
     model.zero_grad()
 
     row_BLD = model.decode(model.encode(batch), batch)
