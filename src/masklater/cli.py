@@ -5,6 +5,7 @@ where signal n stopped a run, after it was saved. With --json the last line of s
 """
 
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -32,6 +33,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JS
 
 def main() -> None:
     """Run the command line and exit with its status."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers' own bars for saving and loading
     try:
         status = app(standalone_mode=False)
     except UserError as error:

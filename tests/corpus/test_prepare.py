@@ -68,7 +68,7 @@ def test_few_documents_still_hold_one_out(tmp_path: Path) -> None:
 
 def test_one_document_cannot_be_split(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(make_text(0, 100))
-    with pytest.raises(UserError, match="one single document .*\n.*--documents line"):
+    with pytest.raises(UserError, match=r"one single document .*\n.*--documents line"):
         prepare([tmp_path], tmp_path / "out", PrepareSettings(vocab_size=300))
     result = prepare([tmp_path], tmp_path / "out", PrepareSettings(vocab_size=300, valid_fraction=0))
     assert result.valid_rows == 0
@@ -124,7 +124,7 @@ def test_a_full_disk_leaves_nothing_behind(corpus: Path, tmp_path: Path, monkeyp
         return FullDisk(file) if self.suffix == ".rows" and "w" in mode else file
 
     monkeypatch.setattr(Path, "open", open_on_full_disk)
-    with pytest.raises(UserError, match="the disk is full: .*out could not be written"):
+    with pytest.raises(UserError, match=r"the disk is full: .*out could not be written"):
         make_shards(corpus, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 

@@ -121,7 +121,7 @@ def test_the_sparse_head_equals_the_dense_head(decoder: str, shards: Shards) -> 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_exported_encoder_is_the_trained_one(family: str, shards: Shards, tmp_path: Path) -> None:
-    model, batch = model_and_batch(shards, f"model.family={family}")
+    model, _ = model_and_batch(shards, f"model.family={family}")
     export_encoder(model, shards.folder / "tokenizer", tmp_path / "encoder")
     loaded = AutoModel.from_pretrained(tmp_path / "encoder").eval()
     assert type(loaded).__module__.startswith("transformers.models.")

@@ -24,6 +24,8 @@ from masklater.pretrain.optim import Optimizers
 def save_checkpoint(folder: Path, model: nn.Module, optimizers: Optimizers, ledger: Ledger, keep: int) -> Path:
     """Write a checkpoint; only when it is complete are older ones beyond `keep` removed."""
     path = folder / f"step-{ledger.steps:08d}"
+    if path.exists() and not _is_sound(path):
+        path.rename(path.with_name(f"damaged-{path.name}"))  # passed over when the run was resumed
     if not path.exists():
         with complete_folder(path) as partial:
             state = {"model": model.state_dict(), "optimizers": optimizers.state_dict(), "ledger": asdict(ledger)}
@@ -65,12 +67,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         DamagedDataError: It is not what was written.
     """
-    try:
-        entry = json.loads((path / "checkpoint.json").read_text(encoding="utf-8"))
-        sound = _sha256(path / "state.pt") == entry["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
-        sound = False
-    if not sound:
+    if not _is_sound(path):
         raise DamagedDataError(f"{path} is damaged (a file is missing or its checksum does not match)")
     return torch.load(path / "state.pt", map_location="cpu", weights_only=True)
 
@@ -78,6 +75,14 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 def ledger_of(state: dict[str, Any]) -> Ledger:
     """The ledger in a checkpoint's state."""
     return Ledger(**state["ledger"])
+
+
+def _is_sound(path: Path) -> bool:
+    try:
+        entry = json.loads((path / "checkpoint.json").read_text(encoding="utf-8"))
+        return bool(_sha256(path / "state.pt") == entry["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _sha256(path: Path) -> str:

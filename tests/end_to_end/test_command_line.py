@@ -1,0 +1,206 @@
+"""The command line as a user meets it: the main job, the exit statuses, the messages, the JSON."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModel, AutoTokenizer
+
+from masklater.cli import main
+from masklater.pretrain.loop import pretrain
+from tests.conftest import DATA, TINY, tiny
+
+
+def masklater(*arguments: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "masklater", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def result_of(*arguments: object, timeout: float = 120) -> dict:  # type: ignore[type-arg]
+    done = masklater(*arguments, "--json", timeout=timeout)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main_job(folder: Path, corpus: Path, recipe: str, *overrides: str) -> dict:  # type: ignore[type-arg]
+    prepared = result_of("prepare", corpus, "--out", folder / "shards", "--vocab-size", 320, "--row-length", 32,
+                         "--valid-fraction", 0.1)  # fmt: skip
+    assert prepared["train_rows"] > 0
+    trained = result_of("pretrain", recipe, *TINY, *overrides, "--data", folder / "shards", "--out", folder / "run")
+    assert trained["finished"]
+    exported = result_of("export", folder / "run", "--out", folder / "encoder")
+    assert exported["step"] == trained["steps"]
+    filled = result_of("fill", folder / "run", "kan <mask> lot <mask>", "--top", 3)
+    assert [len(guesses) for guesses in filled["masks"]] == [3, 3]
+    return trained
+
+
+def test_the_main_job(corpus: Path, tmp_path: Path) -> None:
+    main_job(tmp_path, corpus, "3ml-small")
+    code = (  # in a process that never heard of masklater
+        "import sys; from transformers import AutoModel, AutoTokenizer;"
+        f"m = AutoModel.from_pretrained({str(tmp_path / 'encoder')!r});"
+        f"t = AutoTokenizer.from_pretrained({str(tmp_path / 'encoder')!r});"
+        "assert m(**t('kan lot', return_tensors='pt')).last_hidden_state.shape[-1] == 32;"
+        "assert not any('masklater' in name for name in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    assert not list((tmp_path / "encoder").glob("*.py"))
+
+
+def test_the_vanilla_twin(
+    shards_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = ("--data", shards_folder, "--out", tmp_path / "run")
+    assert inside(monkeypatch, "pretrain", "vanilla-small", *TINY, *run) == 0
+    assert "vanilla MLM: of each row's 32 positions the encoder sees 32" in capsys.readouterr().err
+    assert inside(monkeypatch, "export", tmp_path / "run", "--out", tmp_path / "encoder") == 0
+    assert inside(monkeypatch, "fill", tmp_path / "run", "kan <mask> lot") == 0
+    assert capsys.readouterr().out.count("%") == 5
+    AutoModel.from_pretrained(tmp_path / "encoder")
+
+
+def test_resume_from_the_command_line(
+    shards_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("pretrain", "3ml-small", *TINY, "--data", shards_folder, "--out", tmp_path / "run", "--json")
+
+    def steps() -> int:
+        return int(json.loads(capsys.readouterr().out.splitlines()[-1])["steps"])
+
+    assert inside(monkeypatch, *arguments, "duration.steps=2") == 0
+    assert steps() == 2
+    assert inside(monkeypatch, *arguments, "duration.steps=2") == 2
+    assert "exists already" in capsys.readouterr().err
+    assert inside(monkeypatch, *arguments, "duration.steps=4", "--resume") == 0
+    assert steps() == 4
+
+
+def test_output_for_people(corpus: Path, tmp_path: Path) -> None:
+    done = masklater("prepare", corpus, "--out", tmp_path / "shards", "--vocab-size", 320, "--row-length", 32)
+    assert done.returncode == 0, done.stderr
+    for expected in ("120 documents", "held out", "tokens/s", "peak memory", str(tmp_path / "shards")):
+        assert expected in done.stdout
+    assert "Tokenising" in done.stderr
+
+
+MISTAKES = {
+    "a missing file": (["prepare", "{tmp}/nowhere.txt", "--out", "{tmp}/o"], "there is no file or folder"),
+    "a folder without text": (["prepare", "{tmp}/empty", "--out", "{tmp}/o"], "holds no text"),
+    "a wrong text field": (["prepare", "{corpus}", "--out", "{tmp}/o", "--text-field", "body"], "no field 'body'"),
+    "two tokenizers": (["prepare", "{corpus}", "--out", "{tmp}/o", "--tokenizer", "x", "--vocab-size", "500"], "ready tokenizer"),
+    "a tokenizer that is none": (["prepare", "{corpus}", "--out", "{tmp}/o", "--tokenizer", "{tmp}/empty"], "holds no tokenizer"),
+    "an output that exists": (["prepare", "{corpus}", "--out", "{tmp}/full"], "exists already"),
+    "an output place that is a file": (["prepare", "{corpus}", "--out", "{tmp}/full/file/o"], "cannot be written"),
+    "an unknown recipe": (["pretrain", "nosuch", "--data", "{shards}", "--out", "{tmp}/o"], "Shipped recipes:"),
+    "an unknown key": (["pretrain", "3ml-small", "batch.row=3", "--data", "{shards}", "--out", "{tmp}/o"], "Did you mean rows?"),
+    "a contradiction": (["pretrain", "3ml-small", "batch.rows=30", "--data", "{shards}", "--out", "{tmp}/o"], "must divide rows"),
+    "no shards": (["pretrain", "3ml-small", "--data", "{tmp}/empty", "--out", "{tmp}/o"], "is no SHARDS folder"),
+    "a rate without targets": (["pretrain", "3ml-small", "masking.rate=0.001", "--data", "{shards}", "--out", "{tmp}/o"], "leaves no target"),
+    "a run that exists not": (["export", "{tmp}/nowhere", "--out", "{tmp}/o"], "there is no run"),
+    "a folder that is no run": (["fill", "{tmp}/empty", "<mask>"], "is no RUN folder"),
+    "an unknown command": (["pretrian"], "No such command"),
+    "a missing option": (["prepare", "{corpus}"], "Missing option"),
+    "a value out of range": (["prepare", "{corpus}", "--out", "{tmp}/o", "--row-length", "2"], "greater than or equal to 8"),
+}  # fmt: skip
+
+
+def inside(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """Run the command line in this process; return its exit status."""
+    monkeypatch.setattr(sys, "argv", ["masklater", *map(str, arguments)])
+    with pytest.raises(SystemExit) as leave:
+        main()
+    return int(leave.value.code or 0)
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes(
+    name: str,
+    corpus: Path,
+    shards_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments, message = MISTAKES[name]
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("mine")
+    places = {"tmp": tmp_path, "corpus": corpus, "shards": shards_folder}
+    status = inside(monkeypatch, *[argument.format(**places) for argument in arguments])
+    out, err = capsys.readouterr()
+    assert status == 2, err
+    assert message in err
+    assert "Traceback" not in err
+    assert out == ""
+    assert (tmp_path / "full" / "file").read_text() == "mine"
+    assert not [path for path in tmp_path.iterdir() if "partial" in path.name]
+
+
+def test_fill_without_a_mask(
+    shards_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretrain(tiny("3ml-small", "duration.steps=1"), shards_folder, tmp_path / "run")
+    assert inside(monkeypatch, "fill", tmp_path / "run", "nothing here") == 2
+    assert "there is no <mask>" in capsys.readouterr().err
+    assert inside(monkeypatch, "fill", tmp_path / "run", "<mask> " * 100) == 2
+    assert "trained on rows of 32" in capsys.readouterr().err
+
+
+def test_a_fault_of_ours_shows_its_traceback_and_exits_with_1() -> None:
+    code = (
+        "import sys; from masklater import cli\n"
+        "import masklater.recipe.load as load\n"
+        "load.load = lambda *_: 1 / 0\n"
+        "sys.argv = ['masklater', 'pretrain', 'x', '--data', 'd', '--out', 'o']; cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "ZeroDivisionError" in done.stderr
+    assert "a fault of ours" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["prepare", "pretrain", "export", "fill", "quickstart"])
+def test_help_has_examples(command: str) -> None:
+    done = masklater(command, "--help")
+    assert done.returncode == 0
+    assert f"  masklater {command}" in done.stdout.split("Examples:")[1]
+    assert "--json" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (DATA / "text").is_dir(), reason="the real corpora are not on this machine")
+def test_the_main_job_on_real_text(tmp_path: Path) -> None:
+    """200 steps on Wikipedia's text, 3ML and its vanilla twin: both must be well below where they began."""
+    prepared = result_of("prepare", DATA / "text" / "wikipedia_en.jsonl", "--out", tmp_path / "shards",
+                         "--vocab-size", 16000, timeout=300)  # fmt: skip
+    assert prepared["read"]["documents"] == 34_352
+    assert prepared["real_share"] > 0.95
+    for recipe in ("3ml-small", "vanilla-small"):
+        trained = result_of("pretrain", recipe, "batch.rows=32", "duration.steps=200", "--data", tmp_path / "shards",
+                            "--out", tmp_path / recipe, timeout=1500)  # fmt: skip
+        assert trained["valid_loss"] < 7.6  # the unigram distribution's loss is 7.5, a uniform one's 9.7
+        result_of("export", tmp_path / recipe, "--out", tmp_path / f"{recipe}-encoder")
+        encoder = AutoModel.from_pretrained(tmp_path / f"{recipe}-encoder")
+        tokenizer = AutoTokenizer.from_pretrained(tmp_path / f"{recipe}-encoder")
+        hidden = encoder(**tokenizer("History is a science.", return_tensors="pt")).last_hidden_state
+        assert torch.isfinite(hidden).all()
+        assert len(result_of("fill", tmp_path / recipe, "The capital of France is <mask>.")["masks"][0]) == 5
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (DATA / "text").is_dir(), reason="the real corpora are not on this machine")
+def test_prepare_real_novels_with_robertas_ids_and_flat_memory(tmp_path: Path) -> None:
+    options = ("--tokenizer", DATA / "vocab")
+    once = result_of("prepare", DATA / "text" / "novels", "--out", tmp_path / "once", *options, timeout=300)
+    assert (once["vocabulary"], once["read"]["documents"]) == (50_265, 100)
+    (tmp_path / "thrice").mkdir()
+    for number in range(3):
+        (tmp_path / "thrice" / str(number)).symlink_to(DATA / "text" / "novels")
+    inputs = sorted((tmp_path / "thrice").iterdir())
+    thrice = result_of("prepare", *inputs, "--out", tmp_path / "out", *options, timeout=600)
+    assert thrice["tokens"] == 3 * once["tokens"]
+    assert thrice["peak_memory_bytes"] < 1.25 * once["peak_memory_bytes"]
