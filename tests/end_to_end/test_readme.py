@@ -1,0 +1,69 @@
+"""Every command in the README and in CONTRIBUTING runs as it stands there; every link leads somewhere."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY, make_text
+
+PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), flags=re.DOTALL)
+
+
+def commands(page: Path) -> list[str]:
+    return [
+        line.split("  #")[0].strip() for block in blocks(page, "bash") for line in block.splitlines() if line.strip()
+    ]
+
+
+def test_the_readme_from_top_to_bottom(tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    for number in range(30):
+        (tmp_path / "texts" / f"{number}.txt").write_text(make_text(number, 300))
+    ran = []
+    for command in commands(REPOSITORY / "README.md"):
+        words = shlex.split(command)
+        if words[0] == "masklater":
+            done = subprocess.run(
+                [sys.executable, "-m", *words], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+            )
+            assert done.returncode == 0, f"{command}\n{done.stderr}"
+            ran.append(words[1])
+    assert ran == ["prepare", "pretrain", "pretrain", "export", "fill", "pretrain"]
+    for code in blocks(REPOSITORY / "README.md", "python"):
+        subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, timeout=120)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_make_targets_exist(page: Path) -> None:
+    makefile = (REPOSITORY / "Makefile").read_text()
+    for command in commands(page):
+        words = shlex.split(command)
+        assert words[0] in {"make", "masklater"}, command
+        if words[0] == "make":
+            assert re.search(rf"^{words[1]}:", makefile, flags=re.MULTILINE), command
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+def test_files_and_tests_named_in_the_docs_exist() -> None:
+    source = "\n".join(path.read_text() for path in (REPOSITORY / "tests").rglob("*.py"))
+    for page in PAGES:
+        for name in re.findall(r"\btest_\w+(?=[`, (])", page.read_text()):
+            assert name in source, f"{page.name}: {name}"
+        for name in re.findall(
+            r"`((?:masking|model|corpus|pretrain|budget|recipe|quickstart)/\w+\.py)", page.read_text()
+        ):
+            assert (REPOSITORY / "src" / "masklater" / name).exists(), f"{page.name}: {name}"
