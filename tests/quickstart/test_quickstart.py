@@ -71,12 +71,3 @@ def test_the_whole_job_made_small(tmp_path: Path) -> None:
     AutoModel.from_pretrained(tmp_path / "out" / "encoder")
     for expected in ("unigram baseline", "rows/s", "loss.png", "encoder", "15% [MASK]"):
         assert expected in summary(quick)
-
-
-@pytest.mark.slow
-def test_the_quickstart_as_it_is(tmp_path: Path) -> None:
-    quick = quickstart(tmp_path / "out")
-    assert quick.learning_seconds >= 120
-    assert quick.seconds < 360
-    assert quick.valid_loss < quick.unigram_loss - 0.8
-    assert quick.valid_accuracy > 2 * quick.unigram_accuracy

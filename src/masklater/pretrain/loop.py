@@ -97,9 +97,13 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
     if resume:
         run = RunFolder(out)
         run.check_resumable(recipe, shards)
-    else:
-        _verify(shards)
-        run = RunFolder.create(out, recipe, shards, make_model_config(recipe, shards))
+        return _Trainer(recipe, shards, run).train()
+    # Everything that can be refused is refused before there is a RUN, so that a second try finds its name free.
+    RunFolder.refuse_existing(out)
+    train_batches = _make_train_batches(recipe, shards)
+    Schedule(recipe.schedule, recipe.duration, _step_cost(recipe, train_batches))
+    _verify(shards)
+    run = RunFolder.create(out, recipe, shards, make_model_config(recipe, shards))
     return _Trainer(recipe, shards, run).train()
 
 
@@ -111,14 +115,12 @@ class _Trainer:
         self.run = run
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.precision = choose_precision(recipe.precision, self.device)
-        drop = recipe.decoder.kind != "none"
-
-        def batches(rows: str, masking: Any, seed: int) -> BatchMaker:
-            return make_batches(shards, getattr(shards, rows), masking, drop, recipe.batch.attend, seed)
-
-        self.batches = batches("train", recipe.masking, recipe.seed)
-        self.held_out = {"": batches("valid", recipe.masking, EVALUATION_SEED)}
-        self.held_out["_15"] = batches("valid", COMMON_CORRUPTION, EVALUATION_SEED)
+        self.batches = _make_train_batches(recipe, shards)
+        drop, attend = self.batches.corruption.drop, recipe.batch.attend
+        self.held_out = {  # by the suffix their scores have in metrics.jsonl
+            suffix: make_batches(shards, shards.valid, masking, drop, attend, EVALUATION_SEED)
+            for suffix, masking in (("", recipe.masking), ("_15", COMMON_CORRUPTION))
+        }
 
         torch.manual_seed(derive_seed(recipe.seed, "weights"))
         self.model = MaskLaterForMaskedLM(MaskLaterConfig.from_pretrained(run.path))
@@ -130,9 +132,7 @@ class _Trainer:
             self.optimizers.load_state_dict(state["optimizers"])
             self.ledger = ledger_of(state)
 
-        row_length, rows = shards.index.row_length, recipe.batch.rows
-        self.row_flops = row_flops(recipe, self.batches.corruption, row_length)
-        self.step_cost = Ledger(1, rows, rows * row_length, float(rows * self.row_flops.training))
+        self.step_cost = _step_cost(recipe, self.batches)
         self.schedule = Schedule(recipe.schedule, recipe.duration, self.step_cost)
         self.loss: float | None = None
         self.scores: dict[str, Score] = {}
@@ -231,10 +231,8 @@ class _Trainer:
             f"{row_length - corruption.num_dropped}, {corruption.num_targets} are predicted"
         )
         say(f"{parameters / 1e6:.1f} M parameters, {exported / 1e6:.1f} M of them in the encoder that is exported")
-        say(
-            f"{self.row_flops.training / 1e9:.2f} GFLOPs to train on a row, "
-            f"{self.row_flops.head / self.row_flops.forward:.0%} of it in the LM head"
-        )
+        flops = row_flops(recipe, corruption, row_length)
+        say(f"{flops.training / 1e9:.2f} GFLOPs to train on a row, {flops.head / flops.forward:.0%} in the LM head")
         say(f"device {self.device.type}, {self.precision.name}: {self.precision.reason}")
         if self.ledger.steps:
             say(f"resuming at step {self.ledger.steps:,}")
@@ -283,6 +281,18 @@ def row_flops(recipe: Recipe, corruption: Corruption, row_length: int) -> RowFlo
         decoder_layers=0 if vanilla else recipe.decoder.num_layers,
     )
     return count_row_flops(shape)
+
+
+def _make_train_batches(recipe: Recipe, shards: Shards) -> BatchMaker:
+    drop = recipe.decoder.kind != "none"
+    return make_batches(shards, shards.train, recipe.masking, drop, recipe.batch.attend, recipe.seed)
+
+
+def _step_cost(recipe: Recipe, batches: BatchMaker) -> Ledger:
+    """What one step spends; its seconds are not known beforehand."""
+    rows, row_length = recipe.batch.rows, batches.rows.row_length
+    flops = rows * row_flops(recipe, batches.corruption, row_length).training
+    return Ledger(steps=1, rows=rows, tokens=rows * row_length, flops=float(flops))
 
 
 def make_model_config(recipe: Recipe, shards: Shards) -> MaskLaterConfig:

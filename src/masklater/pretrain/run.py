@@ -22,7 +22,7 @@ import masklater
 from masklater.console import say
 from masklater.corpus.shards import Shards
 from masklater.errors import DamagedDataError, UserError
-from masklater.folders import complete_folder
+from masklater.folders import complete_folder, refuse_existing
 from masklater.model.config import MaskLaterConfig
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain.checkpoint import ledger_of, load_newest
@@ -70,6 +70,15 @@ class RunFolder:
             raise DamagedDataError(f"{path / 'run.json'} is damaged", "Restore it from a copy.") from None
         self.recipe = load(path / "recipe.yaml")
 
+    @staticmethod
+    def refuse_existing(path: Path) -> None:
+        """Raise UserError where something stands under that name already."""
+        if (path / "run.json").exists():
+            raise UserError(
+                f"the run {path} exists already", "Continue it with --resume, or name another folder with --out."
+            )
+        refuse_existing(path)
+
     @classmethod
     def create(cls, path: Path, recipe: Recipe, shards: Shards, config: MaskLaterConfig) -> "RunFolder":
         """Make a new RUN.
@@ -77,10 +86,6 @@ class RunFolder:
         Raises:
             UserError: Something stands under that name already.
         """
-        if (path / "run.json").exists():
-            raise UserError(
-                f"the run {path} exists already", "Continue it with --resume, or name another folder with --out."
-            )
         with complete_folder(path) as partial:
             identity = Identity(
                 data_sha256=shards.fingerprint,

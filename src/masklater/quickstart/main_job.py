@@ -127,7 +127,7 @@ def summary(quick: QuickstartResult) -> str:
         "15% [MASK]", quick.valid_loss_15, quick.valid_accuracy_15, quick.unigram_loss_15, quick.unigram_accuracy_15
     )
     lines += ["", "What it puts in the place of <mask>"]
-    lines += [f"  {prompt}\n      {', '.join(words)}" for prompt, words in quick.fills.items()]
+    lines += [f"  {prompt}\n      {', '.join(map(_shown, words))}" for prompt, words in quick.fills.items()]
     lines += [
         "",
         f"{quick.characters / 1e6:.1f} M characters read; {quick.rows:,} rows trained on in {quick.steps:,} steps and "
@@ -140,6 +140,11 @@ def summary(quick: QuickstartResult) -> str:
         f"  {out}/loss.png          the loss over rows",
     ]
     return "\n".join(lines)
+
+
+def _shown(token: str) -> str:
+    """A token in a list of words: without the space before it, and visible where it is nothing but space."""
+    return token.strip() or repr(token)
 
 
 def _export_and_fill(out: Path) -> dict[str, list[str]]:
