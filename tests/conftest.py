@@ -1,9 +1,11 @@
 """Small things every test may need: a text, shards of it, a tiny recipe. Nothing here touches the network."""
 
+import errno
 import json
 import os
 import random
 from pathlib import Path
+from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Tiny models are faster on one thread, and much faster where other work shares the cores; child processes inherit it.
@@ -84,3 +86,30 @@ def tiny(name: str = "3ml-small", *overrides: str) -> Recipe:
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def fill_the_disk(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """From now on a file of that name meets a full disk when it is written to."""
+    original = Path.open
+
+    class OnAFullDisk:
+        def __init__(self, file: Any) -> None:
+            self.file = file
+
+        def write(self, data: bytes) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        def __enter__(self) -> "OnAFullDisk":
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            self.file.close()
+
+        def __getattr__(self, attribute: str) -> Any:
+            return getattr(self.file, attribute)
+
+    def open_it(self: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        file = original(self, mode, *args, **kwargs)
+        return OnAFullDisk(file) if self.name == name and "w" in mode else file
+
+    monkeypatch.setattr(Path, "open", open_it)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,16 +52,27 @@ def disk_errors_for_people(path: Path) -> Iterator[None]:
     """Turn what the operating system says of a place that cannot be written into a UserError."""
     try:
         yield
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+    except Exception as error:
+        number = _error_number(error)
+        if number in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
             free = shutil.disk_usage(_existing(path)).free
             raise UserError(
-                f"the disk is full: {path} could not be written ({error.strerror}; {free / 2**20:,.0f} MiB free)",
+                f"the disk is full: {path} could not be written ({os.strerror(number)}; {free / 2**20:,.0f} MiB free)",
                 "Free some space or name a place on another disk; nothing incomplete was left behind.",
             ) from None
-        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}:
-            raise UserError(f"{path} cannot be written: {error.strerror}", "Name a place you may write to.") from None
+        if number in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}:
+            raise UserError(
+                f"{path} cannot be written: {os.strerror(number)}", "Name a place you may write to."
+            ) from None
         raise
+
+
+def _error_number(error: Exception) -> int | None:
+    """The operating system's number of an error; libraries written in Rust carry it in their message."""
+    if isinstance(error, OSError):
+        return error.errno
+    in_message = re.search(r"\(os error (\d+)\)", str(error))
+    return int(in_message[1]) if in_message else None
 
 
 def _existing(path: Path) -> Path:

@@ -1,10 +1,8 @@
 """prepare: text to SHARDS, complete or not there."""
 
-import errno
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +12,7 @@ from masklater.corpus import shards as shards_module
 from masklater.corpus.prepare import PrepareSettings, prepare
 from masklater.corpus.shards import Shards, SplitWriter
 from masklater.errors import DamagedDataError, UserError
-from tests.conftest import make_shards, make_text
+from tests.conftest import fill_the_disk, make_shards, make_text
 
 
 def texts_of(shards: Shards, split: str) -> list[str]:
@@ -107,23 +105,7 @@ def test_an_existing_folder_is_not_touched(corpus: Path, tmp_path: Path) -> None
 
 
 def test_a_full_disk_leaves_nothing_behind(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = Path.open
-
-    class FullDisk:
-        def __init__(self, file: Any) -> None:
-            self.file = file
-
-        def write(self, data: bytes) -> int:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self.file, name)
-
-    def open_on_full_disk(self: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
-        file = original(self, mode, *args, **kwargs)
-        return FullDisk(file) if self.suffix == ".rows" and "w" in mode else file
-
-    monkeypatch.setattr(Path, "open", open_on_full_disk)
+    fill_the_disk(monkeypatch, "train-00000.rows")
     with pytest.raises(UserError, match=r"the disk is full: .*out could not be written"):
         make_shards(corpus, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

@@ -17,6 +17,7 @@ import torch
 from masklater.corpus.shards import Shards
 from masklater.errors import DamagedDataError, Interrupted, UserError
 from masklater.masking.batch import IGNORE
+from masklater.model.export import export_encoder
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain import loop
 from masklater.pretrain.checkpoint import list_checkpoints, load_newest
@@ -28,7 +29,7 @@ from masklater.pretrain.optim import Optimizers
 from masklater.pretrain.precision import choose_precision
 from masklater.pretrain.run import RunFolder
 from masklater.recipe.load import load
-from tests.conftest import REPOSITORY, TINY, make_shards, tiny
+from tests.conftest import REPOSITORY, TINY, fill_the_disk, make_shards, tiny
 
 ADAMW_AND_MUON = [(), ("optimizer.name=muon", "optimizer.adamw_lr=1e-3", "optimizer.lr=0.02")]
 
@@ -166,6 +167,32 @@ def test_a_damaged_newest_checkpoint_is_passed_over(
     with pytest.raises(DamagedDataError, match=r"no checkpoint in .* is sound"):
         load_newest(tmp_path / "run" / "checkpoints")
     assert older.exists()
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(
+    shards_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretrain(tiny("3ml-small", "duration.steps=3", "schedule.warmup=0"), shards_folder, tmp_path / "run")
+    kept = list_checkpoints(tmp_path / "run" / "checkpoints")
+    with monkeypatch.context() as full:
+        fill_the_disk(full, "state.pt")
+        with pytest.raises(UserError, match="the disk is full"):
+            pretrain(tiny("3ml-small", "schedule.warmup=0"), shards_folder, tmp_path / "run", resume=True)
+    assert sorted((tmp_path / "run" / "checkpoints").iterdir()) == kept
+    result = pretrain(tiny("3ml-small", "schedule.warmup=0"), shards_folder, tmp_path / "run", resume=True)
+    assert (result.finished, len(losses(tmp_path / "run"))) == (True, 6)
+
+
+def test_export_on_a_full_disk(shards: Shards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = MaskLaterForMaskedLM(loop.make_model_config(tiny(), shards))
+
+    def on_a_full_disk(*_: object, **__: object) -> None:
+        raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(model.encoder, "save_pretrained", on_a_full_disk)
+    with pytest.raises(UserError, match="the disk is full"):
+        export_encoder(model, shards.folder / "tokenizer", tmp_path / "encoder")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_goes_on_for_longer(shards_folder: Path, tmp_path: Path) -> None:

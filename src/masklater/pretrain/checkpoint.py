@@ -29,7 +29,10 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizers: Optimizers, ledg
     if not path.exists():
         with complete_folder(path) as partial:
             state = {"model": model.state_dict(), "optimizers": optimizers.state_dict(), "ledger": asdict(ledger)}
-            torch.save(state, partial / "state.pt")
+            with (partial / "state.pt").open(
+                "wb"
+            ) as file:  # given a path, torch hides a full disk in an error of its own
+                torch.save(state, file)
             entry = {"step": ledger.steps, "sha256": _sha256(partial / "state.pt")}
             (partial / "checkpoint.json").write_text(json.dumps(entry), encoding="utf-8")
     for old in list_checkpoints(folder)[:-keep]:
