@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 
 from masklater.console import Meter
 from masklater.corpus import tokenizer as tokenizers_
-from masklater.corpus.pack import ContinuousPacker, DocumentPacker, Packing, make_packer
+from masklater.corpus.pack import Packing, make_packer
 from masklater.corpus.read import Document, DocumentUnit, ReadCounts, find_files, read_documents
-from masklater.corpus.shards import FORMAT, Index, SpecialEntry, SplitWriter, row_dtype
+from masklater.corpus.shards import SPLITS, Split, SplitWriter, make_index, row_dtype
+from masklater.corpus.tokenizer import Vocabulary
 from masklater.errors import UserError
 from masklater.folders import complete_folder, refuse_existing
 
@@ -70,7 +71,7 @@ class PrepareResult:
     seconds: float
     tokenizer_seconds: float  # of which: training the tokenizer
     tokens_per_second: float  # over the tokenise-pack-write pass alone
-    peak_memory_bytes: int  # of the whole process, torch not included as it is not loaded
+    peak_memory_bytes: int  # of the whole process
     read: ReadCounts
 
 
@@ -91,35 +92,15 @@ def prepare(inputs: list[Path], out: Path, settings: PrepareSettings) -> Prepare
     counts = ReadCounts()
     with complete_folder(out) as folder:
         tokenizer_hash = tokenizers_.save(tokenizer, folder / "tokenizer", settings.row_length)
-        writers = [SplitWriter(folder, split, settings.row_length, vocabulary) for split in ("train", "valid")]
-        packers = [
-            make_packer(settings.pack, settings.row_length, vocabulary.row_ids, row_dtype(vocabulary.size))
-            for _ in writers
-        ]
+        sides = [_Side(folder, split, settings, vocabulary) for split in SPLITS]
         pass_began = time.monotonic()
-        _pack_and_write(files, total_bytes, tokenizer, held_out_below, settings, counts, writers, packers)
+        _pack_and_write(files, total_bytes, tokenizer, held_out_below, settings, counts, sides)
+        train, valid = (side.writer.close() for side in sides)
         pass_seconds = time.monotonic() - pass_began
-        train, valid = (writer.close() for writer in writers)
         if not train.rows:
             raise UserError("there is no text in the input: every document is empty", "Name files that hold text.")
-        index = Index(
-            format=FORMAT,
-            row_length=settings.row_length,
-            dtype="uint16" if vocabulary.size <= 2**16 else "uint32",
-            vocabulary_size=vocabulary.size,
-            tokenizer_sha256=tokenizer_hash,
-            special=SpecialEntry(
-                bos=vocabulary.bos,
-                eos=vocabulary.eos,
-                pad=vocabulary.pad,
-                mask=vocabulary.mask,
-                all=list(vocabulary.special),
-            ),
-            pack=settings.pack,
-            train=train,
-            valid=valid,
-            source={**asdict(counts), "unit": settings.documents, "valid_fraction": settings.valid_fraction},
-        )
+        source = {**asdict(counts), "unit": settings.documents, "valid_fraction": settings.valid_fraction}
+        index = make_index(vocabulary, settings.row_length, tokenizer_hash, settings.pack, train, valid, source)
         (folder / "index.json").write_text(index.model_dump_json(indent=1), encoding="utf-8")
     tokens = train.tokens + valid.tokens
     return PrepareResult(
@@ -128,7 +109,7 @@ def prepare(inputs: list[Path], out: Path, settings: PrepareSettings) -> Prepare
         train_rows=train.rows,
         valid_rows=valid.rows,
         tokens=tokens,
-        left_out_tokens=sum(packer.left_out for packer in packers),
+        left_out_tokens=sum(side.packer.left_out for side in sides),
         real_share=tokens / ((train.rows + valid.rows) * settings.row_length),
         seconds=time.monotonic() - began,
         tokenizer_seconds=tokenizer_seconds,
@@ -183,21 +164,36 @@ def _pack_and_write(
     held_out_below: int,
     settings: PrepareSettings,
     counts: ReadCounts,
-    writers: list[SplitWriter],
-    packers: list[ContinuousPacker | DocumentPacker],
+    sides: list["_Side"],
 ) -> None:
     with Meter("Tokenising", total_bytes) as meter:
         began, tokens = time.monotonic(), 0
         documents = read_documents(files, settings.documents, settings.text_field, counts, meter.advance)
         for document, ids in tokenise(documents, tokenizer, settings.workers):
-            side = document.key < held_out_below
-            for row in packers[side].add(ids):
-                writers[side].write(row)
+            sides[document.key < held_out_below].add(ids)
             tokens += len(ids)
             meter.advance(0, f"{tokens / 1e6:,.1f} M tokens, {tokens / (time.monotonic() - began) / 1e6:.2f} M/s")
-        for packer, writer in zip(packers, writers, strict=True):
-            for row in packer.flush():
-                writer.write(row)
+        for side in sides:
+            side.flush()
+
+
+class _Side:
+    """One split being made: its packer, and the writer of the rows it completes."""
+
+    def __init__(self, folder: Path, split: Split, settings: PrepareSettings, vocabulary: Vocabulary) -> None:
+        dtype = row_dtype(vocabulary.size)
+        self.packer = make_packer(settings.pack, settings.row_length, vocabulary.row_ids, dtype)
+        self.writer = SplitWriter(folder, split, settings.row_length, vocabulary)
+
+    def add(self, ids: NDArray[np.integer]) -> None:
+        """Take one document."""
+        for row in self.packer.add(ids):
+            self.writer.write(row)
+
+    def flush(self) -> None:
+        """Nothing more comes."""
+        for row in self.packer.flush():
+            self.writer.write(row)
 
 
 def tokenise(

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError
 
-from masklater.corpus.pack import Row
+from masklater.corpus.pack import Packing, Row
 from masklater.corpus.tokenizer import Vocabulary, fingerprint
 from masklater.errors import DamagedDataError, UserError
 from masklater.recipe.section import Section
@@ -27,6 +27,7 @@ from masklater.recipe.section import Section
 FORMAT = 1
 SHARD_BYTES = 256 * 2**20
 Split = Literal["train", "valid"]
+SPLITS: tuple[Split, ...] = ("train", "valid")
 
 
 class ShardEntry(Section):
@@ -76,7 +77,7 @@ class Index(Section):
     vocabulary_size: PositiveInt
     tokenizer_sha256: str
     special: SpecialEntry
-    pack: Literal["documents", "continuous"]
+    pack: Packing
     train: SplitEntry
     valid: SplitEntry
     source: dict[str, int | float | str]  # what was read, for the record
@@ -86,6 +87,37 @@ class Index(Section):
         """The tokenizer's sizes and special ids."""
         special = self.special
         return Vocabulary(self.vocabulary_size, special.bos, special.eos, special.pad, special.mask, tuple(special.all))
+
+
+def make_index(
+    vocabulary: Vocabulary,
+    row_length: int,
+    tokenizer_sha256: str,
+    packing: Packing,
+    train: SplitEntry,
+    valid: SplitEntry,
+    source: dict[str, int | float | str],
+) -> Index:
+    """The index of two finished splits."""
+    special = SpecialEntry(
+        bos=vocabulary.bos,
+        eos=vocabulary.eos,
+        pad=vocabulary.pad,
+        mask=vocabulary.mask,
+        all=list(vocabulary.special),
+    )
+    return Index(
+        format=FORMAT,
+        row_length=row_length,
+        dtype="uint16" if row_dtype(vocabulary.size) is np.uint16 else "uint32",
+        vocabulary_size=vocabulary.size,
+        tokenizer_sha256=tokenizer_sha256,
+        special=special,
+        pack=packing,
+        train=train,
+        valid=valid,
+        source=source,
+    )
 
 
 def row_dtype(vocabulary_size: int) -> type[np.unsignedinteger]:
@@ -306,7 +338,7 @@ def _read_index(folder: Path) -> Index:
         raise UserError(
             f"{path} has format {index.format}; this version reads format {FORMAT}", "Prepare the data again."
         )
-    for name in ("train", "valid"):
+    for name in SPLITS:
         split: SplitEntry = getattr(index, name)
         if split.rows != sum(shard.rows for shard in split.shards):
             raise DamagedDataError(

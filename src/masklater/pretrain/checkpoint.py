@@ -29,9 +29,8 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizers: Optimizers, ledg
     if not path.exists():
         with complete_folder(path) as partial:
             state = {"model": model.state_dict(), "optimizers": optimizers.state_dict(), "ledger": asdict(ledger)}
-            with (partial / "state.pt").open(
-                "wb"
-            ) as file:  # given a path, torch hides a full disk in an error of its own
+            # Given a path and not a file, torch would hide a full disk in an error of its own.
+            with (partial / "state.pt").open("wb") as file:
                 torch.save(state, file)
             entry = {"step": ledger.steps, "sha256": _sha256(partial / "state.pt")}
             (partial / "checkpoint.json").write_text(json.dumps(entry), encoding="utf-8")
