@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 
 from masklater.console import Meter
 from masklater.corpus import tokenizer as tokenizers_
+from masklater.corpus.index import SPLITS, Split, make_index, row_dtype
 from masklater.corpus.pack import Packing, make_packer
 from masklater.corpus.read import Document, DocumentUnit, ReadCounts, find_files, read_documents
-from masklater.corpus.shards import SPLITS, Split, SplitWriter, make_index, row_dtype
+from masklater.corpus.shards import SplitWriter
 from masklater.corpus.tokenizer import Vocabulary
 from masklater.errors import UserError
 from masklater.folders import complete_folder, refuse_existing

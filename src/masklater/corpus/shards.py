@@ -13,116 +13,17 @@ Letters: N rows asked for, L row length.
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError
 
-from masklater.corpus.pack import Packing, Row
+from masklater.corpus.index import Index, ShardEntry, Split, SplitEntry, read_index, row_dtype
+from masklater.corpus.pack import Row
 from masklater.corpus.tokenizer import Vocabulary, fingerprint
-from masklater.errors import DamagedDataError, UserError
-from masklater.recipe.section import Section
+from masklater.errors import DamagedDataError
 
-FORMAT = 1
 SHARD_BYTES = 256 * 2**20
-Split = Literal["train", "valid"]
-SPLITS: tuple[Split, ...] = ("train", "valid")
-
-
-class ShardEntry(Section):
-    """One shard: its files, what they hold and their checksums."""
-
-    name: str = Field(pattern=r"^(train|valid)-\d{5}$")
-    rows: PositiveInt
-    tokens: NonNegativeInt  # positions that hold a token of a document
-    first_document: NonNegativeInt  # ordinal, within the split, of the first document or piece in it
-    documents: NonNegativeInt  # documents and pieces of documents in it
-    rows_sha256: str
-    starts_sha256: str
-
-
-class SplitEntry(Section):
-    """The shards of one split. All but the last have the same number of rows."""
-
-    rows: NonNegativeInt
-    tokens: NonNegativeInt
-    full_rows: NonNegativeInt  # rows without padding
-    full_row_maskable: NonNegativeInt  # their positions without a special token: what masking can choose from
-    mixed_rows: NonNegativeInt  # rows that hold more than one document
-    shards: list[ShardEntry]
-
-    @property
-    def maskable_per_row(self) -> float:
-        """Mean number of maskable positions of a row without padding; nan where there is no such row."""
-        return self.full_row_maskable / self.full_rows if self.full_rows else float("nan")
-
-
-class SpecialEntry(Section):
-    """The special ids, by their part."""
-
-    bos: NonNegativeInt
-    eos: NonNegativeInt
-    pad: NonNegativeInt
-    mask: NonNegativeInt
-    all: list[NonNegativeInt]
-
-
-class Index(Section):
-    """index.json."""
-
-    format: int
-    row_length: PositiveInt
-    dtype: Literal["uint16", "uint32"]
-    vocabulary_size: PositiveInt
-    tokenizer_sha256: str
-    special: SpecialEntry
-    pack: Packing
-    train: SplitEntry
-    valid: SplitEntry
-    source: dict[str, int | float | str]  # what was read, for the record
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """The tokenizer's sizes and special ids."""
-        special = self.special
-        return Vocabulary(self.vocabulary_size, special.bos, special.eos, special.pad, special.mask, tuple(special.all))
-
-
-def make_index(
-    vocabulary: Vocabulary,
-    row_length: int,
-    tokenizer_sha256: str,
-    packing: Packing,
-    train: SplitEntry,
-    valid: SplitEntry,
-    source: dict[str, int | float | str],
-) -> Index:
-    """The index of two finished splits."""
-    special = SpecialEntry(
-        bos=vocabulary.bos,
-        eos=vocabulary.eos,
-        pad=vocabulary.pad,
-        mask=vocabulary.mask,
-        all=list(vocabulary.special),
-    )
-    return Index(
-        format=FORMAT,
-        row_length=row_length,
-        dtype="uint16" if row_dtype(vocabulary.size) is np.uint16 else "uint32",
-        vocabulary_size=vocabulary.size,
-        tokenizer_sha256=tokenizer_sha256,
-        special=special,
-        pack=packing,
-        train=train,
-        valid=valid,
-        source=source,
-    )
-
-
-def row_dtype(vocabulary_size: int) -> type[np.unsignedinteger]:
-    """The smallest unsigned integer that holds every id."""
-    return np.uint16 if vocabulary_size <= 2**16 else np.uint32
 
 
 class SplitWriter:
@@ -277,7 +178,7 @@ class Shards:
             DamagedDataError: A part is missing, truncated, or belongs to another tokenizer.
         """
         self.folder = folder
-        self.index = _read_index(folder)
+        self.index = read_index(folder)
         if fingerprint(folder / "tokenizer") != self.index.tokenizer_sha256:
             raise DamagedDataError(
                 f"{folder}: the tokenizer in {folder / 'tokenizer'} is not the one its rows were made with",
@@ -317,36 +218,6 @@ class Shards:
     def fingerprint(self) -> str:
         """Identity of the data: SHA-256 of the index, which holds the checksums of everything else."""
         return hashlib.sha256((self.folder / "index.json").read_bytes()).hexdigest()
-
-
-def _read_index(folder: Path) -> Index:
-    path = folder / "index.json"
-    if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}", "Make it with `masklater prepare ... --out`.")
-    if not path.is_file():
-        raise UserError(f"{folder} is no SHARDS folder: it has no index.json", "Make one with `masklater prepare`.")
-    try:
-        index = Index.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise DamagedDataError(
-            f"{path} is damaged{f' at {where}' if where else ''}: {first['msg']}",
-            "Restore the file from a copy, or prepare the data again.",
-        ) from None
-    if index.format != FORMAT:
-        raise UserError(
-            f"{path} has format {index.format}; this version reads format {FORMAT}", "Prepare the data again."
-        )
-    for name in SPLITS:
-        split: SplitEntry = getattr(index, name)
-        if split.rows != sum(shard.rows for shard in split.shards):
-            raise DamagedDataError(
-                f"{path}: the {name} split has {split.rows} rows, its shards together "
-                f"{sum(shard.rows for shard in split.shards)}",
-                "Restore the file from a copy, or prepare the data again.",
-            )
-    return index
 
 
 def _map(path: Path, dtype: np.dtype, shape: tuple[int, int]) -> NDArray[np.integer]:

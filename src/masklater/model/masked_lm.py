@@ -16,8 +16,6 @@ from masklater.model.config import MaskLaterConfig
 from masklater.model.decoder import SelfDecoder
 from masklater.model.head import LMHead, loss_sum
 
-__all__ = ["LossSum", "MaskLaterConfig", "MaskLaterForMaskedLM", "loss_sum"]
-
 
 class LossSum(NamedTuple):
     """What a training step needs of a forward pass. Both are sums, so that parts of a batch add up exactly."""

@@ -8,7 +8,8 @@ import torch
 
 from masklater.corpus.shards import SplitRows
 from masklater.masking.batch import IGNORE, MaskedBatch
-from masklater.model.masked_lm import MaskLaterForMaskedLM, loss_sum
+from masklater.model.head import loss_sum
+from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain.precision import Precision
 
 
