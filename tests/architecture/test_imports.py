@@ -64,7 +64,8 @@ def test_the_rule_has_no_cycles() -> None:
 
 def test_only_the_encoder_file_builds_transformers_models() -> None:
     makers = {"AutoModel", "AutoModelForMaskedLM", "RobertaModel"}
-    allowed = {"model/encoder.py", "model/masked_lm.py", "quickstart/main_job.py"}  # registers; loads the export
+    allowed = {"model/encoder.py", "model/masked_lm.py", "model/saved.py", "quickstart/main_job.py"}
+    # masked_lm registers itself, saved reads what exists, main_job loads the export
     for path in FILES:
         tree = ast.parse(path.read_text())
         names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}

@@ -1,4 +1,4 @@
-"""Twenty losses of two tiny runs, written down once. A change that should not move the maths must not move these.
+"""Twenty losses of a few tiny runs, written down once. A change that should not move the maths must not move these.
 
 To record them anew after a change that should: `python -m tests.golden.test_trajectory`, and say why in docs/log.md.
 """
@@ -20,7 +20,10 @@ RUNS = {
         "3ml-small",
         ("model.family=roberta", "optimizer.name=muon", "optimizer.adamw_lr=1e-3", "optimizer.lr=0.02"),
     ),
+    "3ml-cross-spans": ("3ml-cross-small", ("masking.choose=span",)),
+    "late-entry": ("late-entry-small", ("decoder.enter_layer=1",)),
     "vanilla": ("vanilla-small", ("schedule.name=cosine",)),
+    "vanilla-dynamic": ("vanilla-dynamic-small", ()),
 }
 
 

@@ -158,7 +158,7 @@ def test_batch_from_inputs_takes_padding_and_uneven_masks() -> None:
     ids_BL[0, 3] = MASK
     ids_BL[1, 3:20] = MASK
     ids_BL[3, 10:] = PAD
-    batch = batch_from_inputs(ids_BL, (ids_BL != PAD).long(), None, MASK)
+    batch = batch_from_inputs(ids_BL, (ids_BL != PAD).long(), None, MASK, drop=True)
     assert batch.seen_ids_BS.shape[1] == L  # row 2 has neither
     assert batch.hidden_BS is not None
     assert (~batch.hidden_BS).sum(dim=1).tolist() == [L - 1, L - 17, L, 10]

@@ -28,6 +28,7 @@ from masklater.pretrain.metrics import read_metrics
 from masklater.pretrain.optim import Optimizers
 from masklater.pretrain.precision import choose_precision
 from masklater.pretrain.run import RunFolder
+from masklater.pretrain.start import find_start
 from masklater.recipe.load import load
 from tests.conftest import REPOSITORY, TINY, fill_the_disk, make_shards, tiny
 
@@ -69,8 +70,8 @@ def test_it_learns_what_only_context_tells(name: str, tmp_path: Path) -> None:
     lines = [json.dumps({"text": f"{words[a]} {words[b]} " * 20}) for a, b in pairs]
     (tmp_path / "pairs.jsonl").write_text("\n".join(lines))
     data = make_shards(tmp_path / "pairs.jsonl", tmp_path / "data")
-    overrides = ["duration.steps=200", "batch.rows=16", "batch.micro_rows=16", "evaluation.every_steps=200",
-                 "evaluation.rows=64", "checkpoint.every_steps=200", "optimizer.lr=5e-3",
+    overrides = ["duration.steps=250", "batch.rows=16", "batch.micro_rows=16", "evaluation.every_steps=250",
+                 "evaluation.rows=64", "checkpoint.every_steps=250", "optimizer.lr=5e-3",
                  "model.dropout=0"]  # fmt: skip
     recipe = tiny(name, *overrides)
     result = pretrain(recipe, data, tmp_path / "run")
@@ -184,7 +185,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(
 
 
 def test_export_on_a_full_disk(shards: Shards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = MaskLaterForMaskedLM(loop.make_model_config(tiny(), shards))
+    model = MaskLaterForMaskedLM(find_start(tiny(), shards).config)
 
     def on_a_full_disk(*_: object, **__: object) -> None:
         raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
@@ -309,7 +310,7 @@ def test_bfloat16_stays_close_to_float32(continuous: Shards) -> None:
     for precision in ("float32", "bfloat16"):
         recipe = tiny("3ml-small", "model.dropout=0", f"precision={precision}")
         torch.manual_seed(0)
-        model = MaskLaterForMaskedLM(loop.make_model_config(recipe, continuous))
+        model = MaskLaterForMaskedLM(find_start(recipe, continuous).config)
         batch = make_batches(continuous, continuous.train, recipe.masking, True, "document", 0).of_step(0, 8)
         chosen = choose_precision(precision, torch.device("cpu"))
         results.append(train_step(model, Optimizers(model, recipe.optimizer), [batch], 1.0, None, chosen, 0))

@@ -64,7 +64,7 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
         "model.hiden_size is 3: the section model has no such key",
         "Did you mean hidden_size?",
         "masking.rate is 1.5: input should be less than 1",
-        "share of the maskable positions that are targets",
+        "share of the maskable positions that are corrupted",
         "optimizer.lr is 'fast': input should be a valid number",
         "warmup as a share must be at least 0 and below 1; it is 1.2",
         "micro_rows must divide rows; 3 does not divide 10",
@@ -81,7 +81,25 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
         (["masking.mask=0.5"], "mask + random + keep must be 1; they are 0.7"),
         (["masking.mask=0", "masking.keep=0.9"], "decoder.kind self appends the [MASK]s"),
         (["model.num_attention_heads=3"], "num_attention_heads must divide hidden_size; 3 heads do not divide 256"),
-        (["decoder.num_layers=0"], "a decoder of kind self needs num_layers of 1 or more"),
+        (["decoder.num_layers=0"], "input should be greater than 0"),
+        (["decoder.kind=late"], "enter_layer belongs to kind late, which needs it; kind is late"),
+        (["decoder.enter_layer=1"], "enter_layer belongs to kind late, which needs it; kind is self"),
+        (["decoder.kind=late", "decoder.enter_layer=4"], "the encoder's 4 layers count from 0"),
+        (["decoder.kind=none", "decoder.hidden_size=64"], "kind none has no decoder"),
+        (["decoder.hidden_size=100"], "it must be a multiple of the encoder's head size, 64"),
+        (["decoder.hidden_size=512"], "and at most its width, 256"),
+        (["decoder.blocked_flows=[all]"], "decoder.blocked_flows.0 is 'all'"),
+        (["masking.schedule.name=linear"], "end belongs to name linear, which needs it"),
+        (["masking.schedule.end=0.2"], "end belongs to name linear, which needs it; name is constant"),
+        (["masking.schedule.name=stepwise"], "steps belong to name stepwise, which needs them"),
+        (["masking.schedule={name: stepwise, steps: [[0.5, 0.3], [0.2, 0.1]]}"], "shares in steps must rise"),
+        (["masking.schedule={name: stepwise, steps: [[0.5, 1.5]]}"], "rates in steps must lie between 0 and 1"),
+        (
+            ["masking.schedule={name: linear, end: 0.2}", "duration.hours=1"],
+            "State the duration in steps, rows or tokens",
+        ),
+        (["masking.choose=words"], "masking.choose is 'words'"),
+        (["model.family=deberta-v2"], "model.family is 'deberta-v2'"),
         (["optimizer.name=muon"], "name muon needs adamw_lr"),
         (["optimizer.momentum=0.9"], "adamw_lr and momentum belong to name muon"),
         (["optimizer.betas=[0.9, 1.5]"], "betas must each be at least 0 and below 1"),
@@ -130,6 +148,15 @@ def test_unknown_recipe_names_the_shipped_ones() -> None:
 def test_malformed_overrides(override: str) -> None:
     with pytest.raises(UserError, match=r"is not of the form dotted\.key=value"):
         load("3ml-small", [override])
+
+
+def test_a_saved_model_brings_its_own_sizes(tmp_path: Path) -> None:
+    recipe = load("3ml-small", ["model.from=encoder", "model.dropout=0"])
+    assert recipe.model.from_ == "encoder"
+    assert (recipe.model.family, recipe.model.hidden_size, recipe.model.dropout) == (None, None, 0)
+    assert load(write(tmp_path, dump(recipe))) == recipe
+    with pytest.raises(RecipeError, match=r"the saved model's own family and sizes hold, so hidden_size must not be"):
+        load("3ml-small", ["model.from=encoder", "model.hidden_size=64"])
 
 
 def test_every_setting_has_a_meaning() -> None:

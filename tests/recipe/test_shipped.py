@@ -1,14 +1,18 @@
 """Every shipped recipe builds its model, at its own sizes, on torch's meta device (no memory, no time)."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 
 from masklater.corpus.shards import Shards
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain.loader import make_batches
-from masklater.pretrain.loop import make_model_config
+from masklater.pretrain.loop import pretrain
+from masklater.pretrain.start import find_start
 from masklater.recipe.load import load, shipped
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, TINY, tiny
 
 MILLIONS = {"3ml-base-50": 100, "roberta-base-15": 86, "3ml-large-50": 329, "efficient-mlm-large-40": 304}
 """Parameters beside those that grow with the vocabulary: encoder, decoder, head (RoBERTa's published 125 M and 355 M
@@ -20,14 +24,41 @@ def test_the_recipes_folder_shows_the_shipped_ones() -> None:
 
 
 @pytest.mark.parametrize("name", shipped())
-def test_it_builds(name: str, continuous: Shards) -> None:
-    recipe = load(name)
-    config = make_model_config(recipe, continuous)
+def test_it_builds(name: str, continuous: Shards, tmp_path: Path) -> None:
+    recipe = load(name, [f"model.from={a_checkpoint(continuous, tmp_path)}"] if name == "continue" else [])
+    config = find_start(recipe, continuous).config
     config.position_offset = 2  # found by a real forward pass, which the meta device cannot make
     with torch.device("meta"):
         model = MaskLaterForMaskedLM(config)
-    batches = make_batches(continuous, continuous.train, recipe.masking, recipe.decoder.kind != "none", "row", 0)
-    assert batches.of_step(0, 4).target_ids_BT.shape[1] == round(recipe.masking.rate * 30)
+    batches = make_batches(continuous, continuous.train, recipe.masking, recipe.decoder.drops, "row", 0)
+    T = round(recipe.masking.predict * round(recipe.masking.rate * 30))
+    assert batches.of_step(0, 4).target_ids_BT.shape[1] == T
     if name in MILLIONS:
         parameters = sum(p.numel() for p in model.parameters()) - model.get_input_embeddings().weight.numel()
         assert parameters / 1e6 == pytest.approx(MILLIONS[name], rel=0.02)
+
+
+def a_checkpoint(shards: Shards, folder: Path) -> Path:
+    """A saved encoder with the tokenizer of these shards."""
+    encoder = MaskLaterForMaskedLM(find_start(tiny(), shards).config).encoder
+    encoder.save_pretrained(folder / "encoder")
+    shutil.copytree(shards.folder / "tokenizer", folder / "encoder", dirs_exist_ok=True)
+    return folder / "encoder"
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_it_trains(name: str, continuous: Shards, tmp_path: Path) -> None:
+    """Two steps at a tiny size, through the ordinary loop."""
+    tiny_sizes = [override for override in TINY if not override.startswith("model.")]
+    overrides = [f"model.from={a_checkpoint(continuous, tmp_path)}"] if name == "continue" else []
+    overrides += tiny_sizes if name == "continue" else TINY
+    shipped_recipe = load(name, overrides if name == "continue" else [])
+    if shipped_recipe.decoder.kind == "late":
+        overrides.append("decoder.enter_layer=1")
+    if shipped_recipe.decoder.hidden_size:
+        overrides.append("decoder.hidden_size=16")
+    overrides += ["duration.steps=2", "schedule.warmup=0.5"]
+    result = pretrain(load(name, overrides), continuous.folder, tmp_path / "run")
+    assert (result.steps, result.finished) == (2, True)
+    assert result.valid_loss is not None
+    assert result.valid_loss < 7

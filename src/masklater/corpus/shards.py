@@ -12,6 +12,7 @@ Letters: N rows asked for, L row length.
 
 import hashlib
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +21,8 @@ from numpy.typing import NDArray
 
 from masklater.corpus.index import Index, ShardEntry, Split, SplitEntry, read_index, row_dtype
 from masklater.corpus.pack import Row
-from masklater.corpus.tokenizer import Vocabulary, fingerprint
+from masklater.corpus.tokenizer import Vocabulary, fingerprint, load
+from masklater.corpus.words import WordClasses, word_classes
 from masklater.errors import DamagedDataError
 
 SHARD_BYTES = 256 * 2**20
@@ -208,6 +210,11 @@ class Shards:
                             f"{path}: the content has changed since it was written (its checksum does not match)",
                             "Restore the file from a copy, or prepare the data again.",
                         )
+
+    @cached_property
+    def words(self) -> WordClasses:
+        """Where words begin, read off the tokenizer when first asked for."""
+        return word_classes(load(self.folder / "tokenizer"))
 
     @property
     def bytes(self) -> int:

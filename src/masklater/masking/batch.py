@@ -28,6 +28,7 @@ class MaskedBatch:
     target_ids_BT: Tensor  # int64: what stood there; IGNORE where a slot is not in use
     documents_BL: Tensor | None = None  # int64: document of each position, padding -1; None: all see all
     hidden_BS: Tensor | None = None  # bool: seen slots to spare, which hold a position that is not to be seen
+    token_types_BS: Tensor | None = None  # int64: BERT's segment ids; None: all 0
 
     @property
     def row_length(self) -> int:
@@ -57,19 +58,26 @@ class MaskedBatch:
 
 
 def batch_from_inputs(
-    input_ids_BL: Tensor, attention_mask_BL: Tensor | None, labels_BL: Tensor | None, drop_id: int | None
+    input_ids_BL: Tensor,
+    attention_mask_BL: Tensor | None,
+    labels_BL: Tensor | None,
+    mask_id: int,
+    drop: bool,
+    token_type_ids_BL: Tensor | None = None,
 ) -> MaskedBatch:
     """A batch from what every masked LM of transformers takes: padded rows, any number of [MASK]s in each.
 
-    Positions that hold `drop_id` are dropped, and padding with them. Rows with fewer seen positions than the fullest
-    get slots to spare, which are hidden from attention. Every position is a target slot; unlabelled ones are not in
-    use.
+    [MASK]s are dropped, and padding with them. Rows with fewer seen positions than the fullest get slots to spare,
+    which are hidden from attention. Every position is a target slot; unlabelled ones are not in use.
 
     Args:
         input_ids_BL: Ids, [MASK]s included.
         attention_mask_BL: 1 at tokens, 0 at padding; None where there is no padding.
-        labels_BL: The true ids at targets, IGNORE elsewhere; None where there are none.
-        drop_id: The mask token's id; None in vanilla mode, where [MASK]s are seen.
+        labels_BL: The true ids at targets, IGNORE elsewhere; None where they are unknown: then the [MASK]s are the
+            targets in use, and what stands there stands for what they are.
+        mask_id: The mask token's id.
+        drop: Whether [MASK]s are dropped; False in vanilla mode, where they are seen.
+        token_type_ids_BL: BERT's segment ids.
     """
     B, L = input_ids_BL.shape
     positions_BL = torch.arange(L, device=input_ids_BL.device).expand(B, L)
@@ -77,8 +85,9 @@ def batch_from_inputs(
         padding_BL = torch.zeros_like(input_ids_BL, dtype=torch.bool)
     else:
         padding_BL = attention_mask_BL == 0
-    unseen_BL = padding_BL if drop_id is None else padding_BL | (input_ids_BL == drop_id)
-    num_seen = L if drop_id is None else int((~unseen_BL).sum(dim=1).max())
+    is_mask_BL = input_ids_BL == mask_id
+    unseen_BL = padding_BL | is_mask_BL if drop else padding_BL
+    num_seen = max(1, int((~unseen_BL).sum(dim=1).max())) if drop else L
     order_BL = torch.argsort(unseen_BL, dim=1, stable=True)  # seen positions first, each group ascending
     seen_pos_BS = order_BL[:, :num_seen]
     any_padding = bool(padding_BL.any())
@@ -87,7 +96,8 @@ def batch_from_inputs(
         seen_pos_BS=seen_pos_BS,
         masked_pos_BM=order_BL[:, num_seen:],
         target_pos_BT=positions_BL,
-        target_ids_BT=torch.full_like(input_ids_BL, IGNORE) if labels_BL is None else labels_BL,
+        target_ids_BT=torch.where(is_mask_BL, input_ids_BL, IGNORE) if labels_BL is None else labels_BL,
         documents_BL=torch.where(padding_BL, -1, 0) if any_padding else None,
-        hidden_BS=unseen_BL.gather(1, seen_pos_BS) if drop_id is not None else None,
+        hidden_BS=unseen_BL.gather(1, seen_pos_BS) if drop else None,
+        token_types_BS=None if token_type_ids_BL is None else token_type_ids_BL.gather(1, seen_pos_BS),
     )

@@ -1,21 +1,24 @@
-"""From rows to a MaskedBatch: choose targets, then decide what stands there (method, step 1).
+"""From rows to a MaskedBatch: choose what is corrupted, decide what stands there and what is predicted (step 1).
 
-Counts are fixed. A row without padding has T targets, of which M = round(mask x T) are dropped, whatever the draw, so
-that S, M and T are the same in every batch. In a padded row each padding position may take the place of one target:
-its rate stays what the recipe says, and padding fills the dropped slots that are left. (A row of almost nothing but
-separators may have fewer maskable positions than M; then separators fill them.)
+Counts are fixed. Of a row without padding C positions are corrupted, M = round(mask x C) of them dropped and
+T = round(predict x C) predicted, whatever the draw, so that S, M and T are the same in every batch. In a padded row
+each padding position may take the place of one corrupted one: its rate stays what the recipe says, and padding fills
+the dropped slots that are left. (A row of almost nothing but separators may have fewer maskable positions than M; then
+separators fill them.)
 
-Letters: see masking/batch.py.
+Letters: see masking/batch.py; C corrupted positions of a row.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from masklater.errors import UserError
 from masklater.masking.batch import IGNORE, MaskedBatch
-from masklater.masking.choose import rank_uniform
+from masklater.masking.choose import WordTable, group_spans, number_words, rank_uniform, rank_units
+from masklater.masking.schedule import rates_of
 from masklater.recipe.sections import MaskingSettings
 
 
@@ -25,16 +28,33 @@ class Corruption:
 
     settings: MaskingSettings
     drop: bool  # True: [MASK]s are left out of the encoder (3ML); False: they stand in its input (vanilla)
-    num_targets: int  # T
+    rate: float  # share of the maskable positions that are corrupted
+    row_length: int  # L
+    maskable_per_row: float  # mean over rows without padding
     is_special_V: Tensor  # bool
     ordinary_ids_K: Tensor  # int64: the ids a random token is drawn from, K = V - specials
     mask_id: int
     pad_id: int
+    words: WordTable | None  # where words begin; None where single tokens are chosen
+
+    @property
+    def num_corrupted(self) -> int:
+        """C."""
+        return min(round(self.rate * self.maskable_per_row), self.row_length - 2)
 
     @property
     def num_dropped(self) -> int:
         """M."""
-        return round(self.settings.mask * self.num_targets) if self.drop else 0
+        return round(self.settings.mask * self.num_corrupted) if self.drop else 0
+
+    @property
+    def num_targets(self) -> int:
+        """T."""
+        return round(self.settings.predict * self.num_corrupted)
+
+    def at_rate(self, rate: float) -> Self:
+        """The same at another rate."""
+        return replace(self, rate=rate)
 
 
 def make_corruption(
@@ -47,40 +67,47 @@ def make_corruption(
     special_ids: tuple[int, ...],
     mask_id: int,
     pad_id: int,
+    words: WordTable | None = None,
 ) -> Corruption:
-    """Fix the counts for rows of one length.
+    """Fix the counts for rows of one length, at the rate a run begins with.
 
     Args:
         settings: The recipe's `masking` section.
         drop: Whether [MASK]s are left out of the encoder.
         row_length: L.
         maskable_per_row: Mean number of maskable positions of a row without padding: with separators inside, fewer than
-            L - 2. T is the rate's share of it, so that the corpus as a whole is masked at the stated rate.
+            L - 2. C is the rate's share of it, so that the corpus as a whole is masked at the stated rate.
         vocabulary_size: V.
-        special_ids: Never targets, never drawn as random tokens.
+        special_ids: Never corrupted, never drawn as random tokens.
         mask_id: The mask token.
         pad_id: The padding token.
+        words: Where words begin, which choosing words and spans needs.
 
     Raises:
-        UserError: The rate leaves no target, or nothing to see, in rows of this length.
+        UserError: A rate leaves no target, or nothing to see, in rows of this length.
     """
-    num_targets = round(settings.rate * maskable_per_row)
-    if num_targets < 1:
-        raise UserError(
-            f"masking.rate {settings.rate:g} leaves no target in rows of {row_length} positions",
-            "Raise masking.rate, or prepare longer rows.",
-        )
     is_special_V = torch.zeros(vocabulary_size, dtype=torch.bool)
     is_special_V[list(special_ids)] = True
-    return Corruption(
+    corruption = Corruption(
         settings=settings,
         drop=drop,
-        num_targets=min(num_targets, row_length - 2),
+        rate=settings.rate,
+        row_length=row_length,
+        maskable_per_row=maskable_per_row,
         is_special_V=is_special_V,
         ordinary_ids_K=(~is_special_V).nonzero().squeeze(1),
         mask_id=mask_id,
         pad_id=pad_id,
+        words=words,
     )
+    for rate in rates_of(settings):
+        if corruption.at_rate(rate).num_targets < 1:
+            share = "" if settings.predict == 1 else f" with masking.predict {settings.predict:g}"
+            raise UserError(
+                f"masking.rate {rate:g}{share} leaves no target in rows of {row_length} positions",
+                "Raise masking.rate, or prepare longer rows.",
+            )
+    return corruption
 
 
 def corrupt(
@@ -95,26 +122,26 @@ def corrupt(
         generator: The source of all randomness; the same generator state gives the same batch.
     """
     B, L = rows_BL.shape
-    T, M, settings = corruption.num_targets, corruption.num_dropped, corruption.settings
+    C, T, settings = corruption.num_corrupted, corruption.num_targets, corruption.settings
     maskable_BL = ~corruption.is_special_V[rows_BL]
     padding_BL = rows_BL == corruption.pad_id
 
-    order_BL = rank_uniform(maskable_BL, generator)
+    # Corrupted positions of each row: C, less those whose place padding takes.
+    wanted_B = (corruption.rate * maskable_BL.sum(dim=1)).round().long()
+    corrupted_B = C - (C - wanted_B).clamp(min=0).minimum(padding_BL.sum(dim=1))
+    corrupted_B = corrupted_B.minimum(maskable_BL.sum(dim=1))
+    masks_B = (settings.mask * corrupted_B).round().long()
+    randoms_B = ((settings.mask + settings.random) * corrupted_B).round().long() - masks_B
+
+    order_BL = _rank(rows_BL, maskable_BL, corrupted_B, corruption, generator)
     rank_BL = torch.empty_like(order_BL).scatter_(1, order_BL, torch.arange(L).expand(B, L))
-
-    # Targets of each row: T, less those whose place padding takes.
-    wanted_B = (settings.rate * maskable_BL.sum(dim=1)).round().long()
-    targets_B = T - (T - wanted_B).clamp(min=0).minimum(padding_BL.sum(dim=1))
-    targets_B = targets_B.minimum(maskable_BL.sum(dim=1))
-    masks_B = (settings.mask * targets_B).round().long()
-    randoms_B = ((settings.mask + settings.random) * targets_B).round().long() - masks_B
-
     is_mask_BL = rank_BL < masks_B[:, None]
     is_random_BL = (rank_BL >= masks_B[:, None]) & (rank_BL < (masks_B + randoms_B)[:, None])
     draws_BL = torch.randint(len(corruption.ordinary_ids_K), (B, L), generator=generator)
     ids_BL = torch.where(is_random_BL, corruption.ordinary_ids_K[draws_BL], rows_BL)
 
     if corruption.drop:
+        M = corruption.num_dropped
         # The first M by this order are dropped: [MASK]s, then padding, then separators, which is next to never.
         order_to_drop_BL = torch.where(is_mask_BL, 0, torch.where(padding_BL, 1, torch.where(maskable_BL, 3, 2)))
         by_drop_BL = torch.argsort(order_to_drop_BL, dim=1, stable=True)
@@ -125,6 +152,10 @@ def corrupt(
         seen_pos_BS = torch.arange(L).expand(B, L).contiguous()
         masked_pos_BM = torch.empty(B, 0, dtype=torch.int64)
 
+    targets_B = corrupted_B
+    if settings.predict < 1:  # any of the corrupted positions, whatever stands there
+        order_BL = rank_uniform(rank_BL < corrupted_B[:, None], generator)
+        targets_B = (settings.predict * corrupted_B).round().long()
     target_pos_BT = order_BL[:, :T]
     in_use_BT = torch.arange(T) < targets_B[:, None]
     return MaskedBatch(
@@ -135,3 +166,17 @@ def corrupt(
         target_ids_BT=torch.where(in_use_BT, rows_BL.gather(1, target_pos_BT), IGNORE),
         documents_BL=documents_BL,
     )
+
+
+def _rank(
+    rows_BL: Tensor, maskable_BL: Tensor, wanted_B: Tensor, corruption: Corruption, generator: torch.Generator
+) -> Tensor:
+    """Positions in the order in which they are corrupted, order_BL."""
+    settings = corruption.settings
+    if settings.choose == "uniform":
+        return rank_uniform(maskable_BL, generator)
+    assert corruption.words is not None
+    unit_BL = number_words(rows_BL, maskable_BL, corruption.words)
+    if settings.choose == "span":
+        unit_BL = group_spans(unit_BL, settings.span_p, settings.span_max, generator)
+    return rank_units(unit_BL, wanted_B, settings.choose == "word", generator)

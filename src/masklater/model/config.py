@@ -1,5 +1,6 @@
 """MaskLaterConfig: the encoder's own config, and the little that the decoder adds."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
@@ -10,8 +11,15 @@ class MaskLaterConfig(PretrainedConfig):
 
     Args:
         encoder: The encoder's config, or it as a dict; any model type of transformers that `check_encoder` accepts.
-        decoder_kind: `self`: 3ML_self. `none`: vanilla MLM, [MASK]s stay in the encoder's input.
-        num_decoder_layers: N_d, 0 where decoder_kind is none.
+        decoder_kind: `self`: 3ML_self. `cross`: 3ML_cross. `cross-only`: 3ML_cross without self-attention. `late`:
+            [MASK]s enter the encoder at `enter_layer`. `none`: vanilla MLM, [MASK]s stay in the encoder's input.
+        num_decoder_layers: N_d; of no effect where decoder_kind is `late` or `none`.
+        decoder_width: Width of the decoder; None: the encoder's.
+        enter_layer: The encoder layer that first sees [MASK]s, where decoder_kind is `late`; 0 is vanilla MLM.
+        mask_embedding: `own`: a parameter apart. `word`: the word embedding's row of the mask token.
+        decoder_positions: Whether position embeddings are added at `dropped` positions or at `all`; `auto` is settled
+            when the model is built.
+        blocked_flows: Attention flows switched off where unmasked and masked positions meet (recipe.sections.Flow).
         row_length: Longest row the decoder has positions for.
         mask_token_id: The mask token.
         position_offset: What the encoder counts a row's first position as (RoBERTa: padding index + 1);
@@ -27,6 +35,11 @@ class MaskLaterConfig(PretrainedConfig):
         encoder: PretrainedConfig | dict[str, Any] | None = None,
         decoder_kind: str = "self",
         num_decoder_layers: int = 2,
+        decoder_width: int | None = None,
+        enter_layer: int | None = None,
+        mask_embedding: str = "own",
+        decoder_positions: str = "auto",
+        blocked_flows: Sequence[str] = (),
         row_length: int = 128,
         mask_token_id: int = 4,
         position_offset: int | None = None,
@@ -37,6 +50,11 @@ class MaskLaterConfig(PretrainedConfig):
         self.encoder: PretrainedConfig = AutoConfig.for_model(**encoder) if isinstance(encoder, dict) else encoder
         self.decoder_kind = decoder_kind
         self.num_decoder_layers = num_decoder_layers
+        self.decoder_width = decoder_width
+        self.enter_layer = enter_layer
+        self.mask_embedding = mask_embedding
+        self.decoder_positions = decoder_positions
+        self.blocked_flows = list(blocked_flows)
         self.row_length = row_length
         self.mask_token_id = mask_token_id
         self.position_offset = position_offset
@@ -48,6 +66,6 @@ class MaskLaterConfig(PretrainedConfig):
         super().__init__(**kwargs)
 
     @property
-    def pre_norm(self) -> bool:
-        """Whether the encoder's layers normalise their input (and the decoder's with them) rather than their output."""
-        return self.encoder.model_type in {"roberta-prelayernorm", "modernbert", "esm", "eurobert", "nomic_bert"}
+    def drops(self) -> bool:
+        """Whether [MASK]s are left out of the encoder's input."""
+        return self.decoder_kind != "none" and self.enter_layer != 0

@@ -1,85 +1,264 @@
-"""The light decoder, where [MASK]s join the row: used in pre-training, thrown away after it.
+"""Where [MASK]s join the row: the light decoders, thrown away after pre-training, and entry into the encoder itself.
 
-3ML_self (figure 2 left): the mask embedding plus a position embedding stands at each dropped position, seen positions
-keep the encoder's output, and N_d self-attention layers read the whole row. The layers are the encoder's in width,
-heads and norm placement. Letters: see masking/batch.py; H heads.
+Each takes the encoder's output at the seen positions and returns hidden states at the target positions.
+Letters: see masking/batch.py; d width of the decoder (the encoder's D unless narrower), Q queries, K keys.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PretrainedConfig
+from transformers import PreTrainedModel
 
-from masklater.masking.batch import MaskedBatch
+from masklater.masking.batch import IGNORE, MaskedBatch
+from masklater.model import encoder as encoders
+from masklater.model.attention import Places, at, attend, row_places, seen_places
+from masklater.model.config import MaskLaterConfig
+from masklater.model.encoder import LayerSizes
 
 
-class SelfAttentionLayer(nn.Module):
-    """One transformer layer, normalising its input (pre) or its output (post)."""
+class MaskTokens(nn.Module):
+    """Puts the row together: the encoder's output where it has read, [MASK]s with their positions everywhere else."""
 
-    def __init__(self, encoder: PretrainedConfig, pre_norm: bool) -> None:
+    def __init__(self, config: MaskLaterConfig, width: int) -> None:
         super().__init__()
-        D = encoder.hidden_size
-        self.pre_norm = pre_norm
-        self.num_heads = encoder.num_attention_heads
-        self.attention_dropout = encoder.attention_probs_dropout_prob
-        self.query_key_value = nn.Linear(D, 3 * D)
-        self.attention_output = nn.Linear(D, D)
-        self.attention_norm = nn.LayerNorm(D, eps=encoder.layer_norm_eps)
-        self.expand = nn.Linear(D, encoder.intermediate_size)
-        self.contract = nn.Linear(encoder.intermediate_size, D)
-        self.feed_forward_norm = nn.LayerNorm(D, eps=encoder.layer_norm_eps)
-        self.dropout = nn.Dropout(encoder.hidden_dropout_prob)
+        self.mask_id = config.mask_token_id
+        self.at_all_positions = config.decoder_positions == "all"
+        self.embedding = nn.Parameter(torch.zeros(width)) if config.mask_embedding == "own" else None
+        self.positions = nn.Embedding(config.row_length, width)
 
-    def forward(self, hidden_BLD: Tensor, attend_B1LL: Tensor | None) -> Tensor:
-        """Attention, then feed-forward, each with its residual."""
-        if self.pre_norm:
-            hidden_BLD = hidden_BLD + self._attention(self.attention_norm(hidden_BLD), attend_B1LL)
-            return hidden_BLD + self._feed_forward(self.feed_forward_norm(hidden_BLD))
-        hidden_BLD = self.attention_norm(hidden_BLD + self._attention(hidden_BLD, attend_B1LL))
-        return self.feed_forward_norm(hidden_BLD + self._feed_forward(hidden_BLD))
-
-    def _attention(self, hidden_BLD: Tensor, attend_B1LL: Tensor | None) -> Tensor:
-        B, L, D = hidden_BLD.shape
-        parts = self.query_key_value(hidden_BLD).view(B, L, 3, self.num_heads, D // self.num_heads)
-        query_BHLd, key_BHLd, value_BHLd = parts.permute(2, 0, 3, 1, 4)
-        mixed_BHLd = F.scaled_dot_product_attention(
-            query_BHLd,
-            key_BHLd,
-            value_BHLd,
-            attn_mask=attend_B1LL,
-            dropout_p=self.attention_dropout if self.training else 0.0,
-        )
-        return self.dropout(self.attention_output(mixed_BHLd.transpose(1, 2).reshape(B, L, D)))
-
-    def _feed_forward(self, hidden_BLD: Tensor) -> Tensor:
-        return self.dropout(self.contract(F.gelu(self.expand(hidden_BLD))))
-
-
-class SelfDecoder(nn.Module):
-    """3ML_self."""
-
-    def __init__(self, encoder: PretrainedConfig, num_layers: int, row_length: int, pre_norm: bool) -> None:
-        super().__init__()
-        self.mask_embedding = nn.Parameter(torch.zeros(encoder.hidden_size))
-        self.position_embeddings = nn.Embedding(row_length, encoder.hidden_size)
-        self.layers = nn.ModuleList(SelfAttentionLayer(encoder, pre_norm) for _ in range(num_layers))
-        # Pre-norm layers leave their sum unnormalised, as the encoder does before its last norm.
-        self.last_norm = nn.LayerNorm(encoder.hidden_size, eps=encoder.layer_norm_eps) if pre_norm else nn.Identity()
-
-    def append(self, seen_BSD: Tensor, batch: MaskedBatch) -> Tensor:
-        """Put the row together: the encoder's output where it has read, the mask embedding everywhere else."""
-        B, S, D = seen_BSD.shape
-        masks_LD = self.mask_embedding + self.position_embeddings.weight[: batch.row_length]
-        masks_LD = masks_LD.to(seen_BSD.dtype)
+    def forward(self, seen_BSd: Tensor, batch: MaskedBatch, word_mask_d: Tensor | None) -> Tensor:
+        """row_BLd. `word_mask_d` is what the word embedding has for [MASK], where there is no embedding apart."""
+        B, S, d = seen_BSd.shape
+        embedding_d = self.embedding if word_mask_d is None else word_mask_d
+        assert embedding_d is not None
+        positions_Ld = self.positions.weight[: batch.row_length].to(seen_BSd.dtype)
+        masks_Ld = positions_Ld + embedding_d.to(seen_BSd.dtype)
+        if self.at_all_positions:
+            seen_BSd = seen_BSd + positions_Ld[batch.seen_pos_BS]
         if batch.hidden_BS is not None:
-            seen_BSD = torch.where(batch.hidden_BS[:, :, None], masks_LD[batch.seen_pos_BS], seen_BSD)
-        row_BLD = masks_LD.expand(B, -1, -1)
-        return row_BLD.scatter(1, batch.seen_pos_BS[:, :, None].expand(B, S, D), seen_BSD)
+            seen_BSd = torch.where(batch.hidden_BS[:, :, None], masks_Ld[batch.seen_pos_BS], seen_BSd)
+        return masks_Ld.expand(B, -1, -1).scatter(1, batch.seen_pos_BS[:, :, None].expand(B, S, d), seen_BSd)
 
-    def forward(self, seen_BSD: Tensor, batch: MaskedBatch, attend_BLL: Tensor | None) -> Tensor:
-        """Hidden states of the whole row, row_BLD."""
-        row_BLD = self.append(seen_BSD, batch)
-        attend_B1LL = None if attend_BLL is None else attend_BLL[:, None]
+    def word_embedding(self, encoder: PreTrainedModel) -> Tensor | None:
+        """The word embedding of [MASK], where it is shared; None where there is an embedding apart."""
+        return None if self.embedding is not None else encoders.embed_word(encoder, self.mask_id)
+
+
+class AttentionBlock(nn.Module):
+    """Attention with its norm and residual, over the positions of one sequence or of another."""
+
+    def __init__(self, sizes: LayerSizes, norm_context: bool) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.norm_context = norm_context and sizes.pre_norm  # another sequence comes with a norm of its own
+        self.query_key_value = nn.Linear(sizes.width, 3 * sizes.width)
+        self.output = nn.Linear(sizes.width, sizes.width)
+        self.norm = nn.LayerNorm(sizes.width, eps=sizes.norm_eps)
+        self.dropout = nn.Dropout(sizes.dropout)
+
+    def forward(self, hidden_BQd: Tensor, context_BKd: Tensor | None, attend_BQK: Tensor | None) -> Tensor:
+        """Hidden states of the queries. Without a context they attend to each other."""
+        if not self.sizes.pre_norm:
+            return self.norm(hidden_BQd + self._attention(hidden_BQd, context_BKd, attend_BQK))
+        if context_BKd is not None and self.norm_context:
+            context_BKd = self.norm(context_BKd)
+        return hidden_BQd + self._attention(self.norm(hidden_BQd), context_BKd, attend_BQK)
+
+    def _attention(self, queries_BQd: Tensor, context_BKd: Tensor | None, attend_BQK: Tensor | None) -> Tensor:
+        weight, bias, d = self.query_key_value.weight, self.query_key_value.bias, self.sizes.width
+        if context_BKd is None:
+            query, key, value = self.query_key_value(queries_BQd).chunk(3, dim=2)
+        else:
+            query = F.linear(queries_BQd, weight[:d], bias[:d])
+            key, value = F.linear(context_BKd, weight[d:], bias[d:]).chunk(2, dim=2)
+        # A query that may attend to nothing takes nothing: a softmax over nothing is not a number. Only a context can
+        # be without anything for a query (padding, or a blocked flow); among each other, each attends to itself.
+        takes_BQ1 = None
+        if context_BKd is not None and attend_BQK is not None:
+            takes_BQ1 = attend_BQK.any(dim=2, keepdim=True)
+            attend_BQK = attend_BQK | ~takes_BQ1
+        query, key, value = (part.unflatten(2, (self.sizes.heads, -1)).transpose(1, 2) for part in (query, key, value))
+        mixed_BHQe = F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=None if attend_BQK is None else attend_BQK[:, None],
+            dropout_p=self.sizes.attention_dropout if self.training else 0.0,
+        )
+        mixed_BQd = mixed_BHQe.transpose(1, 2).flatten(2)
+        if takes_BQ1 is not None:
+            mixed_BQd = mixed_BQd * takes_BQ1
+        return self.dropout(self.output(mixed_BQd))
+
+
+class FeedForwardBlock(nn.Module):
+    """Two linear layers with GELU between, norm and residual."""
+
+    def __init__(self, sizes: LayerSizes) -> None:
+        super().__init__()
+        self.pre_norm = sizes.pre_norm
+        self.expand = nn.Linear(sizes.width, sizes.feed_forward)
+        self.contract = nn.Linear(sizes.feed_forward, sizes.width)
+        self.norm = nn.LayerNorm(sizes.width, eps=sizes.norm_eps)
+        self.dropout = nn.Dropout(sizes.dropout)
+
+    def forward(self, hidden_BQd: Tensor) -> Tensor:
+        """Each position by itself."""
+        if self.pre_norm:
+            return hidden_BQd + self._feed_forward(self.norm(hidden_BQd))
+        return self.norm(hidden_BQd + self._feed_forward(hidden_BQd))
+
+    def _feed_forward(self, hidden_BQd: Tensor) -> Tensor:
+        return self.dropout(self.contract(F.gelu(self.expand(hidden_BQd))))
+
+
+class SelfLayer(nn.Module):
+    """A layer of 3ML_self."""
+
+    def __init__(self, sizes: LayerSizes) -> None:
+        super().__init__()
+        self.attention = AttentionBlock(sizes, norm_context=True)
+        self.feed_forward = FeedForwardBlock(sizes)
+
+    def forward(self, hidden_BQd: Tensor, context_BKd: Tensor | None, attend_BQK: Tensor | None) -> Tensor:
+        """The queries after attention, to each other or to a context, and feed-forward."""
+        return self.feed_forward(self.attention(hidden_BQd, context_BKd, attend_BQK))
+
+
+class CrossLayer(nn.Module):
+    """A layer of 3ML_cross: the targets attend to each other, unless left out, and to what the encoder has read."""
+
+    def __init__(self, sizes: LayerSizes, to_each_other: bool) -> None:
+        super().__init__()
+        self.self_attention = AttentionBlock(sizes, norm_context=True) if to_each_other else None
+        self.cross_attention = AttentionBlock(sizes, norm_context=False)
+        self.feed_forward = FeedForwardBlock(sizes)
+
+    def forward(
+        self, targets_BTd: Tensor, seen_BSd: Tensor, attend_BTT: Tensor | None, attend_BTS: Tensor | None
+    ) -> Tensor:
+        """The targets, one layer on."""
+        if self.self_attention is not None:
+            targets_BTd = self.self_attention(targets_BTd, None, attend_BTT)
+        return self.feed_forward(self.cross_attention(targets_BTd, seen_BSd, attend_BTS))
+
+
+class _LightDecoder(nn.Module):
+    """What the two decoders share: their width, the [MASK]s' joining and the way back."""
+
+    def __init__(self, config: MaskLaterConfig) -> None:
+        super().__init__()
+        self.config = config
+        D = config.encoder.hidden_size
+        self.sizes = encoders.layer_sizes(config.encoder, config.decoder_width or D)
+        narrow = self.sizes.width != D
+        self.narrow = nn.Linear(D, self.sizes.width) if narrow else nn.Identity()
+        self.masks = MaskTokens(config, self.sizes.width)
+        # Pre-norm layers leave their sum unnormalised, as the encoder does before its last norm.
+        self.last_norm = (
+            nn.LayerNorm(self.sizes.width, eps=self.sizes.norm_eps) if self.sizes.pre_norm else nn.Identity()
+        )
+        self.widen = nn.Linear(self.sizes.width, D) if narrow else nn.Identity()
+
+    def append(self, seen_BSD: Tensor, batch: MaskedBatch, encoder: PreTrainedModel) -> tuple[Tensor, Tensor]:
+        """The seen positions in the decoder's width, and the whole row with the [MASK]s."""
+        seen_BSd = self.narrow(seen_BSD)
+        word_D = self.masks.word_embedding(encoder)
+        return seen_BSd, self.masks(seen_BSd, batch, None if word_D is None else self.narrow(word_D))
+
+
+class SelfDecoder(_LightDecoder):
+    """3ML_self (figure 2 left): N_d self-attention layers over the whole row.
+
+    Nothing reads the last layer's output but at the targets, so that it computes queries and feed-forward there only.
+    """
+
+    def __init__(self, config: MaskLaterConfig) -> None:
+        super().__init__(config)
+        self.layers = nn.ModuleList(SelfLayer(self.sizes) for _ in range(config.num_decoder_layers))
+
+    def forward(self, seen_BSD: Tensor, batch: MaskedBatch, encoder: PreTrainedModel) -> Tensor:
+        """Hidden states of the targets, targets_BTD."""
+        blocked = self.config.blocked_flows
+        places = row_places(batch, blocked)
+        attend_BLL = attend(places, places, blocked)
+        _, row_BLd = self.append(seen_BSD, batch, encoder)
+        *lower, last = self.layers
+        for layer in lower:
+            row_BLd = layer(row_BLd, None, attend_BLL)
+        targets_BTd = gather(row_BLd, batch.target_pos_BT)
+        targets_BTd = last(targets_BTd, row_BLd, attend(at(places, batch.target_pos_BT), places, blocked))
+        return self.widen(self.last_norm(targets_BTd))
+
+
+class CrossDecoder(_LightDecoder):
+    """3ML_cross (figure 2 right): N_d layers of self- and cross-attention, or of cross-attention only, on the targets.
+
+    Queries are the targets, [MASK]s where dropped and the encoder's output where seen; keys the encoder's output.
+    """
+
+    def __init__(self, config: MaskLaterConfig) -> None:
+        super().__init__(config)
+        to_each_other = config.decoder_kind == "cross"
+        self.layers = nn.ModuleList(CrossLayer(self.sizes, to_each_other) for _ in range(config.num_decoder_layers))
+
+    def forward(self, seen_BSD: Tensor, batch: MaskedBatch, encoder: PreTrainedModel) -> Tensor:
+        """Hidden states of the targets, targets_BTD."""
+        blocked, target_pos_BT = self.config.blocked_flows, batch.target_pos_BT
+        targets = at(row_places(batch, blocked), target_pos_BT)
+        attend_BTS = attend(targets, seen_places(batch, self.masks.mask_id, blocked), blocked)
+        seen_BSd, row_BLd = self.append(seen_BSD, batch, encoder)
+        if self.masks.at_all_positions:
+            seen_BSd = gather(row_BLd, batch.seen_pos_BS)
+        targets_BTd = gather(row_BLd, target_pos_BT)
+        attend_BTT = self._attend_each_other(targets, batch)
         for layer in self.layers:
-            row_BLD = layer(row_BLD, attend_B1LL)
-        return self.last_norm(row_BLD)
+            targets_BTd = layer(targets_BTd, seen_BSd, attend_BTT, attend_BTS)
+        return self.widen(self.last_norm(targets_BTd))
+
+    def _attend_each_other(self, targets: Places, batch: MaskedBatch) -> Tensor:
+        """Slots that are not in use attend, but are seen by none but themselves: their number must change nothing."""
+        in_use_BT = batch.target_ids_BT != IGNORE
+        itself_TT = torch.eye(in_use_BT.shape[1], dtype=torch.bool, device=in_use_BT.device)
+        allowed_BTT = in_use_BT[:, None, :] | itself_TT
+        attend_BTT = attend(targets, targets, self.config.blocked_flows)
+        return allowed_BTT if attend_BTT is None else allowed_BTT & attend_BTT
+
+
+class LateEntry(nn.Module):
+    """[MASK]s enter the encoder's own stack at layer k (the paper's first finding): no decoder, nothing thrown away."""
+
+    def __init__(self, config: MaskLaterConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.masks = MaskTokens(config, config.encoder.hidden_size)
+
+    def forward(self, seen_BSD: Tensor, batch: MaskedBatch, encoder: PreTrainedModel) -> Tensor:
+        """Hidden states of the targets after the layers from k on, targets_BTD."""
+        places = row_places(batch, self.config.blocked_flows)
+        attend_BLL = attend(places, places, self.config.blocked_flows)
+        row_BLD = self.masks(seen_BSD, batch, self.masks.word_embedding(encoder))
+        row_BLD = encoders.run_upper_layers(encoder, row_BLD, self.config.enter_layer or 0, attend_BLL)
+        return gather(row_BLD, batch.target_pos_BT)
+
+
+class NoDecoder(nn.Module):
+    """Vanilla MLM: the encoder has read the whole row."""
+
+    def forward(self, seen_BLD: Tensor, batch: MaskedBatch, encoder: PreTrainedModel) -> Tensor:
+        """Hidden states of the targets, targets_BTD."""
+        return gather(seen_BLD, batch.target_pos_BT)
+
+
+def make_decoder(config: MaskLaterConfig) -> nn.Module:
+    """The decoder of a config."""
+    if not config.drops:
+        return NoDecoder()
+    return {"self": SelfDecoder, "cross": CrossDecoder, "cross-only": CrossDecoder, "late": LateEntry}[
+        config.decoder_kind
+    ](config)
+
+
+def gather(row_BLD: Tensor, pos_BX: Tensor) -> Tensor:
+    """Hidden states at some positions of each row."""
+    return row_BLD.gather(1, pos_BX[:, :, None].expand(-1, -1, row_BLD.shape[2]))

@@ -3,25 +3,86 @@
 The only file that touches transformers' model classes. Letters: see masking/batch.py.
 """
 
-import copy
-import json
-from functools import cache
+import inspect
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 
 from masklater.errors import UserError
 from masklater.recipe.sections import ModelSettings
 
-TOLERANCE = 1e-4
-"""Largest difference between two ways of computing the same hidden states in float32; equal ones differ by 1e-6."""
+PRE_NORM = {"roberta-prelayernorm", "esm", "modernbert", "eurobert"}
+"""Families whose layers normalise their input rather than their output; the decoder's layers follow them."""
+
+GATED = {"modernbert", "eurobert", "nomic_bert", "nomic-bert"}
+"""Families whose feed-forward has a gate, a third matrix."""
+
+ONE_STACK = {"roberta", "roberta-prelayernorm", "bert", "camembert", "xlm-roberta"}
+"""Families whose layers can be called one by one, for [MASK]s to enter between two of them."""
+
+
+@dataclass(frozen=True)
+class LayerSizes:
+    """What a decoder layer takes over from the encoder's."""
+
+    width: int
+    heads: int
+    feed_forward: int
+    norm_eps: float
+    dropout: float
+    attention_dropout: float
+    pre_norm: bool
+
+
+def layer_sizes(config: PretrainedConfig, width: int) -> LayerSizes:
+    """The layers of an encoder, scaled to another width: the size of a head stays, the feed-forward's share too.
+
+    Raises:
+        UserError: The width is not a whole number of heads.
+    """
+    D, heads = config.hidden_size, config.num_attention_heads
+    head_size = D // heads
+    if width % head_size or width > D:
+        raise UserError(
+            f"a decoder of width {width} does not fit the encoder, whose heads are {head_size} wide and whose width is "
+            f"{D}",
+            f"Choose a multiple of {head_size} up to {D}.",
+        )
+    return LayerSizes(
+        width=width,
+        heads=width // head_size,
+        feed_forward=_first(config, ("intermediate_size", "hidden_dim"), 4 * D) * width // D,
+        norm_eps=norm_eps(config),
+        dropout=_first(config, ("hidden_dropout_prob", "mlp_dropout", "dropout"), 0.0),
+        attention_dropout=_first(config, ("attention_probs_dropout_prob", "attention_dropout"), 0.0),
+        pre_norm=config.model_type in PRE_NORM,
+    )
 
 
 def make_encoder_config(
-    settings: ModelSettings, *, vocabulary_size: int, row_length: int, pad: int, bos: int, eos: int
+    settings: ModelSettings, *, vocabulary_size: int, row_length: int, pad: int, bos: int, eos: int, mask: int
 ) -> PretrainedConfig:
     """The transformers config of an encoder from scratch, with positions for rows of `row_length`."""
+    of_family: dict[str, dict[str, Any]] = {
+        "esm": {"position_embedding_type": "rotary", "emb_layer_norm_before": False, "mask_token_id": mask},
+        # Windows read distances off the index; every layer global is what carries the method.
+        "modernbert": {
+            "global_attn_every_n_layers": 1,
+            "norm_eps": 1e-5,
+            "cls_token_id": bos,
+            "sep_token_id": eos,
+        },
+        "electra": {"embedding_size": settings.hidden_size},
+    }
+    if settings.family == "modernbert":
+        dropout = {"mlp_dropout": settings.dropout, "embedding_dropout": settings.dropout}
+        dropout["attention_dropout"] = settings.dropout
+    else:
+        dropout = {"hidden_dropout_prob": settings.dropout, "attention_probs_dropout_prob": settings.dropout}
+        dropout |= {"layer_norm_eps": 1e-5}
     return AutoConfig.for_model(
         settings.family,
         vocab_size=vocabulary_size,
@@ -29,27 +90,44 @@ def make_encoder_config(
         num_hidden_layers=settings.num_hidden_layers,
         num_attention_heads=settings.num_attention_heads,
         intermediate_size=settings.intermediate_size,
-        hidden_dropout_prob=settings.dropout,
-        attention_probs_dropout_prob=settings.dropout,
         max_position_embeddings=pad + 1 + row_length,
         type_vocab_size=1,
-        layer_norm_eps=1e-5,
         pad_token_id=pad,
         bos_token_id=bos,
         eos_token_id=eos,
+        **dropout,
+        **of_family.get(settings.family or "", {}),
     )
 
 
+def set_dropout(config: PretrainedConfig, dropout: float) -> None:
+    """Change the dropout of hidden states and attention."""
+    for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "mlp_dropout", "attention_dropout"):
+        if hasattr(config, name):
+            setattr(config, name, dropout)
+
+
 def build_encoder(config: PretrainedConfig) -> PreTrainedModel:
-    """A randomly initialised encoder of that config, without a pooler: nothing here would train it."""
-    try:
-        return AutoModel.from_config(config, add_pooling_layer=False)
-    except TypeError:  # some families have none to leave out
-        return AutoModel.from_config(config)
+    """A randomly initialised encoder of that config, without a pooler: nothing here would train it.
+
+    Its weights are in torch's default dtype, whatever dtype the config says a checkpoint was saved in.
+    """
+    has_pooler = "add_pooling_layer" in inspect.signature(MODEL_MAPPING[type(config)].__init__).parameters
+    pooler = {"add_pooling_layer": False} if has_pooler else {}
+    encoder = AutoModel.from_config(config, dtype=torch.get_default_dtype(), **pooler)
+    if hasattr(encoder, "contact_head"):  # ESM's, for protein contacts: no masked LM trains it
+        encoder.contact_head.requires_grad_(False)
+    return encoder
 
 
 def encode(
-    encoder: nn.Module, ids_BS: Tensor, pos_BS: Tensor, position_offset: int, attend_BSS: Tensor | None
+    encoder: PreTrainedModel,
+    ids_BS: Tensor,
+    pos_BS: Tensor,
+    position_offset: int,
+    attend_BSS: Tensor | None,
+    token_types_BS: Tensor | None = None,
+    stop_before: int | None = None,
 ) -> Tensor:
     """Hidden states of tokens that stand at the given positions of their rows.
 
@@ -59,84 +137,65 @@ def encode(
         pos_BS: Their positions in the row, from 0.
         position_offset: What the encoder counts position 0 as.
         attend_BSS: bool, True where the first may attend to the second; None: all to all.
+        token_types_BS: BERT's segment ids; None: all 0.
+        stop_before: The layer at which to stop, for [MASK]s to enter; None: after the last layer and norm.
 
     Returns:
         hidden_BSD.
     """
-    attention_mask = None if attend_BSS is None else attend_BSS[:, None]
-    output = encoder(input_ids=ids_BS, position_ids=pos_BS + position_offset, attention_mask=attention_mask)
-    return output.last_hidden_state
+    if stop_before is not None:
+        types_BS = torch.zeros_like(ids_BS) if token_types_BS is None else token_types_BS
+        embedded_BSD = encoder.embeddings(
+            input_ids=ids_BS, position_ids=pos_BS + position_offset, token_type_ids=types_BS
+        )
+        return _run_layers(encoder.encoder.layer[:stop_before], embedded_BSD, attend_BSS)
+    inputs = {"input_ids": ids_BS, "position_ids": pos_BS + position_offset}
+    if token_types_BS is not None:
+        inputs["token_type_ids"] = token_types_BS
+    if attend_BSS is not None:
+        inputs["attention_mask"] = attend_BSS[:, None]
+        if encoder.config.model_type == "esm":  # its embeddings take no mask per pair, so they are computed beforehand
+            ids_BS = inputs.pop("input_ids")
+            inputs["inputs_embeds"] = encoder.embeddings(input_ids=ids_BS, position_ids=inputs["position_ids"])
+    return encoder(**inputs).last_hidden_state
 
 
-def check_encoder(config: PretrainedConfig) -> int:
-    """Find the position offset of an encoder, by testing on a small random copy that it can carry the method.
-
-    The test is the method's first invariant: encoding the seen tokens with explicit positions equals encoding the whole
-    row with an attention mask that hides the dropped ones.
-
-    Returns:
-        The offset: what the encoder counts a row's first position as.
-
-    Raises:
-        UserError: The encoder does not satisfy the invariant, so that dropping tokens would change what it computes.
-    """
-    return _find_offset(config.to_json_string(use_diff=False))
+def run_upper_layers(
+    encoder: PreTrainedModel, hidden_BLD: Tensor, from_layer: int, attend_BLL: Tensor | None
+) -> Tensor:
+    """The layers from `from_layer` to the last, and the norm that pre-norm families have after it."""
+    hidden_BLD = _run_layers(encoder.encoder.layer[from_layer:], hidden_BLD, attend_BLL)
+    return encoder.LayerNorm(hidden_BLD) if hasattr(encoder, "LayerNorm") else hidden_BLD
 
 
-@cache
-def _find_offset(config_json: str) -> int:
-    config = _small_copy(AutoConfig.for_model(**json.loads(config_json)))
-    row_length, vocabulary_size, pad = 12, config.vocab_size, config.pad_token_id or 0
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        encoder = build_encoder(config).eval()
-        ids_BL = torch.randint(pad + 5, vocabulary_size, (2, row_length))
-    seen_L = torch.tensor([position % 3 != 1 for position in range(row_length)])
-    pos_BS = seen_L.nonzero().squeeze(1).expand(2, -1)
-    with torch.no_grad():
-        hide_BLL = seen_L.expand(2, row_length, row_length)
-        try:
-            whole_BLD = encoder(input_ids=ids_BL, attention_mask=hide_BLL[:, None]).last_hidden_state
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise _refusal(config, f"it takes no mask of who attends to whom ({error})") from None
-        smallest = float("inf")
-        for offset in (0, pad + 1):
-            try:
-                seen_BSD = encode(encoder, ids_BL[:, seen_L], pos_BS, offset, None)
-            except (TypeError, IndexError, RuntimeError):  # no explicit positions, or none that high
-                continue
-            difference = float((seen_BSD - whole_BLD[:, seen_L]).abs().max())
-            smallest = min(smallest, difference)
-            if difference < TOLERANCE:
-                return offset
-    if smallest == float("inf"):
-        raise _refusal(config, "it takes no explicit positions")
-    raise _refusal(
-        config,
-        f"its hidden states change by {smallest:.1e} when unseen tokens are left out rather than hidden, as it reads "
-        "distances off the index and not off the positions",
-    )
+def _run_layers(layers: nn.ModuleList, hidden_BXD: Tensor, attend_BXX: Tensor | None) -> Tensor:
+    for layer in layers:
+        hidden_BXD = layer(hidden_BXD, attention_mask=None if attend_BXX is None else attend_BXX[:, None])
+    return hidden_BXD
 
 
-def _refusal(config: PretrainedConfig, reason: str) -> UserError:
-    return UserError(
-        f"an encoder of type {config.model_type} cannot leave tokens out: {reason}", "Choose another family."
-    )
+def embed_word(encoder: PreTrainedModel, token_id: int) -> Tensor:
+    """The word embedding of one token in the encoder's width, hidden_D."""
+    word = encoder.get_input_embeddings().weight[token_id]
+    project = getattr(encoder, "embeddings_project", None)  # ELECTRA's, where its embeddings are narrower
+    return word if project is None else project(word)
 
 
-def _small_copy(config: PretrainedConfig) -> PretrainedConfig:
-    small = copy.deepcopy(config)
-    sizes = {
-        "vocab_size": 97,
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "intermediate_size": 48,
-        "max_position_embeddings": 64,
-    }
-    for name, value in sizes.items():
-        if hasattr(small, name):
-            setattr(small, name, value)
-    if (small.pad_token_id or 0) >= sizes["vocab_size"]:
-        small.pad_token_id = 0
-    return small
+def check_one_stack(config: PretrainedConfig) -> None:
+    """Raise UserError unless [MASK]s can enter between two layers of such an encoder."""
+    if config.model_type not in ONE_STACK:
+        raise UserError(
+            f"decoder.kind late calls the encoder's layers one by one, which is not known how to do for an encoder of "
+            f"type {config.model_type}",
+            f"Choose among {', '.join(sorted(ONE_STACK))}, or decoder.kind self or cross.",
+        )
+
+
+def norm_eps(config: PretrainedConfig) -> float:
+    """The epsilon of an encoder's norms."""
+    return _first(config, ("layer_norm_eps", "norm_eps", "rms_norm_eps"), 1e-12)
+
+
+def _first(config: PretrainedConfig, names: tuple[str, ...], default: Any) -> Any:
+    """The first of these attributes that a config has: families name the same thing differently."""
+    return next((getattr(config, name) for name in names if hasattr(config, name)), default)

@@ -6,7 +6,6 @@ It is called on targets only. Letters: see masking/batch.py.
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PretrainedConfig
 
 from masklater.masking.batch import IGNORE
 
@@ -14,15 +13,15 @@ from masklater.masking.batch import IGNORE
 class LMHead(nn.Module):
     """From hidden states to logits; the word embedding is handed in, as it is the encoder's."""
 
-    def __init__(self, encoder: PretrainedConfig) -> None:
+    def __init__(self, width: int, embedding_width: int, vocabulary: int, norm_eps: float) -> None:
         super().__init__()
-        self.dense = nn.Linear(encoder.hidden_size, encoder.hidden_size)
-        self.norm = nn.LayerNorm(encoder.hidden_size, eps=encoder.layer_norm_eps)
-        self.bias = nn.Parameter(torch.zeros(encoder.vocab_size))
+        self.dense = nn.Linear(width, embedding_width)  # the two differ in ELECTRA only
+        self.norm = nn.LayerNorm(embedding_width, eps=norm_eps)
+        self.bias = nn.Parameter(torch.zeros(vocabulary))
 
-    def forward(self, hidden_ND: Tensor, word_embeddings_VD: Tensor) -> Tensor:
+    def forward(self, hidden_ND: Tensor, word_embeddings_VE: Tensor) -> Tensor:
         """logits_NV."""
-        return F.linear(self.norm(F.gelu(self.dense(hidden_ND))), word_embeddings_VD, self.bias)
+        return F.linear(self.norm(F.gelu(self.dense(hidden_ND))), word_embeddings_VE, self.bias)
 
 
 def loss_sum(logits_NV: Tensor, target_ids_N: Tensor) -> Tensor:

@@ -1,19 +1,24 @@
 """The method on one screen: encode the seen tokens, append the [MASK]s and decode, predict the targets.
 
-Mask More and Mask Later (arXiv 2211.04898), figure 2. Letters: see masking/batch.py.
+Mask More and Mask Later (arXiv 2211.04898), figure 2. What the variants differ in is handed in: the decoder, and the
+layer at which the encoder stops for [MASK]s to enter. Letters: see masking/batch.py.
 """
 
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForMaskedLM, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import MaskedLMOutput
 
-from masklater.masking.batch import IGNORE, MaskedBatch, batch_from_inputs
+from masklater.masking.batch import MaskedBatch, batch_from_inputs
 from masklater.model import encoder as encoders
+from masklater.model import saved
+from masklater.model.attention import attend, seen_places
+from masklater.model.check import check_encoder
 from masklater.model.config import MaskLaterConfig
-from masklater.model.decoder import SelfDecoder
+from masklater.model.decoder import MaskTokens, make_decoder
 from masklater.model.head import LMHead, loss_sum
 
 
@@ -32,50 +37,51 @@ class MaskLaterForMaskedLM(PreTrainedModel):
 
     config_class = MaskLaterConfig
     base_model_prefix = "encoder"
+    accepts_loss_kwargs = True  # tells transformers' Trainer to hand over num_items_in_batch
     _supports_sdpa = True
 
     def __init__(self, config: MaskLaterConfig) -> None:
         super().__init__(config)
-        if config.position_offset is None:
-            config.position_offset = encoders.check_encoder(config.encoder)
+        self.config: MaskLaterConfig = settle(config)
         self.encoder: PreTrainedModel = encoders.build_encoder(config.encoder)
-        self.decoder: SelfDecoder | None = None
-        if config.decoder_kind == "self":
-            self.decoder = SelfDecoder(config.encoder, config.num_decoder_layers, config.row_length, config.pre_norm)
-        self.head = LMHead(config.encoder)
+        self.decoder = make_decoder(config)
+        vocabulary, embedding_width = self.word_embeddings.shape
+        self.head = LMHead(config.encoder.hidden_size, embedding_width, vocabulary, encoders.norm_eps(config.encoder))
         self.post_init()
 
     def encode(self, batch: MaskedBatch) -> Tensor:
         """Hidden states of the seen tokens, seen_BSD. No [MASK] is among them unless the mode is vanilla."""
-        seen_documents_BS = None
-        if batch.documents_BL is not None:
-            seen_documents_BS = batch.documents_BL.gather(1, batch.seen_pos_BS)
-        attend_BSS = same_document(seen_documents_BS, batch.hidden_BS)
+        blocked = self.config.blocked_flows
+        places = seen_places(batch, self.config.mask_token_id, blocked)
         return encoders.encode(
-            self.encoder, batch.seen_ids_BS, batch.seen_pos_BS, self.config.position_offset, attend_BSS
+            self.encoder,
+            batch.seen_ids_BS,
+            batch.seen_pos_BS,
+            self.config.position_offset or 0,  # settled when the model was built
+            attend(places, places, blocked),
+            batch.token_types_BS,
+            stop_before=self.config.enter_layer or None,
         )
 
     def decode(self, seen_BSD: Tensor, batch: MaskedBatch) -> Tensor:
-        """Hidden states of the whole row, row_BLD, the [MASK]s appended."""
-        if self.decoder is None:
-            return seen_BSD
-        return self.decoder(seen_BSD, batch, same_document(batch.documents_BL))
+        """Hidden states of the targets, targets_BTD, the [MASK]s having joined the row."""
+        return self.decoder(seen_BSD, batch, self.encoder)
 
-    def predict(self, row_BLD: Tensor, target_pos_BT: Tensor) -> Tensor:
-        """Logits at the target positions only, logits_NV."""
-        index_BTD = target_pos_BT[:, :, None].expand(-1, -1, row_BLD.shape[-1])
-        targets_ND = row_BLD.gather(1, index_BTD).flatten(0, 1)
-        return self.head(targets_ND, self.get_input_embeddings().weight)
+    def predict(self, targets_BTD: Tensor) -> Tensor:
+        """Logits of the targets, logits_NV."""
+        return self.head(targets_BTD.flatten(0, 1), self.word_embeddings)
 
     def target_logits(self, batch: MaskedBatch) -> Tensor:
         """Encode, decode, predict: logits_NV."""
-        return self.predict(self.decode(self.encode(batch), batch), batch.target_pos_BT)
+        return self.predict(self.decode(self.encode(batch), batch))
 
     def forward(
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
         labels: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
         batch: MaskedBatch | None = None,
     ) -> LossSum | MaskedLMOutput:
         """The loss of a MaskedBatch, or what every masked LM of transformers returns.
@@ -83,7 +89,10 @@ class MaskLaterForMaskedLM(PreTrainedModel):
         Args:
             input_ids: int64 [B, L], [MASK]s included; the model finds them itself.
             attention_mask: [B, L], 1 at tokens and 0 at padding.
+            token_type_ids: int64 [B, L], BERT's segment ids.
             labels: int64 [B, L], -100 at positions that are not targets.
+            num_items_in_batch: Targets of the whole optimizer step, over which the loss is averaged; None: those of
+                this call. transformers' Trainer counts them, so that accumulation changes nothing.
             batch: Instead of these, a MaskedBatch: the fast path of pre-training.
 
         Returns:
@@ -94,16 +103,78 @@ class MaskLaterForMaskedLM(PreTrainedModel):
             return LossSum(loss_sum(self.target_logits(batch), batch.target_ids_BT.flatten()), batch.num_targets)
         if input_ids is None:
             raise ValueError("give either input_ids or a batch")
-        drop_id = None if self.decoder is None else self.config.mask_token_id
-        batch = batch_from_inputs(input_ids, attention_mask, labels, drop_id)
+        mask_id, drops = self.config.mask_token_id, self.config.drops
+        batch = batch_from_inputs(input_ids, attention_mask, labels, mask_id, drops, token_type_ids)
         logits_NV = self.target_logits(batch)
         loss = None
         if labels is not None:
-            loss = loss_sum(logits_NV, labels.flatten()) / (labels != IGNORE).sum().clamp(min=1)
+            count = batch.num_targets.clamp(min=1) if num_items_in_batch is None else num_items_in_batch
+            loss = loss_sum(logits_NV, labels.flatten()) / count
         return MaskedLMOutput(loss=loss, logits=logits_NV.view(*input_ids.shape, -1))
 
+    @classmethod
+    def from_encoder(
+        cls,
+        source: PreTrainedModel | PretrainedConfig | str | Path,
+        num_decoder_layers: int = 2,
+        *,
+        mask_token_id: int | None = None,
+        row_length: int | None = None,
+        decoder_kind: str = "self",
+        decoder_width: int | None = None,
+        enter_layer: int | None = None,
+        mask_embedding: str = "own",
+        decoder_positions: str = "auto",
+        blocked_flows: tuple[str, ...] = (),
+    ) -> Self:
+        """A model around an encoder: the decoder is new, the encoder's weights and LM head are the source's.
+
+        Args:
+            source: A transformers encoder or masked LM, whose weights are copied; or a name or folder that
+                `from_pretrained` takes; or an encoder's config, for random weights.
+            num_decoder_layers: N_d.
+            mask_token_id: The mask token; None: that of the source's tokenizer or config, where there is one.
+            row_length: Longest row; None: as long as the encoder has positions for, at most 512.
+            decoder_kind: This and what follows: see MaskLaterConfig.
+            decoder_width: Width of the decoder.
+            enter_layer: Where [MASK]s enter the encoder, with decoder_kind `late`.
+            mask_embedding: `own` or `word`.
+            decoder_positions: Where position embeddings are added.
+            blocked_flows: Attention flows switched off.
+
+        Raises:
+            UserError: The encoder cannot carry the method.
+            ValueError: The mask token is not known.
+        """
+        origin = saved.open_source(source)
+        if mask_token_id is None:
+            mask_token_id = origin.mask_token_id
+        if mask_token_id is None:
+            raise ValueError("mask_token_id is not known from the source: give it, as in tokenizer.mask_token_id")
+        model = cls(
+            MaskLaterConfig(
+                encoder=origin.encoder_config,
+                decoder_kind=decoder_kind,
+                num_decoder_layers=num_decoder_layers,
+                decoder_width=decoder_width,
+                enter_layer=enter_layer,
+                mask_embedding=mask_embedding,
+                decoder_positions=decoder_positions,
+                blocked_flows=blocked_flows,
+                row_length=row_length or min(512, saved.longest_row(origin.encoder_config)),
+                mask_token_id=mask_token_id,
+            )
+        )
+        saved.copy_weights(origin, model)
+        return model
+
+    @property
+    def word_embeddings(self) -> Tensor:
+        """The encoder's word embeddings, words_VE, which the head shares."""
+        return self.encoder.get_input_embeddings().weight
+
     def get_input_embeddings(self) -> nn.Module:
-        """The encoder's word embedding, which the head shares."""
+        """The encoder's word embedding, for transformers."""
         return self.encoder.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
@@ -113,23 +184,24 @@ class MaskLaterForMaskedLM(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, SelfDecoder):
-            nn.init.normal_(module.mask_embedding, std=self.config.initializer_range)
+        if isinstance(module, MaskTokens) and module.embedding is not None:
+            nn.init.normal_(module.embedding, std=self.config.initializer_range)
 
 
-def same_document(documents_BX: Tensor | None, hidden_BX: Tensor | None = None) -> Tensor | None:
-    """Which position may attend to which: those of one document among themselves, attend_BXX.
+def settle(config: MaskLaterConfig) -> MaskLaterConfig:
+    """Find out by trial what a config leaves open, and refuse encoders that cannot carry the method.
 
-    Padding (document -1) sees padding only, so that no position is left with nothing to attend to. None: all see all.
+    Raises:
+        UserError: The encoder cannot.
     """
-    if documents_BX is None and hidden_BX is None:
-        return None
-    if documents_BX is None:
-        assert hidden_BX is not None
-        documents_BX = torch.zeros_like(hidden_BX, dtype=torch.int64)
-    if hidden_BX is not None:
-        documents_BX = documents_BX.masked_fill(hidden_BX, -1)
-    return documents_BX[:, :, None] == documents_BX[:, None, :]
+    if config.position_offset is None:
+        positions = check_encoder(config.encoder, config.row_length)
+        config.position_offset = positions.offset
+        if config.decoder_positions == "auto":
+            config.decoder_positions = "all" if positions.relative else "dropped"
+    if config.decoder_kind == "late":
+        encoders.check_one_stack(config.encoder)
+    return config
 
 
 AutoConfig.register(MaskLaterConfig.model_type, MaskLaterConfig, exist_ok=True)

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from masklater.corpus.shards import Shards, SplitRows
 from masklater.masking.batch import MaskedBatch
+from masklater.masking.choose import WordTable
 from masklater.masking.corrupt import Corruption, corrupt, make_corruption
+from masklater.masking.schedule import rate_at
 from masklater.pretrain.order import derive_seed, rows_of_step
 from masklater.recipe.sections import MaskingSettings
 
@@ -18,26 +20,42 @@ EVALUATION_SEED = 0
 
 
 class BatchMaker:
-    """Makes the batches of one split under one corruption."""
+    """Makes the batches of one split under one corruption.
 
-    def __init__(self, rows: SplitRows, corruption: Corruption, attend: str, seed: int) -> None:
+    Args:
+        rows: The split.
+        corruption: At the rate a run begins with.
+        attend: The recipe's `batch.attend`.
+        seed: Decides row order and masks.
+        step_share: Share of the run that one step is, along which the masking rate may change.
+    """
+
+    def __init__(
+        self, rows: SplitRows, corruption: Corruption, attend: str, seed: int, step_share: float = 0.0
+    ) -> None:
         self.rows = rows
         self.corruption = corruption
         self.seed = seed
+        self.step_share = step_share
         self.by_document = attend == "document" and rows.entry.mixed_rows > 0
         self.padded = rows.entry.full_rows < rows.entry.rows
 
     def of_step(self, step: int, rows_per_step: int) -> MaskedBatch:
         """The global batch of a training step; masks are drawn for all of it at once."""
-        return self._make(rows_of_step(step, rows_per_step, self.rows.num_rows, self.seed), step)
+        numbers_N = rows_of_step(step, rows_per_step, self.rows.num_rows, self.seed)
+        return self._make(numbers_N, step, self.corruption_of_step(step))
+
+    def corruption_of_step(self, step: int) -> Corruption:
+        """The corruption of a training step, whose rate follows from the step's number alone."""
+        return self.corruption.at_rate(rate_at(self.corruption.settings, step * self.step_share))
 
     def fixed(self, num_rows: int, rows_per_batch: int) -> Iterator[MaskedBatch]:
         """The same rows under the same masks at every call, in batches; the last may be smaller."""
         numbers_N = rows_of_step(0, min(num_rows, self.rows.num_rows), self.rows.num_rows, self.seed)
         for batch_number, start in enumerate(range(0, len(numbers_N), rows_per_batch)):
-            yield self._make(numbers_N[start : start + rows_per_batch], batch_number)
+            yield self._make(numbers_N[start : start + rows_per_batch], batch_number, self.corruption)
 
-    def _make(self, numbers_N: np.ndarray, batch_number: int) -> MaskedBatch:
+    def _make(self, numbers_N: np.ndarray, batch_number: int, corruption: Corruption) -> MaskedBatch:
         block = self.rows.read(numbers_N)
         documents_BL: Tensor | None = None
         if self.by_document or self.padded:
@@ -45,11 +63,17 @@ class BatchMaker:
             if not self.by_document:
                 documents_BL = documents_BL.clamp(max=0)  # one document: only padding stands apart
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "masks", batch_number))
-        return corrupt(torch.from_numpy(block.ids_NL), documents_BL, self.corruption, generator)
+        return corrupt(torch.from_numpy(block.ids_NL), documents_BL, corruption, generator)
 
 
 def make_batches(
-    shards: Shards, rows: SplitRows, masking: MaskingSettings, drop: bool, attend: str, seed: int
+    shards: Shards,
+    rows: SplitRows,
+    masking: MaskingSettings,
+    drop: bool,
+    attend: str,
+    seed: int,
+    step_share: float = 0.0,
 ) -> BatchMaker:
     """The BatchMaker of a split, with the counts that fit the training rows."""
     maskable = shards.index.train.maskable_per_row
@@ -63,8 +87,9 @@ def make_batches(
         special_ids=vocabulary.special,
         mask_id=vocabulary.mask,
         pad_id=vocabulary.pad,
+        words=None if masking.choose == "uniform" else WordTable(*map(torch.from_numpy, shards.words)),
     )
-    return BatchMaker(rows, corruption, attend, seed)
+    return BatchMaker(rows, corruption, attend, seed, step_share)
 
 
 class Prefetcher:

@@ -10,18 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from masklater.budget.flops import RowFlops, RowShape, count_row_flops
 from masklater.budget.ledger import Ledger
 from masklater.console import Meter, clock, say
 from masklater.corpus.shards import Shards
 from masklater.errors import Interrupted, UserError
 from masklater.masking.batch import MaskedBatch
-from masklater.masking.corrupt import Corruption
 from masklater.model.config import MaskLaterConfig
-from masklater.model.encoder import make_encoder_config
-from masklater.model.masked_lm import MaskLaterForMaskedLM
+from masklater.model.masked_lm import MaskLaterForMaskedLM, settle
 from masklater.pretrain.allocator import keep_large_buffers
 from masklater.pretrain.checkpoint import ledger_of, load_newest, save_checkpoint
+from masklater.pretrain.cost import row_flops, step_cost
 from masklater.pretrain.evaluate import Score, evaluate
 from masklater.pretrain.loader import EVALUATION_SEED, BatchMaker, Prefetcher, make_batches
 from masklater.pretrain.metrics import MetricsLog
@@ -30,6 +28,7 @@ from masklater.pretrain.order import derive_seed
 from masklater.pretrain.precision import Precision, choose_precision
 from masklater.pretrain.run import RunFolder
 from masklater.pretrain.signals import StopOnSignal
+from masklater.pretrain.start import Start, find_start
 from masklater.recipe.load import Recipe
 from masklater.recipe.sections import COMMON_CORRUPTION
 
@@ -100,17 +99,19 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
         return _Trainer(recipe, shards, run).train()
     # Everything that can be refused is refused before there is a RUN, so that a second try finds its name free.
     RunFolder.refuse_existing(out)
-    train_batches = _make_train_batches(recipe, shards)
-    Schedule(recipe.schedule, recipe.duration, _step_cost(recipe, train_batches))
+    start = find_start(recipe, shards)
+    settle(start.config)
+    corruption = _make_train_batches(recipe, shards).corruption
+    Schedule(recipe.schedule, recipe.duration, step_cost(recipe.batch.rows, start.config, corruption))
     _verify(shards)
-    run = RunFolder.create(out, recipe, shards, make_model_config(recipe, shards))
-    return _Trainer(recipe, shards, run).train()
+    run = RunFolder.create(out, recipe, shards, start.config)
+    return _Trainer(recipe, shards, run, start).train()
 
 
 class _Trainer:
     """The parts of a run in progress, and the loop over its steps."""
 
-    def __init__(self, recipe: Recipe, shards: Shards, run: RunFolder) -> None:
+    def __init__(self, recipe: Recipe, shards: Shards, run: RunFolder, start: Start | None = None) -> None:
         self.recipe = recipe
         self.run = run
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -123,17 +124,21 @@ class _Trainer:
         }
 
         torch.manual_seed(derive_seed(recipe.seed, "weights"))
-        self.model = MaskLaterForMaskedLM(MaskLaterConfig.from_pretrained(run.path))
+        self.config = MaskLaterConfig.from_pretrained(run.path)
+        self.model = MaskLaterForMaskedLM(self.config)
+        state = load_newest(run.checkpoints)
+        if state is None:
+            (start or find_start(recipe, shards)).copy_weights(self.model)
         self.model.to(self.device).train()
         self.optimizers = Optimizers(self.model, recipe.optimizer)
         self.ledger = Ledger()
-        if state := load_newest(run.checkpoints):
+        if state is not None:
             self.model.load_state_dict(state["model"])
             self.optimizers.load_state_dict(state["optimizers"])
             self.ledger = ledger_of(state)
 
-        self.step_cost = _step_cost(recipe, self.batches)
-        self.schedule = Schedule(recipe.schedule, recipe.duration, self.step_cost)
+        first_cost = step_cost(recipe.batch.rows, self.config, self.batches.corruption)
+        self.schedule = Schedule(recipe.schedule, recipe.duration, first_cost)
         self.loss: float | None = None
         self.scores: dict[str, Score] = {}
         self.evaluated_at = -1
@@ -167,7 +172,7 @@ class _Trainer:
     def _step(self, prefetcher: Prefetcher, log: MetricsLog) -> None:
         recipe, ledger = self.recipe, self.ledger
         began = time.perf_counter()
-        batch = prefetcher.take()
+        batch, corruption = prefetcher.take(), self.batches.corruption_of_step(ledger.steps)
         multiplier = self.schedule.multiplier(ledger)
         loss, norm = train_step(
             self.model,
@@ -180,12 +185,14 @@ class _Trainer:
         )
         self.loss = float(loss)
         seconds = time.perf_counter() - began
-        ledger.add_step(self.step_cost.rows, self.step_cost.tokens, self.step_cost.flops, seconds)
+        cost = step_cost(recipe.batch.rows, self.config, corruption)
+        ledger.add_step(cost.rows, cost.tokens, cost.flops, seconds)
         log.write(
             {
                 "step": ledger.steps,
                 "loss": self.loss,
                 "lr": recipe.optimizer.lr * multiplier,
+                "masking_rate": corruption.rate,
                 "grad_norm": float(norm),
                 "rows": ledger.rows,
                 "tokens": ledger.tokens,
@@ -221,17 +228,16 @@ class _Trainer:
 
     def _introduce(self) -> None:
         """Say what is about to run, and which paths were chosen and why."""
-        recipe, corruption = self.recipe, self.batches.corruption
+        corruption = self.batches.corruption
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
         exported = sum(parameter.numel() for parameter in self.model.encoder.parameters())
-        objective = f"3ML_{recipe.decoder.kind}" if corruption.drop else "vanilla MLM"
         row_length = self.batches.rows.row_length
         say(
-            f"{objective}: of each row's {row_length} positions the encoder sees "
+            f"{_objective(self.config)}: of each row's {row_length} positions the encoder sees "
             f"{row_length - corruption.num_dropped}, {corruption.num_targets} are predicted"
         )
         say(f"{parameters / 1e6:.1f} M parameters, {exported / 1e6:.1f} M of them in the encoder that is exported")
-        flops = row_flops(recipe, corruption, row_length)
+        flops = row_flops(self.config, corruption)
         say(f"{flops.training / 1e9:.2f} GFLOPs to train on a row, {flops.head / flops.forward:.0%} in the LM head")
         say(f"device {self.device.type}, {self.precision.name}: {self.precision.reason}")
         if self.ledger.steps:
@@ -267,53 +273,19 @@ class _Trainer:
         )
 
 
-def row_flops(recipe: Recipe, corruption: Corruption, row_length: int) -> RowFlops:
-    """FLOPs of one row under a recipe."""
-    vanilla = recipe.decoder.kind == "none"
-    shape = RowShape(
-        seen=row_length - corruption.num_dropped,
-        row_length=row_length,
-        targets=corruption.num_targets,
-        width=recipe.model.hidden_size,
-        feed_forward=recipe.model.intermediate_size,
-        vocabulary=len(corruption.is_special_V),
-        encoder_layers=recipe.model.num_hidden_layers,
-        decoder_layers=0 if vanilla else recipe.decoder.num_layers,
-    )
-    return count_row_flops(shape)
-
-
 def _make_train_batches(recipe: Recipe, shards: Shards) -> BatchMaker:
-    drop = recipe.decoder.kind != "none"
-    return make_batches(shards, shards.train, recipe.masking, drop, recipe.batch.attend, recipe.seed)
+    duration, rows = recipe.duration, recipe.batch.rows
+    one_step = Ledger(steps=1, rows=rows, tokens=rows * shards.index.row_length)
+    step_share = duration.spent(one_step) / duration.amount  # 0 in units under which the rate does not change
+    masking, attend, seed = recipe.masking, recipe.batch.attend, recipe.seed
+    return make_batches(shards, shards.train, masking, recipe.decoder.drops, attend, seed, step_share)
 
 
-def _step_cost(recipe: Recipe, batches: BatchMaker) -> Ledger:
-    """What one step spends; its seconds are not known beforehand."""
-    rows, row_length = recipe.batch.rows, batches.rows.row_length
-    flops = rows * row_flops(recipe, batches.corruption, row_length).training
-    return Ledger(steps=1, rows=rows, tokens=rows * row_length, flops=float(flops))
-
-
-def make_model_config(recipe: Recipe, shards: Shards) -> MaskLaterConfig:
-    """The model of a recipe, for rows of these shards."""
-    vocabulary, row_length = shards.vocabulary, shards.index.row_length
-    encoder = make_encoder_config(
-        recipe.model,
-        vocabulary_size=vocabulary.size,
-        row_length=row_length,
-        pad=vocabulary.pad,
-        bos=vocabulary.bos,
-        eos=vocabulary.eos,
-    )
-    vanilla = recipe.decoder.kind == "none"
-    return MaskLaterConfig(
-        encoder=encoder,
-        decoder_kind=recipe.decoder.kind,
-        num_decoder_layers=0 if vanilla else recipe.decoder.num_layers,
-        row_length=row_length,
-        mask_token_id=vocabulary.mask,
-    )
+def _objective(config: MaskLaterConfig) -> str:
+    if config.decoder_kind == "late":
+        return f"[MASK]s enter at layer {config.enter_layer} of {config.encoder.num_hidden_layers}"
+    names = {"self": "3ML_self", "cross": "3ML_cross", "cross-only": "3ML_cross, cross-attention only"}
+    return names.get(config.decoder_kind, "vanilla MLM")
 
 
 def _verify(shards: Shards) -> None:

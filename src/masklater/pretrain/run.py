@@ -26,7 +26,7 @@ from masklater.folders import complete_folder, refuse_existing
 from masklater.model.config import MaskLaterConfig
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain.checkpoint import ledger_of, load_newest
-from masklater.recipe.load import Recipe, dump, load
+from masklater.recipe.load import Recipe, dump, load, plain
 
 MAY_CHANGE = (
     "duration", "schedule", "optimizer.lr", "optimizer.adamw_lr", "optimizer.weight_decay", "optimizer.clip",
@@ -115,7 +115,7 @@ class RunFolder:
                 f"{shards.folder} is other data than the run {self.path} began with",
                 "Resume on the same shards, or start a new run.",
             )
-        before, now = _leaves(self.recipe.model_dump(mode="json")), _leaves(recipe.model_dump(mode="json"))
+        before, now = _leaves(plain(self.recipe)), _leaves(plain(recipe))
         changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
         forbidden = [key for key in changed if not key.startswith(MAY_CHANGE)]
         if forbidden:

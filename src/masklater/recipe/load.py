@@ -85,7 +85,12 @@ def validate(tree: Mapping[str, Any], source: str = "given") -> Recipe:
 
 def dump(recipe: Recipe) -> str:
     """The resolved recipe as YAML: every setting present, durations with the unit they use."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, default_flow_style=None)
+    return yaml.safe_dump(plain(recipe), sort_keys=False, default_flow_style=None)
+
+
+def plain(recipe: Recipe) -> dict[str, Any]:
+    """The resolved recipe as a tree of plain values, by the names a recipe file uses."""
+    return recipe.model_dump(mode="json", by_alias=True)
 
 
 def shipped() -> dict[str, Path]:
@@ -98,16 +103,16 @@ def describe() -> list[tuple[str, str, str]]:
     """Every setting as (dotted key, default, meaning), for `--help` and the docs."""
     rows: list[tuple[str, str, str]] = []
 
-    def walk(prefix: str, section: type[Section]) -> None:
-        for name, field in section.model_fields.items():
+    def walk(prefix: str, section: type[Section], defaults: Mapping[str, Any]) -> None:
+        for name, field in section.keys().items():
             annotation = field.annotation
             if isinstance(annotation, type) and issubclass(annotation, Section):
-                walk(f"{prefix}{name}.", annotation)
+                walk(f"{prefix}{name}.", annotation, defaults.get(name) or {})
             else:
-                default = yaml.safe_dump(field.default, default_flow_style=True).split("\n")[0]
+                default = yaml.safe_dump(defaults.get(name), default_flow_style=True).split("\n")[0]
                 rows.append((f"{prefix}{name}", default, field.description or ""))
 
-    walk("", Recipe)
+    walk("", Recipe, plain(Recipe(duration=Duration(steps=1))) | {"duration": None})
     return rows
 
 
@@ -160,6 +165,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> None:
     replaced: set[tuple[str, ...]] = set()
+    if any(override.startswith("model.from=") for override in overrides) and isinstance(tree.get("model"), dict):
+        tree["model"] = {}  # the saved model's own family and sizes hold, not the recipe's
     for override in overrides:
         dotted, equals, text = override.partition("=")
         keys = tuple(dotted.strip().split("."))
@@ -187,17 +194,48 @@ def _apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> None:
 def _contradictions(sections: Mapping[str, Any]) -> list[Fault]:
     """Faults between sections that are each valid by themselves."""
     faults = []
-    decoder, masking = sections.get("decoder"), sections.get("masking")
-    if decoder and masking and decoder.kind == "self" and masking.mask == 0:
+    model, decoder, masking = (sections.get(name) for name in ("model", "decoder", "masking"))
+    schedule, duration = sections.get("schedule"), sections.get("duration")
+    if decoder and masking and decoder.drops and masking.mask == 0:
         faults.append(
             Fault(
                 "masking.mask",
                 masking.mask,
-                "decoder.kind self appends the [MASK]s that the encoder leaves out, and here there are none",
+                f"decoder.kind {decoder.kind} appends the [MASK]s that the encoder leaves out, and here there are none",
                 "Raise masking.mask, or set decoder.kind=none for vanilla MLM.",
             )
         )
-    schedule, duration = sections.get("schedule"), sections.get("duration")
+    if model and decoder and model.num_hidden_layers and (decoder.enter_layer or 0) >= model.num_hidden_layers:
+        faults.append(
+            Fault(
+                "decoder.enter_layer",
+                decoder.enter_layer,
+                f"[MASK]s must pass through a layer, and the encoder's {model.num_hidden_layers} layers count from 0",
+                "Lower decoder.enter_layer.",
+            )
+        )
+    if model and decoder and model.hidden_size and decoder.hidden_size:
+        head_size = model.hidden_size // model.num_attention_heads
+        if decoder.hidden_size > model.hidden_size or decoder.hidden_size % head_size:
+            faults.append(
+                Fault(
+                    "decoder.hidden_size",
+                    decoder.hidden_size,
+                    f"it must be a multiple of the encoder's head size, {head_size}, and at most its width, "
+                    f"{model.hidden_size}",
+                    "Choose another width, or null for the encoder's.",
+                )
+            )
+    if masking and duration and masking.schedule.name != "constant" and duration.unit in {"hours", "flops"}:
+        faults.append(
+            Fault(
+                "masking.schedule.name",
+                masking.schedule.name,
+                f"what a step trains on must follow from its number alone, and a duration in {duration.unit} does not "
+                "say how far along a step is",
+                "State the duration in steps, rows or tokens.",
+            )
+        )
     if schedule and duration and isinstance(schedule.warmup, Duration):
         warmup = schedule.warmup
         if (warmup.unit == "hours") != (duration.unit == "hours"):
@@ -255,7 +293,7 @@ def _fault(details: ErrorDetails, tree: Mapping[str, Any]) -> Fault:
 
 def _unknown_key(path: tuple[str, ...], tree: Mapping[str, Any]) -> Fault:
     section = _section(path[:-1])
-    known = list(section.model_fields) if section else []
+    known = list(section.keys()) if section else []
     node: Any = tree
     for key in path:
         node = node.get(key) if isinstance(node, Mapping) else None
@@ -269,7 +307,7 @@ def _section(path: tuple[str, ...]) -> type[Section] | None:
     for key in path:
         if (path[0], key) == ("schedule", "warmup"):
             return Duration
-        field = section.model_fields.get(key)
+        field = section.keys().get(key)
         if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, Section)):
             return None
         section = field.annotation
@@ -278,7 +316,7 @@ def _section(path: tuple[str, ...]) -> type[Section] | None:
 
 def _meaning(path: tuple[str, ...]) -> str | None:
     section = _section(path[:-1])
-    field = section.model_fields.get(path[-1]) if section else None
+    field = section.keys().get(path[-1]) if section else None
     return field.description if field else None
 
 

@@ -1,29 +1,62 @@
 """The sections of a recipe. Every setting has its meaning beside it; `masklater pretrain --settings` prints them."""
 
 import math
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
 from masklater.recipe.duration import Duration
 from masklater.recipe.section import Section
 
+Family = Literal[
+    "roberta", "roberta-prelayernorm", "bert", "electra", "camembert", "xlm-roberta", "esm", "modernbert"
+]  # fmt: skip
+
+Flow = Literal["unmasked-to-unmasked", "unmasked-to-masked", "masked-to-unmasked", "masked-to-masked"]
+"""From where to where information goes in attention: from keys and values to queries."""
+
+FROM_SCRATCH: dict[str, object] = {
+    "family": "roberta-prelayernorm",
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "dropout": 0.1,
+}
+"""Defaults of the model section. With `from`, what is not given is the saved model's own and stays null."""
+
 
 class ModelSettings(Section):
-    """The encoder: an ordinary transformers model, built from scratch."""
+    """The encoder: an ordinary transformers model, from scratch or from a saved one."""
 
-    family: Literal["roberta", "roberta-prelayernorm"] = Field(
-        "roberta-prelayernorm", description="transformers' model type"
+    from_: str | None = Field(
+        None, alias="from", description="folder of a saved model or a RUN to start from; its family and sizes hold"
     )
-    hidden_size: int = Field(768, gt=0, description="width D")
-    num_hidden_layers: int = Field(12, gt=0, description="encoder layers")
-    num_attention_heads: int = Field(12, gt=0, description="attention heads; they divide the width")
-    intermediate_size: int = Field(3072, gt=0, description="width of the feed-forward layer")
-    dropout: float = Field(0.1, ge=0, lt=1, description="dropout of hidden states and attention")
+    family: Family | None = Field(None, description="transformers' model type")
+    hidden_size: int | None = Field(None, gt=0, description="width D")
+    num_hidden_layers: int | None = Field(None, gt=0, description="encoder layers")
+    num_attention_heads: int | None = Field(None, gt=0, description="attention heads; they divide the width")
+    intermediate_size: int | None = Field(None, gt=0, description="width of the feed-forward layer")
+    dropout: float | None = Field(None, ge=0, lt=1, description="dropout of hidden states and attention")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_from_scratch(cls, tree: Any) -> Any:
+        if not isinstance(tree, Mapping) or tree.get("from") is not None:
+            return tree
+        given = {name: value for name, value in tree.items() if value is not None or name not in FROM_SCRATCH}
+        return {**FROM_SCRATCH, **given}
 
     @model_validator(mode="after")
-    def _heads_divide_width(self) -> Self:
-        if self.hidden_size % self.num_attention_heads:
+    def _check(self) -> Self:
+        if self.from_ is not None:
+            given = [name for name in FROM_SCRATCH if name != "dropout" and getattr(self, name) is not None]
+            if given:
+                raise ValueError(
+                    f"the saved model's own family and sizes hold, so {', '.join(given)} must not be given"
+                )
+        elif self.hidden_size and self.num_attention_heads and self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"num_attention_heads must divide hidden_size; {self.num_attention_heads} heads do not divide "
                 f"{self.hidden_size}"
@@ -32,26 +65,83 @@ class ModelSettings(Section):
 
 
 class DecoderSettings(Section):
-    """The light decoder, thrown away after pre-training. Width, heads and norm placement are the encoder's."""
+    """Where the [MASK]s join: in a light decoder, thrown away after pre-training, or in the encoder itself."""
 
-    kind: Literal["self", "none"] = Field("self", description="self: 3ML_self; none: vanilla MLM, no decoder at all")
-    num_layers: int = Field(2, ge=0, description="decoder layers (unused where kind is none)")
+    kind: Literal["self", "cross", "cross-only", "late", "none"] = Field(
+        "self",
+        description="self: 3ML_self; cross: 3ML_cross; cross-only: without self-attention; late: [MASK]s enter the "
+        "encoder at enter_layer, there is no decoder; none: vanilla MLM",
+    )
+    num_layers: int = Field(2, gt=0, description="decoder layers (unused where kind is late or none)")
+    hidden_size: int | None = Field(None, gt=0, description="decoder width; null: the encoder's")
+    enter_layer: int | None = Field(
+        None, ge=0, description="late: the encoder layer, from 0, that first sees [MASK]s; 0 is vanilla MLM"
+    )
+    mask_embedding: Literal["own", "word"] = Field(
+        "own", description="own: a parameter apart; word: the word embedding's row of the mask token"
+    )
+    positions: Literal["auto", "dropped", "all"] = Field(
+        "auto",
+        description="where position embeddings are added when [MASK]s join; auto: at all positions where the encoder "
+        "knows distances only (rotary), else at dropped ones",
+    )
+    blocked_flows: tuple[Flow, ...] = Field(
+        (), description=f"attention flows to switch off where both kinds meet, of {', '.join(get_args(Flow))}"
+    )
+
+    @property
+    def drops(self) -> bool:
+        """Whether [MASK]s are left out of the encoder's input."""
+        return self.kind != "none" and self.enter_layer != 0
 
     @model_validator(mode="after")
-    def _self_has_layers(self) -> Self:
-        if self.kind == "self" and self.num_layers == 0:
-            raise ValueError("a decoder of kind self needs num_layers of 1 or more; kind none is vanilla MLM")
+    def _check(self) -> Self:
+        if (self.kind == "late") != (self.enter_layer is not None):
+            raise ValueError(f"enter_layer belongs to kind late, which needs it; kind is {self.kind}")
+        if self.kind in {"late", "none"} and self.hidden_size is not None:
+            raise ValueError(f"hidden_size is a decoder's width, and kind {self.kind} has no decoder")
+        if len(set(self.blocked_flows)) < len(self.blocked_flows):
+            raise ValueError("blocked_flows names a flow twice")
+        return self
+
+
+class RateScheduleSettings(Section):
+    """The masking rate over the run, which begins at masking.rate (arXiv 2305.15096)."""
+
+    name: Literal["constant", "linear", "stepwise"] = Field("constant", description="how the rate changes")
+    end: float | None = Field(None, gt=0, lt=1, description="linear: the rate at the end")
+    steps: tuple[tuple[float, float], ...] = Field(
+        (), description="stepwise: [share of the duration, rate from there on] pairs, in order"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.name == "linear") != (self.end is not None):
+            raise ValueError(f"end belongs to name linear, which needs it; name is {self.name}")
+        if (self.name == "stepwise") != bool(self.steps):
+            raise ValueError(f"steps belong to name stepwise, which needs them; name is {self.name}")
+        shares = [share for share, _ in self.steps]
+        if sorted(set(shares)) != shares or not all(0 < share < 1 for share in shares):
+            raise ValueError(f"shares in steps must rise between 0 and 1; they are {shares}")
+        if not all(0 < rate < 1 for _, rate in self.steps):
+            raise ValueError(f"rates in steps must lie between 0 and 1; they are {[rate for _, rate in self.steps]}")
         return self
 
 
 class MaskingSettings(Section):
     """How a row is corrupted (method, step 1)."""
 
-    rate: float = Field(0.5, gt=0, lt=1, description="share of the maskable positions that are targets")
-    mask: float = Field(0.8, ge=0, le=1, description="share of the targets that become [MASK]")
-    random: float = Field(0.1, ge=0, le=1, description="share of the targets that become a random token")
-    keep: float = Field(0.1, ge=0, le=1, description="share of the targets that stay as they are")
-    choose: Literal["uniform"] = Field("uniform", description="how target positions are chosen")
+    rate: float = Field(0.5, gt=0, lt=1, description="share of the maskable positions that are corrupted")
+    schedule: RateScheduleSettings = RateScheduleSettings()
+    mask: float = Field(0.8, ge=0, le=1, description="share of the corrupted positions that become [MASK]")
+    random: float = Field(0.1, ge=0, le=1, description="share of them that become a random token")
+    keep: float = Field(0.1, ge=0, le=1, description="share of them that stay as they are")
+    predict: float = Field(1.0, gt=0, le=1, description="share of the corrupted positions that are predicted")
+    choose: Literal["uniform", "word", "span"] = Field(
+        "uniform", description="what is chosen: single tokens, whole words, or spans of words as in SpanBERT"
+    )
+    span_p: float = Field(0.2, gt=0, lt=1, description="span: chance that a span ends after each of its words")
+    span_max: int = Field(10, gt=0, description="span: longest span in words")
 
     @model_validator(mode="after")
     def _shares_sum_to_one(self) -> Self:

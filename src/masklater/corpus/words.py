@@ -1,0 +1,62 @@
+"""Where words begin, read off a tokenizer: what whole-word and span masking need to know."""
+
+import unicodedata
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from masklater.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+SPACE = 4
+
+
+class WordClasses(NamedTuple):
+    """What tells words apart, for each token of a vocabulary."""
+
+    begins_V: NDArray[np.bool_]  # the token begins a word, whatever stands before it
+    first_V: NDArray[np.int8]  # class of its first character: 0 is one that never begins a word
+    last_V: NDArray[np.int8]  # class of its last character
+
+
+def word_classes(tokenizer: "PreTrainedTokenizerFast") -> WordClasses:
+    """The classes by which words are told apart.
+
+    WordPiece: a token without `##` begins a word. Byte-level BPE: so does a token with a space before it, and, within
+    a stretch without spaces, a change between letters, digits and other characters, as in GPT-2's own splitting.
+    SentencePiece: a token with `▁` before it.
+
+    Raises:
+        UserError: The tokenizer is of another kind.
+    """
+    decoder = tokenizer.backend_tokenizer.decoder
+    tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    none_V = np.zeros(len(tokens), np.int8)
+    if type(decoder).__name__ == "ByteLevel":
+        texts = [tokenizer.backend_tokenizer.decode([i], skip_special_tokens=False) for i in range(len(tokens))]
+        return WordClasses(
+            begins_V=np.array([text[:1].isspace() for text in texts]),
+            first_V=np.array([_class_of(text[:1]) for text in texts], np.int8),
+            last_V=np.array([_class_of(text[-1:]) for text in texts], np.int8),
+        )
+    if type(decoder).__name__ == "WordPiece":
+        return WordClasses(np.array([not token.startswith("##") for token in tokens]), none_V, none_V)
+    if "▁" in str(decoder):
+        return WordClasses(np.array([token.startswith("▁") for token in tokens]), none_V, none_V)
+    raise UserError(
+        f"masking.choose needs words, and a tokenizer of this kind ({type(decoder).__name__}) does not show where they "
+        "begin",
+        "Set masking.choose=uniform, or use a byte-level BPE, WordPiece or SentencePiece tokenizer.",
+    )
+
+
+def _class_of(character: str) -> int:
+    if not character or character == "\ufffd":  # some of a character's bytes
+        return 0
+    if character.isspace():
+        return SPACE
+    category = unicodedata.category(character)[0]
+    return {"L": 1, "M": 1, "N": 2}.get(category, 3)

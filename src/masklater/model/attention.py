@@ -1,0 +1,82 @@
+"""Who attends to whom: within documents, never to what is hidden, and along the attention flows that are left on.
+
+Each position carries token and position information, and attention has four flows between unmasked positions and
+[MASK]s (the paper's analysis; a flow goes from keys to queries). All are on unless a recipe blocks some, as an
+ablation.
+Letters: see masking/batch.py; Q queries, K keys, X either.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from masklater.masking.batch import MaskedBatch
+
+
+class Places(NamedTuple):
+    """The positions on one side of an attention, queries or keys."""
+
+    pos_BX: Tensor  # int64: positions in the row
+    documents_BX: Tensor | None  # int64: whose they are; -1: nobody's (padding, spare slots); None: all one document
+    is_mask_BX: Tensor | None  # bool: [MASK]s; None where no flow is blocked
+
+
+def seen_places(batch: MaskedBatch, mask_id: int, blocked_flows: Sequence[str]) -> Places:
+    """The S positions that the encoder reads; [MASK]s are among them in vanilla mode only."""
+    documents_BS = None if batch.documents_BL is None else batch.documents_BL.gather(1, batch.seen_pos_BS)
+    if batch.hidden_BS is not None:
+        if documents_BS is None:
+            documents_BS = torch.zeros_like(batch.seen_pos_BS)
+        documents_BS = documents_BS.masked_fill(batch.hidden_BS, -1)
+    is_mask_BS = batch.seen_ids_BS == mask_id if blocked_flows else None
+    return Places(batch.seen_pos_BS, documents_BS, is_mask_BS)
+
+
+def row_places(batch: MaskedBatch, blocked_flows: Sequence[str]) -> Places:
+    """All L positions of the row, the dropped ones [MASK]s."""
+    B, L = batch.seen_pos_BS.shape[0], batch.row_length
+    pos_BL = torch.arange(L, device=batch.seen_pos_BS.device).expand(B, L)
+    is_mask_BL = None
+    if blocked_flows:
+        is_mask_BL = torch.ones_like(pos_BL, dtype=torch.bool)
+        is_seen_BS = torch.zeros_like(batch.seen_pos_BS, dtype=torch.bool)
+        is_mask_BL = is_mask_BL.scatter(
+            1, batch.seen_pos_BS, is_seen_BS if batch.hidden_BS is None else batch.hidden_BS
+        )
+    return Places(pos_BL, batch.documents_BL, is_mask_BL)
+
+
+def at(places: Places, pos_BX: Tensor) -> Places:
+    """Some of the positions of a row."""
+    gathered = [None if tensor is None else tensor.gather(1, pos_BX) for tensor in places]
+    return Places(pos_BX, gathered[1], gathered[2])
+
+
+def attend(queries: Places, keys: Places, blocked_flows: Sequence[str]) -> Tensor | None:
+    """Which query may attend to which key, bool attend_BQK; None: all to all.
+
+    Positions of one document attend to each other, and padding to padding, so that no position is left with nothing. A
+    position may always attend to itself, whatever flow is blocked.
+    """
+    allowed_BQK = None
+    if queries.documents_BX is not None or keys.documents_BX is not None:
+        query_BQ, key_BK = (
+            torch.zeros_like(side.pos_BX) if side.documents_BX is None else side.documents_BX
+            for side in (queries, keys)
+        )
+        allowed_BQK = query_BQ[:, :, None] == key_BK[:, None, :]
+    if blocked_flows:
+        assert queries.is_mask_BX is not None
+        assert keys.is_mask_BX is not None
+        blocked_BQK = torch.zeros((), dtype=torch.bool, device=queries.pos_BX.device)
+        for flow in blocked_flows:
+            source, _, goal = flow.partition("-to-")
+            from_BK = keys.is_mask_BX if source == "masked" else ~keys.is_mask_BX
+            to_BQ = queries.is_mask_BX if goal == "masked" else ~queries.is_mask_BX
+            blocked_BQK = blocked_BQK | (to_BQ[:, :, None] & from_BK[:, None, :])
+        itself_BQK = queries.pos_BX[:, :, None] == keys.pos_BX[:, None, :]
+        open_BQK = ~blocked_BQK | itself_BQK
+        allowed_BQK = open_BQK if allowed_BQK is None else allowed_BQK & open_BQK
+    return allowed_BQK

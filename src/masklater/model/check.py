@@ -1,0 +1,147 @@
+"""Can this encoder carry the method? Tested on a small random copy when a model is built, not listed by family.
+
+The test is the method's first invariant: encoding the seen tokens with explicit positions equals encoding the whole row
+with an attention mask that hides the dropped ones. True for learned absolute positions and for rotary ones under full
+attention; false for anything that reads distances off the index.
+"""
+
+import copy
+import json
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+
+from masklater.errors import UserError
+from masklater.model.encoder import build_encoder, encode
+
+TOLERANCE = 1e-4
+"""Largest difference between two ways of computing the same hidden states in float32; equal ones differ by 1e-6."""
+
+KNOWN_REASONS = {
+    "deberta": "its attention reads distances off the index, and leaving tokens out changes them",
+    "deberta-v2": "its attention reads distances off the index, and leaving tokens out changes them",
+    "mpnet": "its attention adds a bias by relative bucket, read off the index",
+    "t5": "its attention adds a bias by relative bucket, read off the index",
+    "mt5": "its attention adds a bias by relative bucket, read off the index",
+    "umt5": "its attention adds a bias by relative bucket, read off the index",
+    "longformer": "its attention is a window over the index, and what is left out would move tokens into it",
+    "led": "its attention is a window over the index, and what is left out would move tokens into it",
+    "big_bird": "its attention is sparse by blocks of the index",
+    "convbert": "its convolutions read neighbours off the index",
+    "fnet": "it mixes positions by a Fourier transform over the index",
+    "funnel": "it pools neighbours by the index",
+    "xlnet": "its attention reads distances off the index",
+}
+"""Families known not to, with the reason, so that nobody waits for a test to fail."""
+
+
+class Positions(NamedTuple):
+    """How an encoder takes positions."""
+
+    offset: int  # what it counts a row's first position as
+    relative: bool  # whether it knows distances only: moving a row as a whole changes nothing
+
+
+def check_encoder(config: PretrainedConfig, row_length: int) -> Positions:
+    """Test that an encoder can carry the method on rows of this length, and find how it takes positions.
+
+    Raises:
+        UserError: It cannot: leaving tokens out would change what it computes.
+    """
+    if config.model_type in KNOWN_REASONS:
+        raise _refusal(config, KNOWN_REASONS[config.model_type])
+    return _find_positions(config.to_json_string(use_diff=False), row_length)
+
+
+@cache
+def _find_positions(config_json: str, row_length: int) -> Positions:
+    config = _small_copy(AutoConfig.for_model(**json.loads(config_json)), row_length)
+    pad = config.pad_token_id or 0
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        try:
+            encoder = build_encoder(config).eval()
+        except Exception as error:  # a config of any family may be impossible in its own way
+            first_line = str(error).strip().split("\n")[0]
+            raise UserError(
+                f"transformers cannot build an encoder of type {config.model_type} from this config: {first_line}",
+                "Mend the config.",
+            ) from None
+        with torch.no_grad():
+            for parameter in encoder.parameters():  # fresh weights are so small that attention hardly differs
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+        ids_BL = torch.randint(pad + 5, config.vocab_size, (1, row_length))
+    seen_L = torch.tensor([position % 3 != 1 for position in range(row_length)])
+    pos_BL = torch.arange(row_length)[None]
+    ids_BS, pos_BS = ids_BL[:, seen_L], pos_BL[:, seen_L]
+    hide_BLL = seen_L.expand(1, row_length, row_length)
+    differences = []
+    with torch.no_grad():
+        for offset in (0, pad + 1):
+            try:
+                # The reference is what the family does by itself, so that its own first position is found.
+                whole_BLD = _encode_whole(encoder, ids_BL, hide_BLL)
+                seen_BSD = encode(encoder, ids_BS, pos_BS, offset, None)
+            except Exception as error:  # whatever a family raises at inputs it does not take
+                reason = str(error).strip().split("\n")[0] or type(error).__name__
+                continue
+            differences.append(float((seen_BSD - whole_BLD[:, seen_L]).abs().max()))
+            if differences[-1] < TOLERANCE:
+                moved_BSD = encode(encoder, ids_BS, pos_BS, offset + 1, None)
+                return Positions(offset, bool((moved_BSD - seen_BSD).abs().max() < TOLERANCE))
+    if not differences:
+        raise _refusal(config, f"it does not take explicit positions and a mask of who attends to whom ({reason})")
+    raise _refusal(
+        config,
+        f"on rows of {row_length} its hidden states change by {min(differences):.1e} when unseen tokens are left out "
+        "rather than hidden, as it reads distances off the index and not off the positions" + _window(config),
+    )
+
+
+def _encode_whole(encoder: PreTrainedModel, ids_BL: torch.Tensor, hide_BLL: torch.Tensor) -> torch.Tensor:
+    if encoder.config.model_type == "esm":  # takes a mask per position, but none per pair
+        return encoder(input_ids=ids_BL, attention_mask=hide_BLL[:, 0].long()).last_hidden_state
+    return encoder(input_ids=ids_BL, attention_mask=hide_BLL[:, None]).last_hidden_state
+
+
+def _window(config: PretrainedConfig) -> str:
+    if not hasattr(config, "local_attention"):
+        return ""
+    return (
+        f": its local layers see {config.local_attention // 2} positions to either side (shorter rows, or all layers "
+        "global, can carry the method)"
+    )
+
+
+def _refusal(config: PretrainedConfig, reason: str) -> UserError:
+    return UserError(
+        f"an encoder of type {config.model_type} cannot leave tokens out: {reason}", "Choose another family."
+    )
+
+
+def _small_copy(config: PretrainedConfig, row_length: int) -> PretrainedConfig:
+    small = copy.deepcopy(config)
+    # Each kind of layer once, for families that mix kinds.
+    kinds = list(dict.fromkeys(getattr(small, "layer_types", None) or []))
+    num_layers = max(2, len(kinds))
+    sizes = {
+        "vocab_size": 97,
+        "hidden_size": 32,
+        "embedding_size": 32,
+        "num_hidden_layers": num_layers,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "head_dim": 8,
+        "intermediate_size": 48,
+        "max_position_embeddings": row_length + 64,
+    }
+    for name, value in sizes.items():
+        if getattr(small, name, None) is not None or name == "vocab_size":
+            setattr(small, name, value)
+    if kinds:
+        small.layer_types = (kinds * num_layers)[:num_layers]
+    if small.pad_token_id is None or small.pad_token_id >= sizes["vocab_size"] // 2:
+        small.pad_token_id = 0
+    return small

@@ -1,0 +1,206 @@
+"""Starting from a model that exists: its encoder, its LM head, and where it is one of ours its decoder.
+
+Letters: see masking/batch.py; E width of the word embedding (D but in ELECTRA).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import (
+    MODEL_FOR_MASKED_LM_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+from transformers.utils import logging
+
+from masklater.errors import UserError
+from masklater.model.check import check_encoder
+from masklater.model.config import MaskLaterConfig
+from masklater.model.head import LMHead
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What there is to start from."""
+
+    encoder_config: PretrainedConfig
+    encoder: PreTrainedModel | None  # None: nothing but a config, weights are random
+    head: dict[str, Tensor] | None  # by the names of our LMHead; None: there is none that fits
+    decoder: dict[str, Tensor] | None  # of a model of ours
+    mask_token_id: int | None
+
+
+class Carried(NamedTuple):
+    """What was taken over."""
+
+    encoder: bool
+    head: bool
+    decoder: bool
+
+
+def open_source(source: PreTrainedModel | PretrainedConfig | str | Path) -> Origin:
+    """Read a model, a config, or a folder (or name) that `from_pretrained` takes.
+
+    Raises:
+        UserError: It does not load.
+    """
+    if isinstance(source, PretrainedConfig):
+        ours = isinstance(source, MaskLaterConfig)
+        config = source.encoder if ours else source
+        return Origin(config, None, None, None, source.mask_token_id if ours else _mask_of(config))
+    if isinstance(source, PreTrainedModel):
+        return _open_model(source, has_head=True, mask_token_id=_mask_of(source.config))
+    model, has_head = _load(source)
+    mask_token_id = _mask_of(model.config)
+    if mask_token_id is None:
+        try:
+            mask_token_id = AutoTokenizer.from_pretrained(source).mask_token_id
+        except (OSError, ValueError):  # no tokenizer beside it; whoever needs the id says so
+            mask_token_id = None
+    return _open_model(model, has_head, mask_token_id)
+
+
+def _open_model(model: PreTrainedModel, has_head: bool, mask_token_id: int | None) -> Origin:
+    if isinstance(model.config, MaskLaterConfig):
+        decoder = model.decoder.state_dict()
+        return Origin(model.config.encoder, model.encoder, model.head.state_dict(), decoder, mask_token_id)
+    base = getattr(model, model.base_model_prefix, model)
+    head = find_head(model, base) if has_head and base is not model else None
+    return Origin(base.config, base, head, None, mask_token_id)
+
+
+def copy_weights(origin: Origin, model: PreTrainedModel, pieces: dict[int, list[int]] | None = None) -> Carried:
+    """Copy an origin's weights into a MaskLaterForMaskedLM.
+
+    Args:
+        origin: Where from. Its vocabulary may be smaller than the model's.
+        model: Where to.
+        pieces: For each token that the origin does not know, the ids it has for its parts: embedding and bias begin as
+            their mean.
+
+    Raises:
+        UserError: The origin lacks a weight of the encoder.
+    """
+    if origin.encoder is None:
+        return Carried(False, False, False)
+    theirs = origin.encoder.state_dict()
+    pieces = pieces or {}
+    with torch.no_grad():
+        for name, ours in model.encoder.state_dict().items():
+            if name not in theirs:
+                raise UserError(f"the saved encoder has no weight {name}", "Save it again with save_pretrained.")
+            _copy_rows(theirs[name], ours, name)
+        words_VE = model.get_input_embeddings().weight
+        for token_id, parts in pieces.items():
+            words_VE[token_id] = words_VE[parts].mean(dim=0)
+        if origin.head is not None:
+            for name, ours in model.head.state_dict().items():
+                _copy_rows(origin.head[name], ours, name)
+            for token_id, parts in pieces.items():
+                model.head.bias[token_id] = model.head.bias[parts].mean()
+    ours = model.decoder.state_dict()
+    shapes = {name: tensor.shape for name, tensor in ours.items()}
+    has_decoder = bool(shapes) and shapes == {name: part.shape for name, part in (origin.decoder or {}).items()}
+    if has_decoder:
+        model.decoder.load_state_dict(origin.decoder)
+    return Carried(True, origin.head is not None, has_decoder)
+
+
+def _copy_rows(source: Tensor, target: Tensor, name: str) -> None:
+    """Copy; where the target has more rows (a grown vocabulary), its first ones."""
+    if source.shape[1:] != target.shape[1:] or source.shape[:1] > target.shape[:1]:
+        raise UserError(
+            f"the saved model's {name} has shape {list(source.shape)}, which does not fit {list(target.shape)}",
+            "Start from a model whose config matches its weights.",
+        )
+    if source.ndim == 0:
+        target.copy_(source)
+    else:
+        target[: len(source)].copy_(source)
+
+
+def find_head(model: PreTrainedModel, base: PreTrainedModel) -> dict[str, Tensor] | None:
+    """The LM head of a transformers masked LM, by the names of our LMHead; None where it is another kind of head.
+
+    All families' heads are dense, GELU, LayerNorm, word embedding transposed plus bias, under different names, and some
+    without a bias. The parts are found by their shapes and tried out: with them, the logits must be the model's own.
+    """
+    words_VE = base.get_input_embeddings().weight
+    (V, E), D = words_VE.shape, base.config.hidden_size
+    inside = {id(module) for module in base.modules()}
+    outside = [module for module in model.modules() if id(module) not in inside]
+    dense = [module for module in outside if isinstance(module, nn.Linear) and module.weight.shape == (E, D)]
+    norms = [module for module in outside if isinstance(module, nn.LayerNorm) and module.weight.shape == (E,)]
+    if len(dense) != 1 or len(norms) != 1:
+        return None
+    biases = {
+        parameter.data_ptr(): parameter
+        for module in outside
+        for parameter in module.parameters(recurse=False)
+        if parameter.shape == (V,)
+    }
+    head = LMHead(D, E, V, norms[0].eps)
+    with torch.no_grad():
+        for name, found in (("dense", dense[0]), ("norm", norms[0])):
+            part = getattr(head, name)
+            part.weight.copy_(found.weight)
+            part.bias.copy_(torch.zeros_like(part.bias) if found.bias is None else found.bias)
+        if biases:
+            head.bias.copy_(max(biases.values(), key=lambda bias: float(bias.abs().max())))
+        was_training = model.training
+        model.eval()
+        ids_BL = torch.arange(V - min(V, 16), V, device=words_VE.device)[None]
+        expected = model(input_ids=ids_BL).logits.float()
+        hidden = base(input_ids=ids_BL).last_hidden_state.float()
+        found_logits = head.to(hidden.device)(hidden, words_VE.float())
+        model.train(was_training)
+    scale = float(expected.abs().max()) or 1.0
+    tolerance = 1e-4 if words_VE.dtype == torch.float32 else 2e-2
+    if F.l1_loss(found_logits, expected) > tolerance * scale:
+        return None
+    return head.state_dict()
+
+
+def longest_row(config: PretrainedConfig) -> int:
+    """How many positions an encoder has for a row."""
+    return config.max_position_embeddings - check_encoder(config, 12).offset
+
+
+def _load(source: str | Path) -> tuple[PreTrainedModel, bool]:
+    """A saved model, as a masked LM where it has a head, and whether it has."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # which weights are missing is reported here, in one sentence
+    try:
+        config = AutoConfig.from_pretrained(source)
+        if type(config) not in MODEL_FOR_MASKED_LM_MAPPING:
+            return AutoModel.from_pretrained(source), False
+        model, report = AutoModelForMaskedLM.from_pretrained(source, output_loading_info=True)
+    except Exception as error:  # transformers raises whatever its many readers raise
+        first_line = str(error).strip().split("\n")[0]
+        raise UserError(
+            f"{source} does not load as a saved model: {first_line}",
+            "Name a folder with config.json and model.safetensors, as save_pretrained writes it.",
+        ) from None
+    finally:
+        logging.set_verbosity(verbosity)
+    base = getattr(model, model.base_model_prefix)
+    of_base = {f"{model.base_model_prefix}.{name}" for name, _ in base.named_parameters()}
+    missing = set(report["missing_keys"])
+    if missing & of_base:
+        raise UserError(
+            f"{source} lacks weights of its encoder: {', '.join(sorted(missing & of_base)[:3])} ...",
+            "Restore the folder, or save the model again.",
+        )
+    return model, not missing
+
+
+def _mask_of(config: PretrainedConfig) -> int | None:
+    return getattr(config, "mask_token_id", None)

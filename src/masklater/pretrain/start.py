@@ -1,0 +1,106 @@
+"""Where a run's model begins: random weights, or those of a model that exists."""
+
+import copy
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from transformers import AutoTokenizer, PretrainedConfig
+
+from masklater.console import say
+from masklater.corpus.grow import pieces_of_new_tokens
+from masklater.corpus.shards import Shards
+from masklater.corpus.tokenizer import load
+from masklater.errors import UserError
+from masklater.model import saved
+from masklater.model.config import MaskLaterConfig
+from masklater.model.encoder import make_encoder_config, set_dropout
+from masklater.model.masked_lm import MaskLaterForMaskedLM
+from masklater.pretrain.run import RunFolder
+from masklater.recipe.load import Recipe
+
+
+@dataclass(frozen=True)
+class Start:
+    """The model of a run, before its first step."""
+
+    config: MaskLaterConfig
+    origin: saved.Origin | None = None  # the model whose weights it takes over; None: from scratch
+    pieces: dict[int, list[int]] = field(default_factory=dict)  # tokens the origin does not know, by their old pieces
+
+    def copy_weights(self, model: MaskLaterForMaskedLM) -> None:
+        """Take over the origin's weights, where there is one, and say which."""
+        if self.origin is None:
+            return
+        carried = saved.copy_weights(self.origin, model, self.pieces)
+        parts = ["encoder", *(["LM head"] if carried.head else []), *(["decoder"] if carried.decoder else [])]
+        new = [] if carried.head else ["LM head"]
+        if not carried.decoder and list(model.decoder.parameters()):
+            new.append("decoder")
+        say(f"taken over: {', '.join(parts)}" + (f"; new: {', '.join(new)}" if new else ""))
+        if self.pieces:
+            say(f"{len(self.pieces):,} new tokens begin as the mean of the pieces they were cut into before")
+
+
+def find_start(recipe: Recipe, shards: Shards) -> Start:
+    """Find where the model of a recipe begins, for rows of these shards.
+
+    Raises:
+        UserError: `model.from` does not load, was trained with another tokenizer, or has too few positions.
+    """
+    vocabulary, row_length = shards.vocabulary, shards.index.row_length
+    if recipe.model.from_ is None:
+        encoder = make_encoder_config(
+            recipe.model,
+            vocabulary_size=vocabulary.size,
+            row_length=row_length,
+            pad=vocabulary.pad,
+            bos=vocabulary.bos,
+            eos=vocabulary.eos,
+            mask=vocabulary.mask,
+        )
+        return Start(_model_config(recipe, shards, encoder))
+    source = Path(recipe.model.from_)
+    is_run = (source / "run.json").is_file()
+    run = RunFolder(source) if is_run else None
+    origin = saved.open_source(run.load_model()[0] if run else recipe.model.from_)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(run.tokenizer if run else source)
+    except (OSError, ValueError, KeyError):
+        raise UserError(
+            f"{source} has no tokenizer that loads, so that nothing tells whether its ids are those of {shards.folder}",
+            "Save its tokenizer into the folder.",
+        ) from None
+    pieces = pieces_of_new_tokens(tokenizer, load(shards.folder / "tokenizer"), str(source))
+    longest = saved.longest_row(origin.encoder_config)
+    if row_length > longest:
+        raise UserError(
+            f"{source} has positions for rows of {longest}, and those of {shards.folder} have {row_length}",
+            f"Prepare the data with --row-length {longest} or less.",
+        )
+    encoder = copy.deepcopy(origin.encoder_config)
+    encoder.vocab_size = max(encoder.vocab_size, vocabulary.size)
+    if recipe.model.dropout is not None:
+        set_dropout(encoder, recipe.model.dropout)
+    if (recipe.decoder.enter_layer or 0) >= encoder.num_hidden_layers:
+        raise UserError(
+            f"decoder.enter_layer is {recipe.decoder.enter_layer}, and the {encoder.num_hidden_layers} layers of "
+            f"{source} count from 0",
+            "Lower decoder.enter_layer.",
+        )
+    return Start(_model_config(recipe, shards, encoder), origin, pieces)
+
+
+def _model_config(recipe: Recipe, shards: Shards, encoder: PretrainedConfig) -> MaskLaterConfig:
+    decoder = recipe.decoder
+    return MaskLaterConfig(
+        encoder=encoder,
+        decoder_kind=decoder.kind,
+        num_decoder_layers=decoder.num_layers,
+        decoder_width=decoder.hidden_size,
+        enter_layer=decoder.enter_layer,
+        mask_embedding=decoder.mask_embedding,
+        decoder_positions=decoder.positions,
+        blocked_flows=decoder.blocked_flows,
+        row_length=shards.index.row_length,
+        mask_token_id=shards.vocabulary.mask,
+    )

@@ -1,0 +1,90 @@
+"""Every objective and every encoder family, tiny, with weights large enough to matter: what the invariants run over."""
+
+import torch
+from torch import Tensor
+
+from masklater import MaskLaterForMaskedLM
+from masklater.corpus.shards import Shards
+from masklater.masking.batch import IGNORE, MaskedBatch
+from masklater.model.encoder import ONE_STACK
+from masklater.pretrain.loader import make_batches
+from masklater.pretrain.start import find_start
+from tests.conftest import tiny
+
+FAMILIES = ("roberta", "roberta-prelayernorm", "bert", "electra", "camembert", "xlm-roberta", "esm", "modernbert")
+
+OBJECTIVES: dict[str, tuple[str, ...]] = {
+    "3ml-self": (),
+    "one-layer": ("decoder.num_layers=1",),
+    "narrow": ("decoder.hidden_size=16",),
+    "word-mask": ("decoder.mask_embedding=word", "decoder.positions=all"),
+    "narrow-word-mask": ("decoder.hidden_size=16", "decoder.mask_embedding=word"),
+    "3ml-cross": ("decoder.kind=cross",),
+    "cross-narrow-all-positions": ("decoder.kind=cross", "decoder.hidden_size=16", "decoder.positions=all"),
+    "cross-only": ("decoder.kind=cross-only",),
+    "late": ("decoder.kind=late", "decoder.enter_layer=1"),
+    "late-from-0": ("decoder.kind=late", "decoder.enter_layer=0"),
+    "self-flows": ("decoder.blocked_flows=[masked-to-unmasked, masked-to-masked]",),
+    "cross-flows": ("decoder.kind=cross", "decoder.blocked_flows=[unmasked-to-masked]"),
+    "late-flows": ("decoder.kind=late", "decoder.enter_layer=1", "decoder.blocked_flows=[masked-to-unmasked]"),
+    "vanilla-flows": ("decoder.kind=none", "decoder.blocked_flows=[masked-to-masked, unmasked-to-unmasked]"),
+    "vanilla": ("decoder.kind=none",),
+    "mae-lm": ("masking.mask=1", "masking.random=0", "masking.keep=0", "masking.rate=0.15", "decoder.num_layers=4"),
+    "predict-half": ("masking.predict=0.5", "decoder.kind=cross"),
+    "whole-words": ("masking.choose=word",),
+    "spans": ("masking.choose=span", "decoder.kind=cross-only"),
+}
+"""Overrides of 3ml-small by name."""
+
+CASES = [
+    *((name, "roberta-prelayernorm") for name in OBJECTIVES),
+    *((name, family) for name in ("3ml-self", "3ml-cross", "vanilla") for family in FAMILIES),
+    *(("late", family) for family in sorted(ONE_STACK)),
+]
+"""Pairs of objective and family: every objective on one family, and what differs by family on all of them."""
+
+CASES = list(dict.fromkeys(CASES))
+
+
+def make_model(shards: Shards, objective: str, family: str, *overrides: str) -> MaskLaterForMaskedLM:
+    """A model in evaluation mode, whose attention is far from even and whose biases are not 0."""
+    recipe = tiny("3ml-small", "model.dropout=0", f"model.family={family}", *OBJECTIVES[objective], *overrides)
+    torch.manual_seed(0)
+    model = MaskLaterForMaskedLM(find_start(recipe, shards).config).eval()
+    randomize(model)
+    return model
+
+
+def randomize(model: torch.nn.Module) -> None:
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+
+
+def make_batch(shards: Shards, objective: str, *overrides: str, rows: int = 40) -> MaskedBatch:
+    """Rows of the training split: padded ones, and ones of several documents, where the shards have them."""
+    recipe = tiny("3ml-small", *OBJECTIVES[objective], *overrides)
+    drop = recipe.decoder.drops
+    return make_batches(shards, shards.train, recipe.masking, drop, recipe.batch.attend, 0).of_step(0, rows)
+
+
+def rebuild_rows(batch: MaskedBatch, mask_id: int) -> tuple[Tensor, Tensor]:
+    """The whole rows as any masked LM takes them, and their labels."""
+    B, L = batch.seen_ids_BS.shape[0], batch.row_length
+    ids_BL = torch.full((B, L), mask_id).scatter_(1, batch.seen_pos_BS, batch.seen_ids_BS)
+    labels_BL = torch.full((B, L), IGNORE).scatter_(1, batch.target_pos_BT, batch.target_ids_BT)
+    return ids_BL, labels_BL
+
+
+def everywhere(batch: MaskedBatch, mask_id: int) -> MaskedBatch:
+    """The same batch with a target slot at every position, those that are none not in use: the dense twin."""
+    _, labels_BL = rebuild_rows(batch, mask_id)
+    pos_BL = torch.arange(batch.row_length).expand_as(labels_BL)
+    return MaskedBatch(**{**batch.__dict__, "target_pos_BT": pos_BL, "target_ids_BT": labels_BL})
+
+
+def gradients(model: torch.nn.Module) -> dict[str, Tensor]:
+    """Gradients by name, and none left behind."""
+    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    return found
