@@ -4,7 +4,7 @@ import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from transformers import AutoTokenizer, PretrainedConfig
+from transformers import PretrainedConfig
 
 from masklater.console import say
 from masklater.corpus.grow import pieces_of_new_tokens
@@ -60,17 +60,17 @@ def find_start(recipe: Recipe, shards: Shards) -> Start:
         )
         return Start(_model_config(recipe, shards, encoder))
     source = Path(recipe.model.from_)
+    if not source.is_dir():
+        raise UserError(
+            f"model.from is {source}, and there is no such folder",
+            "Name the folder of a saved model or a RUN. A model of a hub has to be downloaded into a folder first.",
+        )
     is_run = (source / "run.json").is_file()
     run = RunFolder(source) if is_run else None
     origin = saved.open_source(run.load_model()[0] if run else recipe.model.from_)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(run.tokenizer if run else source)
-    except (OSError, ValueError, KeyError):
-        raise UserError(
-            f"{source} has no tokenizer that loads, so that nothing tells whether its ids are those of {shards.folder}",
-            "Save its tokenizer into the folder.",
-        ) from None
-    pieces = pieces_of_new_tokens(tokenizer, load(shards.folder / "tokenizer"), str(source))
+    # Without the source's own tokenizer nothing would tell whether its ids are those of the data.
+    before, now = load(run.tokenizer if run else source), load(shards.folder / "tokenizer")
+    pieces = pieces_of_new_tokens(before, now, str(source))
     longest = saved.longest_row(origin.encoder_config)
     if row_length > longest:
         raise UserError(

@@ -1,0 +1,161 @@
+"""Starting from a model that exists: step 0 is where it left off, whatever family it is of and whatever was added."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel
+
+from masklater.corpus.grow import pieces_of_new_tokens
+from masklater.corpus.shards import Shards
+from masklater.corpus.tokenizer import TokenizerKind, train, wrap
+from masklater.corpus.tokenizer import load as load_tokenizer
+from masklater.errors import UserError
+from masklater.model.masked_lm import MaskLaterForMaskedLM
+from masklater.pretrain.loader import make_batches
+from masklater.pretrain.loop import pretrain
+from masklater.pretrain.metrics import read_metrics
+from masklater.pretrain.run import RunFolder
+from masklater.pretrain.start import find_start
+from masklater.recipe.load import Recipe, load
+from tests.conftest import TINY, make_shards, make_text, tiny
+from tests.reference.cases import randomize, rebuild_rows
+from tests.reference.test_against_transformers import tiny_config
+
+ON_A_SAVED_MODEL = [override for override in TINY if not override.startswith("model.")]
+
+
+def save_masked_lm(family: str, shards: Shards, folder: Path) -> PreTrainedModel:
+    """transformers' own masked LM with the tokenizer of these shards, as anybody saves one."""
+    torch.manual_seed(0)
+    model = AutoModelForMaskedLM.from_config(tiny_config(family, vocab_size=shards.vocabulary.size)).eval()
+    randomize(model)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(shards.folder / "tokenizer").save_pretrained(folder)
+    return model
+
+
+def continue_from(folder: Path, *overrides: str) -> Recipe:
+    return load("continue", [*ON_A_SAVED_MODEL, f"model.from={folder}", "model.dropout=0", *overrides])
+
+
+def first_loss(run: Path) -> float:
+    return read_metrics(run / "metrics.jsonl")[0]["loss"]
+
+
+@pytest.mark.parametrize("family", ["roberta", "roberta-prelayernorm", "bert", "electra", "modernbert", "esm"])
+def test_step_0_of_vanilla_mode_has_the_checkpoints_loss(family: str, continuous: Shards, tmp_path: Path) -> None:
+    """The other text is another split of rows under the same tokenizer; the checkpoint's loss is transformers' own."""
+    reference = save_masked_lm(family, continuous, tmp_path / "model")
+    recipe = continue_from(tmp_path / "model", "decoder.kind=none", "batch.attend=row", "duration.steps=1")
+    pretrain(recipe, continuous.folder, tmp_path / "run")
+    batches = make_batches(continuous, continuous.train, recipe.masking, False, "row", recipe.seed)
+    ids_BL, labels_BL = rebuild_rows(batches.of_step(0, recipe.batch.rows), continuous.vocabulary.mask)
+    with torch.no_grad():
+        expected = float(reference(input_ids=ids_BL, labels=labels_BL).loss)
+    assert first_loss(tmp_path / "run") == pytest.approx(expected, rel=1e-6)
+
+
+def test_another_text_and_a_vocabulary_grown_by_its_words(continuous: Shards, tmp_path: Path) -> None:
+    reference = save_masked_lm("roberta", continuous, tmp_path / "model")
+    grown = AutoTokenizer.from_pretrained(tmp_path / "model")
+    assert grown.add_tokens(["kanlotmir", "sorenus"]) == 2
+    grown.save_pretrained(tmp_path / "grown")
+    (tmp_path / "other.txt").write_text("\n".join(f"{make_text(i, 60)} kanlotmir sorenus" for i in range(60)))
+    data = make_shards(
+        tmp_path / "other.txt", tmp_path / "data", tokenizer=tmp_path / "grown", documents="line", pack="continuous"
+    )
+    recipe = continue_from(tmp_path / "model", "decoder.kind=none", "batch.attend=row", "duration.steps=1")
+    start = find_start(recipe, Shards(data))
+    V = continuous.vocabulary.size
+    assert sorted(start.pieces) == [V, V + 1]
+    assert start.config.encoder.vocab_size == V + 2
+
+    model = MaskLaterForMaskedLM(start.config).eval()
+    start.copy_weights(model)
+    words_VD, old_VD = model.word_embeddings, reference.roberta.embeddings.word_embeddings.weight
+    assert torch.equal(words_VD[:V], old_VD)
+    old = AutoTokenizer.from_pretrained(tmp_path / "model")
+    for token_id, text in ((V, "kanlotmir"), (V + 1, "sorenus")):
+        pieces = old(text, add_special_tokens=False)["input_ids"]
+        assert len(pieces) > 1
+        assert start.pieces[token_id] == pieces
+        torch.testing.assert_close(words_VD[token_id], old_VD[pieces].mean(dim=0))
+        torch.testing.assert_close(model.head.bias[token_id], reference.lm_head.bias[pieces].mean())
+
+    # On rows without a new token the old logits stand as they were; the two new classes are all that is added.
+    pretrain(recipe, data, tmp_path / "run")
+    ids_BL = torch.randint(5, V, (2, 20))
+    ids_BL[:, 3] = continuous.vocabulary.mask
+    with torch.no_grad():
+        ours, theirs = model(input_ids=ids_BL).logits, reference(input_ids=ids_BL).logits
+    torch.testing.assert_close(ours[:, :, :V], theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("decoder", ["self", "cross"])
+def test_a_run_as_the_source_brings_its_decoder(decoder: str, continuous: Shards, tmp_path: Path) -> None:
+    pretrain(tiny("3ml-small", f"decoder.kind={decoder}"), continuous.folder, tmp_path / "first")
+    recipe = continue_from(tmp_path / "first", f"decoder.kind={decoder}", "duration.steps=1")
+    pretrain(recipe, continuous.folder, tmp_path / "second")
+    first, _ = RunFolder(tmp_path / "first").load_model()
+    batch = make_batches(continuous, continuous.train, recipe.masking, True, "document", 0).of_step(0, 8)
+    with torch.no_grad():
+        expected, count = first(batch=batch)
+    assert first_loss(tmp_path / "second") == pytest.approx(float(expected / count), rel=1e-6)
+
+
+def test_resuming_needs_the_source_no_longer(continuous: Shards, tmp_path: Path) -> None:
+    save_masked_lm("bert", continuous, tmp_path / "model")
+    recipe = continue_from(tmp_path / "model", "duration.steps=2")
+    pretrain(recipe, continuous.folder, tmp_path / "run")
+    shutil.rmtree(tmp_path / "model")
+    longer = continue_from(tmp_path / "model", "duration.steps=4")
+    assert pretrain(longer, continuous.folder, tmp_path / "run", resume=True).steps == 4
+
+
+def test_a_run_stopped_before_its_first_checkpoint_starts_from_the_source_again(
+    continuous: Shards, tmp_path: Path
+) -> None:
+    save_masked_lm("bert", continuous, tmp_path / "model")
+    recipe = continue_from(tmp_path / "model", "duration.steps=2")
+    for name in ("straight", "stopped"):
+        pretrain(recipe, continuous.folder, tmp_path / name)
+    shutil.rmtree(tmp_path / "stopped" / "checkpoints")
+    (tmp_path / "stopped" / "checkpoints").mkdir()
+    pretrain(recipe, continuous.folder, tmp_path / "stopped", resume=True)
+    assert first_loss(tmp_path / "stopped") == first_loss(tmp_path / "straight")
+
+
+def test_mistakes(continuous: Shards, tmp_path: Path) -> None:
+    save_masked_lm("bert", continuous, tmp_path / "model")
+    with pytest.raises(UserError, match=r"model\.from is .*nowhere, and there is no such folder"):
+        find_start(continue_from(tmp_path / "nowhere"), continuous)
+    with pytest.raises(UserError, match=r"decoder\.enter_layer is 2, and the 2 layers of .*model count from 0"):
+        find_start(continue_from(tmp_path / "model", "decoder.kind=late", "decoder.enter_layer=2"), continuous)
+    long_config = tiny_config("bert", vocab_size=continuous.vocabulary.size, max_position_embeddings=16)
+    AutoModelForMaskedLM.from_config(long_config).save_pretrained(tmp_path / "short")
+    with pytest.raises(UserError, match="short holds no tokenizer"):
+        find_start(continue_from(tmp_path / "short"), continuous)
+    load_tokenizer(continuous.folder / "tokenizer").save_pretrained(tmp_path / "short")
+    with pytest.raises(UserError, match=r"short has positions for rows of 16, and those of .* have 32"):
+        find_start(continue_from(tmp_path / "short"), continuous)
+    other = wrap(train(iter([make_text(i, 200)[::-1] for i in range(20)]), "bpe", 300))
+    other.save_pretrained(tmp_path / "model")
+    with pytest.raises(UserError, match=r"the data was prepared with another tokenizer than .*model was trained with"):
+        find_start(continue_from(tmp_path / "model"), continuous)
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(UserError, match=r"model does not load as a saved model"):
+        find_start(continue_from(tmp_path / "model"), continuous)
+
+
+@pytest.mark.parametrize("kind", ["bpe", "wordpiece"])
+def test_pieces_of_new_tokens(kind: TokenizerKind, tmp_path: Path) -> None:
+    before = wrap(train(iter([make_text(i, 200) for i in range(20)]), kind, 300))
+    before.save_pretrained(tmp_path)
+    now = AutoTokenizer.from_pretrained(tmp_path)
+    assert pieces_of_new_tokens(before, now, "model") == {}
+    now.add_tokens(["minus", "mirnus"])
+    pieces = pieces_of_new_tokens(before, now, "model")
+    assert sorted(pieces) == [len(before), len(before) + 1]
+    assert all(len(parts) > 1 and max(parts) < len(before) for parts in pieces.values())
