@@ -73,7 +73,7 @@ def words_of_the_tokenizer(real: RealRows, row: int) -> list[int]:
             continue
         if not tokens:
             continue
-        text = " ".join(tokens).replace(" ##", "")
+        text = " ".join(tokens).replace(" ##", "").removeprefix("##")
         if real.shards.vocabulary.mask == tokenizer.convert_tokens_to_ids("<mask>"):
             text = backend.decode(tokenizer.convert_tokens_to_ids(tokens), skip_special_tokens=False)
         words = [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(text)]
