@@ -6,7 +6,9 @@ where signal n stopped a run, after it was saved. With --json the last line of s
 
 import json
 import os
+import shutil
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, is_dataclass
@@ -163,8 +165,13 @@ def _print_settings(wanted: bool) -> None:
 
     rows = [("setting", "default", "meaning"), *describe()]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    indent = sum(widths) + 4
+    room = max(40, shutil.get_terminal_size((120, 24)).columns - indent)
     for setting, default, meaning in rows:
-        print(f"{setting:<{widths[0]}}  {default:<{widths[1]}}  {meaning}")
+        first, *others = textwrap.wrap(meaning, room, break_on_hyphens=False)
+        print(f"{setting:<{widths[0]}}  {default:<{widths[1]}}  {first}")
+        for line in others:
+            print(" " * indent + line)
     print(f"\nshipped recipes: {', '.join(shipped())}")
     raise typer.Exit
 

@@ -36,7 +36,7 @@ def test_the_readme_from_top_to_bottom(tmp_path: Path) -> None:
             )
             assert done.returncode == 0, f"{command}\n{done.stderr}"
             ran.append(words[1])
-    assert ran == ["prepare", "pretrain", "pretrain", "export", "fill", "pretrain"]
+    assert ran == ["prepare", "pretrain", "pretrain", "export", "fill", "pretrain", "prepare", "pretrain"]
     for code in blocks(REPOSITORY / "README.md", "python"):
         subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, timeout=120)
 

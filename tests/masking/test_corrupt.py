@@ -163,3 +163,23 @@ def test_batch_from_inputs_takes_padding_and_uneven_masks() -> None:
     assert batch.hidden_BS is not None
     assert (~batch.hidden_BS).sum(dim=1).tolist() == [L - 1, L - 17, L, 10]
     assert MASK not in batch.seen_ids_BS[~batch.hidden_BS]
+
+
+@pytest.mark.parametrize("drop", [True, False])
+@pytest.mark.parametrize("make_rows", [full_rows, padded_rows])
+def test_fewer_are_predicted_than_are_hidden(drop: bool, make_rows) -> None:  # type: ignore[no-untyped-def]
+    """Corruption and prediction rate apart: what is hidden stays hidden, and any half of it is predicted."""
+    rows_BL = make_rows(120)
+    half = corrupt(rows_BL, None, make(drop, rate=0.4, predict=0.5), generator())
+    whole = corrupt(rows_BL, None, make(drop, rate=0.4), generator())
+    assert torch.equal(half.seen_ids_BS, whole.seen_ids_BS)
+    assert torch.equal(half.masked_pos_BM, whole.masked_pos_BM)
+    (is_half_BL, _), (is_whole_BL, _) = states(rows_BL, half), states(rows_BL, whole)
+    assert not (is_half_BL & ~is_whole_BL).any()
+    assert ((is_half_BL.sum(dim=1) - 0.5 * is_whole_BL.sum(dim=1)).abs() <= 0.5).all()
+    assert half.target_ids_BT.shape[1] == round(0.5 * whole.target_ids_BT.shape[1])
+    # The predicted half is not the half that became [MASK]: what was kept or replaced is among it as often.
+    seen_BL = rows_BL.clone().scatter_(1, half.seen_pos_BS, half.seen_ids_BS)
+    changed_BL = (seen_BL != rows_BL) & (seen_BL != MASK)
+    assert (is_half_BL & changed_BL).any()
+    assert (is_whole_BL & changed_BL & ~is_half_BL).any()

@@ -33,7 +33,7 @@ class ModelSettings(Section):
     from_: str | None = Field(
         None, alias="from", description="folder of a saved model or a RUN to start from; its family and sizes hold"
     )
-    family: Family | None = Field(None, description="transformers' model type")
+    family: Family | None = Field(None, description=f"transformers' model type: {', '.join(get_args(Family))}")
     hidden_size: int | None = Field(None, gt=0, description="width D")
     num_hidden_layers: int | None = Field(None, gt=0, description="encoder layers")
     num_attention_heads: int | None = Field(None, gt=0, description="attention heads; they divide the width")
