@@ -214,6 +214,10 @@ def pretrain(
         "run": f"{result.run}, {result.steps:,} steps, {result.rows:,} rows, {result.tokens:,} tokens",
         "compute": f"{result.flops:.3g} FLOPs in {result.seconds:,.0f} s, {result.rows_per_second:,.1f} rows/s",
     }
+    if result.utilisation is not None:
+        lines["of the peak rate"] = (
+            f"{result.utilisation:.1%}; {result.utilisation_vanilla_equivalent:.1%} counted as vanilla MLM at 15%"
+        )
     if result.valid_loss is not None:
         lines["held out, own masking"] = f"loss {result.valid_loss:.4f} nats, accuracy {result.valid_accuracy:.2%}"
         lines["held out, 15% [MASK]"] = f"loss {result.valid_loss_15:.4f} nats, accuracy {result.valid_accuracy_15:.2%}"

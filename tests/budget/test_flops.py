@@ -22,7 +22,7 @@ def test_formula_is_what_torch_counts(objective: str, family: str, continuous: S
         loss, _ = model(batch=batch)
     with FlopCounterMode(display=False) as backward:
         loss.backward()
-    expected = row_flops(model.config, batches.corruption)
+    expected = row_flops(model.config.encoder, recipe.decoder, batches.corruption.counts)
     assert forward.get_total_flops() / 8 == pytest.approx(expected.forward, rel=0.02)
     total = forward.get_total_flops() + backward.get_total_flops()
     assert total / 8 == pytest.approx(expected.training, rel=0.02)

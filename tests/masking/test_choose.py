@@ -106,7 +106,7 @@ def test_the_rate_is_exact_whatever_is_chosen(choose: str, rate: float, real: Re
     chosen_BL = chosen_of(real, choose=choose, rate=rate)
     assert not (chosen_BL & ~real.maskable_BL).any()
     counts_B = chosen_BL.sum(dim=1)
-    C = batches(real, choose=choose, rate=rate).corruption.num_corrupted
+    C = batches(real, choose=choose, rate=rate).corruption.counts.corrupted
     assert (counts_B == C).float().mean() > 0.99  # the last row may be padded
     assert float(counts_B.sum() / real.maskable_BL.sum()) == pytest.approx(rate, abs=0.005)
 
@@ -156,7 +156,7 @@ def test_span_lengths_are_geometric(p: float, longest: int, real: RealRows) -> N
 
 def test_chosen_spans_are_whole_but_one_a_row(real: RealRows) -> None:
     settings = batches(real, choose="span", rate=LOW).corruption
-    wanted_B = torch.full((len(real.rows_BL),), settings.num_corrupted)
+    wanted_B = torch.full((len(real.rows_BL),), settings.counts.corrupted)
     span_BL = group_spans(real.word_BL, 0.2, 10, generator())
     order_BL = rank_units(span_BL, wanted_B, False, generator())
     L = order_BL.shape[1]

@@ -150,7 +150,7 @@ def test_a_rate_too_low_for_the_rows() -> None:
 
 
 def test_separators_inside_rows_lower_the_count_not_the_rate() -> None:
-    assert make(rate=0.5, maskable=20.4).num_targets == 10
+    assert make(rate=0.5, maskable=20.4).counts.targets == 10
 
 
 def test_batch_from_inputs_takes_padding_and_uneven_masks() -> None:

@@ -6,9 +6,9 @@ from torch import Tensor
 from masklater import MaskLaterForMaskedLM
 from masklater.corpus.shards import Shards
 from masklater.masking.batch import IGNORE, MaskedBatch
-from masklater.model.encoder import ONE_STACK
 from masklater.pretrain.loader import make_batches
 from masklater.pretrain.start import find_start
+from masklater.recipe.families import ONE_STACK
 from tests.conftest import tiny
 
 FAMILIES = ("roberta", "roberta-prelayernorm", "bert", "electra", "camembert", "xlm-roberta", "esm", "modernbert")

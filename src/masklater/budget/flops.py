@@ -32,12 +32,14 @@ class RowShape:
     embedding_width: int | None = None  # E; None: D
     last_layer_everywhere: bool = False  # self: as the paper counts; here it is computed at the targets only
     gated: bool = False  # a gate makes the encoder's feed-forward three matrices instead of two
+    pre_norm: bool = False  # of no effect on FLOPs; a norm more at the end of encoder and decoder
 
 
 @dataclass(frozen=True)
 class RowFlops:
     """Forward FLOPs of one row, part by part."""
 
+    embeddings: int  # look-ups are free; ELECTRA's projection is not
     encoder_linear: int
     encoder_attention: int
     decoder_linear: int
@@ -47,7 +49,7 @@ class RowFlops:
     @property
     def forward(self) -> int:
         """The whole forward pass."""
-        return self.encoder_linear + self.encoder_attention + self.decoder_linear + self.decoder_attention + self.head
+        return sum(vars(self).values())
 
     @property
     def training(self) -> int:
@@ -75,7 +77,8 @@ def count_row_flops(shape: RowShape) -> RowFlops:
     on_all = shape.encoder_layers - on_seen
     decoder_linear, decoder_attention = _decoder(shape)
     return RowFlops(
-        encoder_linear=2 * (per_position * (on_seen * S + on_all * L) + (S * E * D if E != D else 0)),
+        embeddings=2 * S * E * D if E != D else 0,
+        encoder_linear=2 * per_position * (on_seen * S + on_all * L),
         encoder_attention=2 * 2 * D * (on_seen * S * S + on_all * L * L),
         decoder_linear=2 * decoder_linear,
         decoder_attention=2 * decoder_attention,

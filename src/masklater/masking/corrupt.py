@@ -18,6 +18,7 @@ from torch import Tensor
 from masklater.errors import UserError
 from masklater.masking.batch import IGNORE, MaskedBatch
 from masklater.masking.choose import WordTable, group_spans, number_words, rank_uniform, rank_units
+from masklater.masking.counts import Counts, count
 from masklater.masking.schedule import rates_of
 from masklater.recipe.sections import MaskingSettings
 
@@ -38,19 +39,9 @@ class Corruption:
     words: WordTable | None  # where words begin; None where single tokens are chosen
 
     @property
-    def num_corrupted(self) -> int:
-        """C."""
-        return min(round(self.rate * self.maskable_per_row), self.row_length - 2)
-
-    @property
-    def num_dropped(self) -> int:
-        """M."""
-        return round(self.settings.mask * self.num_corrupted) if self.drop else 0
-
-    @property
-    def num_targets(self) -> int:
-        """T."""
-        return round(self.settings.predict * self.num_corrupted)
+    def counts(self) -> Counts:
+        """C, M and T."""
+        return count(self.settings, self.rate, self.drop, self.row_length, self.maskable_per_row)
 
     def at_rate(self, rate: float) -> Self:
         """The same at another rate."""
@@ -101,7 +92,7 @@ def make_corruption(
         words=words,
     )
     for rate in rates_of(settings):
-        if corruption.at_rate(rate).num_targets < 1:
+        if corruption.at_rate(rate).counts.targets < 1:
             share = "" if settings.predict == 1 else f" with masking.predict {settings.predict:g}"
             raise UserError(
                 f"masking.rate {rate:g}{share} leaves no target in rows of {row_length} positions",
@@ -122,7 +113,8 @@ def corrupt(
         generator: The source of all randomness; the same generator state gives the same batch.
     """
     B, L = rows_BL.shape
-    C, T, settings = corruption.num_corrupted, corruption.num_targets, corruption.settings
+    _, C, M, T = corruption.counts
+    settings = corruption.settings
     maskable_BL = ~corruption.is_special_V[rows_BL]
     padding_BL = rows_BL == corruption.pad_id
 
@@ -141,7 +133,6 @@ def corrupt(
     ids_BL = torch.where(is_random_BL, corruption.ordinary_ids_K[draws_BL], rows_BL)
 
     if corruption.drop:
-        M = corruption.num_dropped
         # The first M by this order are dropped: [MASK]s, then padding, then separators, which is next to never.
         order_to_drop_BL = torch.where(is_mask_BL, 0, torch.where(padding_BL, 1, torch.where(maskable_BL, 3, 2)))
         by_drop_BL = torch.argsort(order_to_drop_BL, dim=1, stable=True)

@@ -12,16 +12,8 @@ from torch import Tensor, nn
 from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 
 from masklater.errors import UserError
+from masklater.recipe.families import ONE_STACK, PRE_NORM
 from masklater.recipe.sections import ModelSettings
-
-PRE_NORM = {"roberta-prelayernorm", "esm", "modernbert", "eurobert"}
-"""Families whose layers normalise their input rather than their output; the decoder's layers follow them."""
-
-GATED = {"modernbert", "eurobert", "nomic_bert", "nomic-bert"}
-"""Families whose feed-forward has a gate, a third matrix."""
-
-ONE_STACK = {"roberta", "roberta-prelayernorm", "bert", "camembert", "xlm-roberta"}
-"""Families whose layers can be called one by one, for [MASK]s to enter between two of them."""
 
 
 @dataclass(frozen=True)

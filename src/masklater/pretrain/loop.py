@@ -10,16 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from masklater.budget.ledger import Ledger
+from masklater.budget.ledger import Ledger, Spending
 from masklater.console import Meter, clock, say
 from masklater.corpus.shards import Shards
 from masklater.errors import Interrupted, UserError
 from masklater.masking.batch import MaskedBatch
+from masklater.masking.corrupt import Corruption
 from masklater.model.config import MaskLaterConfig
 from masklater.model.masked_lm import MaskLaterForMaskedLM, settle
+from masklater.pretrain.accounts import Accounts
 from masklater.pretrain.allocator import keep_large_buffers
 from masklater.pretrain.checkpoint import ledger_of, load_newest, save_checkpoint
-from masklater.pretrain.cost import row_flops, step_cost
+from masklater.pretrain.cost import row_flops, step_spending
 from masklater.pretrain.evaluate import Score, evaluate
 from masklater.pretrain.loader import EVALUATION_SEED, BatchMaker, Prefetcher, make_batches
 from masklater.pretrain.metrics import MetricsLog
@@ -45,6 +47,8 @@ class PretrainResult:
     flops: float
     seconds: float  # in training steps, over the whole run
     rows_per_second: float
+    utilisation: float | None  # FLOPs executed in training steps over the device's peak
+    utilisation_vanilla_equivalent: float | None  # the same with the FLOPs of vanilla MLM at 15% on these rows
     loss: float | None  # of the last step; None where this call made no step
     valid_loss: float | None  # under the recipe's own corruption; None where no rows are held out
     valid_accuracy: float | None
@@ -101,8 +105,7 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
     RunFolder.refuse_existing(out)
     start = find_start(recipe, shards)
     settle(start.config)
-    corruption = _make_train_batches(recipe, shards).corruption
-    Schedule(recipe.schedule, recipe.duration, step_cost(recipe.batch.rows, start.config, corruption))
+    Schedule(recipe.schedule, recipe.duration, _one_step(recipe, start.config, _make_train_batches(recipe, shards)))
     _verify(shards)
     run = RunFolder.create(out, recipe, shards, start.config)
     return _Trainer(recipe, shards, run, start).train()
@@ -137,8 +140,8 @@ class _Trainer:
             self.optimizers.load_state_dict(state["optimizers"])
             self.ledger = ledger_of(state)
 
-        first_cost = step_cost(recipe.batch.rows, self.config, self.batches.corruption)
-        self.schedule = Schedule(recipe.schedule, recipe.duration, first_cost)
+        self.accounts = Accounts(self.ledger, run.path, self.precision)
+        self.schedule = Schedule(recipe.schedule, recipe.duration, _one_step(recipe, self.config, self.batches))
         self.loss: float | None = None
         self.scores: dict[str, Score] = {}
         self.evaluated_at = -1
@@ -173,6 +176,7 @@ class _Trainer:
         recipe, ledger = self.recipe, self.ledger
         began = time.perf_counter()
         batch, corruption = prefetcher.take(), self.batches.corruption_of_step(ledger.steps)
+        data_seconds = time.perf_counter() - began
         multiplier = self.schedule.multiplier(ledger)
         loss, norm = train_step(
             self.model,
@@ -185,8 +189,7 @@ class _Trainer:
         )
         self.loss = float(loss)
         seconds = time.perf_counter() - began
-        cost = step_cost(recipe.batch.rows, self.config, corruption)
-        ledger.add_step(cost.rows, cost.tokens, cost.flops, seconds)
+        ledger.add_step(_spending(recipe, self.config, corruption), seconds, data_seconds)
         log.write(
             {
                 "step": ledger.steps,
@@ -196,8 +199,12 @@ class _Trainer:
                 "grad_norm": float(norm),
                 "rows": ledger.rows,
                 "tokens": ledger.tokens,
+                "tokens_seen": ledger.tokens_seen,
+                "tokens_predicted": ledger.tokens_predicted,
                 "flops": ledger.flops,
+                "flops_head": ledger.flops_head,
                 "step_seconds": seconds,
+                "data_seconds": data_seconds,
             }
         )
         if not torch.isfinite(loss) or not torch.isfinite(norm):
@@ -214,7 +221,8 @@ class _Trainer:
             return
         record: dict[str, Any] = {"step": self.ledger.steps}
         for suffix, batches in self.held_out.items():
-            score = evaluate(self.model, batches.fixed(rows, micro_rows), self.device, self.precision)
+            with self.accounts.time("evaluation"):
+                score = evaluate(self.model, batches.fixed(rows, micro_rows), self.device, self.precision)
             self.scores[suffix] = score
             record |= {
                 f"valid_loss{suffix}": score.loss,
@@ -224,22 +232,27 @@ class _Trainer:
         log.write(record)
 
     def _save(self) -> None:
-        save_checkpoint(self.run.checkpoints, self.model, self.optimizers, self.ledger, self.recipe.checkpoint.keep)
+        self.accounts.update()
+        with self.accounts.time("checkpoint"):
+            save_checkpoint(self.run.checkpoints, self.model, self.optimizers, self.ledger, self.recipe.checkpoint.keep)
+        self.accounts.write()
 
     def _introduce(self) -> None:
         """Say what is about to run, and which paths were chosen and why."""
         corruption = self.batches.corruption
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
         exported = sum(parameter.numel() for parameter in self.model.encoder.parameters())
-        row_length = self.batches.rows.row_length
+        counts = corruption.counts
         say(
-            f"{_objective(self.config)}: of each row's {row_length} positions the encoder sees "
-            f"{row_length - corruption.num_dropped}, {corruption.num_targets} are predicted"
+            f"{_objective(self.config)}: of each row's {counts.row_length} positions the encoder sees {counts.seen}, "
+            f"{counts.targets} are predicted"
         )
         say(f"{parameters / 1e6:.1f} M parameters, {exported / 1e6:.1f} M of them in the encoder that is exported")
-        flops = row_flops(self.config, corruption)
+        flops = row_flops(self.config.encoder, self.recipe.decoder, counts)
         say(f"{flops.training / 1e9:.2f} GFLOPs to train on a row, {flops.head / flops.forward:.0%} in the LM head")
         say(f"device {self.device.type}, {self.precision.name}: {self.precision.reason}")
+        hardware = self.accounts.hardware
+        say(f"peak rate {hardware.peak_flops_per_second / 1e12:.3g} TFLOP/s: {hardware.name}, {hardware.source}")
         if self.ledger.steps:
             say(f"resuming at step {self.ledger.steps:,}")
         if not self.held_out[""].rows.num_rows:
@@ -265,6 +278,8 @@ class _Trainer:
             flops=ledger.flops,
             seconds=ledger.seconds,
             rows_per_second=ledger.rows / ledger.seconds if ledger.seconds else 0.0,
+            utilisation=ledger.utilisation(ledger.flops),
+            utilisation_vanilla_equivalent=ledger.utilisation(ledger.flops_vanilla),
             loss=self.loss,
             valid_loss=own.loss if own else None,
             valid_accuracy=own.accuracy if own else None,
@@ -279,6 +294,18 @@ def _make_train_batches(recipe: Recipe, shards: Shards) -> BatchMaker:
     step_share = duration.spent(one_step) / duration.amount  # 0 in units under which the rate does not change
     masking, attend, seed = recipe.masking, recipe.batch.attend, recipe.seed
     return make_batches(shards, shards.train, masking, recipe.decoder.drops, attend, seed, step_share)
+
+
+def _spending(recipe: Recipe, config: MaskLaterConfig, corruption: Corruption) -> Spending:
+    rows, maskable = recipe.batch.rows, corruption.maskable_per_row
+    return step_spending(rows, config.encoder, recipe.decoder, corruption.counts, maskable)
+
+
+def _one_step(recipe: Recipe, config: MaskLaterConfig, batches: BatchMaker) -> Ledger:
+    """A ledger after the first step, whose seconds are not known beforehand."""
+    ledger = Ledger()
+    ledger.add_step(_spending(recipe, config, batches.corruption), seconds=0.0, data_seconds=0.0)
+    return ledger
 
 
 def _objective(config: MaskLaterConfig) -> str:

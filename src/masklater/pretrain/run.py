@@ -5,6 +5,7 @@ RUN/run.json        what may not change: data, tokenizer, versions it began with
 RUN/config.json     the model's config
 RUN/tokenizer/      the data's tokenizer, a Hugging Face folder
 RUN/metrics.jsonl   one object a step, one an evaluation
+RUN/ledger.json     what the run has spent up to its newest checkpoint
 RUN/checkpoints/    the newest few, complete ones only
 """
 

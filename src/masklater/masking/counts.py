@@ -1,0 +1,38 @@
+"""How many positions of a row are corrupted, dropped and predicted: fixed for every row without padding (no torch)."""
+
+from typing import NamedTuple
+
+from masklater.recipe.sections import MaskingSettings
+
+
+class Counts(NamedTuple):
+    """Counts of one row."""
+
+    row_length: int  # L
+    corrupted: int  # C
+    dropped: int  # M
+    targets: int  # T
+
+    @property
+    def seen(self) -> int:
+        """S."""
+        return self.row_length - self.dropped
+
+
+def count(settings: MaskingSettings, rate: float, drop: bool, row_length: int, maskable_per_row: float) -> Counts:
+    """The counts at a masking rate.
+
+    Args:
+        settings: The recipe's `masking` section.
+        rate: Share of the maskable positions that are corrupted.
+        drop: Whether [MASK]s are left out of the encoder.
+        row_length: L.
+        maskable_per_row: Mean number of maskable positions of a row without padding.
+    """
+    corrupted = min(round(rate * maskable_per_row), row_length - 2)
+    return Counts(
+        row_length=row_length,
+        corrupted=corrupted,
+        dropped=round(settings.mask * corrupted) if drop else 0,
+        targets=round(settings.predict * corrupted),
+    )
