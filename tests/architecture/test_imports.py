@@ -19,7 +19,7 @@ MAY_KNOW = {
     "masking": {"recipe", *LEAVES},
     "model": {"masking", "recipe", *LEAVES},
     "pretrain": {"corpus", "masking", "model", "budget", "recipe", *LEAVES},
-    "report": LEAVES,
+    "report": {"recipe", *LEAVES},
     "quickstart": {"corpus", "masking", "model", "pretrain", "recipe", "report", *LEAVES},
     "cli": {"corpus", "model", "pretrain", "quickstart", "recipe", "budget", "report", *LEAVES},
     "__main__": {"cli"},

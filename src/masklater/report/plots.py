@@ -1,9 +1,40 @@
-"""Plots of a run's metrics."""
+"""Plots: the style they share, and the one of a single run's metrics."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#666666"  # Okabe and Ito's palette: told apart by every reader
+GREEN, PURPLE, SKY, AMBER = "#009e73", "#cc79a7", "#56b4e9", "#e69f00"
+INK, PAPER = "#1f2328", "#ffffff"
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Within it figures are made and saved as all plots here are; text in an SVG stays text."""
+    import matplotlib as mpl
+
+    settings: dict[Any, Any] = {
+        "font.size": 10, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK,
+        "ytick.color": INK, "axes.titlesize": 11, "svg.fonttype": "none", "text.parse_math": False,
+        "figure.facecolor": PAPER, "axes.facecolor": "none", "figure.dpi": 150, "legend.frameon": False,
+        "legend.fontsize": 9, "grid.alpha": 0.25, "grid.color": GREY, "axes.grid": True, "axes.axisbelow": True,
+        "axes.spines.top": False, "axes.spines.right": False, "axes.unicode_minus": True,
+    }  # fmt: skip
+    with mpl.rc_context(settings):
+        yield
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty figure of a size in inches, drawn without a window."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def plot_losses(records: list[dict[str, Any]], baselines: dict[str, float], out: Path, title: str) -> None:
@@ -15,40 +46,42 @@ def plot_losses(records: list[dict[str, Any]], baselines: dict[str, float], out:
         out: The PNG to write.
         title: Above the plot.
     """
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
     steps = [record for record in records if "loss" in record]
     rows_at = {record["step"]: record["rows"] for record in steps}
     held_out = [record for record in records if "valid_loss" in record]
 
-    figure, axes = plt.subplots(figsize=(7.5, 4.5), dpi=150, layout="constrained")
-    axes.plot(
-        [record["rows"] for record in steps],
-        _smoothed([record["loss"] for record in steps]),
-        color=GREY,
-        linewidth=0.8,
-        label="training, own masking (smoothed)",
-    )
-    at = [rows_at[record["step"]] for record in held_out]
-    axes.plot(at, [r["valid_loss"] for r in held_out], "o-", color=BLUE, markersize=3, label="held out, own masking")
-    axes.plot(
-        at, [r["valid_loss_15"] for r in held_out], "s-", color=ORANGE, markersize=3, label="held out, 15% [MASK]"
-    )
-    for name, loss in baselines.items():
-        axes.axhline(loss, color="black", linestyle="--", linewidth=0.8)
-        axes.annotate(
-            name, (1, loss), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8, xytext=(-4, 2),
-            textcoords="offset points",
-        )  # fmt: skip
-    axes.set(xlabel="rows trained on", ylabel="masked-token loss (nats)", title=title)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize=8)
-    figure.savefig(out)
-    plt.close(figure)
+    with style():
+        figure = new_figure(7.5, 4.5)
+        axes = figure.subplots()
+        axes.plot(
+            [record["rows"] for record in steps],
+            _smoothed([record["loss"] for record in steps]),
+            color=GREY,
+            linewidth=0.8,
+            label="training, own masking (smoothed)",
+        )
+        at = [rows_at[record["step"]] for record in held_out]
+        for key, marker, color, label in (
+            ("valid_loss", "o", BLUE, "held out, own masking"),
+            ("valid_loss_15", "s", ORANGE, "held out, 15% [MASK]"),
+        ):
+            losses = [record[key] for record in held_out]
+            axes.plot(at, losses, marker=marker, color=color, markersize=3, label=label)
+        for name, loss in baselines.items():
+            axes.axhline(loss, color=INK, linestyle="--", linewidth=0.8)
+            axes.annotate(
+                name, (1, loss), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8,
+                xytext=(-4, 2), textcoords="offset points",
+            )  # fmt: skip
+        axes.set(xlabel="rows trained on", ylabel="masked-token loss (nats)", title=title)
+        with_thousands(axes)
+        axes.legend()
+        figure.savefig(out)
+
+
+def with_thousands(axes: "Axes") -> None:
+    """Write the numbers of the x axis in full: 12,000 and not 1.2e4."""
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.6g}" if abs(value) < 1e5 else f"{value:,.0f}")
 
 
 def _smoothed(values: list[float], window: int = 20) -> list[float]:

@@ -1,0 +1,87 @@
+"""`masklater compare`: RUN folders in, one REPORT folder out."""
+
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from masklater.console import Meter
+from masklater.folders import complete_folder, refuse_existing
+from masklater.report.comparison import Comparison, caveats, check_comparable, choose_baseline
+from masklater.report.curves import Picture, curve, glue_average, glue_tasks
+from masklater.report.document import Document, as_markdown, compose
+from masklater.report.figures import figures
+from masklater.report.page import as_html
+from masklater.report.runs import UNITS, Unit, distinct_names, read_run
+from masklater.report.scores import find_scores
+
+PLOTS = "plots"
+
+
+def compare(
+    paths: Sequence[Path],
+    out: Path,
+    unit: Unit = "flops",
+    baseline: Path | None = None,
+    scores: Sequence[Path] = (),
+) -> tuple[Document, dict[str, Any]]:
+    """Write a REPORT on some runs: index.html, report.md, report.json and plots.
+
+    Args:
+        paths: RUN folders, one or more.
+        out: The REPORT folder to make.
+        unit: What the first plots stand over.
+        baseline: The run the others are compared with; the first unless one is named.
+        scores: SCORES folders beyond RUN/scores.
+
+    Returns:
+        the report, and its figures as they stand in report.json.
+
+    Raises:
+        UserError: A folder is not what it should be, the runs do not compare, or `out` exists already.
+    """
+    refuse_existing(out)
+    names = distinct_names(list(paths))
+    runs = []
+    with Meter("Reading runs", len(paths)) as meter:
+        for path, name in zip(paths, names, strict=True):
+            runs.append(read_run(path, name))
+            meter.advance(1, name)
+    check_comparable(runs)
+    chosen = choose_baseline(runs, baseline)
+    found, left_out = find_scores(runs, scores)
+    notes = (*caveats(runs, chosen, found), *left_out)
+    comparison = Comparison(tuple(runs), chosen, unit, found, notes)
+
+    drawings = _drawings(comparison)
+    pictures: dict[str, Picture] = {}
+    with Meter("Drawing", len(drawings)) as meter:
+        for draw in drawings:
+            picture = draw()
+            pictures[picture.name] = picture
+            meter.advance(1, picture.name)
+    document, tree = compose(comparison, pictures), figures(comparison)
+    with complete_folder(out) as partial:
+        (partial / PLOTS).mkdir()
+        for picture in pictures.values():
+            (partial / PLOTS / f"{picture.name}.png").write_bytes(picture.png)
+            (partial / PLOTS / f"{picture.name}.svg").write_text(picture.svg, encoding="utf-8")
+        (partial / "report.md").write_text(as_markdown(document, PLOTS), encoding="utf-8")
+        (partial / "report.json").write_text(json.dumps(tree, indent=1, allow_nan=False), encoding="utf-8")
+        (partial / "index.html").write_text(as_html(document), encoding="utf-8")
+    return document, tree
+
+
+def _drawings(comparison: Comparison) -> list[Callable[[], Picture]]:
+    """Every plot there is something to draw for, over each unit."""
+    drawings: list[Callable[[], Picture]] = []
+    for unit in UNITS:
+        if any(run.evaluations for run in comparison.runs):
+            drawings.append(partial(curve, comparison, unit, "loss"))
+            drawings.append(partial(curve, comparison, unit, "accuracy"))
+        if any(scores.average for scores in comparison.scores.values()):
+            drawings.append(partial(glue_average, comparison, unit))
+        if any(scores.tasks for scores in comparison.scores.values()):
+            drawings.append(partial(glue_tasks, comparison, unit))
+    return drawings

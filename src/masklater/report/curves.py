@@ -1,0 +1,205 @@
+"""The plots of a comparison: held-out loss and accuracy over what was spent, and GLUE at the end of it."""
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO, StringIO
+from typing import TYPE_CHECKING, Any, Literal
+
+from masklater.report.comparison import COMMON, Comparison
+from masklater.report.plots import AMBER, BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, new_figure, style, with_thousands
+from masklater.report.quantities import WHAT, Scale, scale_for
+from masklater.report.runs import Run, Unit
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDTH = 5.2  # inches; on a phone the text of so narrow a figure stays readable
+LINE = 0.21  # inches, of a legend
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, AMBER)
+MARKERS = ("s", "^", "D", "v", "P", "X", "<", ">", "*", "p")
+DASHES = ((0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), "-")
+CORRUPTION = f"held out, all under one corruption: {COMMON}"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One plot, drawn."""
+
+    name: str  # of its files, without suffix
+    title: str
+    svg: str
+    png: bytes
+
+
+def curve(comparison: Comparison, unit: Unit, quality: Literal["loss", "accuracy"]) -> Picture:
+    """Held-out loss or masked accuracy, under the common corruption, over what was spent."""
+    names = [run.name for run in comparison.runs]
+    final = comparison.baseline.final
+    with style():
+        figure = new_figure(WIDTH, 3.5)
+        axes = figure.subplots()
+        scale = _x_axis(axes, comparison, unit)
+        for run, look in _looks(comparison):
+            axes.plot(
+                [(point.spent.of(unit) or 0.0) / scale.size for point in run.evaluations],
+                [point.loss if quality == "loss" else 100 * point.accuracy for point in run.evaluations],
+                linewidth=1.6,
+                markersize=4.5,
+                markevery=max(1, len(run.evaluations) // 12),
+                **look,
+            )
+        if quality == "loss":
+            axes.set(ylabel="masked-token loss (nats)", title="Validation loss")
+            if final is not None:
+                axes.axhline(final.loss, color=GREY, linewidth=1, linestyle=":")
+                names.append(f"final loss of {comparison.baseline.name}")
+        else:
+            axes.set(ylabel="masked tokens predicted (%)", title="Masked accuracy")
+        _legend(figure, axes.lines, names, CORRUPTION)
+        return _picture(figure, f"{quality}-{unit}", f"{axes.get_title()} over {WHAT[unit]}")
+
+
+def glue_average(comparison: Comparison, unit: Unit) -> Picture:
+    """The average over tasks of each run that has one, over all that the run has spent."""
+    runs = {run.name: comparison.scores.get(run.name) for run in comparison.runs}
+    averages = {name: scores.average for name, scores in runs.items() if scores and scores.average}
+    with style():
+        figure = new_figure(WIDTH, 3.0)
+        axes = figure.subplots()
+        heights = {name: (average.value, average.value, average.value) for name, average in averages.items()}
+        handles = _points(axes, comparison, unit, heights)
+        axes.set(ylabel="average score (%)", title="GLUE, average over tasks")
+        counted = [f"{name}: {average.tasks} tasks" for name, average in averages.items()]
+        _legend(figure, handles, counted, "at the end of pre-training")
+        return _picture(figure, f"glue-average-{unit}", f"GLUE average over {WHAT[unit]}")
+
+
+def glue_tasks(comparison: Comparison, unit: Unit) -> Picture:
+    """Each task in a panel of its own: medians and, as bars, the lowest and highest seed."""
+    scores = comparison.scores
+    tasks = list(dict.fromkeys(task for each in scores.values() for task in each.tasks))
+    with style():
+        height = -(-len(tasks) // 2)
+        figure = new_figure(WIDTH, 0.6 + 1.75 * height)
+        panels = figure.subplots(height, 2, squeeze=False).flat
+        for panel in panels[len(tasks) :]:
+            panel.remove()
+        handles: list[Any] = []
+        for task, panel in zip(tasks, panels, strict=False):
+            found = {name: each.tasks[task] for name, each in scores.items() if task in each.tasks}
+            spreads = {name: score.spread for name, score in found.items()}
+            drawn = _points(panel, comparison, unit, {n: (s.median, s.min, s.max) for n, s in spreads.items()})
+            handles = drawn if len(drawn) > len(handles) else handles
+            panel.set_title(f"{task} ({'/'.join(dict.fromkeys(score.main for score in found.values()))})", fontsize=10)
+            panel.set_xlabel("")
+        figure.supxlabel(_x_label(comparison, unit), fontsize=10)
+        figure.supylabel("score (%)", fontsize=10)
+        names = [run.name for run in comparison.runs if run.name in scores]
+        _legend(figure, handles, names, "median over seeds; bars: lowest to highest seed")
+        return _picture(figure, f"glue-tasks-{unit}", f"GLUE tasks over {WHAT[unit]}")
+
+
+def _points(
+    axes: "Axes", comparison: Comparison, unit: Unit, heights: dict[str, tuple[float, float, float]]
+) -> list[Any]:
+    """One point a run at all that it spent; points of (nearly) equal compute stand side by side."""
+    from matplotlib.transforms import ScaledTranslation
+
+    scale = _x_axis(axes, comparison, unit)
+    drawn = [(run, look) for run, look in _looks(comparison) if run.name in heights]
+    at = {run.name: (run.spent.of(unit) or 0.0) / scale.size for run, _ in drawn}
+    right = max(at.values(), default=1.0)
+    axes.set_xlim(0, 1.12 * right)
+    handles = []
+    for run, look in drawn:
+        beside = [name for name, x in at.items() if abs(x - at[run.name]) < 0.04 * right]
+        points = 6 * (beside.index(run.name) - (len(beside) - 1) / 2)
+        middle, low, high = heights[run.name]
+        figure = axes.get_figure(root=True)
+        assert figure is not None
+        handles.append(
+            axes.errorbar(
+                [at[run.name]],
+                [middle],
+                yerr=[[middle - low], [high - middle]],
+                transform=axes.transData + ScaledTranslation(points / 72, 0, figure.dpi_scale_trans),
+                capsize=2,
+                markersize=6,
+                elinewidth=1.2,
+                color=look["color"],
+                marker=look["marker"],
+                linestyle="none",
+            )
+        )
+    axes.margins(y=0.15)
+    return handles
+
+
+def _looks(comparison: Comparison) -> Iterator[tuple[Run, dict[str, Any]]]:
+    """Each run with its colour, marker and line: the baseline in ink, the others told apart by all three."""
+    number = 0
+    for run in comparison.runs:
+        if run is comparison.baseline:
+            yield run, {"color": INK, "marker": "o", "linestyle": "-"}
+        else:
+            yield (
+                run,
+                {
+                    "color": COLOURS[number % len(COLOURS)],
+                    "marker": MARKERS[number % len(MARKERS)],
+                    "linestyle": DASHES[number % len(DASHES)],
+                },
+            )
+            number += 1
+
+
+def _scale(comparison: Comparison, unit: Unit) -> Scale:
+    return scale_for(unit, max(run.spent.of(unit) or 0.0 for run in comparison.runs))
+
+
+def _x_label(comparison: Comparison, unit: Unit) -> str:
+    scale = _scale(comparison, unit)
+    if scale.unit == unit and unit != "hours":
+        return WHAT[unit]
+    return f"{WHAT[unit]} ({scale.unit}{', LM head included' if unit == 'flops' else ''})"
+
+
+def _x_axis(axes: "Axes", comparison: Comparison, unit: Unit) -> Scale:
+    axes.set_xlabel(_x_label(comparison, unit))
+    with_thousands(axes)
+    scale = _scale(comparison, unit)
+    axes.set_xlim(0, 1.03 * max(run.spent.of(unit) or 0.0 for run in comparison.runs) / scale.size)
+    return scale
+
+
+def _legend(figure: "Figure", handles: Sequence[Any], names: Sequence[str], title: str) -> None:
+    """A legend below the axes, for which the figure grows."""
+    labels = [textwrap.fill(name, 56) for name in names]
+    columns = 2 if max(map(len, names), default=0) <= 24 and len(names) > 1 else 1
+    lines = sum(1 + label.count("\n") for label in labels)
+    lines = -(-lines // columns)
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + LINE * (lines + 1) + 0.15)
+    legend = figure.legend(
+        handles,
+        [str(number) for number in range(len(labels))],
+        loc="outside lower center",
+        ncols=columns,
+        title=title,
+        title_fontsize=9,
+        handlelength=3.2,
+    )
+    for text, label in zip(legend.get_texts(), labels, strict=True):
+        text.set_text(label)  # given to legend() itself, a name that begins with _ would be left out
+
+
+def _picture(figure: "Figure", name: str, title: str) -> Picture:
+    import matplotlib as mpl
+
+    png, svg = BytesIO(), StringIO()
+    figure.savefig(png, format="png")
+    with mpl.rc_context({"svg.hashsalt": name}):  # the same runs draw the same file
+        figure.savefig(svg, format="svg", metadata={"Date": None, "Title": title})
+    return Picture(name, title, svg.getvalue(), png.getvalue())

@@ -1,0 +1,82 @@
+"""What a report consists of, in order, whatever it is written as; and how it is written as Markdown."""
+
+from dataclasses import dataclass
+
+from masklater.report import glue_tables, tables
+from masklater.report.comparison import Comparison, different_settings
+from masklater.report.curves import Picture
+from masklater.report.quantities import WHAT
+from masklater.report.runs import UNITS
+from masklater.report.table import Table, markdown
+
+
+@dataclass(frozen=True)
+class Plots:
+    """Plots that belong together."""
+
+    title: str
+    pictures: list[Picture]
+    folded: bool = False  # a page shows only the title until it is opened
+
+
+@dataclass(frozen=True)
+class Document:
+    """A report."""
+
+    title: str
+    headlines: list[str]
+    notes: list[str]
+    blocks: list[Table | Plots]
+
+
+def compose(comparison: Comparison, pictures: dict[str, Picture]) -> Document:
+    """The report of a comparison, from its plots by name: those over the chosen unit first, the others at the end."""
+    baseline, unit, runs = comparison.baseline, comparison.unit, comparison.runs
+
+    def over(some_unit: str, *names: str) -> list[Picture]:
+        return [pictures[key] for name in names if (key := f"{name}-{some_unit}") in pictures]
+
+    blocks: list[Table | Plots] = [tables.identities(comparison)]
+    if baseline.final is not None:
+        blocks.append(tables.reach(comparison))
+    blocks.append(Plots(f"Held-out loss and accuracy over {WHAT[unit]}", over(unit, "loss", "accuracy")))
+    blocks.append(tables.ends(comparison))
+    if comparison.scores:
+        blocks.append(Plots(f"GLUE over {WHAT[unit]}", over(unit, "glue-average", "glue-tasks")))
+        blocks.append(glue_tables.scores(comparison))
+        if baseline.name in comparison.scores and len(comparison.scores) > 1:
+            blocks.append(glue_tables.differences(comparison))
+    if different_settings(runs):
+        blocks.append(tables.settings(comparison))
+    for other in UNITS:
+        if other != unit:
+            group = over(other, "loss", "accuracy", "glue-average", "glue-tasks")
+            blocks.append(Plots(f"The same over {WHAT[other]}", group, folded=True))
+    return Document(
+        title=f"{len(runs)} runs compared with {baseline.name}" if len(runs) > 1 else f"The run {baseline.name}",
+        headlines=tables.headlines(comparison),
+        notes=list(comparison.notes),
+        blocks=[block for block in blocks if isinstance(block, Table) or block.pictures],
+    )
+
+
+def as_markdown(document: Document, folder: str) -> str:
+    """The report as Markdown, with plots as PNG files in a folder beside it."""
+    parts = [f"# {document.title}", *document.headlines]
+    if document.notes:
+        parts += ["## To mind", "\n".join(f"- {note}" for note in document.notes)]
+    for block in document.blocks:
+        parts.append(f"## {block.title}")
+        if isinstance(block, Table):
+            parts.append(markdown(block))
+            parts += [block.caption] if block.caption else []
+        else:
+            parts += [f"![{picture.title}]({folder}/{picture.name}.png)" for picture in block.pictures]
+    return "\n\n".join(parts) + "\n"
+
+
+def as_text(document: Document) -> str:
+    """What a terminal shows of a report: its sentences, and the tables of figures that are measured by runs."""
+    parts = ["\n".join(f"{note}" for note in [*document.headlines, *document.notes])]
+    parts += [f"{block.title}\n{markdown(block)}" for block in document.blocks if isinstance(block, Table)]
+    return "\n\n".join(part for part in parts if part)

@@ -1,0 +1,35 @@
+"""When a run first reaches a quality: linear interpolation between its evaluations."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from masklater.report.runs import Evaluation, Spent
+
+
+@dataclass(frozen=True)
+class Reached:
+    """Where a run first reached a loss."""
+
+    spent: Spent
+    at_most: bool  # it was below already at the first evaluation that can tell: reached there or before
+
+
+def first_reach(evaluations: Sequence[Evaluation], loss: float) -> Reached | None:
+    """Where a run first comes down to a loss, in nats under the common corruption; None where it does not.
+
+    Between two evaluations the loss is taken to fall in a straight line over what was spent. Evaluations that are
+    not finite tell nothing.
+    """
+    before: Evaluation | None = None
+    for evaluation in evaluations:
+        if not math.isfinite(evaluation.loss):
+            before = None
+            continue
+        if evaluation.loss <= loss:
+            if before is None:
+                return Reached(evaluation.spent, at_most=True)
+            share = (before.loss - loss) / (before.loss - evaluation.loss)
+            return Reached(before.spent.towards(evaluation.spent, share), at_most=False)
+        before = evaluation
+    return None

@@ -1,0 +1,206 @@
+"""RUN folders as a report sees them: who a run is, what it has spent, what its evaluations measured."""
+
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from masklater.errors import DamagedDataError, UserError
+from masklater.recipe.load import Recipe, load
+
+Unit = Literal["flops", "hours", "rows", "tokens"]
+UNITS: tuple[Unit, ...] = get_args(Unit)
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a run has spent since its step 0, at some point of it; between steps counts are no whole numbers."""
+
+    steps: float = 0.0
+    rows: float = 0.0
+    tokens: float = 0.0  # positions of the rows, the dropped ones included
+    flops: float = 0.0  # of training, LM head included
+    hours: float = 0.0  # of training steps; evaluation and checkpoints stand outside
+    flops_without_head: float | None = None  # None where the run did not record its head's FLOPs
+
+    def of(self, measure: str) -> float | None:
+        """The amount of one measure, by its field's name."""
+        amount = getattr(self, measure)
+        return None if amount is None else float(amount)
+
+    def towards(self, later: "Spent", share: float) -> "Spent":
+        """The point that lies this share of the way from here to a later one."""
+
+        def between(measure: str) -> float | None:
+            begin, end = self.of(measure), later.of(measure)
+            return None if begin is None or end is None else begin + share * (end - begin)
+
+        return Spent(**{measure: between(measure) for measure in Spent.__dataclass_fields__})  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation on held-out rows. Losses in nats per target, accuracies from 0 to 1."""
+
+    spent: Spent
+    loss: float  # under the common corruption, 15% uniform [MASK], the same for every run
+    accuracy: float
+    targets: int  # predicted under the common corruption; tells how many rows were evaluated
+    own_loss: float  # under the masking the run trains with
+    own_accuracy: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """A RUN folder, read."""
+
+    name: str  # distinct among the runs of a comparison
+    path: Path
+    recipe: Recipe
+    data_sha256: str
+    row_length: int
+    spent: Spent  # at its last step
+    evaluations: tuple[Evaluation, ...]  # in order; empty where no rows were held out
+
+    @property
+    def final(self) -> Evaluation | None:
+        """The last evaluation; None where there is none."""
+        return self.evaluations[-1] if self.evaluations else None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the duration in the recipe was reached; sums of seconds may differ in their last digits."""
+        duration = self.recipe.duration
+        return (self.spent.of(duration.unit) or 0.0) >= duration.amount * (1 - 1e-9)
+
+
+def distinct_names(paths: list[Path]) -> list[str]:
+    """A name for each folder: its own where no other shares it, else with as many parents as tell them apart.
+
+    Raises:
+        UserError: A folder is named twice.
+    """
+    real = [path.resolve() for path in paths]
+    for number, path in enumerate(paths):
+        if real[number] in real[:number]:
+            raise UserError(f"the run {path} is named twice", "Name each run once.")
+    parts = [Path(os.path.abspath(path)).parts for path in paths]  # noqa: PTH100 - keeps the name of a link
+    depths = [1] * len(paths)
+
+    def named() -> list[str]:
+        return [str(Path(*own[-depth:])) for own, depth in zip(parts, depths, strict=True)]
+
+    while len(set(names := named())) < len(names):
+        depths = [depth + (names.count(name) > 1) for name, depth in zip(names, depths, strict=True)]
+    return names
+
+
+def read_run(path: Path, name: str) -> Run:
+    """Read a RUN folder.
+
+    Raises:
+        UserError: There is none, or it has not made a step yet.
+        DamagedDataError: One of its files is not what pre-training wrote.
+    """
+    if not path.is_dir():
+        raise UserError(f"there is no run {path}", "Name folders that `masklater pretrain ... --out` made.")
+    for file in ("run.json", "recipe.yaml"):
+        if not (path / file).is_file():
+            raise UserError(f"{path} is no RUN folder: it has no {file}", "Name folders `masklater pretrain` made.")
+    try:
+        identity = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        data_sha256, row_length = str(identity["data_sha256"]), int(identity["row_length"])
+    except (ValueError, TypeError, KeyError):
+        raise DamagedDataError(f"{path / 'run.json'} is damaged", "Restore it from a copy.") from None
+    recipe = load(path / "recipe.yaml")
+    spent, evaluations = _follow(path / "metrics.jsonl")
+    return Run(name, path, recipe, data_sha256, row_length, spent, evaluations)
+
+
+def _follow(path: Path) -> tuple[Spent, tuple[Evaluation, ...]]:
+    """What was spent up to the last step of a metrics.jsonl, and all evaluations."""
+    spent, evaluations = Spent(), {}
+    for number, record in _records(path):
+        where = f"{path}, line {number}"
+        if "loss" in record:
+            spent = _after_step(spent, record, where)
+        elif "valid_loss" in record:
+            if record["step"] != spent.steps:
+                raise _damaged(
+                    where, f"an evaluation at step {record['step']} after the record of step {spent.steps:g}"
+                )
+            # A finished run that was resumed evaluates its last step again: the later record stands.
+            evaluations[record["step"]] = Evaluation(
+                spent,
+                loss=_number(record, "valid_loss_15", where),
+                accuracy=_number(record, "valid_accuracy_15", where),
+                targets=int(_amount(record, "valid_targets_15", where)),
+                own_loss=_number(record, "valid_loss", where),
+                own_accuracy=_number(record, "valid_accuracy", where),
+            )
+    if not spent.steps:
+        raise UserError(f"the run {path.parent} has not made a step yet", "Compare runs that have begun to train.")
+    return spent, tuple(evaluations.values())
+
+
+def _after_step(before: Spent, record: dict[str, Any], where: str) -> Spent:
+    """The totals with one more step booked; they are recorded as totals, seconds alone step by step."""
+    if record["step"] != before.steps + 1:
+        raise _damaged(where, f"step {record['step']} follows step {before.steps:g}")
+    flops = _amount(record, "flops", where)
+    head = _amount(record, "flops_head", where) if "flops_head" in record else None
+    after = Spent(
+        steps=record["step"],
+        rows=_amount(record, "rows", where),
+        tokens=_amount(record, "tokens", where),
+        flops=flops,
+        hours=before.hours + _amount(record, "step_seconds", where) / 3600,
+        flops_without_head=None if head is None else flops - head,
+    )
+    if after.rows <= before.rows or after.tokens <= before.tokens or after.flops <= before.flops:
+        raise _damaged(where, "rows, tokens and flops are totals, and must rise with each step")
+    return after
+
+
+def _records(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """Line number and record of each line. A last line cut short, as a crash leaves it, is left out."""
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}", "Compare runs that have begun to train.") from None
+    records = []
+    for number, line in enumerate(lines, start=1):
+        if number == len(lines) and not line:
+            break
+        try:
+            record = json.loads(line)
+            whole = isinstance(record, dict) and isinstance(record["step"], int)
+        except (ValueError, KeyError):
+            whole = False
+        if not whole:
+            if number == len(lines):  # it has no end of line
+                break
+            raise _damaged(f"{path}, line {number}", "not a record of a run")
+        records.append((number, record))
+    return records
+
+
+def _number(record: dict[str, Any], key: str, where: str) -> float:
+    """A number of a record; a run that has diverged writes losses that are not finite."""
+    value = record.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _damaged(where, f"{key} is {value!r}, not a number")
+    return float(value)
+
+
+def _amount(record: dict[str, Any], key: str, where: str) -> float:
+    value = _number(record, key, where)
+    if not (math.isfinite(value) and value >= 0):
+        raise _damaged(where, f"{key} is {value}, and must be 0 or more")
+    return value
+
+
+def _damaged(where: str, what: str) -> DamagedDataError:
+    return DamagedDataError(f"{where}: {what}", "Restore metrics.jsonl from a copy, or leave the run out.")

@@ -1,0 +1,145 @@
+"""SCORES folders as a report sees them: what scores.json says of an encoder, and of which run the encoder is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from masklater.errors import DamagedDataError, UserError
+from masklater.report.runs import Run
+
+
+class _Part(BaseModel):
+    """A part of scores.json that a report reads; what else stands there is another's business."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
+
+
+class Spread(_Part):
+    """One metric over the seeds, in percent."""
+
+    median: float
+    min: float
+    max: float
+    count: int
+
+
+class TaskScore(_Part):
+    """The metrics of one task."""
+
+    metric: dict[str, Spread]
+    main: str
+    note: str | None = None
+
+    @model_validator(mode="after")
+    def _main_is_there(self) -> Self:
+        if self.main not in self.metric:
+            raise ValueError(f"main is {self.main}, and metric holds {', '.join(self.metric) or 'nothing'}")
+        return self
+
+    @property
+    def spread(self) -> Spread:
+        """The main metric's."""
+        return self.metric[self.main]
+
+
+class ScoredEncoder(_Part):
+    """What was scored: a folder, and the RUN it was exported from where that is known."""
+
+    path: str
+    sha256: str
+    run: str | None = None
+
+
+class Average(_Part):
+    """Over how many tasks, and what."""
+
+    value: float
+    tasks: int
+
+
+class Scores(_Part):
+    """scores.json."""
+
+    encoder: ScoredEncoder
+    settings: dict[str, Any] = {}
+    tasks: dict[str, TaskScore]
+    average: Average | None = None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A run's main metric less the baseline's, in points of percent."""
+
+    median: float  # of the medians
+    lowest: float  # between any two seeds
+    highest: float
+
+
+def difference(run: TaskScore, baseline: TaskScore) -> Difference | None:
+    """The difference to the baseline on one task; None where the two do not name the same main metric."""
+    if run.main != baseline.main:
+        return None
+    own, other = run.spread, baseline.spread
+    return Difference(own.median - other.median, own.min - other.max, own.max - other.min)
+
+
+def read_scores(folder: Path) -> Scores:
+    """Read a SCORES folder.
+
+    Raises:
+        UserError: There is no scores.json in it.
+        DamagedDataError: It is not what scoring writes.
+    """
+    path = folder / "scores.json"
+    if not path.is_file():
+        raise UserError(f"{folder} is no SCORES folder: it has no scores.json", "Name a folder of finished scores.")
+    try:
+        return Scores.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise DamagedDataError(f"{path} is damaged: {where}: {first['msg']}", "Score the encoder again.") from None
+
+
+def find_scores(runs: Sequence[Run], named: Sequence[Path]) -> tuple[dict[str, Scores], list[str]]:
+    """The scores of each run, by the run's name: RUN/scores, and named folders that say they scored one of the runs.
+
+    Returns:
+        scores by run name, and notes on what was left out.
+
+    Raises:
+        UserError: A named folder scored none of the runs, or a run has two.
+    """
+    found: dict[str, tuple[Path, Scores]] = {}
+    notes = []
+    for run in runs:
+        folder = run.path / "scores"
+        if (folder / "scores.json").is_file():
+            found[run.name] = (folder, read_scores(folder))
+        elif folder.is_dir() and not any(folder.resolve() == path.resolve() for path in named):
+            notes.append(f"{run.name}: scores holds no scores.json yet, and was left out.")
+    for folder in named:
+        scores = read_scores(folder)
+        owners = [run for run in runs if _is_of(run, folder, scores.encoder)]
+        if not owners:
+            source = f"run {scores.encoder.run}" if scores.encoder.run else f"encoder {scores.encoder.path}"
+            raise UserError(
+                f"--scores {folder} scored the {source}, which is none of the runs compared",
+                "Name that run too; or, where the folders were moved, put the scores into RUN/scores of their run.",
+            )
+        owner = owners[0].name
+        if owner in found and found[owner][0].resolve() != folder.resolve():
+            raise UserError(f"the run {owner} has two SCORES: {found[owner][0]} and {folder}", "Name one of them.")
+        found[owner] = (folder, scores)
+    return {name: scores for name, (_, scores) in found.items()}, notes
+
+
+def _is_of(run: Run, folder: Path, encoder: ScoredEncoder) -> bool:
+    """Whether scores belong to a run: its encoder was exported from it, or the scores or the encoder lie inside it."""
+    home = run.path.resolve()
+    if encoder.run is not None and Path(encoder.run).resolve() == home:
+        return True
+    return any(path.resolve().is_relative_to(home) for path in (Path(encoder.path), folder))
