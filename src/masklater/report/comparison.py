@@ -128,8 +128,8 @@ def describe(run: Run) -> str:
         if recipe.get("masking.schedule.name", "constant") != "constant":
             rate += f" at first ({recipe['masking.schedule.name']})"
         shares = [recipe.get(f"masking.{part}") for part in ("mask", "random", "keep")]
-        known = [f"{100 * part:g}" for part in shares if part is not None]
-        parts.append(f"rate {rate}" + (f" ({'-'.join(known)})" if len(known) == 3 else ""))
+        split = "-".join(f"{100 * part:g}" for part in shares if part is not None)
+        parts.append(f"rate {rate} ({'all [MASK]' if shares[0] == 1 else split})")
     layers, width = recipe.get("model.num_hidden_layers"), recipe.get("model.hidden_size")
     if layers and width:
         parts.append(f"encoder {_layers(layers)} of {width}")

@@ -1,5 +1,6 @@
 """The plots of a comparison: held-out loss and accuracy over what was spent, and GLUE at the end of it."""
 
+import math
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ LINE = 0.21  # inches, of a legend
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, AMBER)
 MARKERS = ("s", "^", "D", "v", "P", "X", "<", ">", "*", "p")
 DASHES = ((0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), "-")
+SIDE_BY_SIDE = "equals in x stand side by side"
 CORRUPTION = f"held out, all under one corruption: {COMMON}"
 
 
@@ -72,7 +74,7 @@ def glue_average(comparison: Comparison, unit: Unit) -> Picture:
         handles = _points(axes, comparison, unit, heights)
         axes.set(ylabel="average score (%)", title="GLUE, average over tasks")
         counted = [f"{name}: {average.tasks} tasks" for name, average in averages.items()]
-        _legend(figure, handles, counted, "at the end of pre-training")
+        _legend(figure, handles, counted, f"at the end of pre-training; {SIDE_BY_SIDE}")
         return _picture(figure, f"glue-average-{unit}", f"GLUE average over {WHAT[unit]}")
 
 
@@ -81,8 +83,8 @@ def glue_tasks(comparison: Comparison, unit: Unit) -> Picture:
     scores = comparison.scores
     tasks = list(dict.fromkeys(task for each in scores.values() for task in each.tasks))
     with style():
-        height = -(-len(tasks) // 2)
-        figure = new_figure(WIDTH, 0.6 + 1.75 * height)
+        height = math.ceil(len(tasks) / 2)
+        figure = new_figure(WIDTH, 1.9 * height)
         panels = figure.subplots(height, 2, squeeze=False).flat
         for panel in panels[len(tasks) :]:
             panel.remove()
@@ -93,11 +95,9 @@ def glue_tasks(comparison: Comparison, unit: Unit) -> Picture:
             drawn = _points(panel, comparison, unit, {n: (s.median, s.min, s.max) for n, s in spreads.items()})
             handles = drawn if len(drawn) > len(handles) else handles
             panel.set_title(f"{task} ({'/'.join(dict.fromkeys(score.main for score in found.values()))})", fontsize=10)
-            panel.set_xlabel("")
-        figure.supxlabel(_x_label(comparison, unit), fontsize=10)
-        figure.supylabel("score (%)", fontsize=10)
+            panel.set(xlabel=_scale(comparison, unit).unit, ylabel="score (%)")
         names = [run.name for run in comparison.runs if run.name in scores]
-        _legend(figure, handles, names, "median over seeds; bars: lowest to highest seed")
+        _legend(figure, handles, names, f"bars: lowest to highest seed; {SIDE_BY_SIDE}")
         return _picture(figure, f"glue-tasks-{unit}", f"GLUE tasks over {WHAT[unit]}")
 
 
@@ -111,11 +111,11 @@ def _points(
     drawn = [(run, look) for run, look in _looks(comparison) if run.name in heights]
     at = {run.name: (run.spent.of(unit) or 0.0) / scale.size for run, _ in drawn}
     right = max(at.values(), default=1.0)
-    axes.set_xlim(0, 1.12 * right)
+    axes.set_xlim(0, 1.2 * right)
     handles = []
     for run, look in drawn:
         beside = [name for name, x in at.items() if abs(x - at[run.name]) < 0.04 * right]
-        points = 6 * (beside.index(run.name) - (len(beside) - 1) / 2)
+        points = min(6, 40 / len(beside)) * (beside.index(run.name) - (len(beside) - 1) / 2)
         middle, low, high = heights[run.name]
         figure = axes.get_figure(root=True)
         assert figure is not None
@@ -133,7 +133,9 @@ def _points(
                 linestyle="none",
             )
         )
-    axes.margins(y=0.15)
+    lows, highs = [low for _, low, _ in heights.values()], [high for _, _, high in heights.values()]
+    room = 0.15 * (max(highs) - min(lows)) or 1.0
+    axes.set_ylim(min(lows) - room, max(highs) + room)  # what is moved aside does not count by itself
     return handles
 
 
@@ -179,7 +181,7 @@ def _legend(figure: "Figure", handles: Sequence[Any], names: Sequence[str], titl
     labels = [textwrap.fill(name, 56) for name in names]
     columns = 2 if max(map(len, names), default=0) <= 24 and len(names) > 1 else 1
     lines = sum(1 + label.count("\n") for label in labels)
-    lines = -(-lines // columns)
+    lines = math.ceil(lines / columns)
     width, height = figure.get_size_inches()
     figure.set_size_inches(width, height + LINE * (lines + 1) + 0.15)
     legend = figure.legend(
@@ -200,6 +202,7 @@ def _picture(figure: "Figure", name: str, title: str) -> Picture:
 
     png, svg = BytesIO(), StringIO()
     figure.savefig(png, format="png")
+    figure.set_layout_engine("none")  # laid out once, for both
     with mpl.rc_context({"svg.hashsalt": name}):  # the same runs draw the same file
         figure.savefig(svg, format="svg", metadata={"Date": None, "Title": title})
     return Picture(name, title, svg.getvalue(), png.getvalue())

@@ -24,7 +24,7 @@ class Document:
     """A report."""
 
     title: str
-    headlines: list[str]
+    findings: list[str]  # a sentence, and what follows from it, one run each
     notes: list[str]
     blocks: list[Table | Plots]
 
@@ -53,8 +53,8 @@ def compose(comparison: Comparison, pictures: dict[str, Picture]) -> Document:
             group = over(other, "loss", "accuracy", "glue-average", "glue-tasks")
             blocks.append(Plots(f"The same over {WHAT[other]}", group, folded=True))
     return Document(
-        title=f"{len(runs)} runs compared with {baseline.name}" if len(runs) > 1 else f"The run {baseline.name}",
-        headlines=tables.headlines(comparison),
+        title=f"{len(runs)} runs compared, baseline {baseline.name}" if len(runs) > 1 else f"The run {baseline.name}",
+        findings=tables.findings(comparison),
         notes=list(comparison.notes),
         blocks=[block for block in blocks if isinstance(block, Table) or block.pictures],
     )
@@ -62,21 +62,22 @@ def compose(comparison: Comparison, pictures: dict[str, Picture]) -> Document:
 
 def as_markdown(document: Document, folder: str) -> str:
     """The report as Markdown, with plots as PNG files in a folder beside it."""
-    parts = [f"# {document.title}", *document.headlines]
+    parts = [f"# {document.title}", *document.findings[:1]]
+    parts.append("\n".join(f"- {finding}" for finding in document.findings[1:]))
     if document.notes:
         parts += ["## To mind", "\n".join(f"- {note}" for note in document.notes)]
     for block in document.blocks:
         parts.append(f"## {block.title}")
         if isinstance(block, Table):
-            parts.append(markdown(block))
-            parts += [block.caption] if block.caption else []
+            parts += [markdown(block), block.caption]
         else:
             parts += [f"![{picture.title}]({folder}/{picture.name}.png)" for picture in block.pictures]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def as_text(document: Document) -> str:
-    """What a terminal shows of a report: its sentences, and the tables of figures that are measured by runs."""
-    parts = ["\n".join(f"{note}" for note in [*document.headlines, *document.notes])]
+    """What a terminal shows of a report: its findings, what to mind, and the tables."""
+    parts = ["\n  ".join(document.findings)]
+    parts += [f"Mind: {note}" for note in document.notes]
     parts += [f"{block.title}\n{markdown(block)}" for block in document.blocks if isinstance(block, Table)]
     return "\n\n".join(part for part in parts if part)

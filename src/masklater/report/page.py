@@ -29,19 +29,21 @@ body { margin: 0 auto; padding: 1rem; max-width: 72rem; background: var(--paper)
   font: 16px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.5rem; line-height: 1.25; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
 h1, p, li, summary { overflow-wrap: anywhere; }
-p, ul { max-width: 46rem; } .caption { color: var(--grey); font-size: .875rem; }
+p, ul { max-width: 46rem; } ul { padding-left: 1.2rem; } .caption { color: var(--grey); font-size: .875rem; }
 .scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; }
 table { border-collapse: collapse; width: 100%; font-size: .875rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .4rem .7rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 thead th { background: var(--soft); vertical-align: bottom; white-space: normal; min-width: 5rem; }
 tr:last-child > * { border-bottom: 0; }
 th:first-child, .text th, .text td { text-align: left; }
-tbody th { font-weight: 600; white-space: normal; overflow-wrap: anywhere; min-width: 7rem; max-width: 14rem; }
+th:first-child { position: sticky; left: 0; background: var(--paper); }
+thead th:first-child { background: var(--soft); }
+tbody th { font-weight: 600; white-space: normal; overflow-wrap: break-word; min-width: 7rem; max-width: 9.5rem; }
 .text td { white-space: normal; min-width: 9rem; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1rem; }
 figure { margin: 0; max-width: 38rem; } figure svg { display: block; width: 100%; height: auto; }
 details { border-top: 1px solid var(--line); padding: .6rem 0; } summary { cursor: pointer; }
-@media (min-width: 40rem) { body { padding: 2rem; } }
+@media (min-width: 40rem) { body { padding: 2rem; } tbody th { max-width: 20rem; } }
 """
 
 SECURITY = "default-src 'none'; style-src 'unsafe-inline'"  # a browser then fetches nothing, whatever the page says
@@ -50,10 +52,10 @@ SECURITY = "default-src 'none'; style-src 'unsafe-inline'"  # a browser then fet
 def as_html(document: Document) -> str:
     """The whole page: a text that needs no other file, and asks for none."""
     parts = [f"<h1>{html.escape(document.title)}</h1>"]
-    parts += [f"<p>{html.escape(sentence)}</p>" for sentence in document.headlines]
+    parts += [f"<p>{html.escape(sentence)}</p>" for sentence in document.findings[:1]]
+    parts += [_list(document.findings[1:])] if document.findings[1:] else []
     if document.notes:
-        notes = "".join(f"<li>{html.escape(note)}</li>" for note in document.notes)
-        parts.append(f"<h2>To mind</h2>\n<ul>{notes}</ul>")
+        parts.append(f"<h2>To mind</h2>\n{_list(document.notes)}")
     parts += [_table(block) if isinstance(block, Table) else _plots(block) for block in document.blocks]
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8"/>\n'
@@ -69,6 +71,10 @@ def _style() -> str:
     light = " ".join(f"--{name}: {colour};" for colour, (name, _) in COLOURS.items())
     dark = " ".join(f"--{name}: {colour};" for name, colour in COLOURS.values())
     return STYLE.replace("LIGHT", light).replace("DARK", dark)
+
+
+def _list(items: list[str]) -> str:
+    return "<ul>" + "".join(f"<li>{html.escape(item)}</li>" for item in items) + "</ul>"
 
 
 def _table(table: Table) -> str:

@@ -24,7 +24,7 @@ def style() -> Iterator[None]:
         "ytick.color": INK, "axes.titlesize": 11, "svg.fonttype": "none", "text.parse_math": False,
         "figure.facecolor": PAPER, "axes.facecolor": "none", "figure.dpi": 150, "legend.frameon": False,
         "legend.fontsize": 9, "grid.alpha": 0.25, "grid.color": GREY, "axes.grid": True, "axes.axisbelow": True,
-        "axes.spines.top": False, "axes.spines.right": False, "axes.unicode_minus": True,
+        "axes.spines.top": False, "axes.spines.right": False, "figure.constrained_layout.w_pad": 0.08,
     }  # fmt: skip
     with mpl.rc_context(settings):
         yield

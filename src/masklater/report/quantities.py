@@ -39,6 +39,8 @@ def scale_for(measure: str, largest: float) -> Scale:
                 return Scale(size, unit)
         return Scale(1.0, measure)
     exponent = 3 * math.floor(math.log10(largest) / 3) if largest >= 1 else 0
+    if exponent == 0:
+        return Scale(1.0, "FLOPs")
     return Scale(10.0**exponent, f"10{str(exponent).translate(_SUPERSCRIPTS)} FLOPs")
 
 

@@ -10,27 +10,24 @@ SHORT = {"flops": "FLOPs", "flops_without_head": "FLOPs without head", "hours": 
          "tokens": "tokens"}  # fmt: skip
 
 
-def headlines(comparison: Comparison) -> list[str]:
-    """For each run but the baseline, one sentence on when it reached the baseline's quality."""
-    baseline, measure = comparison.baseline, SHORT[comparison.unit]
+def findings(comparison: Comparison) -> list[str]:
+    """Where each run but the baseline reached the baseline's quality, in sentences; the first one says what that is."""
+    baseline, unit = comparison.baseline, comparison.unit
     target = baseline.final
     if target is None or not comparison.others:
         return []
     if not math.isfinite(target.loss):
         return [f"The last loss of {baseline.name} is not finite: there is nothing to reach."]
-    sentences = []
+    sentences = [f"Where the others reach the final loss of {baseline.name}, {target.loss:.4f} nats at {COMMON}:"]
     for run in comparison.others:
-        reached, part = comparison.reached(run), comparison.share(run, comparison.unit)
+        reached, part = comparison.reached(run), comparison.share(run, unit)
         if run.final is None:
-            sentences.append(f"{run.name}: no evaluation.")
-        elif reached is None or part is None:
-            sentences.append(f"{run.name} does not reach the final loss of {baseline.name}, {target.loss:.4f} nats.")
+            found = "no evaluation yet"
+        elif reached is None:
+            found = "not reached"
         else:
-            most = "at most " if reached.at_most else ""
-            sentences.append(
-                f"{run.name} reaches the final loss of {baseline.name}, {target.loss:.4f} nats, at {most}{share(part)} "
-                f"of its {measure}."
-            )
+            found = f"at {'most ' if reached.at_most else ''}{share(part)} of {baseline.name}'s {SHORT[unit]}"
+        sentences.append(f"{run.name}: {found}")
     return sentences
 
 
@@ -83,25 +80,29 @@ def reach(comparison: Comparison) -> Table:
     target = baseline.final
     assert target is not None
     scale = _scales(comparison)[unit]
-    columns = ["run", "final loss", "to the baseline's", f"reached at ({scale.unit})"]
-    columns += [f"share of {SHORT[measure]}" for measure in comparison.measures]
+    measures = sorted(comparison.measures, key=lambda measure: measure != unit)  # the chosen one leads
     rows = []
     for run in comparison.runs:
         reached = comparison.reached(run)
         ended = ["–", "–"] if run.final is None else [f"{run.final.loss:.4f}", signed(run.final.loss - target.loss, 4)]
         if reached is None:
-            found = ["not reached" if run.evaluations else "–", *("–" for _ in comparison.measures)]
+            found = ["not reached" if run.evaluations else "–"] + ["–"] * len(measures)
         else:
             most = "≤ " if reached.at_most else ""
-            parts = [comparison.share(run, measure) for measure in comparison.measures]
-            found = [most + scale(reached.spent.of(unit))]
-            found += ["–" if part is None else most + share(part) for part in parts]
-        rows.append([run.name, *ended, *found])
+            shares = [comparison.share(run, measure) for measure in measures]
+            found = [
+                most + scale(reached.spent.of(unit)),
+                *("–" if part is None else most + share(part) for part in shares),
+            ]
+        rows.append([run.name, *found, *ended])
+    columns = ["run", f"reached at ({scale.unit})", *(f"share of {SHORT[measure]}" for measure in measures)]
     caption = (
         f"Where a run first comes down to the last loss of {baseline.name}, {target.loss:.4f} nats at {COMMON}, by "
         f"linear interpolation between evaluations; shares are of what {baseline.name} had spent at its last "
-        "evaluation. ≤: the loss was below already at the first evaluation."
+        "evaluation. ≤: the loss was below already at the first evaluation. A run planned to end there, its learning "
+        "rate decayed by then, may come down sooner."
     )
+    columns += ["final loss", "to the baseline's"]
     return Table("Compute to the baseline's final quality", columns, rows, caption)
 
 
