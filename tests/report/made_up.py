@@ -58,7 +58,15 @@ def read_lines(run: Path) -> list[str]:
     return (run / "metrics.jsonl").read_text().splitlines()
 
 
-def make_scores(path: Path, tasks: dict[str, Sequence[float]], *, run: Path | None = None, encoder: str = "") -> Path:
+def make_scores(
+    path: Path,
+    tasks: dict[str, Sequence[float]],
+    *,
+    run: Path | None = None,
+    encoder: str = "",
+    step: int = 10,
+    seeds: int = 3,
+) -> Path:
     """SCORES with one value a seed and task."""
     path.mkdir(parents=True)
     table = {}
@@ -69,8 +77,13 @@ def make_scores(path: Path, tasks: dict[str, Sequence[float]], *, run: Path | No
         table[task] = {"metric": {main: spread}, "main": main, "note": None}
     medians = [entry["metric"][entry["main"]]["median"] for entry in table.values()]  # type: ignore[index]
     tree = {
-        "encoder": {"path": encoder or str(path / "encoder"), "sha256": "e" * 64, "run": str(run) if run else None},
-        "settings": {"grid": "quick", "seeds": 3},
+        "encoder": {
+            "path": encoder or str(path / "encoder"),
+            "sha256": "e" * 64,
+            "run": str(run) if run else None,
+            "step": step,
+        },
+        "settings": {"grid": "quick", "seeds": seeds},
         "tasks": table,
         "average": {"value": sum(medians) / len(medians), "tasks": len(medians)},
     }

@@ -9,7 +9,8 @@ from masklater.errors import UserError
 from masklater.report.comparison import Comparison, caveats, check_comparable, choose_baseline, describe
 from masklater.report.quality import first_reach
 from masklater.report.runs import Evaluation, Run, Spent, read_run
-from tests.report.made_up import make_run
+from masklater.report.scores import find_scores
+from tests.report.made_up import make_run, make_scores
 
 
 def points(*losses: float) -> list[Evaluation]:
@@ -100,6 +101,20 @@ def test_what_is_unequal_is_said(tmp_path: Path) -> None:
     assert "none has no evaluation" in notes
     assert "equally many held-out rows (targets: base 1,000, part 400)" in notes
     assert caveats([base], base, {}) == []
+
+
+def test_what_is_unequal_among_scores_is_said(tmp_path: Path) -> None:
+    runs = [read_run(make_run(tmp_path / name, [(10, 5.0)]), name) for name in ("one", "two", "three")]
+    make_scores(runs[1].path / "scores", {"rte": [60.0]}, step=8)
+    make_scores(runs[2].path / "scores", {"rte": [60.0]}, seeds=5)
+    notes = caveats(runs, runs[0], find_scores(runs, [])[0])
+    assert [note.split(";")[0].split(",")[0] for note in notes] == [
+        "The baseline one has no SCORES: there are no differences to it.",
+        "The encoders were not fine-tuned alike",
+        "two was scored as it was at step 8",
+    ]
+    assert "differ in seeds." in notes[1]
+    assert notes[2].endswith("and has gone on to step 10.")
 
 
 def test_a_run_in_one_line(tmp_path: Path) -> None:

@@ -100,9 +100,18 @@ def caveats(runs: Sequence[Run], baseline: Run, scores: dict[str, Scores]) -> li
     if scores and len(runs) > 1:
         if baseline.name not in scores:
             notes.append(f"The baseline {baseline.name} has no SCORES: there are no differences to it.")
-        settings = [scored.settings for scored in scores.values()]
-        if any(other != settings[0] for other in settings[1:]):
-            notes.append("The encoders were fine-tuned under different settings: see settings in their scores.json.")
+        trees = [scored.settings for scored in scores.values()]
+        unequal = [key for key in trees[0] if any(other.get(key) != trees[0][key] for other in trees[1:])]
+        if unequal:
+            notes.append(
+                f"The encoders were not fine-tuned alike; settings of their scores.json differ in {', '.join(unequal)}."
+            )
+    for run in runs:
+        step = scores[run.name].encoder.step if run.name in scores else None
+        if step is not None and step != run.spent.steps:
+            notes.append(
+                f"{run.name} was scored as it was at step {step:,}, and has gone on to step {run.spent.steps:,.0f}."
+            )
     return notes
 
 

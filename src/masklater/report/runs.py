@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -164,27 +165,25 @@ def _after_step(before: Spent, record: dict[str, Any], where: str) -> Spent:
     return after
 
 
-def _records(path: Path) -> list[tuple[int, dict[str, Any]]]:
+def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line number and record of each line. A last line cut short, as a crash leaves it, is left out."""
     try:
         lines = path.read_bytes().split(b"\n")
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}", "Compare runs that have begun to train.") from None
-    records = []
     for number, line in enumerate(lines, start=1):
-        if number == len(lines) and not line:
-            break
+        is_last = number == len(lines)  # and so has no end of line
+        if is_last and not line:
+            return
         try:
             record = json.loads(line)
             whole = isinstance(record, dict) and isinstance(record["step"], int)
         except (ValueError, KeyError):
             whole = False
-        if not whole:
-            if number == len(lines):  # it has no end of line
-                break
+        if whole:
+            yield number, record
+        elif not is_last:
             raise _damaged(f"{path}, line {number}", "not a record of a run")
-        records.append((number, record))
-    return records
 
 
 def _number(record: dict[str, Any], key: str, where: str) -> float:

@@ -51,6 +51,7 @@ class ScoredEncoder(_Part):
     path: str
     sha256: str
     run: str | None = None
+    step: int | None = None  # of the run, when its encoder was exported
 
 
 class Average(_Part):
