@@ -73,7 +73,8 @@ def test_only_the_encoder_file_builds_transformers_models() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["pretrain", "--help"], ["pretrain", "--settings"], ["prepare", "--help"]]
+    "arguments",
+    [["--help"], ["pretrain", "--help"], ["pretrain", "--settings"], ["prepare", "--help"], ["compare", "--help"]],
 )
 def test_help_starts_without_torch(arguments: list[str]) -> None:
     code = (

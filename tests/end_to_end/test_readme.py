@@ -36,7 +36,9 @@ def test_the_readme_from_top_to_bottom(tmp_path: Path) -> None:
             )
             assert done.returncode == 0, f"{command}\n{done.stderr}"
             ran.append(words[1])
-    assert ran == ["prepare", "pretrain", "pretrain", "export", "fill", "pretrain", "prepare", "pretrain"]
+    assert ran == [
+        "prepare", "pretrain", "pretrain", "export", "fill", "pretrain", "pretrain", "compare", "prepare", "pretrain",
+    ]  # fmt: skip
     for code in blocks(REPOSITORY / "README.md", "python"):
         subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, timeout=120)
 
@@ -64,6 +66,6 @@ def test_files_and_tests_named_in_the_docs_exist() -> None:
         for name in re.findall(r"\btest_\w+(?=[`, (])", page.read_text()):
             assert name in source, f"{page.name}: {name}"
         for name in re.findall(
-            r"`((?:masking|model|corpus|pretrain|budget|recipe|quickstart)/\w+\.py)", page.read_text()
+            r"`((?:masking|model|corpus|pretrain|budget|recipe|quickstart|report)/\w+\.py)", page.read_text()
         ):
             assert (REPOSITORY / "src" / "masklater" / name).exists(), f"{page.name}: {name}"

@@ -117,13 +117,29 @@ def test_what_is_unequal_among_scores_is_said(tmp_path: Path) -> None:
     assert notes[2].endswith("and has gone on to step 10.")
 
 
+def test_a_run_that_began_from_another_is_marked(tmp_path: Path) -> None:
+    """Its figures leave out what the other had spent."""
+    sizes = [f"model.{name}=null" for name in ("family", "hidden_size", "num_hidden_layers", "num_attention_heads",
+                                               "intermediate_size", "dropout")]  # fmt: skip
+    run = read_run(make_run(tmp_path / "run", [(10, 5.0)], overrides=["model.from=older", *sizes]), "run")
+    assert caveats([run], run, {}) == ["run began from older: what that had cost is not counted."]
+    assert describe(run).endswith(", encoder from older")
+
+
 def test_a_run_in_one_line(tmp_path: Path) -> None:
     vanilla = ["masking.rate=0.4", "masking.mask=1", "masking.random=0", "masking.keep=0", "model.num_hidden_layers=1"]
+    late = ["decoder.kind=late", "decoder.enter_layer=3", "masking.choose=span", "masking.schedule.name=linear",
+            "masking.schedule.end=0.15"]  # fmt: skip
+    narrow = ["decoder.kind=cross-only", "decoder.hidden_size=64", "decoder.num_layers=1"]
     lines = [
         describe(read_run(make_run(tmp_path / "self", []), "self")),
         describe(read_run(make_run(tmp_path / "none", [], recipe="vanilla-small", overrides=vanilla), "none")),
+        describe(read_run(make_run(tmp_path / "late", [], overrides=late), "late")),
+        describe(read_run(make_run(tmp_path / "narrow", [], overrides=narrow), "narrow")),
     ]
     assert lines == [
         "3ML_self (2 layers), rate 0.5 (80-10-10), encoder 4 layers of 256",
         "vanilla MLM, rate 0.4 (all [MASK]), encoder 1 layer of 256",
+        "[MASK]s enter the encoder at layer 3, rate 0.5 (80-10-10, linear, by span), encoder 4 layers of 256",
+        "3ML_cross-only (1 layer of 64), rate 0.5 (80-10-10), encoder 4 layers of 256",
     ]

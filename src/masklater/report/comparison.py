@@ -91,6 +91,8 @@ def caveats(runs: Sequence[Run], baseline: Run, scores: dict[str, Scores]) -> li
         if not run.finished:
             spent = run.spent.of(run.recipe.duration.unit) or 0.0
             notes.append(f"{run.name} is not finished: it stands at {spent:,.6g} of {run.recipe.duration}.")
+        if (start := _settings(run).get("model.from")) is not None:
+            notes.append(f"{run.name} began from {start}: what that had cost is not counted.")
         if not run.evaluations:
             notes.append(f"{run.name} has no evaluation: no rows are held out, or the first is still to come.")
     targets = {run.name: run.final.targets for run in runs if run.final}
@@ -117,7 +119,7 @@ def caveats(runs: Sequence[Run], baseline: Run, scores: dict[str, Scores]) -> li
 
 def different_settings(runs: Sequence[Run]) -> dict[str, list[Any]]:
     """The recipes' settings that are not the same in all runs: the value in each run, by dotted key."""
-    recipes = [_leaves(run.recipe.model_dump(mode="json")) for run in runs]
+    recipes = [_settings(run) for run in runs]
     keys = list(dict.fromkeys(key for leaves in recipes for key in leaves))
     values = {key: [leaves.get(key) for leaves in recipes] for key in keys}
     return {key: each for key, each in values.items() if any(value != each[0] for value in each[1:])}
@@ -125,24 +127,44 @@ def different_settings(runs: Sequence[Run]) -> dict[str, list[Any]]:
 
 def describe(run: Run) -> str:
     """One line on what a run is: its objective, masking and encoder, as far as its recipe states them."""
-    recipe = _leaves(run.recipe.model_dump(mode="json"))
-    kind = recipe.get("decoder.kind", "none")
-    parts = ["vanilla MLM" if kind == "none" else f"3ML_{kind}"]
+    settings = _settings(run)
+    return ", ".join(part for part in (_objective(settings), _masking(settings), _encoder(settings)) if part)
+
+
+def _objective(settings: dict[str, Any]) -> str:
+    kind = settings.get("decoder.kind", "none")
+    if kind == "none":
+        return "vanilla MLM"
     if kind == "late":
-        parts = [f"[MASK]s enter at layer {recipe.get('decoder.enter_layer')}"]
-    elif kind != "none" and recipe.get("decoder.num_layers"):
-        parts[0] += f" ({_layers(recipe['decoder.num_layers'])})"
-    if recipe.get("masking.rate") is not None:
-        rate = f"{recipe['masking.rate']:.4g}"
-        if recipe.get("masking.schedule.name", "constant") != "constant":
-            rate += f" at first ({recipe['masking.schedule.name']})"
-        shares = [recipe.get(f"masking.{part}") for part in ("mask", "random", "keep")]
-        split = "-".join(f"{100 * part:g}" for part in shares if part is not None)
-        parts.append(f"rate {rate} ({'all [MASK]' if shares[0] == 1 else split})")
-    layers, width = recipe.get("model.num_hidden_layers"), recipe.get("model.hidden_size")
-    if layers and width:
-        parts.append(f"encoder {_layers(layers)} of {width}")
-    return ", ".join(parts)
+        return f"[MASK]s enter the encoder at layer {settings.get('decoder.enter_layer')}"
+    layers, width = settings.get("decoder.num_layers"), settings.get("decoder.hidden_size")
+    size = _layers(layers) + (f" of {width}" if width else "") if layers else ""
+    return f"3ML_{kind} ({size})" if size else f"3ML_{kind}"
+
+
+def _masking(settings: dict[str, Any]) -> str:
+    rate = settings.get("masking.rate")
+    if rate is None:
+        return ""
+    schedule = settings.get("masking.schedule.name", "constant")
+    shares = [settings.get(f"masking.{part}") for part in ("mask", "random", "keep")]
+    split = "-".join(f"{100 * part:g}" for part in shares if part is not None)
+    how = ["all [MASK]" if shares[0] == 1 else split]
+    how += [schedule] if schedule != "constant" else []
+    how += [f"by {settings['masking.choose']}"] if settings.get("masking.choose", "uniform") != "uniform" else []
+    return f"rate {rate:.4g} ({', '.join(how)})"
+
+
+def _encoder(settings: dict[str, Any]) -> str:
+    if settings.get("model.from") is not None:
+        return f"encoder from {settings['model.from']}"
+    layers, width = settings.get("model.num_hidden_layers"), settings.get("model.hidden_size")
+    return f"encoder {_layers(layers)} of {width}" if layers and width else ""
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    """A run's recipe by dotted key, as it stands in YAML."""
+    return _leaves(run.recipe.model_dump(mode="json", by_alias=True))
 
 
 def _layers(count: int) -> str:
