@@ -115,6 +115,8 @@ def read_run(path: Path, name: str) -> Run:
         data_sha256, row_length = str(identity["data_sha256"]), int(identity["row_length"])
     except (ValueError, TypeError, KeyError):
         raise DamagedDataError(f"{path / 'run.json'} is damaged", "Restore it from a copy.") from None
+    except OSError as error:
+        raise UserError(f"{path / 'run.json'}: cannot be read: {error.strerror}", "Check its permissions.") from None
     recipe = load(path / "recipe.yaml")
     spent, evaluations = _follow(path / "metrics.jsonl")
     return Run(name, path, recipe, data_sha256, row_length, spent, evaluations)

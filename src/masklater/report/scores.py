@@ -99,6 +99,8 @@ def read_scores(folder: Path) -> Scores:
         raise UserError(f"{folder} is no SCORES folder: it has no scores.json", "Name a folder of finished scores.")
     try:
         return Scores.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}", "Check its permissions.") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
