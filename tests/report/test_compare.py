@@ -21,6 +21,8 @@ from masklater.report.runs import UNITS
 from tests.conftest import tiny
 from tests.report.made_up import make_run, make_scores, read_lines
 
+SVG = "{http://www.w3.org/2000/svg}"
+
 
 class Page(HTMLParser):
     """The tags of a page, with their attributes, and whether each that opens also closes."""
@@ -107,24 +109,47 @@ def test_two_runs_with_scores(tmp_path: Path) -> None:
     assert "all under one corruption: 15% uniform [MASK]" in page
 
 
-def test_every_plot_is_a_picture_of_its_own_size(tmp_path: Path) -> None:
-    base = make_run(tmp_path / "base", [(5, 6.0), (10, 5.0)])
-    make_scores(base / "scores", {"rte": [60.0, 62.0], "cola": [10.0], "mrpc": [0.0]})
-    compare([base], tmp_path / "report")
+@pytest.fixture(scope="module")
+def of_eight(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A REPORT that needs every colour, on eight runs; two are scored on three tasks."""
+    root = tmp_path_factory.mktemp("eight")
+    runs = [make_run(root / f"run-{number}", [(5, 6.0 - number / 9), (10, 5.0)]) for number in range(8)]
+    make_scores(runs[0] / "scores", {"rte": [60.0, 62.0], "cola": [10.0], "mrpc": [0.0]})
+    make_scores(runs[1] / "scores", {"rte": [61.0, 62.0]})
+    compare(runs, root / "report")
+    return root / "report"
+
+
+def test_every_plot_is_a_picture_of_one_width(of_eight: Path) -> None:
     for quality in ("loss", "accuracy", "glue-average", "glue-tasks"):
         for unit in UNITS:
-            with Image.open(tmp_path / "report" / "plots" / f"{quality}-{unit}.png") as image:
+            with Image.open(of_eight / "plots" / f"{quality}-{unit}.png") as image:
                 assert image.width == 780
                 assert len(image.getcolors(1 << 24) or []) > 20
-            ElementTree.parse(tmp_path / "report" / "plots" / f"{quality}-{unit}.svg")
+            ElementTree.parse(of_eight / "plots" / f"{quality}-{unit}.svg")
 
 
-def test_the_page_is_legible_on_dark(tmp_path: Path) -> None:
+def test_points_stay_inside_their_axes(of_eight: Path) -> None:
+    """Points of equal compute are moved aside, and the limits of the axes do not know of it by themselves."""
+    svg = ElementTree.parse(of_eight / "plots" / "glue-average-flops.svg").getroot()
+    frame, *_ = [group for group in svg.iter(f"{SVG}g") if group.get("id") == "patch_2"]
+    corners = re.findall(r"(-?[\d.]+) (-?[\d.]+)", frame[0].attrib["d"])
+    left, right = min(float(x) for x, _ in corners), max(float(x) for x, _ in corners)
+    top, bottom = min(float(y) for _, y in corners), max(float(y) for _, y in corners)
+    axes, *_ = [group for group in svg.iter(f"{SVG}g") if group.get("id") == "axes_1"]
+    at = [
+        (float(use.attrib["x"]), float(use.attrib["y"]))
+        for group in axes
+        if group.get("id", "").startswith("line2d")
+        for use in group.iter(f"{SVG}use")
+    ]
+    assert len({x for x, _ in at}) == 2  # side by side
+    assert all(left < x < right and top < y < bottom for x, y in at)
+
+
+def test_the_page_is_legible_on_dark(of_eight: Path) -> None:
     """Every colour of a plot is one that changes with the page."""
-    runs = [make_run(tmp_path / f"run-{number}", [(5, 6.0 - number / 9), (10, 5.0)]) for number in range(8)]
-    make_scores(runs[1] / "scores", {"rte": [60.0, 62.0]})
-    compare(runs, tmp_path / "report")
-    svgs = "".join(re.findall(r"<svg.*?</svg>", check_page(tmp_path / "report" / "index.html"), flags=re.DOTALL))
+    svgs = "".join(re.findall(r"<svg.*?</svg>", check_page(of_eight / "index.html"), flags=re.DOTALL))
     assert not re.findall(r"(?:fill|stroke): ?#\w+", svgs)
     assert {f"--{name}" for name, _ in COLOURS.values()} <= set(re.findall(r"var\((--\w+)\)", svgs))
     for text in ElementTree.fromstring(f"<div>{svgs}</div>").iter("text"):
