@@ -39,7 +39,7 @@ th:first-child, .text th, .text td { text-align: left; }
 th:first-child { position: sticky; left: 0; background: var(--paper); }
 thead th:first-child { background: var(--soft); }
 tbody th { font-weight: 600; white-space: normal; overflow-wrap: break-word; min-width: 7rem; max-width: 9.5rem; }
-.text td { white-space: normal; min-width: 9rem; }
+.text td { white-space: normal; min-width: 9rem; } .text tbody th { max-width: none; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1rem; }
 figure { margin: 0; max-width: 38rem; } figure svg { display: block; width: 100%; height: auto; }
 details { border-top: 1px solid var(--line); padding: .6rem 0; } summary { cursor: pointer; }
