@@ -6,7 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from masklater.budget.flops import RowShape, count_row_flops
 from masklater.corpus.shards import Shards
-from masklater.pretrain.cost import row_flops
+from masklater.pretrain.cost import encoder_sizes, row_flops
 from masklater.pretrain.loader import make_batches
 from tests.conftest import tiny
 from tests.reference.cases import CASES, OBJECTIVES, make_model
@@ -22,7 +22,7 @@ def test_formula_is_what_torch_counts(objective: str, family: str, continuous: S
         loss, _ = model(batch=batch)
     with FlopCounterMode(display=False) as backward:
         loss.backward()
-    expected = row_flops(model.config.encoder, recipe.decoder, batches.corruption.counts)
+    expected = row_flops(encoder_sizes(model.config.encoder), recipe.decoder, batches.corruption.counts)
     assert forward.get_total_flops() / 8 == pytest.approx(expected.forward, rel=0.02)
     total = forward.get_total_flops() + backward.get_total_flops()
     assert total / 8 == pytest.approx(expected.training, rel=0.02)

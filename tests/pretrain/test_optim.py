@@ -6,13 +6,23 @@ import pytest
 import torch
 from torch import nn
 
-from masklater.budget.ledger import Ledger
+from masklater.budget.ledger import Ledger, Spending
 from masklater.errors import UserError
 from masklater.pretrain.optim import Optimizers, Schedule, split_parameters
 from masklater.recipe.duration import Duration
 from masklater.recipe.sections import OptimizerSettings, ScheduleSettings
 
-STEP = Ledger(steps=1, rows=32, tokens=32 * 128, flops=1e9)
+SPENDING = Spending(
+    rows=32,
+    tokens=32 * 128,
+    tokens_seen=32 * 78,
+    tokens_predicted=32 * 63,
+    flops=1e9,
+    flops_head=2e8,
+    flops_vanilla=1e9,
+)
+STEP = Ledger()
+STEP.add_step(SPENDING, seconds=0.0, data_seconds=0.0)
 
 
 class Small(nn.Module):
@@ -66,7 +76,7 @@ def run(settings: ScheduleSettings, duration: Duration, steps: int, seconds: flo
     schedule, ledger, multipliers = Schedule(settings, duration, STEP), Ledger(), []
     for _ in range(steps):
         multipliers.append(schedule.multiplier(ledger))
-        ledger.add_step(STEP.rows, STEP.tokens, STEP.flops, seconds)
+        ledger.add_step(SPENDING, seconds, data_seconds=0.0)
     assert duration.reached(ledger)
     return multipliers
 

@@ -18,9 +18,9 @@ TRAINING_OVER_FORWARD = 3
 class RowShape:
     """The sizes one row passes through."""
 
-    seen: int  # S: positions the encoder reads
+    seen: float  # S: positions the encoder reads; a fraction where shares are counted instead of positions
     row_length: int  # L: positions once the [MASK]s have joined
-    targets: int  # T: positions the LM head reads
+    targets: float  # T: positions the LM head reads
     width: int  # D
     feed_forward: int  # F
     vocabulary: int  # V
@@ -39,25 +39,25 @@ class RowShape:
 class RowFlops:
     """Forward FLOPs of one row, part by part."""
 
-    embeddings: int  # look-ups are free; ELECTRA's projection is not
-    encoder_linear: int
-    encoder_attention: int
-    decoder_linear: int
-    decoder_attention: int
-    head: int
+    embeddings: float  # look-ups are free; ELECTRA's projection is not
+    encoder_linear: float
+    encoder_attention: float
+    decoder_linear: float
+    decoder_attention: float
+    head: float
 
     @property
-    def forward(self) -> int:
+    def forward(self) -> float:
         """The whole forward pass."""
         return sum(vars(self).values())
 
     @property
-    def training(self) -> int:
+    def training(self) -> float:
         """Forward and backward."""
         return TRAINING_OVER_FORWARD * self.forward
 
     @property
-    def training_head(self) -> int:
+    def training_head(self) -> float:
         """Forward and backward of the LM head alone."""
         return TRAINING_OVER_FORWARD * self.head
 
@@ -86,7 +86,7 @@ def count_row_flops(shape: RowShape) -> RowFlops:
     )
 
 
-def _decoder(shape: RowShape) -> tuple[int, int]:
+def _decoder(shape: RowShape) -> tuple[float, float]:
     """Multiply-adds of a light decoder: linear layers, attention."""
     S, L, T, D, layers = shape.seen, shape.row_length, shape.targets, shape.width, shape.decoder_layers
     if shape.decoder in {"late", "none"}:

@@ -94,7 +94,7 @@ def estimate_memory(shape: RowShape, parameters: Parameters, micro_rows: int, bf
     """What a training step holds at most.
 
     Weights, gradients and optimizer states are float32. A layer keeps, a position, 8 D numbers around attention and its
-    norms and 2 F (3 F with a gate) around the feed-forward; attention itself keeps nothing that grows with the square
+    norms and 2 F around the feed-forward; attention itself keeps nothing that grows with the square
     of the row. The same count is in Korthikanti et al. (arXiv 2205.05198, section 4.1), less the attention matrix.
     """
     number = 2 if bfloat16 else 4
@@ -102,19 +102,28 @@ def estimate_memory(shape: RowShape, parameters: Parameters, micro_rows: int, bf
     if shape.decoder == "late" and shape.enter_layer is not None:
         on_seen = shape.enter_layer
     positions = on_seen * shape.seen + (shape.encoder_layers - on_seen) * shape.row_length
-    per_position = 8 * shape.width + (3 if shape.gated else 2) * shape.feed_forward
-    kept = positions * per_position
-    if shape.decoder not in {"late", "none"}:
-        d = shape.decoder_width or shape.width
-        in_decoder = shape.row_length if shape.decoder == "self" else shape.targets
-        kept += shape.decoder_layers * in_decoder * (8 * d + 2 * shape.feed_forward * d // shape.width)
+    attention, feed_forward = 8 * shape.width, 2 * shape.feed_forward
+    if shape.gated:  # both halves, the activated one and their product; and queries and keys before rotation
+        attention, feed_forward = 10 * shape.width, 4 * shape.feed_forward
+    kept = positions * (attention + feed_forward) + _kept_by_decoder(shape)
     matrices = parameters.encoder_layers + parameters.decoder  # but for norms and biases, all of it
     rest = parameters.trained - matrices
     return Memory(
         weights=4 * parameters.trained,
         gradients=4 * parameters.trained,
         optimizer=4 * matrices + 8 * rest if muon else 8 * parameters.trained,
-        activations=micro_rows * kept * number,
+        activations=round(micro_rows * kept * number),
         # As computed, in float32 for the loss, its log-softmax, and the gradient of it.
-        logits=micro_rows * shape.targets * shape.vocabulary * (number + 4 + 4 + 4),
+        logits=round(micro_rows * shape.targets * shape.vocabulary * (number + 4 + 4 + 4)),
     )
+
+
+def _kept_by_decoder(shape: RowShape) -> float:
+    if shape.decoder in {"late", "none"}:
+        return 0
+    d = shape.decoder_width or shape.width
+    f = shape.feed_forward * d // shape.width
+    if shape.decoder == "self":
+        return shape.decoder_layers * shape.row_length * (8 * d + 2 * f)
+    attentions = 15 * d if shape.decoder == "cross" else 8 * d
+    return shape.decoder_layers * (shape.targets * (attentions + 2 * f) + shape.seen * 2 * d)

@@ -32,6 +32,16 @@ def this_hardware(device: "torch.device", precision: str) -> Hardware:
     return Hardware(f"{cores} CPU threads", rate, None, None, f"{precision} matmul measured here")
 
 
+def measure_this() -> Hardware:
+    """This machine in its own best precision."""
+    import torch
+
+    if torch.cuda.is_available():
+        return this_hardware(torch.device("cuda"), "bfloat16")
+    device = torch.device("cpu")
+    return max((this_hardware(device, name) for name in ("bfloat16", "float32")), key=lambda h: h.peak_flops_per_second)
+
+
 @cache
 def _measure(device: str, precision: str) -> float:
     """FLOPs a second of the best of several products of square matrices."""

@@ -1,6 +1,6 @@
 """What a recipe costs: FLOPs of a row and of a step, before any is made (no torch)."""
 
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
 
 from masklater.budget.flops import RowFlops, RowShape, count_row_flops
 from masklater.budget.ledger import Spending
@@ -8,21 +8,46 @@ from masklater.masking.counts import Counts, count
 from masklater.recipe.families import GATED, PRE_NORM
 from masklater.recipe.sections import COMMON_CORRUPTION, DecoderSettings, MaskingSettings
 
-if TYPE_CHECKING:
-    pass
-
 VANILLA = MaskingSettings(rate=COMMON_CORRUPTION.rate)
 """What others would have run on the same rows: 15%, 80-10-10."""
 
 
-class EncoderSizes(Protocol):
-    """The sizes of an encoder, as transformers' configs name them."""
+@dataclass(frozen=True)
+class EncoderSizes:
+    """The sizes of an encoder that decide what it costs."""
 
-    model_type: str
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
+    family: str  # transformers' model type
+    vocabulary: int
+    width: int
+    feed_forward: int
+    layers: int
+    embedding_width: int | None  # None: the width
+    positions: int  # rows of its position embedding; of no effect where positions are rotary
+    token_types: int
+
+
+def encoder_sizes(config: object) -> EncoderSizes:
+    """The sizes in a transformers config, or in anything with the same names.
+
+    Raises:
+        AttributeError: It lacks one.
+    """
+
+    def first(*names: str) -> int:  # families name the same thing differently
+        return next((getattr(config, name) for name in names[:-1] if hasattr(config, name)), None) or getattr(
+            config, names[-1]
+        )
+
+    return EncoderSizes(
+        family=config.model_type,  # type: ignore[attr-defined]
+        vocabulary=first("vocab_size"),
+        width=first("dim", "hidden_size"),
+        feed_forward=first("hidden_dim", "intermediate_size"),
+        layers=first("n_layers", "num_hidden_layers"),
+        embedding_width=getattr(config, "embedding_size", None),
+        positions=getattr(config, "max_position_embeddings", 0),
+        token_types=getattr(config, "type_vocab_size", 0),
+    )
 
 
 def row_shape(encoder: EncoderSizes, decoder: DecoderSettings, counts: Counts) -> RowShape:
@@ -31,17 +56,17 @@ def row_shape(encoder: EncoderSizes, decoder: DecoderSettings, counts: Counts) -
         seen=counts.seen,
         row_length=counts.row_length,
         targets=counts.targets,
-        width=encoder.hidden_size,
-        feed_forward=encoder.intermediate_size,
-        vocabulary=encoder.vocab_size,
-        encoder_layers=encoder.num_hidden_layers,
+        width=encoder.width,
+        feed_forward=encoder.feed_forward,
+        vocabulary=encoder.vocabulary,
+        encoder_layers=encoder.layers,
         decoder=decoder.kind,
         decoder_layers=decoder.num_layers,
         decoder_width=decoder.hidden_size,
         enter_layer=decoder.enter_layer,
-        embedding_width=getattr(encoder, "embedding_size", None),
-        gated=encoder.model_type in GATED,
-        pre_norm=encoder.model_type in PRE_NORM,
+        embedding_width=encoder.embedding_width,
+        gated=encoder.family in GATED,
+        pre_norm=encoder.family in PRE_NORM,
     )
 
 

@@ -21,7 +21,7 @@ from masklater.model.masked_lm import MaskLaterForMaskedLM, settle
 from masklater.pretrain.accounts import Accounts
 from masklater.pretrain.allocator import keep_large_buffers
 from masklater.pretrain.checkpoint import ledger_of, load_newest, save_checkpoint
-from masklater.pretrain.cost import row_flops, step_spending
+from masklater.pretrain.cost import encoder_sizes, row_flops, step_spending
 from masklater.pretrain.evaluate import Score, evaluate
 from masklater.pretrain.loader import EVALUATION_SEED, BatchMaker, Prefetcher, make_batches
 from masklater.pretrain.metrics import MetricsLog
@@ -248,7 +248,7 @@ class _Trainer:
             f"{counts.targets} are predicted"
         )
         say(f"{parameters / 1e6:.1f} M parameters, {exported / 1e6:.1f} M of them in the encoder that is exported")
-        flops = row_flops(self.config.encoder, self.recipe.decoder, counts)
+        flops = row_flops(encoder_sizes(self.config.encoder), self.recipe.decoder, counts)
         say(f"{flops.training / 1e9:.2f} GFLOPs to train on a row, {flops.head / flops.forward:.0%} in the LM head")
         say(f"device {self.device.type}, {self.precision.name}: {self.precision.reason}")
         hardware = self.accounts.hardware
@@ -298,7 +298,7 @@ def _make_train_batches(recipe: Recipe, shards: Shards) -> BatchMaker:
 
 def _spending(recipe: Recipe, config: MaskLaterConfig, corruption: Corruption) -> Spending:
     rows, maskable = recipe.batch.rows, corruption.maskable_per_row
-    return step_spending(rows, config.encoder, recipe.decoder, corruption.counts, maskable)
+    return step_spending(rows, encoder_sizes(config.encoder), recipe.decoder, corruption.counts, maskable)
 
 
 def _one_step(recipe: Recipe, config: MaskLaterConfig, batches: BatchMaker) -> Ledger:
