@@ -20,8 +20,9 @@ MAY_KNOW = {
     "model": {"masking", "recipe", *LEAVES},
     "pretrain": {"corpus", "masking", "model", "budget", "recipe", *LEAVES},
     "report": {"recipe", *LEAVES},
+    "glue": {"model", "pretrain", *LEAVES},
     "quickstart": {"corpus", "masking", "model", "pretrain", "recipe", "report", *LEAVES},
-    "cli": {"corpus", "model", "pretrain", "quickstart", "recipe", "budget", "report", *LEAVES},
+    "cli": {"corpus", "glue", "model", "pretrain", "quickstart", "recipe", "budget", "report", *LEAVES},
     "__main__": {"cli"},
 }
 
@@ -81,6 +82,7 @@ def test_only_the_encoder_file_builds_transformers_models() -> None:
         ["budget", "3ml-base-50", "--against", "roberta-base-15"],
         ["prepare", "--help"],
         ["compare", "--help"],
+        ["glue", "--help"],
     ],
 )
 def test_help_starts_without_torch(arguments: list[str]) -> None:

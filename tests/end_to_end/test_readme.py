@@ -1,5 +1,6 @@
 """Every command in the README and in CONTRIBUTING runs as it stands there; every link leads somewhere."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY, make_text
+from tests.glue.folders import make_glue
 
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 
@@ -27,6 +29,10 @@ def test_the_readme_from_top_to_bottom(tmp_path: Path) -> None:
     (tmp_path / "texts").mkdir()
     for number in range(30):
         (tmp_path / "texts" / f"{number}.txt").write_text(make_text(number, 300))
+    make_glue(tmp_path / "glue")
+    pair = {"sentence_good": make_text(0, 8), "sentence_bad": make_text(1, 8)}
+    (tmp_path / "pairs").mkdir()
+    (tmp_path / "pairs" / "made_up.jsonl").write_text(json.dumps(pair))
     ran = []
     for command in commands(REPOSITORY / "README.md"):
         words = shlex.split(command)
@@ -37,7 +43,8 @@ def test_the_readme_from_top_to_bottom(tmp_path: Path) -> None:
             assert done.returncode == 0, f"{command}\n{done.stderr}"
             ran.append(words[1])
     assert ran == [
-        "prepare", "pretrain", "pretrain", "export", "fill", "pretrain", "pretrain", "compare", "prepare", "pretrain",
+        "prepare", "pretrain", "pretrain", "export", "fill", "blimp", "glue", "pretrain", "pretrain", "compare", "prepare",
+        "pretrain",
     ]  # fmt: skip
     for code in blocks(REPOSITORY / "README.md", "python"):
         subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, timeout=120)
@@ -66,6 +73,6 @@ def test_files_and_tests_named_in_the_docs_exist() -> None:
         for name in re.findall(r"\btest_\w+(?=[`, (])", page.read_text()):
             assert name in source, f"{page.name}: {name}"
         for name in re.findall(
-            r"`((?:masking|model|corpus|pretrain|budget|recipe|quickstart|report)/\w+\.py)", page.read_text()
+            r"`((?:masking|model|corpus|pretrain|glue|budget|recipe|quickstart|report)/\w+\.py)", page.read_text()
         ):
             assert (REPOSITORY / "src" / "masklater" / name).exists(), f"{page.name}: {name}"

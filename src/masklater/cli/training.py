@@ -1,0 +1,118 @@
+"""`budget` and `pretrain`: what a run would cost, and the run."""
+
+import shutil
+import textwrap
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from masklater.cli.app import AsJson, print_result, table
+
+
+def budget(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings that replace the recipe's.")
+    ] = None,
+    *,
+    against: Annotated[str | None, typer.Option(metavar="RECIPE", help="Compare with another recipe.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="SHARDS to take row length, vocabulary and special tokens from.")
+    ] = None,
+    row_length: Annotated[int, typer.Option(min=8, max=65536, help="Without --data: tokens a row.")] = 128,
+    vocab_size: Annotated[int, typer.Option(min=2, help="Without --data: entries of the tokenizer.")] = 50_265,
+    gpu: Annotated[str, typer.Option(help="What it runs on: h100, a100, ..., or this (measured).")] = "h100",
+    utilisation: Annotated[float, typer.Option(min=0.001, max=1, help="Share of the peak rate that is reached.")] = 0.4,
+    watts: Annotated[float | None, typer.Option(min=0, help="Power drawn [default: the board's own].")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Count what a recipe will cost: FLOPs per part, parameters, memory, time and energy.
+
+    \b
+    Examples:
+      masklater budget 3ml-base-50 --against roberta-base-15
+      masklater budget 3ml-large-50 decoder.num_layers=4 --gpu a100 --utilisation 0.5
+      masklater budget my-recipe.yaml --data shards --gpu this --json
+    """
+    from masklater.pretrain.forecast import Rows, find_hardware, forecast, rows_of
+    from masklater.pretrain.forecast_text import against_text, as_text, as_tree, ratios
+    from masklater.recipe.load import load
+
+    rows = rows_of(data) if data else Rows(row_length, vocab_size, row_length - 2)
+    hardware = find_hardware(gpu)
+    power = hardware.watts if watts is None else watts
+    one = forecast(load(recipe, overrides or []), rows)
+    tree = as_tree(one, recipe, hardware, utilisation, power)
+    text = as_text(one, recipe, hardware, utilisation, power)
+    if against:
+        other = forecast(load(against), rows)
+        tree["against"] = as_tree(other, against, hardware, utilisation, power)
+        tree["ratios"] = {"executed": ratios(one.row, other.row), "paper": ratios(one.paper, other.paper)}
+        text += "\n\n" + against_text(one, other, (recipe, against))
+    print_result(tree, as_json, lambda: text)
+
+
+def _print_settings(wanted: bool) -> None:
+    if not wanted:
+        return
+    from masklater.recipe.load import describe, shipped
+
+    rows = [("setting", "default", "meaning"), *describe()]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    indent = sum(widths) + 4
+    room = max(40, shutil.get_terminal_size((120, 24)).columns - indent)
+    for setting, default, meaning in rows:
+        first, *others = textwrap.wrap(meaning, room, break_on_hyphens=False)
+        print(f"{setting:<{widths[0]}}  {default:<{widths[1]}}  {first}")
+        for line in others:
+            print(" " * indent + line)
+    print(f"\nshipped recipes: {', '.join(shipped())}")
+    raise typer.Exit
+
+
+def pretrain(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings that replace the recipe's.")
+    ] = None,
+    *,
+    data: Annotated[Path, typer.Option(help="The SHARDS folder.")],
+    out: Annotated[Path, typer.Option(help="The RUN folder to make, or to continue.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Continue RUN from its newest checkpoint.")] = False,
+    settings: Annotated[
+        bool,
+        typer.Option(
+            "--settings", callback=_print_settings, is_eager=True, help="List every setting of a recipe, then exit."
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Pre-train an encoder on SHARDS.
+
+    Ctrl-C or SIGTERM saves a checkpoint and leaves; --resume goes on exactly where the run stood.
+
+    \b
+    Examples:
+      masklater pretrain 3ml-small --data shards --out run
+      masklater pretrain 3ml-small duration.hours=0.5 optimizer.lr=5e-4 --data shards --out run
+      masklater pretrain my-recipe.yaml --data shards --out run --resume
+    """
+    from masklater.recipe.load import load
+
+    loaded = load(recipe, overrides or [])
+    from masklater.pretrain.loop import pretrain as run
+
+    result = run(loaded, data, out, resume)
+    lines = {
+        "run": f"{result.run}, {result.steps:,} steps, {result.rows:,} rows, {result.tokens:,} tokens",
+        "compute": f"{result.flops:.3g} FLOPs in {result.seconds:,.0f} s, {result.rows_per_second:,.1f} rows/s",
+    }
+    if result.utilisation is not None:
+        lines["of the peak rate"] = (
+            f"{result.utilisation:.1%}; {result.utilisation_vanilla_equivalent:.1%} counted as vanilla MLM at 15%"
+        )
+    if result.valid_loss is not None:
+        lines["held out, own masking"] = f"loss {result.valid_loss:.4f} nats, accuracy {result.valid_accuracy:.2%}"
+        lines["held out, 15% [MASK]"] = f"loss {result.valid_loss_15:.4f} nats, accuracy {result.valid_accuracy_15:.2%}"
+    print_result(result, as_json, lambda: table(lines))

@@ -1,0 +1,1 @@
+"""Fine-tuning on GLUE, and minimal pairs: how good an encoder is."""

@@ -1,0 +1,229 @@
+"""GLUE's files to rows: the classic tsv layout with its quirks, and cut-down copies of it.
+
+Fields are split at tabs and never unquoted, lines end at a line feed only, columns are found by their names. What is
+not as in the official files is said in `TaskData.notes`; a line that cannot be read is an error that names it.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from masklater.errors import DamagedDataError, UserError
+from masklater.glue.tasks import MISMATCHED, Task
+
+SUBSET_SEED = 0
+"""Which rows --max-train-rows keeps: the same for every run, whatever its seed."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows of one file."""
+
+    texts: tuple[list[str], ...]  # one or two columns
+    labels: NDArray[np.float64]  # numbers of classes, or scores
+    left_out: int = 0  # lines without a label, or broken where the official file is
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """A task's rows by split (train, dev, and MNLI's dev_mismatched), and how they differ from the official ones."""
+
+    task: Task
+    splits: dict[str, Split]
+    notes: tuple[str, ...]
+    sha256: str  # of all texts and labels in order, so that it does not depend on the layout they were read from
+    max_train_rows: int | None = None
+
+    def limited(self, max_train_rows: int | None) -> "TaskData":
+        """The same task with at most so many training rows, drawn once for all runs."""
+        train = self.splits["train"]
+        if max_train_rows is None or len(train) <= max_train_rows:
+            return self
+        order_N = np.random.default_rng(SUBSET_SEED).permutation(len(train))
+        kept_N = np.sort(order_N[:max_train_rows])
+        fewer = Split(tuple([text[row] for row in kept_N] for text in train.texts), train.labels[kept_N])
+        note = f"trained on {max_train_rows:,} of {len(train):,} rows (--max-train-rows)"
+        return replace(
+            self,
+            splits={**self.splits, "train": fewer},
+            notes=(*self.notes, note),
+            max_train_rows=max_train_rows,
+        )
+
+
+def make_task_data(task: Task, splits: dict[str, Split]) -> TaskData:
+    """A task's rows with what is to be said of them, compared with the official counts."""
+    notes = []
+    for name, official in task.rows.items():
+        if name not in splits:
+            notes.append(f"no {name} split")
+            continue
+        split = splits[name]
+        if split.left_out:
+            notes.append(f"{split.left_out:,} unusable lines of {name} left out")
+        if len(split) != official:
+            notes.append(f"{name} is not the official split: {len(split):,} rows, officially {official:,}")
+    return TaskData(task, splits, tuple(notes), _hash(splits))
+
+
+def _hash(splits: dict[str, Split]) -> str:
+    digest = hashlib.sha256()
+    for name, split in splits.items():
+        digest.update(f"{name}\x00{len(split)}\n".encode())
+        for row in zip(*split.texts, split.labels.tolist(), strict=True):
+            digest.update(("\x00".join(map(str, row)) + "\n").encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def read_task(folder: Path, task: Task) -> TaskData:
+    """Read one task of a GLUE folder.
+
+    Raises:
+        UserError: It is missing.
+        DamagedDataError: A line cannot be read; the message names the file and the line.
+    """
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}", "Name the folder that holds CoLA, SST-2 and so on.")
+    place = folder / task.title
+    if not place.is_dir():
+        raise UserError(f"there is no folder {place}", f"Put the task's files there, or leave {task.key} out.")
+    splits = {}
+    for name in task.rows:
+        path = next((place / file for file in task.files(name) if (place / file).is_file()), None)
+        if path is not None:
+            splits[name] = read_split(path, task)
+        elif name != MISMATCHED:
+            wanted = " or ".join(task.files(name))
+            raise UserError(
+                f"{place} has no {name} split", f"Put {wanted} there, or leave {task.key} out with --tasks."
+            )
+    return make_task_data(task, splits)
+
+
+def read_split(path: Path, task: Task) -> Split:
+    """Read one file.
+
+    Raises:
+        DamagedDataError: A line cannot be read, or there are none.
+    """
+    texts: list[list[str]] = [[] for _ in task.texts]
+    labels: list[float] = []
+    left_out = 0
+    for number, row in (_json_rows if path.suffix == ".jsonl" else _tab_rows)(path, task):
+        if row is None or row[-1] == task.no_label:
+            left_out += 1
+            continue
+        labels.append(parse_label(row[-1], task, f"{path}, line {number}"))
+        for column, text in zip(texts, row, strict=False):  # the label is left over
+            column.append(text)
+    if not labels:
+        raise DamagedDataError(f"{path} holds no rows", "Restore it from a copy.")
+    return Split(tuple(texts), np.array(labels, dtype=np.float64), left_out)
+
+
+def parse_label(text: str, task: Task, where: str) -> float:
+    """A class by its name or number, or a score.
+
+    Raises:
+        DamagedDataError: It is none of the task's.
+    """
+    label = text.strip()
+    if task.regression:
+        try:
+            score = float(label)
+        except ValueError:
+            score = float("nan")
+        if 0 <= score <= task.highest:
+            return score
+        rule = f"a score is a number from 0 to {task.highest:g}"
+    else:
+        if label in task.classes:
+            return task.classes.index(label)
+        if label.isascii() and label.isdigit() and int(label) < len(task.classes):
+            return int(label)
+        rule = f"{task.title}'s labels are {', '.join(task.classes)}, or 0 to {len(task.classes) - 1}"
+    raise DamagedDataError(f"{where}: the label is {text!r}; {rule}", "Restore the file from a copy.")
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Numbered lines without their ends; bytes that are no UTF-8 are an error. A byte-order mark is dropped."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}", "Make it readable.") from None
+    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").removesuffix(b"\n").split(b"\n"), start=1):
+        try:
+            yield number, line.removesuffix(b"\r").decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise DamagedDataError(
+                f"{path}, line {number}: byte {error.start} of it is not UTF-8", "Restore the file from a copy."
+            ) from None
+
+
+def _tab_rows(path: Path, task: Task) -> Iterator[tuple[int, list[str] | None]]:
+    """The texts and the label of each line; None for a broken line where the official file has some."""
+    columns: list[int] = []
+    width = 0
+    for number, line in _lines(path):
+        fields = line.split("\t")
+        if number == 1:
+            columns, has_header = _find_columns(path, task, fields)
+            width = len(fields)
+            if has_header:
+                continue
+        if len(fields) == width:
+            yield number, [fields[column] for column in columns]
+        elif task.broken_rows:
+            yield number, None
+        else:
+            raise DamagedDataError(
+                f"{path}, line {number}: {len(fields)} fields; the first line has {width}",
+                "Was the file cut short, or edited? Restore it from a copy.",
+            )
+
+
+def _find_columns(path: Path, task: Task, first: list[str]) -> tuple[list[int], bool]:
+    """Places of the texts and the label, and whether the first line is a header."""
+    wanted = (*task.texts, task.label)
+    found = [next((first.index(name) for name in names if name in first), None) for names in wanted]
+    if None not in found:
+        return [place for place in found if place is not None], True
+    headless = task.without_header
+    if len(first) == len(headless) and first[headless.index(task.label[0])].strip() in {"0", "1"}:
+        return [headless.index(names[0]) for names in wanted], False
+    missing = [" or ".join(names) for names, place in zip(wanted, found, strict=True) if place is None]
+    raise DamagedDataError(
+        f"{path}, line 1: no column {', no column '.join(missing)}; there are {', '.join(first)[:200]}",
+        "Name the columns as the official file does.",
+    )
+
+
+def _json_rows(path: Path, task: Task) -> Iterator[tuple[int, list[str] | None]]:
+    """The texts and the label of each JSON object."""
+    for number, line in _lines(path):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        if not isinstance(record, dict):
+            raise DamagedDataError(f"{path}, line {number}: no JSON object", "Restore the file from a copy.")
+        row = []
+        for names in (*task.texts, task.label):
+            name = next((name for name in names if isinstance(record.get(name), str | int | float)), None)
+            if name is None:
+                raise DamagedDataError(
+                    f"{path}, line {number}: no field {' or '.join(names)}; there are {', '.join(record)[:200]}",
+                    "Name the fields as the official file does.",
+                )
+            row.append(str(record[name]))
+        yield number, row

@@ -1,0 +1,227 @@
+"""The encoder that is scored: found, identified by a hash, measured, given transformers' own classification head."""
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import (
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as transformers_logging
+
+from masklater.errors import DamagedDataError, UserError
+
+LONGEST_ROW = 512
+"""Longer rows are truncated, as in fairseq's GLUE recipe; so are rows longer than the encoder has positions for."""
+
+IDENTIFYING = (
+    "config.json", "*.safetensors", "*.bin", "*.index.json",
+    "tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model",
+)  # fmt: skip
+"""The files that decide what an encoder computes."""
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An encoder on disk."""
+
+    path: str  # as it was named
+    folder: Path  # where transformers loads it from
+    sha256: str
+    run: str | None = None  # the RUN it was exported from
+    step: int | None = None  # and the step of its checkpoint
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Its tokenizer.
+
+        Raises:
+            UserError: There is none that loads, or it has no padding token.
+        """
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
+        except Exception as error:  # transformers raises whatever its many readers raise
+            raise UserError(
+                f"the tokenizer of {self.path} does not load: {_first_line(error)}",
+                "Save it into the encoder's folder with save_pretrained.",
+            ) from None
+        if tokenizer.pad_token_id is None:
+            raise UserError(
+                f"the tokenizer of {self.path} has no padding token", "Add one with add_special_tokens and save it."
+            )
+        return tokenizer
+
+
+def open_encoder(name: str, scores: Path) -> Encoder:
+    """Find an encoder: a folder of transformers', a RUN, which is exported to SCORES/encoder, or a name on the hub.
+
+    Args:
+        name: As the user wrote it.
+        scores: The SCORES folder. If it holds the export of a run already, that must be the run's newest checkpoint.
+
+    Raises:
+        UserError: There is no encoder under that name, or the run has gone on since it was exported.
+    """
+    path = Path(name)
+    if (path / "run.json").is_file():
+        return _export(path, scores)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise UserError(
+                f"{path} holds no encoder: there is no config.json",
+                "Name a folder that save_pretrained wrote, or a RUN.",
+            )
+        return Encoder(name, path, hash_folder(path))
+    folder = _fetch(name)
+    return Encoder(name, folder, hash_folder(folder))
+
+
+def hash_folder(folder: Path) -> str:
+    """SHA-256 over the files that decide what an encoder computes.
+
+    Raises:
+        DamagedDataError: There are no weights among them.
+    """
+    files = sorted({file for pattern in IDENTIFYING for file in folder.glob(pattern) if file.is_file()})
+    if not any(file.suffix in {".safetensors", ".bin"} for file in files):
+        raise DamagedDataError(f"{folder} holds no weights (*.safetensors or *.bin)", "Save the encoder again.")
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as content:
+            digest.update(f"{file.name}\x00{hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def attention_of(device: torch.device) -> str:
+    """Which of transformers' attention implementations is used.
+
+    On a CPU the plain one: the backward pass of torch's fused one is slow in bfloat16 on short rows (docs/log.md).
+    """
+    return "eager" if device.type == "cpu" else "sdpa"
+
+
+def load_classifier(encoder: Encoder, num_outputs: int, device: torch.device) -> PreTrainedModel:
+    """The encoder with transformers' own classification head, whose weights are drawn from torch's generator.
+
+    Raises:
+        UserError: The family has no such head, or the folder does not hold the encoder's weights.
+    """
+    with _quiet():
+        try:
+            config: PretrainedConfig = AutoConfig.from_pretrained(encoder.folder, local_files_only=True)
+        except Exception as error:
+            raise _does_not_load(encoder, error) from None
+        if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+            raise UserError(
+                f"transformers has no sequence-classification class for the type {config.model_type} of {encoder.path}",
+                "Choose an encoder of another family.",
+            )
+        config.num_labels = num_outputs
+        try:
+            model, loading = AutoModelForSequenceClassification.from_pretrained(
+                encoder.folder,
+                config=config,
+                local_files_only=True,
+                dtype=torch.float32,
+                attn_implementation=attention_of(device),
+                output_loading_info=True,
+            )
+        except Exception as error:
+            raise _does_not_load(encoder, error) from None
+    prefix = f"{model.base_model_prefix}."
+    missing = [key for key in loading["missing_keys"] if key.startswith(prefix) and ".pooler." not in key]
+    if missing:
+        raise DamagedDataError(
+            f"{encoder.folder} lacks {len(missing)} weights of the encoder, {missing[0]} among them",
+            "Save the whole encoder; a part of it would be random.",
+        )
+    return model.to(device)
+
+
+def longest_row(model: PreTrainedModel) -> int:
+    """How many tokens a row can have: found by trial, as RoBERTa's kin keep some positions for padding.
+
+    Raises:
+        UserError: The encoder takes no row at all.
+    """
+    config = model.config
+    positions = getattr(config, "max_position_embeddings", None) or LONGEST_ROW
+    reserved = (config.pad_token_id or 0) + 1
+    filler = next(token for token in range(config.vocab_size) if token != config.pad_token_id)
+    for length in (min(LONGEST_ROW, positions), min(LONGEST_ROW, positions - reserved)):
+        if length >= LONGEST_ROW and positions >= LONGEST_ROW + reserved:
+            return length
+        ids_BL = torch.full((1, max(length, 1)), filler)
+        try:
+            with torch.no_grad():
+                model.eval()(input_ids=ids_BL, attention_mask=torch.ones_like(ids_BL))
+        except (IndexError, RuntimeError) as error:
+            reason = _first_line(error)
+            continue
+        return length
+    raise UserError(f"the encoder takes no row of {positions - reserved} tokens: {reason}", "Is its config.json right?")
+
+
+def _export(run_path: Path, scores: Path) -> Encoder:
+    from masklater.model.export import export_encoder
+    from masklater.pretrain.run import RunFolder
+
+    run = RunFolder(run_path)
+    model, step = run.load_model()
+    folder = scores / "encoder"
+    if not folder.exists():
+        export_encoder(model, run.tokenizer, folder)
+        return Encoder(str(folder), folder, hash_folder(folder), str(run_path), step)
+    with tempfile.TemporaryDirectory() as temporary:
+        export_encoder(model, run.tokenizer, Path(temporary) / "encoder")
+        sha256 = hash_folder(Path(temporary) / "encoder")
+    if sha256 != hash_folder(folder):
+        raise UserError(
+            f"the run {run_path} is at step {step:,} now, which is not the encoder in {folder}",
+            f"Go on with that encoder: masklater glue {folder} ... --resume; or name another folder with --out.",
+        )
+    return Encoder(str(folder), folder, sha256, str(run_path), step)
+
+
+def _fetch(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or Path(name).exists():
+        raise UserError(f"there is no folder {name}", "Name an ENCODER folder, a RUN, or a model on the hub.")
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(IDENTIFYING)))
+    except Exception as error:
+        raise UserError(
+            f"there is no folder {name}, and the hub gives no model of that name: {_first_line(error)}",
+            "Check the spelling, or the network.",
+        ) from None
+
+
+def _does_not_load(encoder: Encoder, error: Exception) -> UserError:
+    return UserError(
+        f"the encoder {encoder.path} does not load: {_first_line(error)}", "Save it again with save_pretrained."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).split("\n")[0]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers from reporting that the head is new, which here it always is."""
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)

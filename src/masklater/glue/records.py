@@ -1,0 +1,138 @@
+"""SCORES: the folder of one sweep.
+
+SCORES/sweep.json   what may not change: the encoder and the settings it began with
+SCORES/encoder/     the exported encoder, where a RUN was given
+SCORES/runs.jsonl   one object a finished run, with everything needed to run it again
+SCORES/scores.json  the table for programs, SCORES/scores.md for people; both written anew at the end of a sweep
+"""
+
+import json
+import os
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from masklater.console import say
+from masklater.errors import DamagedDataError, UserError
+from masklater.folders import disk_errors_for_people
+from masklater.glue.encoder import Encoder
+from masklater.glue.grid import SweepSettings
+from masklater.glue.table import as_markdown
+
+Record = dict[str, Any]
+"""One run, as in runs.jsonl."""
+
+SETTING = ("task", "lr", "batch", "epochs", "seed")
+"""What tells the runs of one sweep apart."""
+
+
+class RunLog:
+    """runs.jsonl: read once, then appended to."""
+
+    def __init__(self, path: Path) -> None:
+        """Open it, whether it exists or not; a last line that was cut off is dropped from the file.
+
+        Raises:
+            DamagedDataError: Another line is no record.
+        """
+        self.path = path
+        self.records: list[Record] = []
+        if not path.exists():
+            return
+        content = path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content):
+            say(f"{path}: the last line was cut off when the sweep was killed; that run is done again")
+            with disk_errors_for_people(path), path.open("r+b") as file:
+                file.truncate(len(whole))
+        for number, line in enumerate(whole.splitlines(), start=1):
+            try:
+                record = json.loads(line)
+                key_of(record)
+            except (ValueError, TypeError, KeyError):
+                raise DamagedDataError(
+                    f"{path}, line {number} is no record of a run", "Remove the line; the run is then done again."
+                ) from None
+            self.records.append(record)
+
+    def append(self, record: Record) -> None:
+        """Add a run, on disk when this returns."""
+        with disk_errors_for_people(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.records.append(record)
+
+
+def key_of(record: Record) -> tuple[Any, ...]:
+    """The run's task and setting."""
+    return tuple(record[name] for name in SETTING)
+
+
+def write_identity(path: Path, encoder: Encoder, settings: SweepSettings) -> None:
+    """Write sweep.json."""
+    with disk_errors_for_people(path):
+        path.write_text(json.dumps(_identity(encoder, settings), indent=1), encoding="utf-8")
+
+
+def check_identity(path: Path, encoder: Encoder, settings: SweepSettings) -> Encoder:
+    """Refuse to go on with an encoder or settings that would mix two sweeps.
+
+    Tasks and seeds may be added: they are no part of sweep.json.
+
+    Returns:
+        The encoder, with the run it came from where only sweep.json knows of it.
+
+    Raises:
+        UserError: Something else has changed.
+    """
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise DamagedDataError(f"{path} cannot be read", "Name another folder with --out.") from None
+    now = json.loads(json.dumps(_identity(encoder, settings)))
+    changed = [name for name in now if before.get(name) != now[name]]
+    if "encoder_sha256" in changed:
+        raise UserError(
+            f"{path.parent} holds scores of another encoder: it began with {before.get('encoder_path')}, SHA-256 "
+            f"{str(before.get('encoder_sha256'))[:12]}...; {encoder.path} has {encoder.sha256[:12]}...",
+            "Give the encoder it began with, or name another folder with --out.",
+        )
+    changed = [name for name in changed if name not in {"encoder_path", "run", "step"}]  # the same one may have moved
+    if changed:
+        listed = "; ".join(f"{name} was {before.get(name)}, is {now[name]}" for name in changed)
+        raise UserError(
+            f"a resumed sweep cannot change {listed}", "Give what it began with, or name another folder with --out."
+        )
+    return encoder if encoder.run else replace(encoder, run=before.get("run"), step=before.get("step"))
+
+
+def check_data(log: RunLog, sha256: dict[str, str]) -> None:
+    """Raise UserError where a task's rows are not those its finished runs were scored on."""
+    changed = {record["task"] for record in log.records if record["data_sha256"] != sha256.get(record["task"])}
+    changed &= sha256.keys()  # tasks that are not asked for now stay as they are
+    if changed:
+        raise UserError(
+            f"the data of {', '.join(sorted(changed))} is not what {log.path} was scored on",
+            "Give the data the sweep began with, or name another folder with --out.",
+        )
+
+
+def _identity(encoder: Encoder, settings: SweepSettings) -> dict[str, Any]:
+    return {
+        "encoder_path": encoder.path,
+        "encoder_sha256": encoder.sha256,
+        "run": encoder.run,
+        "step": encoder.step,
+        **asdict(settings.grid),
+        "max_train_rows": settings.max_train_rows,
+    }
+
+
+def write_table(out: Path, scores: dict[str, Any]) -> None:
+    """Write scores.json and scores.md, each whole or not at all; what stood there before is replaced."""
+    for name, text in (("scores.json", json.dumps(scores, indent=1)), ("scores.md", as_markdown(scores))):
+        with disk_errors_for_people(out / name):
+            partial = out / f"{name}.partial"
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(out / name)

@@ -1,0 +1,124 @@
+"""One process's part of a sweep: it keeps the encoder's limits and the current task's tokens, and makes records."""
+
+import os
+import platform
+from collections.abc import Callable
+
+import torch
+import transformers
+
+import masklater
+from masklater.errors import UserError
+from masklater.glue.data import TaskData
+from masklater.glue.encoder import Encoder, attention_of, load_classifier, longest_row
+from masklater.glue.finetune import Setting, finetune, protocol_record
+from masklater.glue.records import Record
+from masklater.glue.tokens import TokenTask, tokenise
+from masklater.pretrain.allocator import keep_large_buffers
+from masklater.pretrain.precision import choose_precision
+
+
+class Scorer:
+    """Fine-tunes one encoder on one device, task after task."""
+
+    def __init__(self, encoder: Encoder, device: torch.device) -> None:
+        """Load the encoder once, to learn what it takes.
+
+        Raises:
+            UserError: It does not load.
+        """
+        keep_large_buffers()
+        self.encoder = encoder
+        self.precision = choose_precision("auto", device)
+        self.tokenizer = encoder.tokenizer()
+        model = load_classifier(encoder, 2, torch.device("cpu"))
+        self.max_length = longest_row(model)
+        self.num_types = getattr(model.config, "type_vocab_size", 0) or 0
+        self._check_vocabulary(model.get_input_embeddings().weight.shape[0])
+        self.data: TaskData | None = None
+        self.tokens: TokenTask | None = None
+
+    def score(
+        self,
+        data: TaskData,
+        setting: Setting,
+        stop: Callable[[], bool] = lambda: False,
+        progress: Callable[[int], None] = lambda rows: None,
+    ) -> Record:
+        """Fine-tune once; the record says everything needed to do so again.
+
+        Raises:
+            StoppedEarly: `stop` said so.
+            UserError: The device's memory is too small.
+        """
+        if self.tokens is None or self.data is not data:
+            self.tokens = tokenise(data, self.tokenizer, self.max_length, self.num_types)
+            self.data = data
+        try:
+            result = finetune(self.encoder, data.task, self.tokens, setting, self.precision, stop, progress)
+        except torch.OutOfMemoryError:
+            raise UserError(
+                f"{data.task.title} does not fit into the memory of {device_name(self.precision.device)} at batch "
+                f"{setting.batch}",
+                "Give a smaller --batch; finished runs are kept, in a folder of its own.",
+            ) from None
+        splits = self.tokens.splits
+        return {
+            "task": data.task.key,
+            "lr": setting.lr,
+            "batch": setting.batch,
+            "epochs": setting.epochs,
+            "seed": setting.seed,
+            "scores": result.epochs,
+            "best_epoch": result.best_epoch,
+            "diverged": result.diverged,
+            "seconds": round(result.seconds, 3),
+            "encoder": self.encoder.path,
+            "encoder_sha256": self.encoder.sha256,
+            "data_sha256": data.sha256,
+            "max_train_rows": data.max_train_rows,
+            "rows": {name: len(rows) for name, rows in splits.items()},
+            "truncated_rows": {name: rows.truncated for name, rows in splits.items() if rows.truncated},
+            "max_length": self.max_length,
+            "notes": list(data.notes),
+            "protocol": protocol_record(),
+            "precision": self.precision.name,
+            "attention": attention_of(self.precision.device),
+            "hardware": device_name(self.precision.device),
+            "threads": torch.get_num_threads(),
+            "versions": versions(),
+        }
+
+    def _check_vocabulary(self, embeddings: int) -> None:
+        if len(self.tokenizer) > embeddings:
+            raise UserError(
+                f"the tokenizer of {self.encoder.path} has {len(self.tokenizer):,} entries, its encoder {embeddings:,} "
+                "word embeddings",
+                "Put the encoder's own tokenizer into its folder.",
+            )
+
+
+def versions() -> dict[str, str]:
+    """Of everything that a score depends on."""
+    return {
+        "masklater": masklater.__version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """What the device is, for people."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU, {os.cpu_count()} cores, {_processor()}"
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123 - no path of ours
+            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+        return names[0]
+    except (OSError, IndexError):
+        return platform.machine()

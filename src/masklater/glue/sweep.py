@@ -1,0 +1,224 @@
+"""A sweep: every task at every grid point with every seed, each run kept as soon as it is done."""
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from masklater.console import Meter, say
+from masklater.errors import Interrupted, UserError
+from masklater.folders import disk_errors_for_people, refuse_existing
+from masklater.glue import table
+from masklater.glue.data import TaskData, read_task
+from masklater.glue.encoder import Encoder, open_encoder
+from masklater.glue.finetune import Setting, StoppedEarly
+from masklater.glue.grid import SweepSettings
+from masklater.glue.hub import read_from_hub
+from masklater.glue.records import Record, RunLog, check_data, check_identity, key_of, write_identity, write_table
+from masklater.glue.scorer import Scorer
+from masklater.glue.tasks import Task
+from masklater.glue.workers import Job, Workers
+from masklater.pretrain.signals import StopOnSignal
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep came to."""
+
+    scores: table.Scores  # scores.json
+    faults: dict[str, str]  # by task: what kept it from being scored
+
+
+def sweep(
+    encoder: str,
+    data: str,
+    out: Path,
+    tasks: Sequence[Task],
+    settings: SweepSettings,
+    resume: bool = False,
+    devices: Sequence[torch.device] | None = None,
+) -> Sweep:
+    """Fine-tune an encoder on tasks of GLUE and write SCORES.
+
+    Args:
+        encoder: A folder of transformers', a RUN, or a name on the hub.
+        data: The folder of the classic layout, or `hub`.
+        out: The SCORES folder to make, or to go on with.
+        tasks: In the order in which they are run.
+        settings: Grid, seeds, rows.
+        resume: Go on at the first run that is not in SCORES.
+        devices: One process works on each; all GPUs where none are given, or the CPU.
+
+    Returns:
+        The table. A task whose files are missing or damaged is among the faults, the others are scored.
+
+    Raises:
+        UserError: Nothing can be scored, or SCORES holds another sweep.
+        Interrupted: SIGINT or SIGTERM; finished runs are kept.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only with a fixed workspace
+    identity = out / "sweep.json"
+    if resume and not identity.is_file():
+        raise UserError(f"there is no sweep in {out} to go on with", "Leave --resume out to begin one.")
+    if not resume:
+        if identity.exists():
+            raise UserError(f"{out} holds a sweep already", "Go on with --resume, or name another folder with --out.")
+        refuse_existing(out)
+    rows, faults = _read(data, tasks, settings)
+    devices = devices or _devices()
+    found, scorer = _open(encoder, out, devices[0])
+    if resume:
+        found = check_identity(identity, found, settings)
+    else:
+        write_identity(identity, found, settings)
+    log = RunLog(out / "runs.jsonl")
+    check_data(log, {key: task_rows.sha256 for key, task_rows in rows.items()})
+    done = {key_of(record) for record in log.records}
+    jobs = [job for key in rows for job in _jobs(key, settings) if job.key not in done]
+    _introduce(found, rows, faults, len(jobs), len(done))
+    if jobs:
+        _run(scorer, rows, jobs, log, devices)
+    scores = table.summarise(log.records, faults, _describe(found), _settings_record(settings, tasks, data))
+    write_table(out, scores)
+    return Sweep(scores, faults)
+
+
+def _read(data: str, tasks: Sequence[Task], settings: SweepSettings) -> tuple[dict[str, TaskData], dict[str, str]]:
+    """Rows by task, and what is wrong with the tasks that have none."""
+    rows: dict[str, TaskData] = {}
+    errors: dict[str, UserError] = {}
+    for task in tasks:
+        try:
+            whole = read_from_hub(task) if data == "hub" else read_task(Path(data), task)
+            rows[task.key] = whole.limited(settings.max_train_rows)
+        except UserError as error:
+            errors[task.key] = error
+    if not rows:
+        raise next(iter(errors.values()))
+    return rows, {key: error.problem for key, error in errors.items()}
+
+
+def _open(encoder: str, out: Path, device: torch.device) -> tuple[Encoder, Scorer]:
+    """The encoder and what scores it. Where it cannot be scored, no SCORES folder is left behind."""
+    with disk_errors_for_people(out):
+        made = not out.exists()
+        out.mkdir(parents=True, exist_ok=True)
+        try:
+            found = open_encoder(encoder, out)
+            return found, Scorer(found, device)
+        except UserError:
+            if made and not any(out.iterdir()):
+                out.rmdir()
+            raise
+
+
+def _jobs(key: str, settings: SweepSettings) -> list[Job]:
+    """Seeds outermost, so that an early look shows every grid point."""
+    grid = settings.grid
+    return [
+        Job(key, Setting(lr, batch, grid.epochs, seed))
+        for seed in range(settings.seeds)
+        for lr in grid.lr
+        for batch in grid.batch
+    ]
+
+
+def _run(
+    scorer: Scorer, rows: dict[str, TaskData], jobs: list[Job], log: RunLog, devices: Sequence[torch.device]
+) -> None:
+    total = sum(_cost(job, rows) for job in jobs)
+    with StopOnSignal() as stop, Meter("Fine-tuning", total) as meter:
+        progress = _Progress(meter, len(jobs))
+        try:
+            if len(devices) == 1:
+                for job in jobs:
+                    progress.begin(job)
+                    task_rows = rows[job.task]
+                    record = scorer.score(task_rows, job.setting, lambda: stop.received is not None, progress.rows)
+                    log.append(record)
+                    progress.end(record)
+            else:
+                for record in Workers(scorer.encoder, rows, jobs, devices).run(lambda: stop.received is not None):
+                    log.append(record)
+                    progress.rows(record["rows"]["train"] * record["epochs"])
+                    progress.end(record)
+        except StoppedEarly:
+            pass
+    if stop.received is not None:
+        kept = len(log.records)
+        message = f"stopped; {kept} of {kept + len(jobs) - progress.ended} runs are kept, go on with --resume"
+        raise Interrupted(stop.received, message, {"scores": str(log.path.parent), "finished": False, "runs": kept})
+
+
+class _Progress:
+    """What the meter shows of a sweep: rows trained on, the run in hand, the last score."""
+
+    def __init__(self, meter: Meter, jobs: int) -> None:
+        self.meter = meter
+        self.jobs = jobs
+        self.ended = 0
+        self.current = ""
+        self.last = ""
+        self.began = time.monotonic()
+
+    def begin(self, job: Job) -> None:
+        setting = job.setting
+        self.current = f"{job.task} {setting.lr:g}/{setting.batch} seed {setting.seed}"
+
+    def rows(self, count: int) -> None:
+        rate = (self.meter.done + count) / max(time.monotonic() - self.began, 1e-9)
+        parts = (f"run {min(self.ended + 1, self.jobs)}/{self.jobs}", self.current, f"{rate:,.0f} rows/s", self.last)
+        self.meter.advance(count, "  ".join(part for part in parts if part))
+
+    def end(self, record: Record) -> None:
+        self.ended += 1
+        best = record["best_epoch"]
+        if best is None:
+            self.last = "last diverged"
+        else:
+            main = next(iter(record["scores"][best - 1].values()))
+            self.last = f"last {main:.1f}"
+        if record["diverged"]:
+            say(f"{record['task']} diverged: lr {record['lr']:g}, batch {record['batch']}, seed {record['seed']}")
+
+
+def _cost(job: Job, rows: dict[str, TaskData]) -> int:
+    return len(rows[job.task].splits["train"]) * job.setting.epochs
+
+
+def _devices() -> list[torch.device]:
+    if torch.cuda.is_available():
+        return [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
+    return [torch.device("cpu")]
+
+
+def _introduce(encoder: Encoder, rows: dict[str, TaskData], faults: dict[str, str], todo: int, done: int) -> None:
+    say(f"encoder {encoder.path}, SHA-256 {encoder.sha256[:12]}...")
+    for task_rows in rows.values():
+        sizes = ", ".join(f"{len(split):,} {name}" for name, split in task_rows.splits.items())
+        notes = f" ({'; '.join(task_rows.notes)})" if task_rows.notes else ""
+        say(f"{task_rows.task.title}: {sizes}{notes}")
+    for problem in faults.values():
+        say(f"not scored: {problem}")
+    say(f"{todo:,} runs to do" + (f", {done:,} done already" if done else ""))
+
+
+def _describe(encoder: Encoder) -> dict[str, Any]:
+    return {"path": encoder.path, "sha256": encoder.sha256, "run": encoder.run, "step": encoder.step}
+
+
+def _settings_record(settings: SweepSettings, tasks: Sequence[Task], data: str) -> dict[str, Any]:
+    grid = settings.grid
+    return {
+        "tasks": [task.key for task in tasks],
+        "data": data,
+        "seeds": settings.seeds,
+        "lr": list(grid.lr),
+        "batch": list(grid.batch),
+        "epochs": grid.epochs,
+        "max_train_rows": settings.max_train_rows,
+    }

@@ -1,0 +1,158 @@
+"""The nine tasks of GLUE (Wang et al., ICLR 2019, arXiv 1804.07461) in one table.
+
+Row counts are those of the official train and dev files. Class names stand in the order of their numbers, which is the
+order of `datasets`. CoLA's main metric is Matthews, STS-B's Pearson, all others' accuracy: the first of `metrics`, by
+which epochs and grid points are chosen.
+"""
+
+from dataclasses import dataclass
+
+from masklater.errors import UserError
+
+MISMATCHED = "dev_mismatched"
+"""MNLI's second dev split, from genres that are not in the training data. A copy without it is scored without it."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One row of the table."""
+
+    key: str  # as in --tasks, and its name in `datasets`
+    title: str  # as in tables, and the folder of the classic layout
+    texts: tuple[tuple[str, ...], ...]  # for each of the one or two texts, the names its column goes by
+    label: tuple[str, ...]  # the names the label's column goes by
+    classes: tuple[str, ...]  # empty: regression
+    metrics: tuple[str, ...]
+    rows: dict[str, int]  # by split
+    without_header: tuple[str, ...] = ()  # columns of files that have no header
+    broken_rows: bool = False  # the official files hold lines that no reader can use
+    no_label: str | None = None  # stands where annotators did not agree: such rows are no part of GLUE
+    highest: float = 5.0  # of a regression's labels; the lowest is 0
+    in_average: bool = True
+
+    @property
+    def regression(self) -> bool:
+        """Whether a number is predicted, not a class."""
+        return not self.classes
+
+    @property
+    def main(self) -> str:
+        """The metric by which epochs and grid points are chosen."""
+        return self.metrics[0]
+
+    def files(self, split: str) -> tuple[str, ...]:
+        """Names under which a split is looked for, the first that exists being read."""
+        names = [split]
+        if self.key == "mnli" and split == "dev":
+            names = ["dev_matched", "dev"]
+        return tuple(f"{name}.{kind}" for name in names for kind in ("tsv", "jsonl"))
+
+
+SENTENCE_PAIR = (("sentence1",), ("sentence2",))
+ENTAILMENT = ("entailment", "not_entailment")
+
+TASKS = (
+    Task(
+        key="cola",
+        title="CoLA",
+        texts=(("sentence",),),
+        label=("label",),
+        classes=("unacceptable", "acceptable"),
+        metrics=("matthews",),
+        rows={"train": 8551, "dev": 1043},
+        without_header=("source", "label", "star", "sentence"),
+    ),
+    Task(
+        key="sst2",
+        title="SST-2",
+        texts=(("sentence",),),
+        label=("label",),
+        classes=("negative", "positive"),
+        metrics=("accuracy",),
+        rows={"train": 67349, "dev": 872},
+    ),
+    Task(
+        key="mrpc",
+        title="MRPC",
+        texts=(("#1 String", "sentence1"), ("#2 String", "sentence2")),
+        label=("Quality", "label"),
+        classes=("not_equivalent", "equivalent"),
+        metrics=("accuracy", "f1"),
+        rows={"train": 3668, "dev": 408},
+    ),
+    Task(
+        key="stsb",
+        title="STS-B",
+        texts=SENTENCE_PAIR,
+        label=("score", "label"),
+        classes=(),
+        metrics=("pearson", "spearman"),
+        rows={"train": 5749, "dev": 1500},
+    ),
+    Task(
+        key="qqp",
+        title="QQP",
+        texts=(("question1",), ("question2",)),
+        label=("is_duplicate", "label"),
+        classes=("not_duplicate", "duplicate"),
+        metrics=("accuracy", "f1"),
+        rows={"train": 363846, "dev": 40430},
+        broken_rows=True,
+    ),
+    Task(
+        key="mnli",
+        title="MNLI",
+        texts=(("sentence1", "premise"), ("sentence2", "hypothesis")),
+        label=("gold_label", "label"),
+        classes=("entailment", "neutral", "contradiction"),
+        metrics=("accuracy",),
+        rows={"train": 392702, "dev": 9815, MISMATCHED: 9832},
+        no_label="-",
+    ),
+    Task(
+        key="qnli",
+        title="QNLI",
+        texts=(("question",), ("sentence",)),
+        label=("label",),
+        classes=ENTAILMENT,
+        metrics=("accuracy",),
+        rows={"train": 104743, "dev": 5463},
+    ),
+    Task(
+        key="rte",
+        title="RTE",
+        texts=SENTENCE_PAIR,
+        label=("label",),
+        classes=ENTAILMENT,
+        metrics=("accuracy",),
+        rows={"train": 2490, "dev": 277},
+    ),
+    Task(
+        key="wnli",
+        title="WNLI",
+        texts=SENTENCE_PAIR,
+        label=("label",),
+        classes=("not_entailment", "entailment"),
+        metrics=("accuracy",),
+        rows={"train": 635, "dev": 71},
+        in_average=False,
+    ),
+)
+
+BY_KEY = {task.key: task for task in TASKS}
+
+
+def choose_tasks(text: str) -> tuple[Task, ...]:
+    """The tasks that `--tasks` names, in the table's order.
+
+    Raises:
+        UserError: A name is not among them.
+    """
+    if text.strip() == "all":
+        return TASKS
+    names = [name.strip().lower().replace("-", "") for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in BY_KEY]
+    if unknown or not names:
+        what = f"--tasks names {', '.join(unknown)}" if unknown else "--tasks names no task"
+        raise UserError(what, f"Choose from {', '.join(BY_KEY)}, with commas between, or all.")
+    return tuple(task for task in TASKS if task.key in names)

@@ -1,0 +1,129 @@
+"""A task as token ids: tokenised once and kept in memory; batches of rows of like length.
+
+Letters: B rows of a batch, L the longest of them, N rows of a split.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from masklater.console import Meter
+from masklater.glue.data import Split, TaskData
+from masklater.pretrain.order import derive_seed
+
+CHUNK = 10_000
+"""Rows tokenised at a time."""
+
+POOL = 50
+"""Batches whose rows are sorted by length among themselves: saves most padding, and keeps the order random."""
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """A tokenised split. Row n has the ids from starts[n] to starts[n + 1]."""
+
+    ids: NDArray[np.int32]
+    types: NDArray[np.int8] | None  # BERT's segment ids; None where all are 0 or the encoder has none
+    starts_N1: NDArray[np.int64]
+    labels_N: NDArray[np.float64]
+    truncated: int  # rows that were longer than the encoder takes
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+    @property
+    def lengths_N(self) -> NDArray[np.int64]:
+        """Tokens of each row."""
+        return np.diff(self.starts_N1)
+
+    def batch(self, rows_B: NDArray[np.int64], pad: int, device: torch.device) -> dict[str, Tensor]:
+        """What a model of transformers takes, padded to the longest of these rows."""
+        lengths_B = self.lengths_N[rows_B]
+        real_BL = np.arange(lengths_B.max()) < lengths_B[:, None]
+        places_BL = (self.starts_N1[rows_B, None] + np.arange(lengths_B.max())).clip(max=len(self.ids) - 1)
+        inputs = {"input_ids": np.where(real_BL, self.ids[places_BL], pad), "attention_mask": real_BL}
+        if self.types is not None:
+            inputs["token_type_ids"] = np.where(real_BL, self.types[places_BL], 0)
+        return {name: torch.from_numpy(array.astype(np.int64)).to(device) for name, array in inputs.items()}
+
+
+@dataclass(frozen=True)
+class TokenTask:
+    """All splits of a task, for one encoder."""
+
+    splits: dict[str, TokenRows]
+    max_length: int
+    pad: int
+
+
+def tokenise(data: TaskData, tokenizer: PreTrainedTokenizerBase, max_length: int, num_types: int) -> TokenTask:
+    """Tokenise a task.
+
+    Args:
+        data: The task's rows.
+        tokenizer: The encoder's.
+        max_length: Tokens a row may have; the longer text of a pair is shortened first.
+        num_types: Segments the encoder tells apart.
+    """
+    total = sum(map(len, data.splits.values()))
+    pad = tokenizer.pad_token_id
+    if total <= 2 * CHUNK:
+        splits = {name: _tokenise(split, tokenizer, max_length, num_types) for name, split in data.splits.items()}
+        return TokenTask(splits, max_length, pad)
+    with Meter(f"Tokenising {data.task.title}", total) as meter:
+        splits = {
+            name: _tokenise(split, tokenizer, max_length, num_types, meter) for name, split in data.splits.items()
+        }
+    return TokenTask(splits, max_length, pad)
+
+
+def _tokenise(
+    split: Split, tokenizer: PreTrainedTokenizerBase, max_length: int, num_types: int, meter: Meter | None = None
+) -> TokenRows:
+    ids: list[NDArray[np.int32]] = []
+    types: list[NDArray[np.int8]] = []
+    truncated = 0
+    for start in range(0, len(split), CHUNK):
+        texts = [text[start : start + CHUNK] for text in split.texts]
+        encoded = tokenizer(*texts, return_attention_mask=False, return_token_type_ids=True, verbose=False)
+        for row, row_ids in enumerate(encoded["input_ids"]):
+            row_types = encoded["token_type_ids"][row]
+            if len(row_ids) > max_length:
+                truncated += 1
+                pair = [text[row] for text in texts]
+                short = tokenizer(*pair, truncation=True, max_length=max_length, return_token_type_ids=True)
+                row_ids, row_types = short["input_ids"], short["token_type_ids"]  # noqa: PLW2901
+            ids.append(np.array(row_ids, dtype=np.int32))
+            types.append(np.array(row_types, dtype=np.int8))
+        if meter:
+            meter.advance(len(texts[0]))
+    starts_N1 = np.concatenate([[0], np.cumsum([len(row) for row in ids])]).astype(np.int64)
+    all_types = np.concatenate(types)
+    keep_types = num_types > 1 and bool(all_types.any())
+    return TokenRows(np.concatenate(ids), all_types if keep_types else None, starts_N1, split.labels, truncated)
+
+
+def training_batches(lengths_N: NDArray[np.int64], batch: int, seed: int, epoch: int) -> Iterator[NDArray[np.int64]]:
+    """Row numbers of each batch of an epoch, in an order that depends on seed and epoch alone.
+
+    Rows are shuffled, sorted by length within pools of `POOL` batches, cut into batches, and the batches shuffled.
+    """
+    rng = np.random.default_rng(derive_seed(seed, "glue-order", epoch))
+    order_N = rng.permutation(len(lengths_N))
+    batches = []
+    for start in range(0, len(order_N), POOL * batch):
+        pool = order_N[start : start + POOL * batch]
+        pool = pool[np.argsort(lengths_N[pool], kind="stable")]
+        batches += [pool[first : first + batch] for first in range(0, len(pool), batch)]
+    yield from (batches[number] for number in rng.permutation(len(batches)))
+
+
+def scoring_batches(lengths_N: NDArray[np.int64], batch: int) -> Iterator[NDArray[np.int64]]:
+    """Row numbers of each batch of a dev split, rows of like length together."""
+    order_N = np.argsort(lengths_N, kind="stable")
+    yield from (order_N[start : start + batch] for start in range(0, len(order_N), batch))

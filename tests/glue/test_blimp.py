@@ -1,0 +1,130 @@
+"""Minimal pairs: against a slow twin that masks one token of one sentence at a time, and what is reported of bad files."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from masklater.cli import main
+from masklater.corpus.shards import Shards
+from masklater.errors import UserError
+from masklater.glue import blimp
+from masklater.glue.blimp import SentenceScorer, score_pairs
+from masklater.pretrain.loop import pretrain
+from masklater.pretrain.run import RunFolder
+from tests.conftest import make_text, tiny
+from tests.glue.folders import sentences, write
+
+
+def pair(good: str, bad: str) -> str:
+    return json.dumps({"sentence_good": good, "sentence_bad": bad, "field": "syntax", "UID": "made_up"})
+
+
+def slow_twin(run: Path, sentence: str) -> float:
+    """The definition: one forward pass for each token, a batch of one."""
+    folder = RunFolder(run)
+    model, _ = folder.load_model()
+    scorer = SentenceScorer(model, folder.tokenizer)
+    (ids,) = scorer.tokenise([sentence])
+    total = 0.0
+    for position, token in enumerate(ids):
+        if token in scorer.special:
+            continue
+        masked = torch.tensor([ids])
+        masked[0, position] = scorer.tokenizer.mask_token_id
+        with torch.no_grad():
+            logits = model(input_ids=masked).logits[0, position]
+        total += float(torch.log_softmax(logits.double(), dim=0)[token])
+    return total
+
+
+@pytest.mark.parametrize("recipe", ["3ml-small", "vanilla-small"])
+def test_batched_scores_are_those_of_the_slow_twin(
+    recipe: str, run_folder: Path, shards_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_folder
+    if recipe != "3ml-small":
+        run = tmp_path / "run"
+        pretrain(tiny(recipe, "duration.steps=2"), shards_folder, run)
+    folder = RunFolder(run)
+    model, _ = folder.load_model()
+    scorer = SentenceScorer(model, folder.tokenizer)
+    texts = [*sentences(9, seed=5), "kan", ""]
+    rows = scorer.tokenise(texts)
+    assert len({len(row) for row in rows}) > 3
+    expected = [slow_twin(run, text) for text in texts]
+    assert scorer.score(rows).tolist() == pytest.approx(expected, abs=1e-3)
+    assert scorer.score(rows)[-1] == 0  # nothing to predict
+    monkeypatch.setattr(blimp, "LOGITS_AT_ONCE", 1)  # one copy at a time
+    assert scorer.score(rows).tolist() == pytest.approx(expected, abs=1e-3)
+
+
+def test_files_are_counted_apart_and_together(run_folder: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    one, other = sentences(6, seed=1), sentences(6, seed=2)
+    write(data / "a.jsonl", *(pair(x, y) for x, y in zip(one, other, strict=True)))
+    write(data / "b.jsonl", *(pair(y, x) for x, y in zip(one, other, strict=True)), bom=True)
+    result = score_pairs(run_folder, data)
+    a, b = result.files["a.jsonl"], result.files["b.jsonl"]
+    assert a["pairs"] == b["pairs"] == 6 and a["right"] + b["right"] == 6  # what is right one way is wrong the other
+    assert result.accuracy == pytest.approx(50) and result.left_out == 0 and result.step == 4
+    expected = [slow_twin(run_folder, x) > slow_twin(run_folder, y) for x, y in zip(one, other, strict=True)]
+    assert a["right"] == sum(expected) and a["accuracy"] == pytest.approx(100 * sum(expected) / 6)
+
+
+def test_what_cannot_be_scored_is_reported(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = make_text(0, 60)
+    write(
+        tmp_path / "mixed.jsonl",
+        pair("kan lot", "kan net"),
+        pair("kan lot", "kan lot"),
+        "{broken",
+        '{"sentence_good": "kan"}',
+        '{"sentence_good": "kan", "sentence_bad": 3}',
+        pair(long, "kan"),
+    )
+    out = tmp_path / "result.json"
+    arguments = ["masklater", "blimp", str(run_folder), "--data", str(tmp_path / "mixed.jsonl"), "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as left:
+        main()
+    said = capsys.readouterr().out
+    assert not left.value.code
+    assert "3 unreadable lines (the first is line 3)" in said and "1 identical pairs" in said
+    assert "1 pairs longer than the run's rows" in said
+    stored = json.loads(out.read_text())
+    assert stored["pairs"] == 1 and stored["left_out"] == 5
+    assert stored["files"]["mixed.jsonl"]["unreadable"] == [3, 4, 5]
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 2 and "exists already" in capsys.readouterr().err
+
+
+def test_a_tie_is_wrong_and_said(run_folder: Path, tmp_path: Path) -> None:
+    write(tmp_path / "tie.jsonl", pair("", "<s>"), pair("kan lot", "kan net"))  # nothing to predict in either: 0 and 0
+    result = score_pairs(run_folder, tmp_path)
+    tie = result.files["tie.jsonl"]
+    assert tie["ties"] == 1 and tie["pairs"] == 2 and tie["right"] <= 1
+    assert "tie.jsonl: 1 ties, counted as wrong" in blimp.as_text(result)
+
+
+def test_mistakes(run_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"there is no \.jsonl file"):
+        score_pairs(run_folder, tmp_path)
+    write(tmp_path / "empty.jsonl", "{}")
+    with pytest.raises(UserError, match="holds no minimal pair"):
+        score_pairs(run_folder, tmp_path)
+    write(tmp_path / "empty.jsonl", pair(make_text(0, 90), "kan"))
+    with pytest.raises(UserError, match="longer than the run's rows"):
+        score_pairs(run_folder, tmp_path)
+    write(tmp_path / "empty.jsonl", pair("lot", "kan"))
+    with pytest.raises(UserError, match="there is no run"):
+        score_pairs(tmp_path / "nowhere", tmp_path)
+
+
+def test_the_shards_are_the_ones_the_sentences_are_made_of(shards: Shards) -> None:
+    assert shards.index.row_length == 32  # what "longer than the run's rows" rests on

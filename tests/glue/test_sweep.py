@@ -1,0 +1,343 @@
+"""Sweeps: what is run, what is kept, what is refused on resume, and the table that comes of it."""
+
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from masklater.cli import main
+from masklater.errors import DamagedDataError, Interrupted, UserError
+from masklater.glue import scorer as scorers
+from masklater.glue import table
+from masklater.glue.data import TaskData
+from masklater.glue.finetune import Setting
+from masklater.glue.grid import GRIDS, Grid, SweepSettings, make_grid
+from masklater.glue.sweep import sweep
+from masklater.glue.tasks import BY_KEY, TASKS
+from tests.glue.folders import make_glue
+
+ONE = SweepSettings(Grid((1e-3,), (8,), 1), seeds=2)
+TWO_TASKS = [BY_KEY["cola"], BY_KEY["rte"]]
+
+
+def lines_of(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "runs.jsonl").read_text().splitlines()]
+
+
+def without_time(records: list[dict]) -> list[dict]:
+    return [{name: value for name, value in record.items() if name != "seconds"} for record in records]
+
+
+def test_the_grids_are_the_papers() -> None:
+    assert GRIDS["paper"] == Grid((1e-5, 2e-5, 3e-5), (16, 32), 10)
+    assert make_grid("quick", "1e-4, 3e-4,1e-4", "8", None) == Grid((1e-4, 3e-4), (8,), 3)
+    assert make_grid("single", None, None, 2) == Grid((2e-5,), (32,), 2)
+    for wrong in ("", "1e-4,", "fast", "-1", "inf", "nan"):
+        with pytest.raises(UserError, match="--lr"):
+            make_grid("quick", wrong, None, None)
+    with pytest.raises(UserError, match=r"--batch 16,8\.5: '8\.5' is not a positive whole number"):
+        make_grid("quick", None, "16,8.5", None)
+
+
+def test_all_nine_tasks_make_the_table(encoder_folder: Path, glue_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "scores"
+    result = sweep(str(encoder_folder), str(glue_folder), out, TASKS, SweepSettings(Grid((1e-3,), (8,), 1), seeds=1))
+    assert result.faults == {}
+    scores = json.loads((out / "scores.json").read_text())
+    assert scores == json.loads(json.dumps(result.scores))
+    assert list(scores["tasks"]) == [task.key for task in TASKS]
+    assert scores["encoder"]["path"] == str(encoder_folder) and scores["encoder"]["run"] is None
+    assert list(scores["tasks"]["mnli"]["metric"]) == ["accuracy", "accuracy_mismatched"]
+    eight = [entry["metric"][entry["main"]]["median"] for key, entry in scores["tasks"].items() if key != "wnli"]
+    assert scores["average"] == {"value": pytest.approx(statistics.mean(eight)), "tasks": 8, "missing": []}
+    for record in lines_of(out):
+        assert record["encoder_sha256"] == scores["encoder"]["sha256"] and len(record["data_sha256"]) == 64
+        assert record["versions"]["torch"] == torch.__version__ and record["seconds"] > 0
+        assert record["max_length"] == 32 and record["protocol"]["weight_decay"] == 0.1
+    markdown = (out / "scores.md").read_text()
+    assert "| average of 8 |" in markdown and "officially 392,702" in markdown and "rows cut to 32 tokens" in markdown
+    assert scores["encoder"]["sha256"] in markdown and "WNLI (not averaged)" in markdown
+
+
+def test_a_missing_and_a_damaged_task_do_not_stop_the_others(
+    encoder_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    glue = make_glue(tmp_path / "glue")
+    shutil.rmtree(glue / "QNLI")
+    path = glue / "RTE/dev.tsv"
+    path.write_text(path.read_text() + "cut sho")
+    tasks = [BY_KEY[key] for key in ("cola", "qnli", "rte")]
+    result = sweep(str(encoder_folder), str(glue), tmp_path / "scores", tasks, ONE)
+    assert list(result.scores["tasks"]) == ["cola"]
+    assert "there is no folder" in result.faults["qnli"] and "RTE/dev.tsv, line 14: 1 fields" in result.faults["rte"]
+    text = table.as_text(result.scores)
+    assert "average of 1, not GLUE's" in text and "Not scored:" in text
+    with pytest.raises(UserError, match=r"there is no folder .*QNLI"):  # nothing at all to score
+        sweep(str(encoder_folder), str(glue), tmp_path / "other", [BY_KEY["qnli"]], ONE)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_run_is_exported_and_scored(run_folder: Path, glue_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "scores"
+    result = sweep(str(run_folder), str(glue_folder), out, [BY_KEY["rte"]], ONE)
+    assert result.scores["encoder"]["run"] == str(run_folder) and result.scores["encoder"]["step"] == 4
+    assert result.scores["encoder"]["path"] == str(out / "encoder")
+    more = SweepSettings(ONE.grid, seeds=3)
+    again = sweep(str(run_folder), str(glue_folder), out, [BY_KEY["rte"]], more, resume=True)
+    assert again.scores["tasks"]["rte"]["metric"]["accuracy"]["count"] == 3
+    by_encoder = sweep(str(out / "encoder"), str(glue_folder), out, [BY_KEY["rte"]], more, resume=True)
+    assert by_encoder.scores["encoder"]["run"] == str(run_folder)  # sweep.json remembers
+    assert len(lines_of(out)) == 3
+
+
+def test_a_run_that_has_gone_on_is_refused_by_name(
+    run_folder: Path, shards_folder: Path, glue_folder: Path, tmp_path: Path
+) -> None:
+    from masklater.pretrain.loop import pretrain
+    from tests.conftest import tiny
+
+    run, out = tmp_path / "run", tmp_path / "scores"
+    shutil.copytree(run_folder, run)
+    sweep(str(run), str(glue_folder), out, [BY_KEY["rte"]], ONE)
+    pretrain(tiny("3ml-small", "duration.steps=6"), shards_folder, run, resume=True)
+    with pytest.raises(UserError, match="is at step 6 now, which is not the encoder in"):
+        sweep(str(run), str(glue_folder), out, [BY_KEY["rte"]], ONE, resume=True)
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, runs: int, error: BaseException | None = None) -> None:
+    """The sweep meets the error, or a Ctrl-C, in the run after so many."""
+    original = scorers.Scorer.score
+    done = 0
+
+    def score(self: scorers.Scorer, data: TaskData, setting: Setting, *rest: object) -> object:
+        nonlocal done
+        done += 1
+        if done > runs:
+            if error is not None:
+                raise error
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(self, data, setting, *rest)
+
+    monkeypatch.setattr(scorers.Scorer, "score", score)
+
+
+def test_a_killed_sweep_resumes_at_the_first_missing_run(
+    encoder_folder: Path, glue_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    expected = sweep(str(encoder_folder), str(glue_folder), whole, TWO_TASKS, ONE)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2, RuntimeError("the machine went away"))
+        with pytest.raises(RuntimeError, match="went away"):
+            sweep(str(encoder_folder), str(glue_folder), killed, TWO_TASKS, ONE)
+    assert len(lines_of(killed)) == 2 and not (killed / "scores.json").exists()
+    with (killed / "runs.jsonl").open("a") as file:
+        file.write('{"task": "rte", "lr": 0.0')  # killed inside a write
+    runs = []
+    original = scorers.Scorer.score
+
+    def score(self: scorers.Scorer, data: TaskData, setting: Setting, *rest: object) -> object:
+        runs.append((data.task.key, setting.seed))
+        return original(self, data, setting, *rest)
+
+    monkeypatch.setattr(scorers.Scorer, "score", score)
+    with pytest.raises(UserError, match="holds a sweep already"):
+        sweep(str(encoder_folder), str(glue_folder), killed, TWO_TASKS, ONE)
+    result = sweep(str(encoder_folder), str(glue_folder), killed, TWO_TASKS, ONE, resume=True)
+    assert runs == [("rte", 0), ("rte", 1)]
+    assert without_time(lines_of(killed)) == without_time(lines_of(whole))
+    assert result.scores["tasks"] == expected.scores["tasks"]
+
+
+def test_ctrl_c_keeps_finished_runs(
+    encoder_folder: Path, glue_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "scores"
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1)
+        with pytest.raises(Interrupted, match="stopped; 1 of 4 runs are kept, go on with --resume") as raised:
+            sweep(str(encoder_folder), str(glue_folder), out, TWO_TASKS, ONE)
+    assert raised.value.signal_number == signal.SIGINT and raised.value.result["runs"] == 1
+    assert len(lines_of(out)) == 1
+    assert len(sweep(str(encoder_folder), str(glue_folder), out, TWO_TASKS, ONE, resume=True).scores["tasks"]) == 2
+
+
+def test_what_may_not_change_on_resume(encoder_folder: Path, tmp_path: Path) -> None:
+    glue, out = make_glue(tmp_path / "glue"), tmp_path / "scores"
+    tasks = [BY_KEY["rte"]]
+    with pytest.raises(UserError, match="there is no sweep in"):
+        sweep(str(encoder_folder), str(glue), out, tasks, ONE, resume=True)
+    sweep(str(encoder_folder), str(glue), out, tasks, ONE)
+
+    other = tmp_path / "other"
+    shutil.copytree(encoder_folder, other)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "hidden_dropout_prob": 0.2}))
+    with pytest.raises(UserError, match=f"another encoder: it began with {encoder_folder}.*{other} has"):
+        sweep(str(other), str(glue), out, tasks, ONE, resume=True)
+    longer = SweepSettings(Grid((1e-3,), (8,), 2), seeds=2, max_train_rows=5)
+    with pytest.raises(UserError, match="epochs was 1, is 2; max_train_rows was None, is 5"):
+        sweep(str(encoder_folder), str(glue), out, tasks, longer, resume=True)
+
+    path = glue / "RTE/train.tsv"
+    path.write_text(path.read_text() + "99\tkan\tlot\tentailment\n")
+    with pytest.raises(UserError, match=r"the data of rte is not what .*runs\.jsonl was scored on"):
+        sweep(str(encoder_folder), str(glue), out, tasks, ONE, resume=True)
+    sweep(str(encoder_folder), str(glue), out, [BY_KEY["wnli"]], ONE, resume=True)  # other tasks may be added
+    (out / "runs.jsonl").write_text("{}\n" + (out / "runs.jsonl").read_text())
+    with pytest.raises(DamagedDataError, match="line 1 is no record of a run"):
+        sweep(str(encoder_folder), str(glue), out, [BY_KEY["wnli"]], ONE, resume=True)
+
+
+def test_nothing_is_overwritten_and_nothing_left_behind(
+    glue_folder: Path, encoder_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.txt").write_text("keep")
+    with pytest.raises(UserError, match="exists already"):
+        sweep(str(encoder_folder), str(glue_folder), tmp_path / "mine", TWO_TASKS, ONE)
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+    broken = tmp_path / "broken"
+    shutil.copytree(encoder_folder, broken)
+    (broken / "tokenizer.json").write_text("{")
+    with pytest.raises(UserError, match=r"the tokenizer of .*broken does not load"):
+        sweep(str(broken), str(glue_folder), tmp_path / "scores", TWO_TASKS, ONE)
+    assert not (tmp_path / "scores").exists()
+
+
+def test_a_diverged_run_counts_as_0_and_is_named(encoder_folder: Path, glue_folder: Path, tmp_path: Path) -> None:
+    settings = SweepSettings(Grid((1e30, 1e-3), (8,), 1), seeds=1)
+    scores = sweep(str(encoder_folder), str(glue_folder), tmp_path / "scores", [BY_KEY["rte"]], settings).scores
+    entry = scores["tasks"]["rte"]
+    assert entry["setting"]["lr"] == 1e-3 and entry["grid"][0]["median"] == 0
+    hot = SweepSettings(Grid((1e30,), (8,), 1), seeds=1)
+    entry = sweep(str(encoder_folder), str(glue_folder), tmp_path / "hot", [BY_KEY["rte"]], hot).scores["tasks"]["rte"]
+    assert entry["metric"]["accuracy"]["values"] == [0.0] and "seed 0 diverged" in entry["note"]
+
+
+def test_fewer_training_rows_stand_in_the_table(encoder_folder: Path, glue_folder: Path, tmp_path: Path) -> None:
+    settings = SweepSettings(ONE.grid, seeds=1, max_train_rows=9)
+    result = sweep(str(encoder_folder), str(glue_folder), tmp_path / "scores", [BY_KEY["rte"]], settings)
+    entry = result.scores["tasks"]["rte"]
+    assert entry["rows"] == {"train": 9, "dev": 12} and "trained on 9 of 24 rows" in entry["note"]
+    assert lines_of(tmp_path / "scores")[0]["max_train_rows"] == 9
+
+
+def fake_record(seed: int, lr: float, epochs: list[float], **more: object) -> dict:
+    scores = [{"accuracy": value, "f1": 100 - value, "loss": 0.5} for value in epochs]
+    best = epochs.index(max(epochs)) + 1 if epochs else None
+    record = {"task": "mrpc", "lr": lr, "batch": 16, "epochs": 2, "seed": seed, "scores": scores, "best_epoch": best}
+    rest = {"diverged": not epochs, "seconds": 60.0, "rows": {"train": 3668, "dev": 408}, "truncated_rows": {}}
+    return (
+        record
+        | rest
+        | {"max_length": 128, "data_sha256": "d", "notes": [], "versions": {"torch": "1"}, "hardware": "GPU"}
+        | more
+    )
+
+
+def test_the_table_is_the_median_over_seeds_at_the_best_grid_point() -> None:
+    records = [
+        fake_record(2, 1e-5, [70, 75]), fake_record(0, 1e-5, [60, 50]), fake_record(1, 1e-5, [65, 66]),  # median 66
+        fake_record(0, 2e-5, [80, 70]), fake_record(1, 2e-5, [71, 72]), fake_record(2, 2e-5, []),  # median 72
+        fake_record(0, 3e-5, [99, 99]), fake_record(1, 3e-5, [10, 11]), fake_record(2, 3e-5, [12, 11]),  # median 12
+    ]  # fmt: skip
+    settings = {"lr": [1e-5, 2e-5, 3e-5], "batch": [16], "epochs": 2}
+    encoder = {"path": "e", "sha256": "s", "run": None, "step": None}
+    scores = table.summarise(records, {}, encoder, settings)
+    entry = scores["tasks"]["mrpc"]
+    assert entry["setting"] == {"lr": 2e-5, "batch": 16, "epochs": 2}
+    assert entry["metric"]["accuracy"] == {"median": 72, "min": 0, "max": 80, "count": 3, "values": [80, 72, 0]}
+    assert entry["metric"]["f1"]["values"] == [20, 28, 0]  # of the epoch that accuracy chose
+    assert [point["median"] for point in entry["grid"]] == [66, 72, 12]
+    assert entry["main"] == "accuracy" and entry["note"].startswith("seed 2 diverged")
+    assert scores["average"]["value"] == 72 and scores["average"]["tasks"] == 1 and scores["seconds"] == 540
+    lines = table.as_text(scores).splitlines()
+    assert lines[0].split() == [
+        "task",
+        "metric",
+        "median",
+        "min",
+        "max",
+        "seeds",
+        "lr",
+        "batch",
+        "epochs",
+        "train",
+        "rows",
+        "dev",
+        "rows",
+    ]
+    assert lines[1].split() == ["MRPC*", "accuracy", "72.00", "0.00", "80.00", "3", "2e-05", "16", "2", "3,668", "408"]
+    assert len({len(line) for line in lines[:3]}) == 1  # columns line up
+
+
+@pytest.mark.slow  # each process imports torch and transformers anew
+def test_two_devices_give_what_one_gives(encoder_folder: Path, glue_folder: Path, tmp_path: Path) -> None:
+    """The path that several GPUs take, on two processes of the CPU."""
+    two = [torch.device("cpu"), torch.device("cpu")]
+    one = sweep(str(encoder_folder), str(glue_folder), tmp_path / "one", TWO_TASKS, ONE)
+    side_by_side = sweep(str(encoder_folder), str(glue_folder), tmp_path / "two", TWO_TASKS, ONE, devices=two)
+    assert side_by_side.scores["tasks"] == one.scores["tasks"]
+    order = ("task", "seed")
+    first, second = (
+        sorted(without_time(lines_of(tmp_path / name)), key=lambda record: [record[part] for part in order])
+        for name in ("one", "two")
+    )
+    assert first == second
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("key", ["rte", "stsb"])
+def test_a_gpu_repeats_itself(encoder_folder: Path, glue_folder: Path, tmp_path: Path, key: str) -> None:
+    first, second = (
+        sweep(str(encoder_folder), str(glue_folder), tmp_path / name, [BY_KEY[key]], ONE).scores["tasks"]
+        for name in ("first", "second")
+    )
+    assert first == second
+
+
+def test_the_command_reports_faults_and_says_so_in_its_status(
+    encoder_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    glue, out = make_glue(tmp_path / "glue"), tmp_path / "scores"
+    shutil.rmtree(glue / "WNLI")
+    options = ["--tasks", "wnli,rte", "--seeds", "1", "--grid", "quick", "--epochs", "1", "--json"]
+    monkeypatch.setattr(
+        sys, "argv", ["masklater", "glue", str(encoder_folder), "--data", str(glue), "--out", str(out), *options]
+    )
+    with pytest.raises(SystemExit) as left:
+        main()
+    said = capsys.readouterr()
+    assert left.value.code == 2
+    assert "1 of 2 tasks could not be scored" in said.err and "WNLI" in said.err and "Traceback" not in said.err
+    scores = json.loads(said.out.splitlines()[-1])
+    assert list(scores["tasks"]) == ["rte"] and scores["settings"]["epochs"] == 1
+
+
+@pytest.mark.slow
+def test_a_killed_process_resumes(encoder_folder: Path, tmp_path: Path) -> None:
+    """SIGKILL, at whatever moment: what is on disk is enough to go on."""
+    glue, out = make_glue(tmp_path / "glue", train=400), tmp_path / "scores"
+    options = ["--tasks", "cola,rte,stsb", "--seeds", "3", "--epochs", "2", "--grid", "quick"]
+    paths = [str(encoder_folder), "--data", str(glue), "--out", str(out)]
+    command = [sys.executable, "-m", "masklater", "glue", *paths, *options]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (out / "runs.jsonl").exists() or len((out / "runs.jsonl").read_bytes().splitlines()) < 2:
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    kept = [line for line in (out / "runs.jsonl").read_text().splitlines(keepends=True) if line.endswith("\n")]
+    assert 2 <= len(kept) < 9
+    subprocess.run([*command, "--resume"], check=True, capture_output=True, timeout=300)
+    assert (out / "runs.jsonl").read_text().startswith("".join(kept)) and len(lines_of(out)) == 9
