@@ -1,0 +1,211 @@
+"""3ML and vanilla MLM at equal compute, judged by GLUE: the paper's question, at a size that fits one machine.
+
+    python benchmarks/equal_compute.py --size cpu --text TEXT --glue GLUE --subsets GLUE_SUBSETS --out equal
+
+Six pre-training runs of one encoder shape on the same rows. Each spends the FLOPs (LM head included) that vanilla MLM at
+15% spends on a fixed number of rows; 3ML is run at 78% of them too. Then each encoder, and one with random weights, is
+fine-tuned on GLUE, and `masklater compare` writes the report. Sizes stand in equal_compute.yaml. What is finished is
+kept: given again, the command goes on where it was; --minutes makes it stop in order after so long.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from masklater.console import say
+from masklater.corpus.prepare import PrepareSettings, prepare
+from masklater.errors import Interrupted, UserError
+from masklater.folders import complete_folder
+from masklater.glue.grid import SweepSettings, make_grid
+from masklater.glue.sweep import sweep
+from masklater.glue.tasks import choose_tasks
+from masklater.model.export import export_encoder
+from masklater.model.masked_lm import MaskLaterForMaskedLM
+from masklater.pretrain.forecast import forecast, rows_of
+from masklater.pretrain.loop import pretrain
+from masklater.pretrain.order import derive_seed
+from masklater.pretrain.run import RunFolder
+from masklater.recipe.load import Recipe, load
+from masklater.report.compare import compare
+
+SUBSETS = ("MNLI", "QNLI", "QQP")
+PAPERS_SHARE = 0.78
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One pre-training run."""
+
+    name: str
+    recipe: str
+    overrides: tuple[str, ...] = ()
+    share: float = 1.0  # of the baseline's FLOPs
+
+
+def arms_of(layers: int) -> list[Arm]:
+    """What is compared; the baseline is first."""
+    return [
+        Arm("vanilla-15", "vanilla-small"),
+        Arm("vanilla-40", "vanilla-40-small"),
+        Arm("3ml-self-50", "3ml-small"),
+        Arm("3ml-cross-50", "3ml-cross-small"),
+        Arm("late-50", "late-entry-small", (f"decoder.enter_layer={round(layers * 2 / 3)}",)),
+        Arm("3ml-self-50-at-78%", "3ml-small", share=PAPERS_SHARE),
+    ]
+
+
+def recipe_of(arm: Arm, size: dict[str, Any], shape: dict[str, int], seed: int, flops: float) -> Recipe:
+    """The recipe of an arm, its duration in FLOPs."""
+    sizes = [f"model.{key}={value}" for key, value in shape.items()]
+    # The shipped recipes last for steps; naming another unit replaces that.
+    return load(arm.recipe, [*sizes, *size["overrides"], *arm.overrides, f"seed={seed}", f"duration.flops={flops}"])
+
+
+def baseline_flops(size: dict[str, Any], shape: dict[str, int], shards: Path) -> float:
+    """What vanilla MLM at 15% spends on the fixed number of rows."""
+    recipe = recipe_of(arms_of(shape["num_hidden_layers"])[0], size, shape, 0, 1.0)
+    return size["baseline_rows"] * forecast(recipe, rows_of(shards)).row.training
+
+
+def gather_glue(glue: Path, subsets: Path | None, out: Path) -> Path:
+    """One folder of links: the official tasks, and subsets in place of those whose training data is not there."""
+    if not out.exists():
+        with complete_folder(out) as partial:
+            for folder in sorted(glue.iterdir()):
+                if subsets is None or folder.name not in SUBSETS:
+                    (partial / folder.name).symlink_to(folder.resolve())
+            for name in SUBSETS if subsets is not None else ():
+                (partial / name).symlink_to((subsets / name).resolve())
+    return out
+
+
+def random_twin(run: Path, out: Path) -> Path:
+    """The encoder of a run as it was before the first step."""
+    if not out.exists():
+        folder = RunFolder(run)
+        torch.manual_seed(derive_seed(folder.recipe.seed, "weights"))
+        config = MaskLaterForMaskedLM.config_class.from_pretrained(run)
+        export_encoder(MaskLaterForMaskedLM(config), folder.tokenizer, out)
+    return out
+
+
+def score(encoder: Path, data: Path, out: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """scores.json of an encoder or a run."""
+    if not (out / "scores.json").exists():
+        grid = make_grid("quick", settings["lr"], settings["batch"], settings["epochs"])
+        wanted = SweepSettings(grid, settings["seeds"], settings["max_train_rows"])
+        resume = (out / "sweep.json").exists()
+        sweep(str(encoder), str(data), out, choose_tasks(settings["tasks"]), wanted, resume)
+    return json.loads((out / "scores.json").read_text())
+
+
+def run_shape(name: str, size: dict[str, Any], shards: Path, glue: Path, out: Path, seed: int) -> None:
+    """All arms of one encoder shape, their scores and the report."""
+    shape = size["shapes"][name]
+    arms = arms_of(shape["num_hidden_layers"])
+    flops = baseline_flops(size, shape, shards)
+    scores = {}
+    for arm in arms:
+        run = out / arm.name
+        recipe = recipe_of(arm, size, shape, seed, flops * arm.share)
+        if not is_finished(run, recipe):
+            say(f"{name}: pre-training {arm.name}, {flops * arm.share:.3g} FLOPs")
+            pretrain(recipe, shards, run, resume=(run / "run.json").exists())
+    for arm in arms:
+        say(f"{name}: scores of {arm.name}")
+        scores[arm.name] = score(out / arm.name, glue, out / arm.name / "scores", size["glue"])
+    say(f"{name}: scores of an encoder with random weights")
+    twin = random_twin(out / arms[0].name, out / "random")
+    scores["random"] = score(twin, glue, out / "random-scores", size["glue"])
+    if not (out / "report").exists():
+        compare([out / arm.name for arm in arms], out / "report")
+    text = table(out, arms, scores)
+    (out / "results.md").write_text(text + "\n")
+    print(f"\n{name}: {shape}\n\n{text}")
+
+
+def is_finished(run: Path, recipe: Recipe) -> bool:
+    """Whether a run has spent all it was to spend."""
+    if not (run / "ledger.json").exists():
+        return False
+    return json.loads((run / "ledger.json").read_text())["flops"] >= recipe.duration.amount
+
+
+def table(out: Path, arms: list[Arm], scores: dict[str, Any]) -> str:
+    """Arms as rows: what was spent, the loss, and medians over seeds with their spread."""
+    tasks = list(scores["random"]["tasks"])
+    heads = ["arm", "steps", "rows", "FLOPs", "minutes", "loss at 15%", "accuracy", *tasks, "average"]
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    for name in [*(arm.name for arm in arms), "random"]:
+        cells = [name] + [""] * 6
+        if name != "random":
+            ledger = json.loads((out / name / "ledger.json").read_text())
+            records = [json.loads(line) for line in (out / name / "metrics.jsonl").read_text().splitlines()]
+            last = [record for record in records if "valid_loss_15" in record][-1]
+            cells = [
+                name, f"{ledger['steps']:,}", f"{ledger['rows']:,}", f"{ledger['flops']:.3g}",
+                f"{ledger['seconds'] / 60:.1f}", f"{last['valid_loss_15']:.3f}", f"{last['valid_accuracy_15']:.1%}",
+            ]  # fmt: skip
+        for task in tasks:
+            found = scores[name]["tasks"][task]
+            main = found["metric"][found["main"]]
+            cells.append(f"{main['median']:.1f} ({main['min']:.1f}-{main['max']:.1f})")
+        cells.append(f"{scores[name]['average']['value']:.2f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Run what is left of it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=("cpu", "gpu"), required=True)
+    parser.add_argument("--sizes", type=Path, default=Path(__file__).with_suffix(".yaml"), help="the YAML of sizes")
+    parser.add_argument("--shape", action="append", help="one of the size's shapes; may be repeated [default: all]")
+    parser.add_argument("--text", type=Path, nargs="+", required=True, help=".jsonl and .txt files, or folders of them")
+    parser.add_argument("--glue", type=Path, required=True, help="GLUE in the classic layout")
+    parser.add_argument("--subsets", type=Path, help="a folder whose MNLI, QNLI and QQP stand in for the official ones")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0, help="of pre-training")
+    parser.add_argument("--minutes", type=float, help="stop in order after so long")
+    arguments = parser.parse_args()
+    size = yaml.safe_load(arguments.sizes.read_text())[arguments.size]
+    out: Path = arguments.out
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers' own bars for saving and loading
+    timer = None
+    if arguments.minutes:
+        timer = threading.Timer(arguments.minutes * 60, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        timer.daemon = True
+        timer.start()
+    try:
+        shards = out / "shards"
+        if not shards.exists():
+            settings = PrepareSettings(
+                vocab_size=size["vocab_size"], row_length=size["row_length"], pack="continuous", valid_fraction=0.01
+            )
+            prepare(arguments.text, shards, settings)
+        glue = gather_glue(arguments.glue, arguments.subsets, out / "glue")
+        for name in arguments.shape or size["shapes"]:
+            run_shape(name, size, shards, glue, out / name, arguments.seed)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except Interrupted as stop:
+        print(f"{stop}; give the same command again", file=sys.stderr)
+        return 128 + stop.signal_number
+    finally:
+        if timer:
+            timer.cancel()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
