@@ -2,9 +2,9 @@
 
     python benchmarks/equal_compute.py --size cpu --text TEXT --glue GLUE --subsets GLUE_SUBSETS --out equal
 
-Six pre-training runs of one encoder shape on the same rows. Each spends the FLOPs (LM head included) that vanilla MLM at
-15% spends on a fixed number of rows; 3ML is run at 78% of them too. Then each encoder, and one with random weights, is
-fine-tuned on GLUE, and `masklater compare` writes the report. Sizes stand in equal_compute.yaml. What is finished is
+Six pre-training runs of one encoder shape on the same rows. Each spends the FLOPs (LM head included) that vanilla MLM
+at 15% spends on a fixed number of rows; 3ML is run at 78% of them too. Then each encoder, and one with random weights,
+is fine-tuned on GLUE, and `masklater compare` writes the report. Sizes stand in equal_compute.yaml. What is finished is
 kept: given again, the command goes on where it was; --minutes makes it stop in order after so long.
 """
 
