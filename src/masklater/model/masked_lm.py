@@ -100,7 +100,10 @@ class MaskLaterForMaskedLM(PreTrainedModel):
             their mean loss.
         """
         if batch is not None:
-            return LossSum(loss_sum(self.target_logits(batch), batch.target_ids_BT.flatten()), batch.num_targets)
+            targets_BTD = self.decode(self.encode(batch), batch)
+            target_ids_N = batch.target_ids_BT.flatten()
+            total = self.head.loss_sum(targets_BTD.flatten(0, 1), self.word_embeddings, target_ids_N)
+            return LossSum(total, batch.num_targets)
         if input_ids is None:
             raise ValueError("give either input_ids or a batch")
         mask_id, drops = self.config.mask_token_id, self.config.drops
