@@ -82,7 +82,7 @@ class Memory:
     gradients: int
     optimizer: int
     activations: int  # kept for the backward pass of one micro-batch, encoder and decoder
-    logits: int  # of one micro-batch, with what the loss keeps of them
+    logits: int  # those that stand at a time, and the head's gradients, which are made along with the loss
 
     @property
     def total(self) -> int:
@@ -113,9 +113,18 @@ def estimate_memory(shape: RowShape, parameters: Parameters, micro_rows: int, bf
         gradients=4 * parameters.trained,
         optimizer=4 * matrices + 8 * rest if muon else 8 * parameters.trained,
         activations=round(micro_rows * kept * number),
-        # As computed, in float32 for the loss, its log-softmax, and the gradient of it.
-        logits=round(micro_rows * shape.targets * shape.vocabulary * (number + 4 + 4 + 4)),
+        logits=round(_head_memory(shape, micro_rows * shape.targets, number)),
     )
+
+
+LOGITS_AT_ONCE = 2**28
+"""As many as model/head.py makes at a time on a GPU."""
+
+
+def _head_memory(shape: RowShape, targets: float, number: int) -> float:
+    E = shape.embedding_width or shape.width
+    gradients = 4 * shape.vocabulary * E + number * targets * E
+    return min(targets * shape.vocabulary, LOGITS_AT_ONCE) * (number + 4) + gradients
 
 
 def _kept_by_decoder(shape: RowShape) -> float:
