@@ -229,6 +229,12 @@ def test_a_decoder_width_that_is_no_whole_number_of_heads() -> None:
         MaskLaterForMaskedLM.from_encoder(tiny_config("roberta"), decoder_width=20)
 
 
+def test_rows_longer_than_the_decoder_has_positions_for() -> None:
+    model = MaskLaterForMaskedLM.from_encoder(tiny_config("modernbert"), row_length=16)
+    with pytest.raises(ValueError, match="rows of 17, and the decoder has positions for 16: truncate them"):
+        model(input_ids=torch.randint(5, 320, (1, 17)))
+
+
 def test_the_encoder_of_a_late_entry_model_loads_as_any_other(shards: Shards, tmp_path: Path) -> None:
     model = make_model(shards, "late", "bert")
     model.encoder.save_pretrained(tmp_path / "encoder")

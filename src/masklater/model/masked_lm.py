@@ -98,6 +98,9 @@ class MaskLaterForMaskedLM(PreTrainedModel):
         Returns:
             LossSum for a batch. Otherwise a MaskedLMOutput with logits at every position and, where labels are given,
             their mean loss.
+
+        Raises:
+            ValueError: Neither is given, or rows are longer than the decoder has positions for.
         """
         if batch is not None:
             targets_BTD = self.decode(self.encode(batch), batch)
@@ -106,6 +109,11 @@ class MaskLaterForMaskedLM(PreTrainedModel):
             return LossSum(total, batch.num_targets)
         if input_ids is None:
             raise ValueError("give either input_ids or a batch")
+        if self.config.drops and input_ids.shape[1] > self.config.row_length:
+            raise ValueError(
+                f"input_ids has rows of {input_ids.shape[1]}, and the decoder has positions for {self.config.row_length}: "
+                "truncate them, or build the model with a larger row_length"
+            )
         mask_id, drops = self.config.mask_token_id, self.config.drops
         batch = batch_from_inputs(input_ids, attention_mask, labels, mask_id, drops, token_type_ids)
         logits_NV = self.target_logits(batch)
