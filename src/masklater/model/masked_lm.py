@@ -111,8 +111,8 @@ class MaskLaterForMaskedLM(PreTrainedModel):
             raise ValueError("give either input_ids or a batch")
         if self.config.drops and input_ids.shape[1] > self.config.row_length:
             raise ValueError(
-                f"input_ids has rows of {input_ids.shape[1]}, and the decoder has positions for {self.config.row_length}: "
-                "truncate them, or build the model with a larger row_length"
+                f"input_ids has rows of {input_ids.shape[1]}, and the decoder has positions for "
+                f"{self.config.row_length}: truncate them, or build the model with a larger row_length"
             )
         mask_id, drops = self.config.mask_token_id, self.config.drops
         batch = batch_from_inputs(input_ids, attention_mask, labels, mask_id, drops, token_type_ids)
