@@ -5,9 +5,10 @@
 
 Peers: `stock`, transformers' Trainer with RobertaForMaskedLM and DataCollatorForLanguageModeling(0.15) in float32, as
 its own example has it; `stock-bf16`, the same under bfloat16 autocast; `vanilla`, our own vanilla MLM at 15% with every
-optimisation; `modernbert`, transformers' ModernBERT with sparse prediction. Each line shows the median of the steps of
-both sides, their ratio, the ratio of the FLOPs that both execute, and the share of the measured peak rate that ours
-reaches. Masking is part of a step on both sides; reading rows from disk is not.
+optimisation; `modernbert`, transformers' ModernBERT with sparse prediction. Each line shows the median step of both
+sides in seconds, their ratio, the ratio of their processor seconds (which tell the same where other work shares the
+cores), the ratio of the FLOPs that both execute, and the share of the measured peak rate that ours reaches. Masking is
+part of a step on both sides; reading rows from disk is not.
 """
 
 import argparse
@@ -138,15 +139,15 @@ def make_counts(row_length: int, sparse: bool):  # type: ignore[no-untyped-def]
     return Counts(row_length, round(0.15 * (row_length - 2)), 0, targets)
 
 
-def timed(step: Step, number: int, device: torch.device) -> float:
-    """Seconds of one step."""
+def timed(step: Step, number: int, device: torch.device) -> tuple[float, float]:
+    """Wall and processor seconds of one step; the latter tell the same where other work shares the cores."""
     if device.type == "cuda":
         torch.cuda.synchronize()
-    began = time.perf_counter()
+    began, began_cpu = time.perf_counter(), time.process_time()
     step(number)
     if device.type == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - began
+    return time.perf_counter() - began, time.process_time() - began_cpu
 
 
 def main() -> int:
@@ -175,7 +176,10 @@ def main() -> int:
         f"{arguments.vocabulary:,}; {hardware.name}, peak {hardware.peak_flops_per_second / 1e12:.3g} TFLOP/s "
         f"({hardware.source})"
     )
-    print(f"{'peer':<12}{'3ML s':>9}{'peer s':>9}{'ratio':>8}{'FLOPs':>8}{'peak share':>12}{'3ML GB':>9}{'peer GB':>9}")
+    print(
+        f"{'peer':<12}{'3ML s':>9}{'peer s':>9}{'ratio':>8}{'of CPU s':>9}{'FLOPs':>8}{'peak share':>12}"
+        f"{'3ML GB':>9}{'peer GB':>9}"
+    )
     for peer in arguments.peer or ("vanilla", "stock", "stock-bf16", "modernbert"):
         sides = [
             ours(recipe, arguments, precision),
@@ -183,7 +187,7 @@ def main() -> int:
             if peer == "vanilla"
             else stock(recipe, arguments, bf16=peer != "stock", modern=peer == "modernbert"),
         ]
-        seconds: list[list[float]] = [[], []]
+        seconds: list[list[tuple[float, float]]] = [[], []]
         peaks = [0, 0]
         for number in range(arguments.steps + 1):
             for side, (step, _) in enumerate(sides):
@@ -192,11 +196,12 @@ def main() -> int:
                 seconds[side].append(timed(step, number, device))
                 if device.type == "cuda":
                     peaks[side] = torch.cuda.max_memory_allocated()
-        medians = [statistics.median(of_side[1:]) for of_side in seconds]
+        medians = [statistics.median(wall for wall, _ in of_side[1:]) for of_side in seconds]
+        cpu = [statistics.median(cpu for _, cpu in of_side[1:]) for of_side in seconds]
         share = sides[0][1] / medians[0] / hardware.peak_flops_per_second
         memory = "".join(f"{peak / 1e9:>9.2f}" if peak else f"{'':>9}" for peak in peaks)
         print(
-            f"{peer:<12}{medians[0]:>9.3f}{medians[1]:>9.3f}{medians[0] / medians[1]:>8.3f}"
+            f"{peer:<12}{medians[0]:>9.3f}{medians[1]:>9.3f}{medians[0] / medians[1]:>8.3f}{cpu[0] / cpu[1]:>9.3f}"
             f"{sides[0][1] / sides[1][1]:>8.3f}{share:>12.1%}{memory}",
             flush=True,
         )
