@@ -54,3 +54,11 @@ class Interrupted(Exception):  # noqa: N818 - not an error: the run was asked to
         self.signal_number = signal_number
         self.result = result or {}
         super().__init__(message)
+
+
+class SaidElsewhere(Exception):  # noqa: N818 - another of the processes that train together tells the user
+    """This process leaves because of what another one reports; it says nothing itself."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+        super().__init__(f"another process says why (exit status {status})")

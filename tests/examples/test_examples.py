@@ -1,11 +1,15 @@
 """The example scripts run as a user would run them."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+from torch.distributed.run import get_args_parser
 from transformers import AutoModel, AutoTokenizer
+from typer.main import get_command
 
+from masklater.cli import app
 from masklater.corpus.shards import Shards
 from tests.conftest import REPOSITORY, make_text
 from tests.pretrain.test_start import save_masked_lm
@@ -26,3 +30,22 @@ def test_huggingface_trainer(continuous: Shards, tmp_path: Path) -> None:
     assert after.config.model_type == "bert"
     assert not (before.get_input_embeddings().weight == after.get_input_embeddings().weight).all()
     assert AutoTokenizer.from_pretrained(tmp_path / "out").mask_token_id == continuous.vocabulary.mask
+
+
+def test_slurm_script() -> None:
+    """It parses, says how it is called, and names options that torchrun and masklater have."""
+    script = EXAMPLES / "slurm.sh"
+    subprocess.run(["bash", "-n", script], check=True)
+    called = subprocess.run(["bash", script], capture_output=True, text=True, check=False)
+    assert called.returncode == 2
+    assert "usage: sbatch slurm.sh SHARDS RUN RECIPE" in called.stderr
+
+    torchrun, masklater = script.read_text().split("srun torchrun", 1)[1].split("-m masklater pretrain")
+    known = {option for action in get_args_parser()._actions for option in action.option_strings}
+    named = set(re.findall(r"--[a-z-]+", torchrun))
+    assert len(named) >= 5
+    assert named <= known
+    parameters = get_command(app).commands["pretrain"].params  # type: ignore[attr-defined]
+    named = set(re.findall(r"--[a-z-]+", masklater + script.read_text().split("resume=(")[2].split(")")[0]))
+    assert named >= {"--data", "--out", "--resume"}
+    assert named <= {option for parameter in parameters for option in parameter.opts}

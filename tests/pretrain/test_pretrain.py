@@ -22,7 +22,7 @@ from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain import loop
 from masklater.pretrain.checkpoint import list_checkpoints, load_newest
 from masklater.pretrain.evaluate import unigram_baseline
-from masklater.pretrain.loader import make_batches
+from masklater.pretrain.loader import StepShare, make_batches
 from masklater.pretrain.loop import pretrain, train_step
 from masklater.pretrain.metrics import read_metrics
 from masklater.pretrain.optim import Optimizers
@@ -40,9 +40,13 @@ def losses(run: Path) -> list[float]:
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
-    state = load_newest(run / "checkpoints")
-    assert state is not None
-    return state["model"]
+    return RunFolder(run).load_model()[0].state_dict()
+
+
+def newest_step(run: Path) -> int:
+    checkpoint = load_newest(run / "checkpoints")
+    assert checkpoint is not None
+    return checkpoint.ledger.steps
 
 
 def test_a_run_holds_what_it_should(shards_folder: Path, tmp_path: Path) -> None:
@@ -153,15 +157,13 @@ def test_a_damaged_newest_checkpoint_is_passed_over(
     pretrain(tiny(), shards_folder, tmp_path / "run")
     before = losses(tmp_path / "run")
     older, newest = list_checkpoints(tmp_path / "run" / "checkpoints")
-    content = (newest / "state.pt").read_bytes()
-    (newest / "state.pt").write_bytes(content[:-100])
-    state = load_newest(tmp_path / "run" / "checkpoints")
-    assert state is not None
-    assert state["ledger"]["steps"] == 4
+    (weights_file,) = newest.glob("*.safetensors")
+    weights_file.write_bytes(weights_file.read_bytes()[:-100])
+    assert newest_step(tmp_path / "run") == 4
     assert "passing over a checkpoint" in capsys.readouterr().err
     pretrain(tiny(), shards_folder, tmp_path / "run", resume=True)
     assert losses(tmp_path / "run") == before
-    assert load_newest(tmp_path / "run" / "checkpoints")["ledger"]["steps"] == 6  # type: ignore[index]
+    assert newest_step(tmp_path / "run") == 6
 
     for path in list_checkpoints(tmp_path / "run" / "checkpoints"):
         (path / "checkpoint.json").write_text("{}")
@@ -176,7 +178,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(
     pretrain(tiny("3ml-small", "duration.steps=3", "schedule.warmup=0"), shards_folder, tmp_path / "run")
     kept = list_checkpoints(tmp_path / "run" / "checkpoints")
     with monkeypatch.context() as full:
-        fill_the_disk(full, "state.pt")
+        fill_the_disk(full, "shard-00001-model-00001-of-00001.safetensors")
         with pytest.raises(UserError, match="the disk is full"):
             pretrain(tiny("3ml-small", "schedule.warmup=0"), shards_folder, tmp_path / "run", resume=True)
     assert sorted((tmp_path / "run" / "checkpoints").iterdir()) == kept
@@ -272,12 +274,6 @@ def test_no_held_out_rows(corpus: Path, tmp_path: Path) -> None:
     assert result.valid_loss is None
 
 
-def test_one_process_only(shards_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError, match="WORLD_SIZE is 2: this version trains in one process"):
-        pretrain(tiny(), shards_folder, tmp_path / "run")
-
-
 def test_batches_are_a_function_of_seed_and_step(shards: Shards) -> None:
     def batch(seed: int, step: int) -> torch.Tensor:
         return make_batches(shards, shards.train, tiny().masking, True, "document", seed).of_step(step, 8).seen_ids_BS
@@ -313,7 +309,10 @@ def test_bfloat16_stays_close_to_float32(continuous: Shards) -> None:
         model = MaskLaterForMaskedLM(find_start(recipe, continuous).config)
         batch = make_batches(continuous, continuous.train, recipe.masking, True, "document", 0).of_step(0, 8)
         chosen = choose_precision(precision, torch.device("cpu"))
-        results.append(train_step(model, Optimizers(model, recipe.optimizer), [batch], 1.0, None, chosen, 0))
+        optimizers = Optimizers(model, recipe.optimizer)
+        results.append(
+            train_step(model, optimizers, StepShare([batch], 0, int(batch.num_targets)), 1.0, None, chosen, 0)
+        )
         assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
     assert results[1][0] == pytest.approx(float(results[0][0]), rel=0.01)
     assert results[1][1] == pytest.approx(float(results[0][1]), rel=0.05)

@@ -17,7 +17,7 @@ from masklater.cli.data import prepare
 from masklater.cli.encoders import export, fill, quickstart
 from masklater.cli.judging import blimp, compare, glue
 from masklater.cli.training import budget, pretrain
-from masklater.errors import Interrupted, UserError
+from masklater.errors import Interrupted, SaidElsewhere, UserError
 
 for command in (prepare, budget, pretrain, export, fill, glue, blimp, compare, quickstart):
     app.command()(command)
@@ -36,6 +36,8 @@ def main() -> None:
         if "--json" in sys.argv:
             print(json.dumps(stop.result))
         status = 128 + stop.signal_number
+    except SaidElsewhere as other:
+        status = other.status
     except (KeyboardInterrupt, typer.Abort):
         print("masklater: interrupted", file=sys.stderr)
         status = 130

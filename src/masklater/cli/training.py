@@ -90,20 +90,25 @@ def pretrain(
 ) -> None:
     """Pre-train an encoder on SHARDS.
 
-    Ctrl-C or SIGTERM saves a checkpoint and leaves; --resume goes on exactly where the run stood.
+    Ctrl-C or SIGTERM saves a checkpoint and leaves; --resume goes on exactly where the run stood. Under torchrun the
+    processes share each step, and the run is the same however many there are.
 
     \b
     Examples:
       masklater pretrain 3ml-small --data shards --out run
       masklater pretrain 3ml-small duration.hours=0.5 optimizer.lr=5e-4 --data shards --out run
       masklater pretrain my-recipe.yaml --data shards --out run --resume
+      torchrun --nproc-per-node 8 -m masklater pretrain 3ml-base-50 --data shards --out run
     """
     from masklater.recipe.load import load
 
     loaded = load(recipe, overrides or [])
+    from masklater.pretrain.distributed import is_first
     from masklater.pretrain.loop import pretrain as run
 
     result = run(loaded, data, out, resume)
+    if not is_first():
+        return
     lines = {
         "run": f"{result.run}, {result.steps:,} steps, {result.rows:,} rows, {result.tokens:,} tokens",
         "compute": f"{result.flops:.3g} FLOPs in {result.seconds:,.0f} s, {result.rows_per_second:,.1f} rows/s",

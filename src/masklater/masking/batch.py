@@ -44,6 +44,10 @@ class MaskedBatch:
         """The rows from start to stop."""
         return self._map(lambda tensor: tensor[start:stop])
 
+    def without_targets(self) -> Self:
+        """The same rows with no target slot in use: a forward pass that counts for nothing."""
+        return replace(self, target_ids_BT=torch.full_like(self.target_ids_BT, IGNORE))
+
     def to(self, device: torch.device) -> Self:
         """The batch on another device; from pinned memory the copy does not wait."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))

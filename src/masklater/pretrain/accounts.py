@@ -1,6 +1,7 @@
 """Keeping a run's books: what steps spend, where the time goes, memory and energy. Written to RUN/ledger.json."""
 
 import json
+import math
 import resource
 import sys
 import time
@@ -16,18 +17,21 @@ from masklater.budget.energy import EnergyMeter
 from masklater.budget.ledger import Ledger
 from masklater.budget.peak import this_hardware
 from masklater.folders import disk_errors_for_people
+from masklater.pretrain.distributed import World
 from masklater.pretrain.precision import Precision
 
 
 class Accounts:
     """Books what is spent from now on into a ledger."""
 
-    def __init__(self, ledger: Ledger, folder: Path, precision: Precision) -> None:
+    def __init__(self, ledger: Ledger, folder: Path, precision: Precision, world: World) -> None:
         self.ledger = ledger
         self.path = folder / "ledger.json"
         self.device = precision.device
         self.hardware = this_hardware(precision.device, precision.name)
-        ledger.peak_flops_per_second = self.hardware.peak_flops_per_second
+        self.world = world
+        peak = torch.tensor(self.hardware.peak_flops_per_second, dtype=torch.float64)
+        ledger.peak_flops_per_second = float(world.sum(peak))
         self.energy = EnergyMeter(_uuids(self.device))
 
     @contextmanager
@@ -39,12 +43,16 @@ class Accounts:
         setattr(self.ledger, name, getattr(self.ledger, name) + time.perf_counter() - began)
 
     def update(self) -> None:
-        """Book memory and energy; called before the ledger is saved."""
-        ledger = self.ledger
-        ledger.peak_memory_bytes = max(ledger.peak_memory_bytes, self._peak_memory())
+        """Book memory (of the process that has most) and energy (of all); called before the ledger is saved."""
+        ledger, world = self.ledger, self.world
+        (peak_memory,) = world.largest(self._peak_memory())
+        ledger.peak_memory_bytes = max(ledger.peak_memory_bytes, int(peak_memory))
         joules = self.energy.since_last()
-        if joules is not None:
-            ledger.energy_joules = (ledger.energy_joules or 0.0) + joules
+        if self.device.type == "cpu" and world.local_rank > 0:
+            joules = 0.0  # the first process on a machine reads the meter of all
+        read = world.sum(torch.tensor([math.nan if joules is None else joules], dtype=torch.float64))
+        if not read.isnan():
+            ledger.energy_joules = (ledger.energy_joules or 0.0) + float(read)
             ledger.energy_source = self.energy.source
 
     def write(self) -> None:

@@ -1,42 +1,114 @@
-"""Checkpoints: everything a run needs to go on, complete or not there, checked when read.
+"""Checkpoints: everything a run needs to go on, complete or not there, checked when read, and nothing that can run.
 
-RUN/checkpoints/step-00000200/state.pt         model, optimizer and ledger
-RUN/checkpoints/step-00000200/checkpoint.json  step and SHA-256 of state.pt
+RUN/checkpoints/step-00000200/shard-*.safetensors  weights and optimizer states: of each process what it holds
+RUN/checkpoints/step-00000200/ledger.json          what the run has spent, and which decay it is in
+RUN/checkpoints/step-00000200/checkpoint.json      SHA-256 of each of these files
+RUN/checkpoints/before-decay/                      the same, once: the last step at the stable rate of schedule wsd
+
+They are written and read by torch.distributed.checkpoint, which cuts tensors anew for another number of processes. Its
+usual format holds pickles, which run whatever a stranger has put there; safetensors holds numbers only.
 """
 
 import hashlib
 import json
 import shutil
-from dataclasses import asdict
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
+import torch.distributed.checkpoint as dcp
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 
 from masklater.budget.ledger import Ledger
 from masklater.console import say
 from masklater.errors import DamagedDataError
 from masklater.folders import complete_folder
+from masklater.pretrain.distributed import ALONE, World
 from masklater.pretrain.optim import Optimizers
 
+MODEL, OPTIMIZER = "model.", "optimizer."
+"""What names of tensors begin with."""
 
-def save_checkpoint(folder: Path, model: nn.Module, optimizers: Optimizers, ledger: Ledger, keep: int) -> Path:
-    """Write a checkpoint; only when it is complete are older ones beyond `keep` removed."""
-    path = folder / f"step-{ledger.steps:08d}"
-    if path.exists() and not _is_sound(path):
-        path.rename(path.with_name(f"damaged-{path.name}"))  # passed over when the run was resumed
-    if not path.exists():
-        with complete_folder(path) as partial:
-            state = {"model": model.state_dict(), "optimizers": optimizers.state_dict(), "ledger": asdict(ledger)}
-            # Given a path and not a file, torch would hide a full disk in an error of its own.
-            with (partial / "state.pt").open("wb") as file:
-                torch.save(state, file)
-            entry = {"step": ledger.steps, "sha256": _sha256(partial / "state.pt")}
-            (partial / "checkpoint.json").write_text(json.dumps(entry), encoding="utf-8")
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A sound checkpoint, its tensors not yet read."""
+
+    path: Path
+    ledger: Ledger
+    decay: str | None = None  # the decay its last step was part of; None: its rate was stable
+
+    def load_into(self, model: nn.Module, optimizers: Optimizers | None = None) -> None:
+        """Read weights, and optimizer states where asked for, into their places, however they are spread.
+
+        Raises:
+            DamagedDataError: It is of another model.
+        """
+        reader = HuggingFaceStorageReader(str(self.path))
+        try:
+            saved = reader.read_metadata().state_dict_metadata
+            if optimizers is not None:
+                states = {
+                    name.removeprefix(OPTIMIZER).rpartition(".")[0] for name in saved if name.startswith(OPTIMIZER)
+                }
+                optimizers.begin(states)
+            with _without_warnings():
+                # Each process reads by itself what it needs.
+                dcp.load(_tensors(model, optimizers), storage_reader=reader, no_dist=True)
+        except (CheckpointException, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+            raise DamagedDataError(
+                f"{self.path} does not fit the model of its run ({type(error).__name__})",
+                "Restore the folder from a copy, or remove it to go on from the one before.",
+            ) from error
+
+
+def save_checkpoint(
+    path: Path,
+    model: nn.Module,
+    optimizers: Optimizers,
+    ledger: Ledger,
+    decay: str | None = None,
+    world: World = ALONE,
+) -> None:
+    """Write a checkpoint: every process its part, the first one what makes it complete.
+
+    Raises:
+        UserError: The disk is full, or the place cannot be written to.
+    """
+    with ExitStack() as stack:
+        partial = ""
+        with world.all_or_none():
+            if world.leads:
+                partial = str(stack.enter_context(complete_folder(path)))
+        partial = world.of_the_first(partial)
+        failure: Exception | None = None
+        try:
+            with _without_warnings():
+                writer = HuggingFaceStorageWriter(partial, save_distributed=True)
+                dcp.save(_tensors(model, optimizers), storage_writer=writer, no_dist=world.size == 1)
+        except CheckpointException as error:  # carries what went wrong in which process
+            failure = _cause(error)
+        with world.all_or_none():
+            if failure is not None:
+                raise failure
+            if world.leads:
+                _complete(Path(partial), ledger, decay)
+                stack.close()
+
+
+def keep_newest(folder: Path, keep: int) -> None:
+    """Remove all but the newest checkpoints, and what writes that were cut off have left."""
     for old in list_checkpoints(folder)[:-keep]:
-        shutil.rmtree(old)
-    return path
+        old.rename(old.with_name(f"removed-{old.name}"))  # from here on it is none, however far removing it gets
+    for pattern in ("removed-step-*", "step-*.partial-*"):
+        for rest in folder.glob(pattern):
+            shutil.rmtree(rest, ignore_errors=True)
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -44,8 +116,8 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdigit())
 
 
-def load_newest(folder: Path) -> dict[str, Any] | None:
-    """The state of the newest sound checkpoint; None where there is none at all.
+def load_newest(folder: Path) -> Checkpoint | None:
+    """The newest sound checkpoint; None where there is none at all.
 
     A damaged one is passed over, aloud, for the one before it.
 
@@ -63,30 +135,74 @@ def load_newest(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """The state of one checkpoint, on the CPU.
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Open one checkpoint.
 
     Raises:
         DamagedDataError: It is not what was written.
     """
-    if not _is_sound(path):
-        raise DamagedDataError(f"{path} is damaged (a file is missing or its checksum does not match)")
-    return torch.load(path / "state.pt", map_location="cpu", weights_only=True)
-
-
-def ledger_of(state: dict[str, Any]) -> Ledger:
-    """The ledger in a checkpoint's state."""
-    return Ledger(**state["ledger"])
-
-
-def _is_sound(path: Path) -> bool:
     try:
-        entry = json.loads((path / "checkpoint.json").read_text(encoding="utf-8"))
-        return bool(_sha256(path / "state.pt") == entry["sha256"])
+        written = json.loads((path / "checkpoint.json").read_text(encoding="utf-8"))["sha256"]
+        if _hashes(path) == written and "ledger.json" in written:
+            tree = json.loads((path / "ledger.json").read_text(encoding="utf-8"))
+            return Checkpoint(path, Ledger(**tree["ledger"]), tree["decay"])
     except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise DamagedDataError(f"{path} is damaged (a file is missing or its checksum does not match)")
+
+
+def is_sound(path: Path) -> bool:
+    """Whether a checkpoint is what was written."""
+    try:
+        load_checkpoint(path)
+    except DamagedDataError:
         return False
+    return True
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def set_aside(path: Path, why: str) -> None:
+    """Give a checkpoint another name, under which nothing looks for it and nothing is lost."""
+    name, number = f"{why}-{path.name}", 1
+    while path.with_name(name).exists():
+        number += 1
+        name = f"{why}-{number}-{path.name}"
+    path.rename(path.with_name(name))
+
+
+def _tensors(model: nn.Module, optimizers: Optimizers | None) -> dict[str, Any]:
+    """All there is to save, by name: the same names however a model is spread."""
+    tensors: dict[str, Tensor] = {f"{MODEL}{name}": tensor for name, tensor in model.state_dict().items()}
+    states = {} if optimizers is None else optimizers.states()
+    return tensors | {f"{OPTIMIZER}{name}": tensor for name, tensor in states.items()}
+
+
+def _complete(partial: Path, ledger: Ledger, decay: str | None) -> None:
+    tree = {"ledger": asdict(ledger), "decay": decay}
+    (partial / "ledger.json").write_text(json.dumps(tree), encoding="utf-8")
+    entry = {"step": ledger.steps, "sha256": _hashes(partial)}
+    (partial / "checkpoint.json").write_text(json.dumps(entry, indent=1), encoding="utf-8")
+
+
+def _hashes(path: Path) -> dict[str, str]:
+    """SHA-256 of every file but the one that keeps them."""
+    files = sorted(file for file in path.iterdir() if file.name != "checkpoint.json")
+    found = {}
+    for file in files:
+        with file.open("rb") as opened:
+            found[file.name] = hashlib.file_digest(opened, "sha256").hexdigest()
+    return found
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Without what torch says of its own calls to itself, and of being asked to work in one process."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")
+        yield
+
+
+def _cause(error: CheckpointException) -> Exception:
+    failures = [failure for failure, _ in error.failures.values()]
+    found = next((failure for failure in failures if isinstance(failure, Exception)), None)
+    return found or RuntimeError(str(error))

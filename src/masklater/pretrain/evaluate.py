@@ -10,6 +10,7 @@ from masklater.corpus.shards import SplitRows
 from masklater.masking.batch import IGNORE, MaskedBatch
 from masklater.model.head import loss_sum
 from masklater.model.masked_lm import MaskLaterForMaskedLM
+from masklater.pretrain.distributed import ALONE, World
 from masklater.pretrain.precision import Precision
 
 
@@ -23,14 +24,15 @@ class Score:
 
 
 def evaluate(
-    model: MaskLaterForMaskedLM, batches: Iterable[MaskedBatch], device: torch.device, precision: Precision
+    model: MaskLaterForMaskedLM, batches: Iterable[MaskedBatch], precision: Precision, world: World = ALONE
 ) -> Score:
-    """Score a model; its training mode is left as it was."""
+    """Score a model on the batches of all processes; its training mode is left as it was."""
+    device = precision.device
     was_training = model.training
     model.eval()
     loss = torch.zeros((), dtype=torch.float64, device=device)
     right = torch.zeros((), dtype=torch.int64, device=device)
-    targets = 0
+    targets = torch.zeros((), dtype=torch.int64)
     with torch.no_grad():
         for on_cpu in batches:
             batch = on_cpu.to(device)
@@ -39,9 +41,10 @@ def evaluate(
                 logits_NV = model.target_logits(batch)
                 loss += loss_sum(logits_NV, target_ids_N)
             right += (logits_NV.argmax(dim=1) == target_ids_N).sum()  # IGNORE is no id: it never counts
-            targets += int((on_cpu.target_ids_BT != IGNORE).sum())
+            targets += on_cpu.num_targets
     model.train(was_training)
-    return Score(float(loss) / max(targets, 1), int(right) / max(targets, 1), targets)
+    num_targets = int(world.sum(targets))
+    return Score(float(world.sum(loss)) / max(num_targets, 1), int(world.sum(right)) / max(num_targets, 1), num_targets)
 
 
 def unigram_baseline(train: SplitRows, vocabulary_size: int, batches: Iterable[MaskedBatch]) -> Score:

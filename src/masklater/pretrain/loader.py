@@ -1,22 +1,30 @@
 """Batches for training and evaluation, each a pure function of (seed, step): resume is instant and exact."""
 
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from masklater.corpus.shards import Shards, SplitRows
+from masklater.errors import UserError
 from masklater.masking.batch import MaskedBatch
 from masklater.masking.choose import WordTable
 from masklater.masking.corrupt import Corruption, corrupt, make_corruption
 from masklater.masking.schedule import rate_at
+from masklater.pretrain.distributed import ALONE, World
 from masklater.pretrain.order import derive_seed, rows_of_step
-from masklater.recipe.sections import MaskingSettings
+from masklater.recipe.sections import BatchSettings, MaskingSettings
 
 EVALUATION_SEED = 0
 """Held-out rows and their masks do not follow the recipe's seed: runs are compared on the same ones."""
+
+
+ROWS_MASKED_AT_ONCE = 1024
+"""Of held-out rows. Part of what makes scores compare: another number draws other masks."""
 
 
 class BatchMaker:
@@ -49,11 +57,24 @@ class BatchMaker:
         """The corruption of a training step, whose rate follows from the step's number alone."""
         return self.corruption.at_rate(rate_at(self.corruption.settings, step * self.step_share))
 
-    def fixed(self, num_rows: int, rows_per_batch: int) -> Iterator[MaskedBatch]:
-        """The same rows under the same masks at every call, in batches; the last may be smaller."""
+    def fixed(self, num_rows: int, rows_per_batch: int, world: World = ALONE) -> Iterator[MaskedBatch]:
+        """The same rows under the same masks at every call, however they are cut into batches; a last may be smaller.
+
+        Processes take turns. All get equally many, as they must where a model is spread over them: whoever runs out
+        gets a batch without targets.
+        """
         numbers_N = rows_of_step(0, min(num_rows, self.rows.num_rows), self.rows.num_rows, self.seed)
-        for batch_number, start in enumerate(range(0, len(numbers_N), rows_per_batch)):
-            yield self._make(numbers_N[start : start + rows_per_batch], batch_number, self.corruption)
+        spare: MaskedBatch | None = None
+        turn = 0
+        for block, first in enumerate(range(0, len(numbers_N), ROWS_MASKED_AT_ONCE)):
+            masked = self._make(numbers_N[first : first + ROWS_MASKED_AT_ONCE], block, self.corruption)
+            for start in range(0, len(masked.seen_ids_BS), rows_per_batch):
+                spare = masked.slice(start, start + rows_per_batch)
+                if turn % world.size == world.rank:
+                    yield spare
+                turn += 1
+        if spare is not None and 0 < turn % world.size <= world.rank:
+            yield spare.without_targets()
 
     def _make(self, numbers_N: np.ndarray, batch_number: int, corruption: Corruption) -> MaskedBatch:
         block = self.rows.read(numbers_N)
@@ -92,28 +113,66 @@ def make_batches(
     return BatchMaker(rows, corruption, attend, seed, step_share)
 
 
-class Prefetcher:
-    """Makes the next step's batch in a thread while the current one trains."""
+@dataclass(frozen=True)
+class StepShare:
+    """What one process does of a training step."""
 
-    def __init__(self, batches: BatchMaker, rows_per_step: int, first_step: int, device: torch.device) -> None:
+    micro_batches: list[MaskedBatch]
+    first: int  # the place of its first micro-batch among those of the step, over all processes
+    num_targets: int  # of the whole step, over all processes
+
+
+def share_of(batch: MaskedBatch, settings: BatchSettings, world: World) -> StepShare:
+    """A process's rows of the global batch, in micro-batches."""
+    rows = settings.rows // world.size
+    starts = range(world.rank * rows, (world.rank + 1) * rows, settings.micro_rows)
+    return StepShare(
+        [batch.slice(start, start + settings.micro_rows) for start in starts],
+        starts[0] // settings.micro_rows,
+        int(batch.num_targets),
+    )
+
+
+def check_share(settings: BatchSettings, world: World) -> None:
+    """Raise UserError unless the rows of a step divide into the micro-batches of all processes."""
+    rows, left = divmod(settings.rows, world.size)
+    if left:
+        raise UserError(
+            f"batch.rows is {settings.rows}, which {world.size} processes cannot share evenly",
+            f"Start as many processes as divide {settings.rows}, or change batch.rows.",
+        )
+    if rows % settings.micro_rows:
+        raise UserError(
+            f"batch.micro_rows is {settings.micro_rows}, which does not divide the {rows} rows that each of "
+            f"{world.size} processes has of batch.rows {settings.rows}",
+            f"Set batch.micro_rows={math.gcd(rows, settings.micro_rows)}; what is trained on stays the same.",
+        )
+
+
+class Prefetcher:
+    """Makes this process's share of the next step in a thread while the current one trains."""
+
+    def __init__(self, batches: BatchMaker, settings: BatchSettings, first_step: int, world: World) -> None:
         self.batches = batches
-        self.rows_per_step = rows_per_step
-        self.device = device
+        self.settings = settings
+        self.world = world
         self.pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
         self.step = first_step
         self.next = self.pool.submit(self._make, first_step)
 
-    def take(self) -> MaskedBatch:
-        """The batch of the next step, on the device."""
-        batch = self.next.result()
+    def take(self) -> StepShare:
+        """The share of the next step, on the device."""
+        share = self.next.result()
         self.step += 1
         self.next = self.pool.submit(self._make, self.step)
-        return batch.to(self.device)
+        return replace(share, micro_batches=[batch.to(self.world.device) for batch in share.micro_batches])
 
     def close(self) -> None:
         """End the thread."""
         self.pool.shutdown(wait=True, cancel_futures=True)
 
-    def _make(self, step: int) -> MaskedBatch:
-        batch = self.batches.of_step(step, self.rows_per_step)
-        return batch.pin_memory() if self.device.type == "cuda" else batch
+    def _make(self, step: int) -> StepShare:
+        share = share_of(self.batches.of_step(step, self.settings.rows), self.settings, self.world)
+        if self.world.device.type != "cuda":
+            return share
+        return replace(share, micro_batches=[batch.pin_memory() for batch in share.micro_batches])

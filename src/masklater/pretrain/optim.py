@@ -1,10 +1,9 @@
 """Parameter groups, the two optimizers, and the learning-rate schedule."""
 
 import math
-from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from masklater.budget.ledger import Ledger
@@ -18,6 +17,7 @@ class Optimizers:
 
     def __init__(self, model: nn.Module, settings: OptimizerSettings) -> None:
         matrices, decayed, undecayed = split_parameters(model)
+        self.names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
         self.parts: list[Optimizer] = []
         adamw_lr = settings.lr
         if settings.name == "muon":
@@ -46,14 +46,21 @@ class Optimizers:
             part.step()
             part.zero_grad(set_to_none=True)
 
-    def state_dict(self) -> list[dict[str, Any]]:
-        """The state of each part."""
-        return [part.state_dict() for part in self.parts]
+    def states(self) -> dict[str, Tensor]:
+        """What is remembered of each parameter, as `parameter.what`. Rates and decay are not: the recipe has them."""
+        return {
+            f"{self.names[parameter]}.{what}": tensor
+            for part in self.parts
+            for parameter, state in part.state.items()
+            for what, tensor in state.items()
+        }
 
-    def load_state_dict(self, states: list[dict[str, Any]]) -> None:
-        """Continue from saved states."""
-        for part, state in zip(self.parts, states, strict=True):
-            part.load_state_dict(state)
+    def begin(self, names: set[str]) -> None:
+        """Make the states of these parameters, to be read into. Weights are not what they were afterwards."""
+        for parameter, name in self.names.items():
+            if name in names:
+                parameter.grad = torch.zeros_like(parameter)
+        self.step(0.0)
 
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
@@ -126,6 +133,16 @@ class Schedule:
         rising = min(1.0, (before + self.step_share) / self.warmup) if self.warmup else 1.0
         floor = self.settings.floor
         return rising * (floor + (1 - floor) * self._decay(before))
+
+    @property
+    def decay(self) -> str | None:
+        """The decay that ends the run after a stable rate, by name; None where there is no stable rate."""
+        return f"the last {self.settings.decay_share:.6g} of {self.duration}" if self.settings.name == "wsd" else None
+
+    def decay_of(self, ledger: Ledger) -> str | None:
+        """The same where the step that follows is part of it, else None."""
+        before = min(1.0, self.duration.spent(ledger) / self.duration.amount)
+        return self.decay if self._decay(before) < 1 else None
 
     def _decay(self, before: float) -> float:
         if self.settings.name == "wsd":

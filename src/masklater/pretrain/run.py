@@ -6,7 +6,7 @@ RUN/config.json     the model's config
 RUN/tokenizer/      the data's tokenizer, a Hugging Face folder
 RUN/metrics.jsonl   one object a step, one an evaluation
 RUN/ledger.json     what the run has spent up to its newest checkpoint
-RUN/checkpoints/    the newest few, complete ones only
+RUN/checkpoints/    the newest few, complete ones only, and with schedule wsd the one before decay
 """
 
 import json
@@ -26,12 +26,19 @@ from masklater.errors import DamagedDataError, UserError
 from masklater.folders import complete_folder, refuse_existing
 from masklater.model.config import MaskLaterConfig
 from masklater.model.masked_lm import MaskLaterForMaskedLM
-from masklater.pretrain.checkpoint import ledger_of, load_newest
+from masklater.pretrain.checkpoint import (
+    Checkpoint,
+    is_sound,
+    list_checkpoints,
+    load_checkpoint,
+    load_newest,
+    set_aside,
+)
 from masklater.recipe.load import Recipe, dump, load, plain
 
 MAY_CHANGE = (
     "duration", "schedule", "optimizer.lr", "optimizer.adamw_lr", "optimizer.weight_decay", "optimizer.clip",
-    "batch.micro_rows", "evaluation", "checkpoint", "precision",
+    "batch.micro_rows", "evaluation", "checkpoint", "precision", "distributed",
 )  # fmt: skip
 """What a resumed run may do differently. Anything else would make it another run."""
 
@@ -132,18 +139,66 @@ class RunFolder:
             partial.write_text(dump(recipe), encoding="utf-8")
             partial.replace(self.path / "recipe.yaml")
 
+    def find_checkpoint(self, decay: str | None) -> Checkpoint | None:
+        """What to go on from: the newest sound checkpoint, unless it has decayed towards another end than it now has.
+
+        Then it is the one before that decay. Later ones, damaged or decayed, are set aside under other names.
+
+        Args:
+            decay: The decay that the run is to end with now, as in Schedule; None where it has no stable rate.
+
+        Raises:
+            UserError: The checkpoint before the decay is not there.
+        """
+        newest = load_newest(self.checkpoints)
+        if newest is None:
+            return None
+        self._set_aside_after(newest.ledger.steps, "damaged")
+        if newest.decay in {None, decay}:
+            return newest
+        before = [path for path in self._before_decay() if is_sound(path)]
+        if not before:
+            raise UserError(
+                f"step {newest.ledger.steps:,} of {self.path} has decayed over {newest.decay}, which is no longer the "
+                f"end of the run, and there is no sound checkpoint before that decay in {self.checkpoints}",
+                "Resume with the duration and schedule it had, or start a new run with model.from naming this one.",
+            )
+        stable = load_checkpoint(before[-1])
+        say(
+            f"step {newest.ledger.steps:,} had decayed over {newest.decay}: going on from step "
+            f"{stable.ledger.steps:,}, before that decay; what came after it is kept as checkpoints/decayed-* and "
+            "metrics-decayed-*.jsonl"
+        )
+        if (self.path / "metrics.jsonl").exists():
+            shutil.copy(self.path / "metrics.jsonl", self.path / f"metrics-decayed-{newest.ledger.steps:08d}.jsonl")
+        self._set_aside_after(stable.ledger.steps, "decayed")
+        return stable
+
+    def _set_aside_after(self, step: int, why: str) -> None:
+        for path in list_checkpoints(self.checkpoints):
+            if path.name > f"step-{step:08d}":
+                set_aside(path, why)
+
     def load_model(self) -> tuple[MaskLaterForMaskedLM, int]:
         """The model of the newest sound checkpoint, in evaluation mode, and the step it was saved at.
 
         Raises:
             UserError: The run has no checkpoint yet.
         """
-        state = load_newest(self.checkpoints)
-        if state is None:
+        checkpoint = load_newest(self.checkpoints)
+        if checkpoint is None:
             raise UserError(f"the run {self.path} has no checkpoint yet", "Let it run until its first checkpoint.")
         model = MaskLaterForMaskedLM(MaskLaterConfig.from_pretrained(self.path))
-        model.load_state_dict(state["model"])
-        return model.eval(), ledger_of(state).steps
+        checkpoint.load_into(model)
+        return model.eval(), checkpoint.ledger.steps
+
+    def before_decay(self, step: int) -> Path:
+        """Where the last checkpoint at the stable rate stands; it is never removed."""
+        return self.checkpoints / f"before-decay-{step:08d}"
+
+    def _before_decay(self) -> list[Path]:
+        names = [path for path in self.checkpoints.glob("before-decay-*") if path.name.rpartition("-")[2].isdigit()]
+        return sorted(names)
 
 
 def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

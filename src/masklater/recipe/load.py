@@ -44,6 +44,11 @@ class Recipe(Section):
     precision: Literal["auto", "bfloat16", "float32"] = Field(
         "auto", description="auto: bfloat16 autocast where the hardware computes in it, float32 elsewhere"
     )
+    distributed: Literal["ddp", "fsdp"] = Field(
+        "ddp",
+        description="under torchrun, ddp: the whole model in every process; fsdp: cut up over them (FSDP2), for models "
+        "that do not fit one GPU",
+    )
     seed: int = Field(0, ge=0, lt=2**63, description="decides initial weights, row order, masks and dropout")
 
 

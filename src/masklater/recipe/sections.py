@@ -159,7 +159,7 @@ class BatchSettings(Section):
     """What one optimizer step is made of."""
 
     rows: int = Field(256, gt=0, description="rows a step, over all processes")
-    micro_rows: int = Field(32, gt=0, description="rows a forward pass in one process; divides rows")
+    micro_rows: int = Field(32, gt=0, description="rows a forward pass in one process; divides a process's rows")
     attend: Literal["document", "row"] = Field(
         "document", description="document: tokens see their own document only; row: the whole packed row"
     )
@@ -235,4 +235,4 @@ class CheckpointSettings(Section):
     """What is kept to resume from."""
 
     every_steps: int = Field(200, gt=0, description="steps between checkpoints; there is always one at the end")
-    keep: int = Field(2, gt=0, description="how many of the newest are kept")
+    keep: int = Field(2, gt=0, description="how many of the newest are kept, beside the one before wsd decays")

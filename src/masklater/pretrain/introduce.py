@@ -1,0 +1,53 @@
+"""What a run says before its first step: what is about to run, and which paths were chosen and why."""
+
+from masklater.budget.hardware import Hardware
+from masklater.console import say
+from masklater.masking.corrupt import Corruption
+from masklater.model.config import MaskLaterConfig
+from masklater.pretrain.cost import encoder_sizes, row_flops
+from masklater.pretrain.distributed import World
+from masklater.pretrain.precision import Precision
+from masklater.recipe.load import Recipe
+
+
+def introduce(
+    recipe: Recipe,
+    config: MaskLaterConfig,
+    corruption: Corruption,
+    num_parameters: tuple[int, int],
+    hardware: Hardware,
+    precision: Precision,
+    world: World,
+) -> None:
+    """Say it.
+
+    Args:
+        recipe: Of the run.
+        config: Of its model.
+        corruption: At the rate the run begins with.
+        num_parameters: Of the model, and of the encoder alone.
+        hardware: What one process computes on.
+        precision: What it computes in.
+        world: The processes.
+    """
+    parameters, exported = num_parameters
+    counts = corruption.counts
+    say(
+        f"{_objective(config)}: of each row's {counts.row_length} positions the encoder sees {counts.seen}, "
+        f"{counts.targets} are predicted"
+    )
+    say(f"{parameters / 1e6:.1f} M parameters, {exported / 1e6:.1f} M of them in the encoder that is exported")
+    flops = row_flops(encoder_sizes(config.encoder), recipe.decoder, counts)
+    say(f"{flops.training / 1e9:.2f} GFLOPs to train on a row, {flops.head / flops.forward:.0%} in the LM head")
+    if world.size > 1:
+        spread = "whole in each (DDP)" if recipe.distributed == "ddp" else "cut up over them (FSDP2)"
+        say(f"{world.size} processes of {recipe.batch.rows // world.size} rows a step each, the model {spread}")
+    say(f"device {world.device.type}, {precision.name}: {precision.reason}")
+    say(f"peak rate {hardware.peak_flops_per_second / 1e12:.3g} TFLOP/s: {hardware.name}, {hardware.source}")
+
+
+def _objective(config: MaskLaterConfig) -> str:
+    if config.decoder_kind == "late":
+        return f"[MASK]s enter at layer {config.enter_layer} of {config.encoder.num_hidden_layers}"
+    names = {"self": "3ML_self", "cross": "3ML_cross", "cross-only": "3ML_cross, cross-attention only"}
+    return names.get(config.decoder_kind, "vanilla MLM")

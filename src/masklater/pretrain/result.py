@@ -1,0 +1,60 @@
+"""Where a run stands when it is left."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from masklater.budget.ledger import Ledger
+from masklater.pretrain.evaluate import Score
+
+
+@dataclass(frozen=True)
+class PretrainResult:
+    """Where a run stands when it is left."""
+
+    run: str
+    finished: bool
+    steps: int
+    rows: int
+    tokens: int
+    flops: float
+    seconds: float  # in training steps, over the whole run
+    rows_per_second: float
+    utilisation: float | None  # FLOPs executed in training steps over the device's peak
+    utilisation_vanilla_equivalent: float | None  # the same with the FLOPs of vanilla MLM at 15% on these rows
+    loss: float | None  # of the last step; None where this call made no step
+    valid_loss: float | None  # under the recipe's own corruption; None where no rows are held out
+    valid_accuracy: float | None
+    valid_loss_15: float | None  # under 15% [MASK], the same for every run
+    valid_accuracy_15: float | None
+
+
+def make_result(
+    run: Path, finished: bool, ledger: Ledger, loss: float | None, own: Score | None, common: Score | None
+) -> PretrainResult:
+    """Sum up a run.
+
+    Args:
+        run: Its folder.
+        finished: Whether its duration is reached.
+        ledger: What it has spent.
+        loss: Of the last step.
+        own: The last score under the recipe's own corruption.
+        common: The same under 15% [MASK].
+    """
+    return PretrainResult(
+        run=str(run),
+        finished=finished,
+        steps=ledger.steps,
+        rows=ledger.rows,
+        tokens=ledger.tokens,
+        flops=ledger.flops,
+        seconds=ledger.seconds,
+        rows_per_second=ledger.rows / ledger.seconds if ledger.seconds else 0.0,
+        utilisation=ledger.utilisation(ledger.flops),
+        utilisation_vanilla_equivalent=ledger.utilisation(ledger.flops_vanilla),
+        loss=loss,
+        valid_loss=own.loss if own else None,
+        valid_accuracy=own.accuracy if own else None,
+        valid_loss_15=common.loss if common else None,
+        valid_accuracy_15=common.accuracy if common else None,
+    )

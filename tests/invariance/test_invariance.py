@@ -1,0 +1,155 @@
+"""A run is the same however many processes share its steps, and however the model is spread over them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from masklater.corpus.shards import Shards
+from masklater.errors import UserError
+from masklater.masking.batch import IGNORE
+from masklater.pretrain.distributed import World
+from masklater.pretrain.loader import check_share, make_batches, share_of
+from masklater.pretrain.metrics import read_metrics
+from masklater.pretrain.run import RunFolder
+from masklater.recipe.sections import BatchSettings
+from tests.conftest import tiny
+from tests.invariance.ranks import Job, run_jobs
+from tests.reference.cases import CASES, make_batch, make_model
+
+STABLE = ("schedule.name=wsd", "schedule.warmup=0", "schedule.decay=0.01")
+"""A rate that does not depend on how long a run will be."""
+
+
+def losses(run: Path) -> list[float]:
+    return [record["loss"] for record in read_metrics(run / "metrics.jsonl") if "loss" in record]
+
+
+def scores(run: Path) -> list[float]:
+    records = [record for record in read_metrics(run / "metrics.jsonl") if "valid_loss" in record]
+    return [
+        record[f"valid_{what}{suffix}"] for record in records for what in ("loss", "targets") for suffix in ("", "_15")
+    ]
+
+
+def job(folder: Path, data: Path, name: str, *overrides: str) -> Job:
+    """A job from its name: what it belongs to, processes, rows of a micro-batch, how the model is spread."""
+    _, processes, micro_rows, how = name.split("-")
+    few = ("duration.steps=4", "schedule.warmup=0", "evaluation.every_steps=4", "evaluation.rows=7")
+    settings = (*few, f"batch.micro_rows={micro_rows}", f"distributed={how}", *overrides)
+    return Job(int(processes), settings, data, folder / name)
+
+
+def test_processes_change_nothing(shards_folder: Path, tmp_path: Path) -> None:
+    """1 x 8, 2 x 4 and 4 x 2 rows, in one go and in micro-batches, DDP and FSDP2: one trajectory and the same scores.
+
+    Rows are padded, so that processes have different numbers of targets. With dropout on, the same where micro-batches
+    are the same.
+    """
+    plain = ["plain-1-8-ddp", "plain-2-4-ddp", "plain-2-1-fsdp", "plain-4-1-ddp", "plain-4-2-fsdp"]
+    dropout = ["dropout-1-2-ddp", "dropout-4-2-ddp", "dropout-2-2-fsdp"]
+    jobs = [job(tmp_path, shards_folder, name, "model.dropout=0") for name in plain]
+    jobs += [job(tmp_path, shards_folder, name, "model.dropout=0.1") for name in dropout]
+    run_jobs(jobs, tmp_path / "log")
+    for first, *others in (plain, dropout):
+        assert len(losses(tmp_path / first)) == 4
+        for other in others:
+            assert losses(tmp_path / other) == pytest.approx(losses(tmp_path / first), rel=1e-4)
+            assert scores(tmp_path / other) == pytest.approx(scores(tmp_path / first), rel=1e-4)
+    assert losses(tmp_path / plain[0]) != pytest.approx(losses(tmp_path / dropout[0]), rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_checkpoint_is_read_by_other_processes(optimizer: str, shards_folder: Path, tmp_path: Path) -> None:
+    """4 -> 2 -> 1 processes and back, FSDP2 <-> DDP, dropout on; and the same processes again, to the bit."""
+    muon = ("optimizer.name=muon", "optimizer.adamw_lr=1e-3", "optimizer.lr=0.02")
+    common = ("model.dropout=0.1", "batch.micro_rows=2", *STABLE, *(muon if optimizer == "muon" else ()))
+
+    def part(run: str, processes: int, how: str, steps: int) -> Job:
+        settings = (*common, f"distributed={how}", f"duration.steps={steps}")
+        return Job(processes, settings, shards_folder, tmp_path / run, resume=steps > 2)
+
+    run_jobs(
+        [
+            part("down", 4, "fsdp", 2), part("down", 2, "ddp", 4), part("down", 1, "ddp", 6),
+            part("up", 1, "ddp", 2), part("up", 2, "fsdp", 4), part("up", 4, "ddp", 6),
+            part("again", 2, "fsdp", 2), part("again", 2, "fsdp", 4), part("again", 2, "fsdp", 6),
+            Job(2, (*common, "distributed=fsdp", "duration.steps=6"), shards_folder, tmp_path / "straight-2"),
+            Job(1, (*common, "duration.steps=6"), shards_folder, tmp_path / "straight"),
+        ],
+        tmp_path / "log",
+    )  # fmt: skip
+    # Muon orthogonalises in bfloat16.
+    tolerance = 2e-3 if optimizer == "muon" else 1e-4
+    for run in ("down", "up"):
+        assert losses(tmp_path / run) == pytest.approx(losses(tmp_path / "straight"), rel=tolerance)
+    assert losses(tmp_path / "again") == losses(tmp_path / "straight-2")
+    resumed, straight = (RunFolder(tmp_path / run).load_model()[0].state_dict() for run in ("again", "straight-2"))
+    assert all(torch.equal(resumed[name], straight[name]) for name in straight)
+    shards = list((tmp_path / "straight-2" / "checkpoints" / "step-00000006").glob("*.safetensors"))
+    assert len(shards) == 2  # each process has written its part
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["late-entry-small", "3ml-cross-small", "3ml-modernbert-small", "3ml-electra-small"])
+def test_every_kind_of_model_can_be_cut_up(name: str, shards_folder: Path, tmp_path: Path) -> None:
+    kind = ("decoder.enter_layer=1",) if name == "late-entry-small" else ()
+    common = ("model.dropout=0", "duration.steps=3", "schedule.warmup=0", "batch.micro_rows=2", *kind)
+    jobs = [
+        Job(1, common, shards_folder, tmp_path / "one", recipe=name),
+        Job(2, (*common, "distributed=fsdp"), shards_folder, tmp_path / "fsdp", recipe=name),
+        Job(2, common, shards_folder, tmp_path / "ddp", recipe=name),
+    ]
+    run_jobs(jobs, tmp_path / "log")
+    for run in ("fsdp", "ddp"):
+        assert losses(tmp_path / run) == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+
+
+def test_every_parameter_that_is_trained_gets_a_gradient(shards: Shards) -> None:
+    """What DDP asks of a model, of every objective and family."""
+    for objective, family in CASES:
+        model = make_model(shards, objective, family).train()
+        model(batch=make_batch(shards, objective, rows=4))[0].backward()
+        without = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+        assert not without, (objective, family)
+
+
+def test_shares_make_up_the_global_batch(shards: Shards) -> None:
+    """Whatever the processes: the same rows under the same masks, in order, counted over all."""
+    batch = make_batches(shards, shards.train, tiny().masking, True, "document", 0).of_step(3, 8)
+    for processes in (1, 2, 4, 8):
+        settings = BatchSettings(rows=8, micro_rows=1)
+        shares = [share_of(batch, settings, World(rank, processes)) for rank in range(processes)]
+        micro_batches = [micro for share in shares for micro in share.micro_batches]
+        assert torch.equal(torch.cat([micro.seen_ids_BS for micro in micro_batches]), batch.seen_ids_BS)
+        assert torch.equal(torch.cat([micro.target_ids_BT for micro in micro_batches]), batch.target_ids_BT)
+        assert [share.first for share in shares] == list(range(0, 8, 8 // processes))
+        assert {share.num_targets for share in shares} == {int(batch.num_targets)}
+
+
+def test_held_out_rows_are_shared(shards: Shards) -> None:
+    """Every row is scored once; masks do not follow the cut; a process that runs out goes through the motions."""
+    batches = make_batches(shards, shards.valid, tiny().masking, True, "document", 0)
+    (whole,) = batches.fixed(9, 9)
+    for processes, rows in ((1, 2), (2, 2), (4, 2), (4, 9), (3, 1)):
+        parts = [list(batches.fixed(9, rows, World(rank, processes))) for rank in range(processes)]
+        assert len({len(part) for part in parts}) == 1
+        in_turn = [part[turn] for turn in range(len(parts[0])) for part in parts]
+        scored = [batch.target_ids_BT for batch in in_turn if (batch.target_ids_BT != IGNORE).any()]
+        assert torch.equal(torch.cat(scored), whole.target_ids_BT)
+
+
+@pytest.mark.parametrize(
+    ("rows", "micro_rows", "processes", "message"),
+    [
+        (8, 4, 3, "batch.rows is 8, which 3 processes cannot share evenly"),
+        (8, 8, 2, r"batch.micro_rows is 8, which does not divide the 4 rows .*\n.*Set batch.micro_rows=4"),
+        (24, 8, 2, r"the 12 rows that each of 2 processes has of batch.rows 24\n.*Set batch.micro_rows=4"),
+    ],
+)
+def test_rows_that_cannot_be_shared(rows: int, micro_rows: int, processes: int, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check_share(BatchSettings(rows=rows, micro_rows=micro_rows), World(0, processes))
+    for fits in (1, 2, 4):
+        check_share(BatchSettings(rows=8, micro_rows=2), World(0, fits))
