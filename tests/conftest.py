@@ -17,6 +17,7 @@ import torch
 from masklater.corpus.prepare import PrepareSettings, prepare
 from masklater.corpus.shards import Shards
 from masklater.recipe.load import Recipe, load
+from tests.counts import COUNTED, count
 
 REPOSITORY = Path(__file__).parents[1]
 DATA = REPOSITORY.parent / "shared" / "data"
@@ -113,3 +114,14 @@ def fill_the_disk(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         return OnAFullDisk(file) if self.name == name and "w" in mode else file
 
     monkeypatch.setattr(Path, "open", open_it)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "call" and report.passed and "fault" in report.keywords:
+        count("faults injected")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how much was tried, not only how many tests passed."""
+    for what, number in sorted(COUNTED.items()):
+        terminalreporter.write_line(f"{what}: {number:,}")

@@ -1,5 +1,6 @@
 """The few errors a user meets. Each says what is wrong, where, and what to do about it."""
 
+import reprlib
 from dataclasses import dataclass
 
 
@@ -31,11 +32,18 @@ class Fault:
     remedy: str  # what to write instead
 
     def __str__(self) -> str:
-        found = "is missing" if self.value is MISSING else f"is {self.value!r}"
+        found = "is missing" if self.value is MISSING else f"is {_short(self.value)}"
         return f"{self.where} {found}: {self.rule}. {self.remedy}"
 
 
 MISSING = object()
+
+
+def _short(value: object) -> str:
+    """A value for a message. YAML's aliases can stand for more than any memory holds, so that no more is looked at."""
+    shortener = reprlib.Repr()
+    shortener.maxlevel, shortener.maxstring, shortener.maxother, shortener.maxlong = 2, 200, 200, 60
+    return shortener.repr(value)
 
 
 class RecipeError(UserError):

@@ -12,11 +12,16 @@ from masklater.errors import UserError
 
 
 def refuse_existing(path: Path) -> None:
-    """Raise UserError where something already stands under that name; an empty folder is taken."""
-    if path.is_dir() and not any(path.iterdir()):
-        return
-    if path.exists() or path.is_symlink():
-        raise UserError(f"{path} exists already", "Nothing is overwritten: name another folder, or remove this one.")
+    """Raise UserError where something already stands under that name, or nothing can; an empty folder is taken."""
+    with disk_errors_for_people(path):
+        if path.is_dir() and not any(path.iterdir()):
+            return
+        if path.exists() or path.is_symlink():
+            raise _exists_already(path)
+
+
+def _exists_already(path: Path) -> UserError:
+    return UserError(f"{path} exists already", "Nothing is overwritten: name another folder, or remove this one.")
 
 
 @contextmanager
@@ -40,11 +45,21 @@ def complete_folder(path: Path) -> Iterator[Path]:
                 if file.is_file():
                     _sync(file)
             _sync(partial)
-            partial.rename(path)
+            _give_name(partial, path)
             _sync(path.parent)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
+
+
+def _give_name(partial: Path, path: Path) -> None:
+    try:
+        partial.rename(path)
+    except OSError as error:
+        # Not there when the work began: another process was faster.
+        if error.errno in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR} and path.exists():
+            raise _exists_already(path) from None
+        raise
 
 
 @contextmanager
@@ -52,6 +67,8 @@ def disk_errors_for_people(path: Path) -> Iterator[None]:
     """Turn what the operating system says of a place that cannot be written into a UserError."""
     try:
         yield
+    except (UserError, BrokenPipeError):
+        raise  # said already; or whoever read our output has left, which says nothing of the place
     except Exception as error:
         number = _error_number(error)
         if number in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
@@ -60,11 +77,20 @@ def disk_errors_for_people(path: Path) -> Iterator[None]:
                 f"the disk is full: {path} could not be written ({os.strerror(number)}; {free / 2**20:,.0f} MiB free)",
                 "Free some space or name a place on another disk; nothing incomplete was left behind.",
             ) from None
-        if number in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}:
-            raise UserError(
-                f"{path} cannot be written: {os.strerror(number)}", "Name a place you may write to."
-            ) from None
-        raise
+        if number is None and not isinstance(error, OSError):
+            raise
+        raise UserError(
+            f"{path} cannot be written: {os.strerror(number) if number else error}{_elsewhere(error, path)}",
+            "Name a place you may write to.",
+        ) from None
+
+
+def _elsewhere(error: Exception, path: Path) -> str:
+    """The file that an error is about, where it is not in the place that was written."""
+    name = getattr(error, "filename", None)
+    if name is None or str(name).startswith((str(path), str(path.parent / f"{path.name}.partial"))):
+        return ""
+    return f" ({name})"
 
 
 def _error_number(error: Exception) -> int | None:
@@ -76,7 +102,10 @@ def _error_number(error: Exception) -> int | None:
 
 
 def _existing(path: Path) -> Path:
-    return next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    for parent in (path, *path.absolute().parents):
+        if os.path.exists(parent):  # noqa: PTH110 - Path.exists raises for a name that is too long
+            return parent
+    return Path("/")
 
 
 def _sync(path: Path) -> None:

@@ -21,8 +21,9 @@ MAY_KNOW = {
     "pretrain": {"corpus", "masking", "model", "budget", "recipe", *LEAVES},
     "report": {"recipe", *LEAVES},
     "glue": {"model", "pretrain", *LEAVES},
+    "doctor": {"corpus", "model", "pretrain", "recipe", *LEAVES},
     "quickstart": {"corpus", "masking", "model", "pretrain", "recipe", "report", *LEAVES},
-    "cli": {"corpus", "glue", "model", "pretrain", "quickstart", "recipe", "budget", "report", *LEAVES},
+    "cli": {"corpus", "doctor", "glue", "model", "pretrain", "quickstart", "recipe", "budget", "report", *LEAVES},
     "__main__": {"cli"},
 }
 
@@ -83,6 +84,8 @@ def test_only_the_encoder_file_builds_transformers_models() -> None:
         ["prepare", "--help"],
         ["compare", "--help"],
         ["glue", "--help"],
+        ["rows", "--help"],
+        ["doctor", "--help"],
     ],
 )
 def test_help_starts_without_torch(arguments: list[str]) -> None:

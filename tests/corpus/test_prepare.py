@@ -159,7 +159,17 @@ def test_damaged_index(copy: Path, damage: str) -> None:
 def test_a_format_of_the_future(copy: Path) -> None:
     index = json.loads((copy / "index.json").read_text())
     (copy / "index.json").write_text(json.dumps({**index, "format": 99}))
-    with pytest.raises(UserError, match="has format 99; this version reads format 1"):
+    with pytest.raises(UserError, match="has format 99; this version reads formats 1 and 2"):
+        Shards(copy)
+
+
+def test_shards_of_the_first_format_are_read_as_ever(copy: Path) -> None:
+    index = json.loads((copy / "index.json").read_text())
+    checksum = index.pop("checksum")
+    (copy / "index.json").write_text(json.dumps({**index, "format": 1}))
+    Shards(copy).verify()
+    (copy / "index.json").write_text(json.dumps({**index, "format": 1, "checksum": checksum}))
+    with pytest.raises(DamagedDataError, match="its checksum does not match"):
         Shards(copy)
 
 

@@ -98,6 +98,9 @@ MISTAKES = {
     "a tokenizer that is none": (["prepare", "{corpus}", "--out", "{tmp}/o", "--tokenizer", "{tmp}/empty"], "holds no tokenizer"),
     "an output that exists": (["prepare", "{corpus}", "--out", "{tmp}/full"], "exists already"),
     "an output place that is a file": (["prepare", "{corpus}", "--out", "{tmp}/full/file/o"], "cannot be written"),
+    "an output that can never be": (["prepare", "{corpus}", "--out", "/proc/masklater"], "/proc/masklater cannot be written"),
+    "an output with a name too long": (["pretrain", "3ml-small", "--data", "{shards}", "--out", "{tmp}/" + 300 * "x"], "name too long"),
+    "scores below a file": (["glue", "{tmp}/empty", "--data", "{tmp}/empty", "--out", "{tmp}/full/file/o", "--tasks", "rte"], "there is no folder"),
     "an unknown recipe": (["pretrain", "nosuch", "--data", "{shards}", "--out", "{tmp}/o"], "Shipped recipes:"),
     "an unknown key": (["pretrain", "3ml-small", "batch.row=3", "--data", "{shards}", "--out", "{tmp}/o"], "Did you mean rows?"),
     "a contradiction": (["pretrain", "3ml-small", "batch.rows=30", "--data", "{shards}", "--out", "{tmp}/o"], "must divide rows"),
@@ -105,6 +108,11 @@ MISTAKES = {
     "a rate without targets": (["pretrain", "3ml-small", "masking.rate=0.001", "--data", "{shards}", "--out", "{tmp}/o"], "leaves no target"),
     "a run that exists not": (["export", "{tmp}/nowhere", "--out", "{tmp}/o"], "there is no run"),
     "a folder that is no run": (["fill", "{tmp}/empty", "<mask>"], "is no RUN folder"),
+    "rows of no shards": (["rows", "{tmp}/empty", "0"], "is no SHARDS folder"),
+    "a row that is not there": (["rows", "{shards}", "0", "99999999"], "there is no row 99999999"),
+    "a row that is no number": (["rows", "{shards}", "first"], "should be a valid integer"),
+    "a doctor for nothing": (["doctor", "{tmp}/nowhere"], "there is no folder"),
+    "a doctor for something else": (["doctor", "{tmp}/empty"], "is neither SHARDS nor a RUN"),
     "an unknown command": (["pretrian"], "No such command"),
     "a missing option": (["prepare", "{corpus}"], "Missing option"),
     "a value out of range": (["prepare", "{corpus}", "--out", "{tmp}/o", "--row-length", "2"], "greater than or equal to 8"),
@@ -166,7 +174,29 @@ def test_a_fault_of_ours_shows_its_traceback_and_exits_with_1() -> None:
     assert "a fault of ours" in done.stderr
 
 
-@pytest.mark.parametrize("command", ["prepare", "pretrain", "export", "fill", "quickstart"])
+@pytest.mark.fault
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (PermissionError(13, "Permission denied", "/some/file"), "masklater: /some/file: Permission denied"),
+        (MemoryError(), "masklater: out of memory: there is no more\n  Lower batch.micro_rows"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried"), "masklater: out of memory: CUDA out of memory"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried"), "out of memory"),
+    ],
+)
+def test_what_no_room_expected(
+    error: Exception, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("masklater.recipe.load.load", fail)
+    assert inside(monkeypatch, "pretrain", "x", "--data", "d", "--out", "o") == 2
+    err = capsys.readouterr().err
+    assert message in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("command", ["prepare", "pretrain", "export", "fill", "rows", "doctor", "quickstart"])
 def test_help_has_examples(command: str) -> None:
     done = masklater(command, "--help")
     assert done.returncode == 0

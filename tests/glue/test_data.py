@@ -116,7 +116,9 @@ def test_missing_columns_files_and_folders(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no rows"):
         read_split(tmp_path / "empty.tsv", BY_KEY["sst2"])
     write(tmp_path / "dev.jsonl", '{"premise": "a", "label": "neutral"}')
-    with pytest.raises(UserError, match="line 1: no field sentence2 or hypothesis; there are premise, label"):
+    with pytest.raises(
+        UserError, match="line 1: no field sentence2 or hypothesis of the right kind; there are premise, label"
+    ):
         read_split(tmp_path / "dev.jsonl", BY_KEY["mnli"])
 
 

@@ -21,6 +21,8 @@ class Ledger:
     """Totals since step 0."""
 
     steps: int = 0
+    skipped_steps: int = 0  # of them, those that changed nothing: loss or gradient was not finite
+    skipped_in_a_row: int = 0  # of these, the ones just before now
     rows: int = 0
     tokens: int = 0
     tokens_seen: int = 0
@@ -53,9 +55,11 @@ class Ledger:
             return None
         return flops / self.seconds / self.peak_flops_per_second
 
-    def add_step(self, spending: Spending, seconds: float, data_seconds: float) -> None:
-        """Book one training step."""
+    def add_step(self, spending: Spending, seconds: float, data_seconds: float, skipped: bool = False) -> None:
+        """Book one training step; a skipped one has cost as much."""
         self.steps += 1
+        self.skipped_steps += skipped
+        self.skipped_in_a_row = self.skipped_in_a_row + 1 if skipped else 0
         for name, amount in vars(spending).items():
             setattr(self, name, getattr(self, name) + amount)
         self.seconds += seconds

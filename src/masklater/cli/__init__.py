@@ -16,10 +16,11 @@ from masklater.cli.app import app
 from masklater.cli.data import prepare
 from masklater.cli.encoders import export, fill, quickstart
 from masklater.cli.judging import blimp, compare, glue
+from masklater.cli.looking import doctor, rows
 from masklater.cli.training import budget, pretrain
 from masklater.errors import Interrupted, SaidElsewhere, UserError
 
-for command in (prepare, budget, pretrain, export, fill, glue, blimp, compare, quickstart):
+for command in (prepare, budget, pretrain, export, fill, glue, blimp, compare, rows, doctor, quickstart):
     app.command()(command)
 
 
@@ -46,11 +47,35 @@ def main() -> None:
     except BrokenPipeError:
         status = 1
     except Exception as error:
-        if hasattr(error, "show") and hasattr(error, "exit_code"):  # what click raises for a malformed call
-            error.show()
-            status = error.exit_code
-        else:
-            traceback.print_exc()
-            print(f"masklater {__version__}: a fault of ours; please report the lines above", file=sys.stderr)
-            status = 1
+        status = _say(error)
     sys.exit(status)
+
+
+def _say(error: Exception) -> int:
+    """Say what went wrong in a place that did not expect it; return the exit status."""
+    if hasattr(error, "show") and hasattr(error, "exit_code"):  # what click raises for a malformed call
+        error.show()
+        return int(error.exit_code)
+    if isinstance(error, OSError) and error.filename is not None:  # a file of the user's, and no room's business
+        print(f"masklater: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
+    if _is_out_of_memory(error):
+        first_line = (str(error).strip() or "there is no more").splitlines()[0]
+        print(
+            f"masklater: out of memory: {first_line}\n  Lower batch.micro_rows, or choose a smaller model or shorter "
+            "rows; `masklater budget` says what is needed.",
+            file=sys.stderr,
+        )
+        return 2
+    traceback.print_exc()
+    print(
+        f"masklater {__version__}: a fault of ours; please report the lines above, with what `masklater doctor` prints",
+        file=sys.stderr,
+    )
+    return 1
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Memory of this machine, or a GPU's: torch has an error of its own for that one, by whose name it is known."""
+    by_name = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return by_name or (isinstance(error, RuntimeError) and "not enough memory" in str(error).lower())

@@ -57,7 +57,7 @@ def fill(
 
     folder = RunFolder(run)
     model, step = folder.load_model()
-    tokenizer = AutoTokenizer.from_pretrained(folder.tokenizer, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder.tokenizer, local_files_only=True, trust_remote_code=False)
     masks = fill_masks(model, tokenizer, text, top)
     result = {
         "run": str(run),

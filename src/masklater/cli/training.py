@@ -113,6 +113,8 @@ def pretrain(
         "run": f"{result.run}, {result.steps:,} steps, {result.rows:,} rows, {result.tokens:,} tokens",
         "compute": f"{result.flops:.3g} FLOPs in {result.seconds:,.0f} s, {result.rows_per_second:,.1f} rows/s",
     }
+    if result.skipped_steps:
+        lines["skipped"] = f"{result.skipped_steps:,} steps, whose loss or gradient was not finite"
     if result.utilisation is not None:
         lines["of the peak rate"] = (
             f"{result.utilisation:.1%}; {result.utilisation_vanilla_equivalent:.1%} counted as vanilla MLM at 15%"

@@ -1,5 +1,6 @@
 """index.json of a SHARDS folder: what is there, and how to tell that it still is what was written."""
 
+import hashlib
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +12,11 @@ from masklater.corpus.tokenizer import Vocabulary
 from masklater.errors import DamagedDataError, UserError
 from masklater.recipe.section import Section
 
-FORMAT = 1
+FORMAT = 2
+WITHOUT_CHECKSUM = 1
+"""The format of SHARDS whose index has no checksum of itself; they are read as ever."""
+MAX_INDEX_BYTES = 256 * 2**20
+"""A larger index.json is refused: it would be that of tens of terabytes."""
 Split = Literal["train", "valid"]
 SPLITS: tuple[Split, ...] = ("train", "valid")
 
@@ -67,6 +72,7 @@ class Index(Section):
     train: SplitEntry
     valid: SplitEntry
     source: dict[str, int | float | str]  # what was read, for the record
+    checksum: str | None = None  # SHA-256 of all the rest
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -92,7 +98,7 @@ def make_index(
         mask=vocabulary.mask,
         all=list(vocabulary.special),
     )
-    return Index(
+    index = Index(
         format=FORMAT,
         row_length=row_length,
         dtype="uint16" if row_dtype(vocabulary.size) is np.uint16 else "uint32",
@@ -104,6 +110,11 @@ def make_index(
         valid=valid,
         source=source,
     )
+    return index.model_copy(update={"checksum": _checksum(index)})
+
+
+def _checksum(index: Index) -> str:
+    return hashlib.sha256(index.model_dump_json(exclude={"checksum"}).encode()).hexdigest()
 
 
 def row_dtype(vocabulary_size: int) -> type[np.unsignedinteger]:
@@ -123,18 +134,16 @@ def read_index(folder: Path) -> Index:
         raise UserError(f"there is no folder {folder}", "Make it with `masklater prepare ... --out`.")
     if not path.is_file():
         raise UserError(f"{folder} is no SHARDS folder: it has no index.json", "Make one with `masklater prepare`.")
-    try:
-        index = Index.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise DamagedDataError(
-            f"{path} is damaged{f' at {where}' if where else ''}: {first['msg']}",
-            "Restore the file from a copy, or prepare the data again.",
-        ) from None
-    if index.format != FORMAT:
+    index = _parse(path)
+    if index.format not in {WITHOUT_CHECKSUM, FORMAT}:
         raise UserError(
-            f"{path} has format {index.format}; this version reads format {FORMAT}", "Prepare the data again."
+            f"{path} has format {index.format}; this version reads formats {WITHOUT_CHECKSUM} and {FORMAT}",
+            "Prepare the data again.",
+        )
+    if index.checksum != (_checksum(index) if index.format == FORMAT else None):
+        raise DamagedDataError(
+            f"{path} has changed since it was written (its checksum does not match)",
+            "Restore the file from a copy, or prepare the data again.",
         )
     for name in SPLITS:
         split: SplitEntry = getattr(index, name)
@@ -145,3 +154,22 @@ def read_index(folder: Path) -> Index:
                 "Restore the file from a copy, or prepare the data again.",
             )
     return index
+
+
+def _parse(path: Path) -> Index:
+    try:
+        if (size := path.stat().st_size) > MAX_INDEX_BYTES:
+            raise DamagedDataError(
+                f"{path} has {size:,} bytes, and an index has at most {MAX_INDEX_BYTES:,}",
+                "Restore the file from a copy, or prepare the data again.",
+            )
+        return Index.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise DamagedDataError(
+            f"{path} is damaged{f' at {where}' if where else ''}: {first['msg']}",
+            "Restore the file from a copy, or prepare the data again.",
+        ) from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}", "Check its permissions.") from None

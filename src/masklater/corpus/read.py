@@ -10,6 +10,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
@@ -108,6 +109,9 @@ def read_documents(
         counts.files += 1
         try:
             with path.open("rb") as raw:
+                if path.suffix == ".gz" and not raw.read(1):
+                    raise EOFError("it is empty, and not even the header of one is there")
+                raw.seek(0)
                 stream: BinaryIO = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw  # type: ignore[assignment]
                 metered = _metered(_lines(stream, counts), raw, counts, on_bytes)
                 if path.name.endswith(JSONL_ENDINGS):
@@ -213,7 +217,7 @@ def _jsonl_documents(path: Path, lines: Iterator[str], field: str, counts: ReadC
                 f"{where}: longer than {MAX_LINE_BYTES // 2**20} MiB", "Split the document before preparing it."
             )
         try:
-            record = json.loads(line)
+            record = json.loads(line, object_pairs_hook=partial(_object, field=field))
         except (ValueError, RecursionError) as error:
             raise DamagedDataError(f"{where}: not JSON ({error})", "Mend or remove the line.") from None
         if not isinstance(record, dict):
@@ -234,6 +238,14 @@ def _jsonl_documents(path: Path, lines: Iterator[str], field: str, counts: ReadC
             counts.nul += text.count("\0")
             text = text.replace("\0", "")
         yield from _emit(text, counts)
+
+
+def _object(pairs: list[tuple[str, object]], field: str) -> dict[str, object]:
+    """A JSON object; where its text stands twice, nothing says which one is meant."""
+    record = dict(pairs)
+    if len(record) < len(pairs) and [key for key, _ in pairs].count(field) > 1:
+        raise ValueError(f"the field {field!r} stands twice")
+    return record
 
 
 def _without_surrogates(text: str, counts: ReadCounts) -> str:

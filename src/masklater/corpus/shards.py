@@ -11,7 +11,7 @@ Letters: N rows asked for, L row length.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +26,7 @@ from masklater.corpus.words import WordClasses, word_classes
 from masklater.errors import DamagedDataError
 
 SHARD_BYTES = 256 * 2**20
+RESTORE = "Restore it from a copy, or prepare the data again."
 
 
 class SplitWriter:
@@ -147,21 +148,39 @@ class SplitRows:
         self.special = list(index.special.all)
         self.rows_per_shard = self.entry.shards[0].rows if self.entry.shards else 1
         dtype = np.dtype(index.dtype).newbyteorder("<")
-        self.ids, self.starts = [], []
+        self.vocabulary_size = index.vocabulary_size
+        self.ids: list[NDArray[np.integer]] = []
+        self.starts: list[NDArray[np.integer]] = []
+        self.files: list[dict[Path, int]] = []  # of each shard, with their sizes
+        bits = (index.row_length + 7) // 8
         for shard in self.entry.shards:
-            self.ids.append(_map(folder / f"{shard.name}.rows", dtype, (shard.rows, index.row_length)))
-            bits = (index.row_length + 7) // 8
-            self.starts.append(_map(folder / f"{shard.name}.starts", np.dtype(np.uint8), (shard.rows, bits)))
+            rows, starts = (folder / f"{shard.name}.{ending}" for ending in ("rows", "starts"))
+            self.ids.append(_map(rows, dtype, (shard.rows, index.row_length)))
+            self.starts.append(_map(starts, np.dtype(np.uint8), (shard.rows, bits)))
+            self.files.append({rows: self.ids[-1].nbytes, starts: self.starts[-1].nbytes})
 
     def read(self, numbers_N: NDArray[np.int64]) -> RowBlock:
-        """Read rows by number, in the order asked for."""
+        """Read rows by number, in the order asked for.
+
+        Raises:
+            DamagedDataError: A shard has gone or shrunk since it was opened, or holds an id that is no token.
+        """
         ids_NL = np.empty((len(numbers_N), self.row_length), dtype=np.int64)
         bits_NL = np.empty((len(numbers_N), (self.row_length + 7) // 8), dtype=np.uint8)
         shard_N, local_N = np.divmod(numbers_N, self.rows_per_shard)
         for shard in np.unique(shard_N):
             here_N = shard_N == shard
+            # To read beyond the end of a file that was cut would end the process without a word.
+            for path, size in self.files[shard].items():
+                _check_size(path, size)
             ids_NL[here_N] = self.ids[shard][local_N[here_N]]
             bits_NL[here_N] = self.starts[shard][local_N[here_N]]
+            if (largest := int(ids_NL[here_N].max(initial=0))) >= self.vocabulary_size:
+                raise DamagedDataError(
+                    f"{next(iter(self.files[shard]))} holds the id {largest:,}; the tokenizer has "
+                    f"{self.vocabulary_size:,} entries",
+                    RESTORE,
+                )
         starts_NL = np.unpackbits(bits_NL, axis=1, count=self.row_length)
         starts_NL[:, :2] = 0  # <s> belongs with the first document, which begins at position 1
         documents_NL = np.cumsum(starts_NL, axis=1, dtype=np.int64)
@@ -196,20 +215,8 @@ class Shards:
         Raises:
             DamagedDataError: A shard differs from what was written.
         """
-        for split in (self.index.train, self.index.valid):
-            for shard in split.shards:
-                for ending, expected in (("rows", shard.rows_sha256), ("starts", shard.starts_sha256)):
-                    path = self.folder / f"{shard.name}.{ending}"
-                    digest = hashlib.sha256()
-                    with path.open("rb") as file:
-                        while block := file.read(4 * 2**20):
-                            digest.update(block)
-                            on_bytes(len(block))
-                    if digest.hexdigest() != expected:
-                        raise DamagedDataError(
-                            f"{path}: the content has changed since it was written (its checksum does not match)",
-                            "Restore the file from a copy, or prepare the data again.",
-                        )
+        for fault in find_damage(self.folder, self.index, on_bytes):
+            raise fault
 
     @cached_property
     def words(self) -> WordClasses:
@@ -227,18 +234,53 @@ class Shards:
         return hashlib.sha256((self.folder / "index.json").read_bytes()).hexdigest()
 
 
-def _map(path: Path, dtype: np.dtype, shape: tuple[int, int]) -> NDArray[np.integer]:
-    expected = shape[0] * shape[1] * dtype.itemsize
+def find_damage(
+    folder: Path, index: Index, on_bytes: Callable[[int], None] = lambda _: None
+) -> Iterator[DamagedDataError]:
+    """Read every file of the index and yield what is wrong, one error a file."""
+    for split in (index.train, index.valid):
+        for shard in split.shards:
+            widths = {"rows": index.row_length * np.dtype(index.dtype).itemsize, "starts": (index.row_length + 7) // 8}
+            for ending, expected in (("rows", shard.rows_sha256), ("starts", shard.starts_sha256)):
+                path = folder / f"{shard.name}.{ending}"
+                try:
+                    _check_size(path, shard.rows * widths[ending])
+                    _check_sha256(path, expected, on_bytes)
+                except DamagedDataError as fault:
+                    yield fault
+
+
+def _check_sha256(path: Path, expected: str, on_bytes: Callable[[int], None]) -> None:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(4 * 2**20):
+                digest.update(block)
+                on_bytes(len(block))
+    except OSError as error:
+        raise DamagedDataError(f"{path} cannot be read: {error.strerror}", RESTORE) from None
+    if digest.hexdigest() != expected:
+        raise DamagedDataError(
+            f"{path}: the content has changed since it was written (its checksum does not match)", RESTORE
+        )
+
+
+def _check_size(path: Path, expected: int) -> None:
     try:
         found = path.stat().st_size
     except OSError as error:
-        raise DamagedDataError(
-            f"{path} is missing or unreadable ({error.strerror})", "Restore it from a copy, or prepare the data again."
-        ) from None
+        raise DamagedDataError(f"{path} is missing or unreadable ({error.strerror})", RESTORE) from None
     if found != expected:
         raise DamagedDataError(
             f"{path} has {found:,} bytes where the index says {expected:,}: "
             f"{'it was truncated' if found < expected else 'something was added to it'}",
-            "Restore it from a copy, or prepare the data again.",
+            RESTORE,
         )
-    return np.memmap(path, dtype=dtype, mode="r", shape=shape)
+
+
+def _map(path: Path, dtype: np.dtype, shape: tuple[int, int]) -> NDArray[np.integer]:
+    _check_size(path, shape[0] * shape[1] * dtype.itemsize)
+    try:
+        return np.memmap(path, dtype=dtype, mode="r", shape=shape)
+    except OSError as error:
+        raise DamagedDataError(f"{path} cannot be read: {error.strerror}", RESTORE) from None

@@ -121,7 +121,7 @@ class SentenceScorer:
     def __init__(self, model: MaskLaterForMaskedLM, tokenizer_folder: Path) -> None:
         self.model = model.eval()
         self.device = next(model.parameters()).device
-        self.tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, local_files_only=True)
+        self.tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, local_files_only=True, trust_remote_code=False)
         self.special = set(self.tokenizer.all_special_ids)
         self.row_length = model.config.row_length
 
@@ -202,7 +202,7 @@ def _read_pairs(path: Path) -> _Pairs:
         try:
             record = json.loads(line)
             one, other = record["sentence_good"], record["sentence_bad"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             one = other = None
         if not isinstance(one, str) or not isinstance(other, str):
             unreadable.append(number)

@@ -6,9 +6,11 @@ not as in the official files is said in `TaskData.notes`; a line that cannot be 
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import UnionType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,9 @@ from numpy.typing import NDArray
 from masklater.errors import DamagedDataError, UserError
 from masklater.glue.tasks import MISMATCHED, Task
 
+MAX_FILE_BYTES = 2**30
+"""A larger file is refused, as files are read whole."""
+NUMBER = re.compile(r"[0-9]+([.][0-9]*)?")
 SUBSET_SEED = 0
 """Which rows --max-train-rows keeps: the same for every run, whatever its seed."""
 
@@ -137,17 +142,13 @@ def parse_label(text: str, task: Task, where: str) -> float:
     """
     label = text.strip()
     if task.regression:
-        try:
-            score = float(label)
-        except ValueError:
-            score = float("nan")
-        if 0 <= score <= task.highest:
-            return score
+        if NUMBER.fullmatch(label) and 0 <= float(label) <= task.highest:
+            return float(label)
         rule = f"a score is a number from 0 to {task.highest:g}"
     else:
         if label in task.classes:
             return task.classes.index(label)
-        if label.isascii() and label.isdigit() and int(label) < len(task.classes):
+        if label in map(str, range(len(task.classes))):
             return int(label)
         rule = f"{task.title}'s labels are {', '.join(task.classes)}, or 0 to {len(task.classes) - 1}"
     raise DamagedDataError(f"{where}: the label is {text!r}; {rule}", "Restore the file from a copy.")
@@ -156,6 +157,12 @@ def parse_label(text: str, task: Task, where: str) -> float:
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Numbered lines without their ends; bytes that are no UTF-8 are an error. A byte-order mark is dropped."""
     try:
+        if (size := path.stat().st_size) > MAX_FILE_BYTES:
+            raise DamagedDataError(
+                f"{path} has {size:,} bytes; the largest official file has 80 million, and {MAX_FILE_BYTES:,} are read "
+                "at most",
+                "Is it the right file?",
+            )
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}", "Make it readable.") from None
@@ -212,18 +219,32 @@ def _json_rows(path: Path, task: Task) -> Iterator[tuple[int, list[str] | None]]
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
-        except ValueError:
+            record = json.loads(line, object_pairs_hook=_object)
+        except (ValueError, RecursionError):
             record = None
         if not isinstance(record, dict):
             raise DamagedDataError(f"{path}, line {number}: no JSON object", "Restore the file from a copy.")
         row = []
         for names in (*task.texts, task.label):
-            name = next((name for name in names if isinstance(record.get(name), str | int | float)), None)
+            kinds = str | int | float if names is task.label else str
+            name = next((name for name in names if _is_a(kinds, record.get(name))), None)
             if name is None:
                 raise DamagedDataError(
-                    f"{path}, line {number}: no field {' or '.join(names)}; there are {', '.join(record)[:200]}",
+                    f"{path}, line {number}: no field {' or '.join(names)} of the right kind; "
+                    f"there are {', '.join(record)[:200]}",
                     "Name the fields as the official file does.",
                 )
             row.append(str(record[name]))
         yield number, row
+
+
+def _is_a(kinds: UnionType | type, value: object) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)  # which is an int to Python
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object; of a key that stands twice, nothing says which one is meant."""
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        raise ValueError("a key stands twice")
+    return record

@@ -48,7 +48,7 @@ class Encoder:
             UserError: There is none that loads, or it has no padding token.
         """
         try:
-            tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
         except Exception as error:  # transformers raises whatever its many readers raise
             raise UserError(
                 f"the tokenizer of {self.path} does not load: {_first_line(error)}",
@@ -117,7 +117,9 @@ def load_classifier(encoder: Encoder, num_outputs: int, device: torch.device) ->
     """
     with _quiet():
         try:
-            config: PretrainedConfig = AutoConfig.from_pretrained(encoder.folder, local_files_only=True)
+            config: PretrainedConfig = AutoConfig.from_pretrained(
+                encoder.folder, local_files_only=True, trust_remote_code=False
+            )
         except Exception as error:
             raise _does_not_load(encoder, error) from None
         if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
@@ -131,6 +133,7 @@ def load_classifier(encoder: Encoder, num_outputs: int, device: torch.device) ->
                 encoder.folder,
                 config=config,
                 local_files_only=True,
+                trust_remote_code=False,
                 dtype=torch.float32,
                 attn_implementation=attention_of(device),
                 output_loading_info=True,

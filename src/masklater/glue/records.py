@@ -49,7 +49,7 @@ class RunLog:
             try:
                 record = json.loads(line)
                 key_of(record)
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError, RecursionError):
                 raise DamagedDataError(
                     f"{path}, line {number} is no record of a run", "Remove the line; the run is then done again."
                 ) from None
@@ -88,7 +88,7 @@ def check_identity(path: Path, encoder: Encoder, settings: SweepSettings) -> Enc
     """
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise DamagedDataError(f"{path} cannot be read", "Name another folder with --out.") from None
     now = json.loads(json.dumps(_identity(encoder, settings)))
     changed = [name for name in now if before.get(name) != now[name]]

@@ -17,7 +17,7 @@ def export_encoder(model: MaskLaterForMaskedLM, tokenizer_folder: Path, out: Pat
     """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, local_files_only=True, trust_remote_code=False)
     with complete_folder(out) as partial:
         model.encoder.save_pretrained(partial)
         tokenizer.save_pretrained(partial)

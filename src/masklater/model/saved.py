@@ -61,7 +61,7 @@ def open_source(source: PreTrainedModel | PretrainedConfig | str | Path) -> Orig
     mask_token_id = _mask_of(model.config)
     if mask_token_id is None:
         try:
-            mask_token_id = AutoTokenizer.from_pretrained(source).mask_token_id
+            mask_token_id = AutoTokenizer.from_pretrained(source, trust_remote_code=False).mask_token_id
         except (OSError, ValueError):  # no tokenizer beside it; whoever needs the id says so
             mask_token_id = None
     return _open_model(model, has_head, mask_token_id)
@@ -171,10 +171,10 @@ def _load(source: str | Path) -> tuple[PreTrainedModel, bool]:
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # which weights are missing is reported here, in one sentence
     try:
-        config = AutoConfig.from_pretrained(source)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         if type(config) not in MODEL_FOR_MASKED_LM_MAPPING:
-            return AutoModel.from_pretrained(source), False
-        model, report = AutoModelForMaskedLM.from_pretrained(source, output_loading_info=True)
+            return AutoModel.from_pretrained(source, trust_remote_code=False), False
+        model, report = AutoModelForMaskedLM.from_pretrained(source, output_loading_info=True, trust_remote_code=False)
     except Exception as error:  # transformers raises whatever its many readers raise
         first_line = str(error).strip().split("\n")[0]
         raise UserError(

@@ -19,8 +19,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed.checkpoint as dcp
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
@@ -66,6 +67,15 @@ class Checkpoint:
                 f"{self.path} does not fit the model of its run ({type(error).__name__})",
                 "Restore the folder from a copy, or remove it to go on from the one before.",
             ) from error
+
+    def not_finite(self) -> list[str]:
+        """Names of weights that hold something else than finite numbers."""
+        bad = set()
+        for file in sorted(self.path.glob("*.safetensors")):
+            with safe_open(file, "pt") as tensors:
+                names = [name for name in tensors.keys() if name.startswith(MODEL)]  # noqa: SIM118 - no mapping
+                bad |= {name for name in names if not torch.isfinite(tensors.get_tensor(name)).all()}
+        return sorted(name.removeprefix(MODEL) for name in bad)
 
 
 def save_checkpoint(
@@ -146,7 +156,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         if _hashes(path) == written and "ledger.json" in written:
             tree = json.loads((path / "ledger.json").read_text(encoding="utf-8"))
             return Checkpoint(path, Ledger(**tree["ledger"]), tree["decay"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
     raise DamagedDataError(f"{path} is damaged (a file is missing or its checksum does not match)")
 

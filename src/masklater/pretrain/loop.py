@@ -1,7 +1,8 @@
 """Pre-training: the step, and the loop around it."""
 
+import math
 import time
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from masklater.budget.ledger import Ledger, Spending
 from masklater.console import Meter, clock, say
 from masklater.corpus.shards import Shards
-from masklater.errors import Interrupted, UserError
+from masklater.errors import DamagedDataError, Interrupted
 from masklater.masking.corrupt import Corruption
 from masklater.model.config import MaskLaterConfig
 from masklater.model.masked_lm import MaskLaterForMaskedLM, settle
@@ -22,8 +23,10 @@ from masklater.pretrain.checkpoint import Checkpoint, is_sound, keep_newest, loa
 from masklater.pretrain.cost import encoder_sizes, step_spending
 from masklater.pretrain.distributed import ALONE, World, adding_up, join, whole
 from masklater.pretrain.evaluate import Score, evaluate
+from masklater.pretrain.health import Health
 from masklater.pretrain.introduce import introduce
 from masklater.pretrain.loader import EVALUATION_SEED, BatchMaker, Prefetcher, StepShare, check_share, make_batches
+from masklater.pretrain.lock import only_process
 from masklater.pretrain.metrics import MetricsLog
 from masklater.pretrain.optim import Optimizers, Schedule
 from masklater.pretrain.order import derive_seed
@@ -49,7 +52,7 @@ def train_step(
     """One optimizer step.
 
     The loss is the sum over all targets of the step divided by their number, however the step is cut into micro-batches
-    and over processes.
+    and over processes. Where loss or gradient is not finite, weights and optimizers stay as they were in all of them.
 
     Returns:
         loss (of all processes) and gradient norm (before clipping), float32 scalars still on the device.
@@ -66,8 +69,12 @@ def train_step(
             (part * world.size).backward()
         loss += part.detach()
     norm = nn.utils.clip_grad_norm_(model.parameters(), float("inf") if clip is None else clip)
-    optimizers.step(lr_multiplier)
-    return world.sum(loss), whole(norm)
+    loss, norm = world.sum(loss), whole(norm)
+    if torch.isfinite(loss) & torch.isfinite(norm):
+        optimizers.step(lr_multiplier)
+    else:
+        model.zero_grad(set_to_none=True)
+    return loss, norm
 
 
 def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> PretrainResult:
@@ -81,7 +88,7 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
         SaidElsewhere: One of these, reported by another process.
     """
     keep_large_buffers()
-    with join() as world:
+    with join() as world, ExitStack() as held:
         resume = resume or (world.restarted and (out / "run.json").exists())
         with world.all_or_none():
             check_share(recipe.batch, world)
@@ -92,13 +99,16 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
             start = None if resume else find_start(recipe, shards)
         with world.all_or_none():
             if world.leads and start is None:
-                RunFolder(out).check_resumable(recipe, shards)
+                run = RunFolder(out)
+                held.enter_context(only_process(out))
+                run.check_resumable(recipe, shards)
             elif world.leads and start is not None:
                 settle(start.config)
                 batches = _make_train_batches(recipe, shards)
                 Schedule(recipe.schedule, recipe.duration, _one_step(recipe, start.config, batches))
                 _verify(shards)
                 RunFolder.create(out, recipe, shards, start.config)
+                held.enter_context(only_process(out))
         with world.all_or_none():
             run = RunFolder(out)
         return _Trainer(recipe, shards, run, world, start).train()
@@ -120,7 +130,7 @@ class _Trainer:
             suffix: make_batches(shards, shards.valid, masking, drop, attend, EVALUATION_SEED)
             for suffix, masking in (("", recipe.masking), ("_15", COMMON_CORRUPTION))
         }
-        self.config = MaskLaterConfig.from_pretrained(run.path)
+        self.config = run.load_config()
         self.schedule = Schedule(recipe.schedule, recipe.duration, _one_step(recipe, self.config, self.batches))
         checkpoint = self._find_checkpoint()
         self.ledger = Ledger() if checkpoint is None else checkpoint.ledger
@@ -174,6 +184,7 @@ class _Trainer:
         meter.set(recipe.duration.spent(ledger))
         with self.world.all_or_none():
             self.log = MetricsLog(self.run.path, ledger.steps) if self.world.leads else None
+            self.health = Health(recipe, self.batches.rows.num_rows, self.run.path)
         prefetcher = Prefetcher(self.batches, recipe.batch, ledger.steps, self.world)
         try:
             with StopOnSignal() as stop, self.log or nullcontext(), meter:
@@ -188,6 +199,11 @@ class _Trainer:
                 if not signal and self.evaluated_at != ledger.steps:
                     self._evaluate()
                 self._save()
+        except DamagedDataError:  # the data has gone; what was trained so far is sound
+            if self.world.size == 1:  # others may be waiting in the middle of a step, which cannot be saved
+                self._save()
+                say(f"saved at step {ledger.steps:,}; once the data is back, go on with --resume")
+            raise
         finally:
             prefetcher.close()
         if signal:
@@ -213,19 +229,21 @@ class _Trainer:
             derive_seed(recipe.seed, "dropout", ledger.steps),
             self.world,
         )
-        self.loss = float(loss)
+        self.loss, self.norm = float(loss), float(norm)
+        skipped = not (math.isfinite(self.loss) and math.isfinite(self.norm))
         # One clock for all: a duration in hours ends everywhere at the same step.
         seconds, data_seconds, signal = self.world.largest(
             time.perf_counter() - began, data_seconds, stop.received or 0
         )
-        ledger.add_step(_spending(recipe, self.config, corruption), seconds, data_seconds)
+        ledger.add_step(_spending(recipe, self.config, corruption), seconds, data_seconds, skipped)
         self._write(
             {
                 "step": ledger.steps,
                 "loss": self.loss,
                 "lr": recipe.optimizer.lr * multiplier,
                 "masking_rate": corruption.rate,
-                "grad_norm": float(norm),
+                "grad_norm": self.norm,
+                "skipped": skipped,
                 "rows": ledger.rows,
                 "tokens": ledger.tokens,
                 "tokens_seen": ledger.tokens_seen,
@@ -236,13 +254,12 @@ class _Trainer:
                 "data_seconds": data_seconds,
             }
         )
-        if not torch.isfinite(loss) or not torch.isfinite(norm):
+        if self.world.leads and (spike := self.health.spike(ledger, self.loss)):
+            self._write(spike)
+        if skipped:
             with self.world.all_or_none():
-                raise UserError(
-                    f"step {ledger.steps:,}: training has diverged (loss {self.loss}, gradient norm {float(norm)})",
-                    f"Start again from the newest checkpoint in {self.run.checkpoints} with a lower optimizer.lr or "
-                    "more warm-up: masklater pretrain ... --resume optimizer.lr=...",
-                )
+                if self.world.leads:
+                    self.health.check(ledger, self.loss, self.norm)
         return int(signal)
 
     def _evaluate(self) -> None:
@@ -302,6 +319,8 @@ class _Trainer:
     def _note(self) -> str:
         ledger = self.ledger
         note = f"step {ledger.steps:,}  loss {self.loss:.3f}"
+        if ledger.skipped_steps:
+            note += f"  {ledger.skipped_steps:,} skipped"
         if "" in self.scores:
             note += f"  valid {self.scores[''].loss:.3f}"
         rate = ledger.rows / ledger.seconds

@@ -57,13 +57,15 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     Raises:
         DamagedDataError: Any other line is not a record.
     """
-    lines = path.read_text(encoding="utf-8").splitlines()
-    records = []
+    lines = path.read_bytes().removesuffix(b"\n").split(b"\n")
+    records: list[dict[str, Any]] = []
+    if lines == [b""]:
+        return records
     for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
             record["step"] + 0  # a record without a numeric step is none of ours
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             if number == len(lines):
                 break
             raise DamagedDataError(f"{path}, line {number}: not a record of a run", "Remove the line.") from None

@@ -14,6 +14,7 @@ class PretrainResult:
     run: str
     finished: bool
     steps: int
+    skipped_steps: int  # of them; loss or gradient was not finite
     rows: int
     tokens: int
     flops: float
@@ -45,6 +46,7 @@ def make_result(
         run=str(run),
         finished=finished,
         steps=ledger.steps,
+        skipped_steps=ledger.skipped_steps,
         rows=ledger.rows,
         tokens=ledger.tokens,
         flops=ledger.flops,

@@ -7,6 +7,8 @@ RUN/tokenizer/      the data's tokenizer, a Hugging Face folder
 RUN/metrics.jsonl   one object a step, one an evaluation
 RUN/ledger.json     what the run has spent up to its newest checkpoint
 RUN/checkpoints/    the newest few, complete ones only, and with schedule wsd the one before decay
+RUN/lock            held by the process that trains it
+RUN/diverged.json   the rows of the steps at which it last stopped by itself
 """
 
 import json
@@ -23,7 +25,7 @@ import masklater
 from masklater.console import say
 from masklater.corpus.shards import Shards
 from masklater.errors import DamagedDataError, UserError
-from masklater.folders import complete_folder, refuse_existing
+from masklater.folders import complete_folder, disk_errors_for_people, refuse_existing
 from masklater.model.config import MaskLaterConfig
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain.checkpoint import (
@@ -38,7 +40,7 @@ from masklater.recipe.load import Recipe, dump, load, plain
 
 MAY_CHANGE = (
     "duration", "schedule", "optimizer.lr", "optimizer.adamw_lr", "optimizer.weight_decay", "optimizer.clip",
-    "batch.micro_rows", "evaluation", "checkpoint", "precision", "distributed",
+    "batch.micro_rows", "evaluation", "checkpoint", "health", "precision", "distributed",
 )  # fmt: skip
 """What a resumed run may do differently. Anything else would make it another run."""
 
@@ -74,14 +76,18 @@ class RunFolder:
         self.tokenizer = path / "tokenizer"
         try:
             self.identity = Identity(**json.loads((path / "run.json").read_text(encoding="utf-8")))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             raise DamagedDataError(f"{path / 'run.json'} is damaged", "Restore it from a copy.") from None
+        except OSError as error:
+            raise UserError(f"{path / 'run.json'} cannot be read: {error.strerror}", "Check its permissions.") from None
         self.recipe = load(path / "recipe.yaml")
 
     @staticmethod
     def refuse_existing(path: Path) -> None:
         """Raise UserError where something stands under that name already."""
-        if (path / "run.json").exists():
+        with disk_errors_for_people(path):
+            is_run = (path / "run.json").exists()
+        if is_run:
             raise UserError(
                 f"the run {path} exists already", "Continue it with --resume, or name another folder with --out."
             )
@@ -179,6 +185,20 @@ class RunFolder:
             if path.name > f"step-{step:08d}":
                 set_aside(path, why)
 
+    def load_config(self) -> MaskLaterConfig:
+        """The model's config.
+
+        Raises:
+            DamagedDataError: config.json is not what was written.
+        """
+        try:
+            return MaskLaterConfig.from_pretrained(self.path)
+        except Exception as error:  # transformers raises whatever its validators raise
+            first_line = (str(error).strip() or type(error).__name__).split("\n")[0]
+            raise DamagedDataError(
+                f"{self.path / 'config.json'} is missing or damaged: {first_line}", "Restore it from a copy."
+            ) from None
+
     def load_model(self) -> tuple[MaskLaterForMaskedLM, int]:
         """The model of the newest sound checkpoint, in evaluation mode, and the step it was saved at.
 
@@ -188,7 +208,7 @@ class RunFolder:
         checkpoint = load_newest(self.checkpoints)
         if checkpoint is None:
             raise UserError(f"the run {self.path} has no checkpoint yet", "Let it run until its first checkpoint.")
-        model = MaskLaterForMaskedLM(MaskLaterConfig.from_pretrained(self.path))
+        model = MaskLaterForMaskedLM(self.load_config())
         checkpoint.load_into(model)
         return model.eval(), checkpoint.ledger.steps
 

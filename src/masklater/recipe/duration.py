@@ -9,14 +9,17 @@ from masklater.recipe.section import Section
 
 Unit = Literal["steps", "rows", "tokens", "flops", "hours"]
 UNITS: tuple[Unit, ...] = get_args(Unit)
+LARGEST = 2**63 - 1
 
 
 class Duration(Section):
     """A length of training. Exactly one unit is set."""
 
-    steps: PositiveInt | None = Field(None, description="optimizer steps")
-    rows: PositiveInt | None = Field(None, description="rows trained on")
-    tokens: PositiveInt | None = Field(None, description="positions of those rows, the dropped ones included")
+    steps: PositiveInt | None = Field(None, le=LARGEST, description="optimizer steps")
+    rows: PositiveInt | None = Field(None, le=LARGEST, description="rows trained on")
+    tokens: PositiveInt | None = Field(
+        None, le=LARGEST, description="positions of those rows, the dropped ones included"
+    )
     flops: PositiveFloat | None = Field(None, description="training FLOPs executed, LM head included")
     hours: PositiveFloat | None = Field(None, description="hours spent in training steps")
 

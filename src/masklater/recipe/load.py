@@ -22,11 +22,16 @@ from masklater.recipe.sections import (
     CheckpointSettings,
     DecoderSettings,
     EvaluationSettings,
+    HealthSettings,
     MaskingSettings,
     ModelSettings,
     OptimizerSettings,
     ScheduleSettings,
 )
+
+MAX_RECIPE_BYTES = 2**20
+NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
+"""What PyYAML raises: its own errors, and Python's for a date that is none, a number too long, a text too deep."""
 
 
 class Recipe(Section):
@@ -41,6 +46,7 @@ class Recipe(Section):
     duration: Duration
     evaluation: EvaluationSettings = EvaluationSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
+    health: HealthSettings = HealthSettings()
     precision: Literal["auto", "bfloat16", "float32"] = Field(
         "auto", description="auto: bfloat16 autocast where the hardware computes in it, float32 elsewhere"
     )
@@ -80,7 +86,9 @@ def validate(tree: Mapping[str, Any], source: str = "given") -> Recipe:
                 partial["duration"] = {"steps": 1}
             sections[name] = getattr(Recipe.model_validate(partial), name)
         except ValidationError as error:
-            faults += [_fault(details, tree) for details in error.errors() if _of_the_branch_meant(details, tree)]
+            every = error.errors()
+            meant = [details for details in every if _of_the_branch_meant(details, tree)]
+            faults += [_fault(details, tree) for details in meant or every]
     faults += [_unknown_key((name,), tree) for name in tree if name not in Recipe.model_fields]
     faults += _contradictions(sections)
     if faults:
@@ -153,8 +161,12 @@ class _StrictLoader(yaml.SafeLoader):
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
+        if (size := path.stat().st_size) > MAX_RECIPE_BYTES:
+            raise UserError(
+                f"{path} has {size:,} bytes, and a recipe at most {MAX_RECIPE_BYTES:,}", "Is it the right file?"
+            )
         tree = yaml.load(path.read_text(encoding="utf-8-sig"), _StrictLoader)
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+    except NOT_YAML as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}" if mark else str(path)
         what = getattr(error, "problem", None) or str(error) or type(error).__name__
@@ -181,7 +193,7 @@ def _apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> None:
             )
         try:
             value = yaml.load(text, _StrictLoader) if text.strip() else None
-        except yaml.YAMLError:
+        except NOT_YAML:
             raise UserError(f"the override {override!r} has a value that is not YAML", "Quote it.") from None
         parent = tree
         for key in keys[:-1]:
@@ -261,25 +273,23 @@ def _contradictions(sections: Mapping[str, Any]) -> list[Fault]:
     return faults
 
 
-def _is_branch(key: int | str) -> bool:
-    """Whether a step of pydantic's path names a branch of `float | Duration` rather than a key of the recipe."""
-    return key == "float" or "Duration" in str(key)
+def _branch(path: Sequence[int | str]) -> int | None:
+    """Where pydantic's path names a branch of a union, here `warmup: float | Duration`, rather than a key; or None."""
+    return 2 if tuple(path[:2]) == ("schedule", "warmup") and len(path) > 2 else None
 
 
 def _of_the_branch_meant(details: ErrorDetails, tree: Mapping[str, Any]) -> bool:
-    """Of a union's errors (`warmup: float | Duration`), whether this one is about the branch the user wrote."""
-    node: Any = tree
-    for key in details["loc"]:
-        if _is_branch(key):
-            return isinstance(node, Mapping) == (key != "float")
-        node = node.get(key) if isinstance(node, Mapping) else None
-    return True
+    """Of a union's errors, whether this one is about the branch the user wrote."""
+    branch = _branch(details["loc"])
+    if branch is None:
+        return True
+    return isinstance(tree["schedule"]["warmup"], Mapping) == (details["loc"][branch] != "float")
 
 
 def _fault(details: ErrorDetails, tree: Mapping[str, Any]) -> Fault:
     """One pydantic error as a sentence."""
-    # pydantic names the branches of a union (`float`, `Duration`) in the path; a recipe has no such keys.
-    path = tuple(str(key) for key in details["loc"] if not _is_branch(key))
+    branch = _branch(details["loc"])
+    path = tuple(str(key) for number, key in enumerate(details["loc"]) if number != branch)
     kind, context = details["type"], details.get("ctx", {})
     if kind == "extra_forbidden":
         return _unknown_key(path, tree)
@@ -304,7 +314,7 @@ def _unknown_key(path: tuple[str, ...], tree: Mapping[str, Any]) -> Fault:
         node = node.get(key) if isinstance(node, Mapping) else None
     place = f"the section {'.'.join(path[:-1])} has" if len(path) > 1 else "a recipe has"
     remedy = f"Known here: {', '.join(known)}.{_did_you_mean(path[-1], known)}"
-    return Fault(".".join(path), node, f"{place} no such key", remedy)
+    return Fault(".".join(path) or "''", node, f"{place} no such key", remedy)
 
 
 def _section(path: tuple[str, ...]) -> type[Section] | None:

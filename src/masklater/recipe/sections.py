@@ -13,6 +13,9 @@ Family = Literal[
     "roberta", "roberta-prelayernorm", "bert", "electra", "camembert", "xlm-roberta", "esm", "modernbert"
 ]  # fmt: skip
 
+MOST = 2**31 - 1
+"""No count of anything in a recipe is larger; what reads them computes in 64 bits."""
+
 Flow = Literal["unmasked-to-unmasked", "unmasked-to-masked", "masked-to-unmasked", "masked-to-masked"]
 """From where to where information goes in attention: from keys and values to queries."""
 
@@ -34,10 +37,10 @@ class ModelSettings(Section):
         None, alias="from", description="folder of a saved model or a RUN to start from; its family and sizes hold"
     )
     family: Family | None = Field(None, description=f"transformers' model type: {', '.join(get_args(Family))}")
-    hidden_size: int | None = Field(None, gt=0, description="width D")
-    num_hidden_layers: int | None = Field(None, gt=0, description="encoder layers")
-    num_attention_heads: int | None = Field(None, gt=0, description="attention heads; they divide the width")
-    intermediate_size: int | None = Field(None, gt=0, description="width of the feed-forward layer")
+    hidden_size: int | None = Field(None, gt=0, le=MOST, description="width D")
+    num_hidden_layers: int | None = Field(None, gt=0, le=MOST, description="encoder layers")
+    num_attention_heads: int | None = Field(None, gt=0, le=MOST, description="attention heads; they divide the width")
+    intermediate_size: int | None = Field(None, gt=0, le=MOST, description="width of the feed-forward layer")
     dropout: float | None = Field(None, ge=0, lt=1, description="dropout of hidden states and attention")
 
     @model_validator(mode="before")
@@ -72,10 +75,10 @@ class DecoderSettings(Section):
         description="self: 3ML_self; cross: 3ML_cross; cross-only: without self-attention; late: [MASK]s enter the "
         "encoder at enter_layer, there is no decoder; none: vanilla MLM",
     )
-    num_layers: int = Field(2, gt=0, description="decoder layers (unused where kind is late or none)")
-    hidden_size: int | None = Field(None, gt=0, description="decoder width; null: the encoder's")
+    num_layers: int = Field(2, gt=0, le=MOST, description="decoder layers (unused where kind is late or none)")
+    hidden_size: int | None = Field(None, gt=0, le=MOST, description="decoder width; null: the encoder's")
     enter_layer: int | None = Field(
-        None, ge=0, description="late: the encoder layer, from 0, that first sees [MASK]s; 0 is vanilla MLM"
+        None, ge=0, le=MOST, description="late: the encoder layer, from 0, that first sees [MASK]s; 0 is vanilla MLM"
     )
     mask_embedding: Literal["own", "word"] = Field(
         "own", description="own: a parameter apart; word: the word embedding's row of the mask token"
@@ -141,7 +144,7 @@ class MaskingSettings(Section):
         "uniform", description="what is chosen: single tokens, whole words, or spans of words as in SpanBERT"
     )
     span_p: float = Field(0.2, gt=0, lt=1, description="span: chance that a span ends after each of its words")
-    span_max: int = Field(10, gt=0, description="span: longest span in words")
+    span_max: int = Field(10, gt=0, le=MOST, description="span: longest span in words")
 
     @model_validator(mode="after")
     def _shares_sum_to_one(self) -> Self:
@@ -158,8 +161,10 @@ COMMON_CORRUPTION = MaskingSettings(rate=0.15, mask=1.0, random=0.0, keep=0.0)
 class BatchSettings(Section):
     """What one optimizer step is made of."""
 
-    rows: int = Field(256, gt=0, description="rows a step, over all processes")
-    micro_rows: int = Field(32, gt=0, description="rows a forward pass in one process; divides a process's rows")
+    rows: int = Field(256, gt=0, le=MOST, description="rows a step, over all processes")
+    micro_rows: int = Field(
+        32, gt=0, le=MOST, description="rows a forward pass in one process; divides a process's rows"
+    )
     attend: Literal["document", "row"] = Field(
         "document", description="document: tokens see their own document only; row: the whole packed row"
     )
@@ -227,12 +232,28 @@ class ScheduleSettings(Section):
 class EvaluationSettings(Section):
     """Loss and accuracy on held-out rows under fixed masks."""
 
-    every_steps: int = Field(200, gt=0, description="steps between evaluations; there is always one at the end")
-    rows: int = Field(512, gt=0, description="held-out rows evaluated (all there are, where there are fewer)")
+    every_steps: int = Field(
+        200, gt=0, le=MOST, description="steps between evaluations; there is always one at the end"
+    )
+    rows: int = Field(512, gt=0, le=MOST, description="held-out rows evaluated (all there are, where there are fewer)")
 
 
 class CheckpointSettings(Section):
     """What is kept to resume from."""
 
-    every_steps: int = Field(200, gt=0, description="steps between checkpoints; there is always one at the end")
-    keep: int = Field(2, gt=0, description="how many of the newest are kept, beside the one before wsd decays")
+    every_steps: int = Field(
+        200, gt=0, le=MOST, description="steps between checkpoints; there is always one at the end"
+    )
+    keep: int = Field(2, gt=0, le=MOST, description="how many of the newest are kept, beside the one before wsd decays")
+
+
+class HealthSettings(Section):
+    """What is done about steps that go wrong. A step without a finite loss and gradient is skipped."""
+
+    max_skipped: int = Field(10, gt=0, le=10_000, description="skipped steps in a row at which the run stops")
+    spike: float | None = Field(
+        6.0,
+        gt=0,
+        description="a loss is logged as a spike where it lies so many robust deviations (1.4826 times the median "
+        "absolute deviation) and 5% above the median of the last 100 steps; null: none is",
+    )

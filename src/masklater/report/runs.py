@@ -113,7 +113,7 @@ def read_run(path: Path, name: str) -> Run:
     try:
         identity = json.loads((path / "run.json").read_text(encoding="utf-8"))
         data_sha256, row_length = str(identity["data_sha256"]), int(identity["row_length"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise DamagedDataError(f"{path / 'run.json'} is damaged", "Restore it from a copy.") from None
     except OSError as error:
         raise UserError(f"{path / 'run.json'}: cannot be read: {error.strerror}", "Check its permissions.") from None
@@ -180,7 +180,7 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             record = json.loads(line)
             whole = isinstance(record, dict) and isinstance(record["step"], int)
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, RecursionError):
             whole = False
         if whole:
             yield number, record

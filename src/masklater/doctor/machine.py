@@ -1,0 +1,95 @@
+"""This machine: versions, processor, memory, devices, and whether they compute."""
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+
+import torch
+from packaging.requirements import Requirement
+
+import masklater
+from masklater.doctor.examine import Examination
+from masklater.pretrain.precision import choose_precision
+
+THREADS = "OMP_NUM_THREADS"
+
+
+def look_at_machine(found: Examination) -> None:
+    """Book what a bug report needs, and what would keep anything from running."""
+    found.facts["masklater"] = masklater.__version__
+    found.facts["Python"] = f"{platform.python_version()} ({platform.python_implementation()})"
+    found.facts["system"] = platform.platform()
+    _look_at_packages(found)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = torch.get_num_threads()
+    found.facts["processor"] = f"{_processor()}, {cores} cores for this process"
+    found.facts["threads"] = f"{threads} ({THREADS} is {os.environ.get(THREADS, 'not set')})"
+    if threads > cores:
+        found.notes.append(f"{threads} threads on {cores} cores wait for each other: set {THREADS}={cores}")
+    found.facts["memory"] = f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:,.1f} GiB"
+    for device in _devices():
+        _look_at_device(device, found)
+
+
+def _look_at_packages(found: Examination) -> None:
+    """Versions of what masklater needs, against the ranges it states."""
+    versions = []
+    for line in metadata.requires("masklater") or []:
+        needed = Requirement(line)
+        if needed.marker is not None and not needed.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            version = metadata.version(needed.name)
+        except metadata.PackageNotFoundError:
+            found.problem(f"{needed.name} is not installed; masklater needs {needed}", f"pip install '{needed}'")
+            continue
+        versions.append(f"{needed.name} {version}")
+        if not needed.specifier.contains(version, prereleases=True):
+            found.problem(f"{needed.name} is {version}; masklater needs {needed}", f"pip install '{needed}'")
+    found.facts["packages"] = ", ".join(versions)
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass  # not Linux
+    return platform.processor() or platform.machine()
+
+
+def _devices() -> list[torch.device]:
+    if torch.cuda.is_available():
+        return [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
+    return [torch.device("cpu")]
+
+
+def _look_at_device(device: torch.device, found: Examination) -> None:
+    precision = choose_precision("auto", device)
+    name = "device" if device.index is None else f"device {device.index}"
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        free, total = torch.cuda.mem_get_info(device)
+        what = f"{properties.name}, CUDA {torch.version.cuda}, {free / 2**30:,.1f} of {total / 2**30:,.1f} GiB free"
+    else:
+        what = "the CPU" + (f" (torch is built for CUDA {torch.version.cuda})" if torch.version.cuda else "")
+        if torch.version.cuda:
+            found.notes.append("torch is built for GPUs and sees none: training would run on the CPU")
+    found.facts[name] = f"{what}; {precision.name}: {precision.reason}"
+    if not _computes(device, torch.bfloat16 if precision.name == "bfloat16" else torch.float32):
+        found.problem(
+            f"{name} ({what}) does not multiply matrices in {precision.name} as it must",
+            "Try another device, or precision=float32; report a GPU that miscalculates to whoever runs it.",
+        )
+
+
+def _computes(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether a product of small whole numbers, which every precision holds exactly, comes out right."""
+    rows = torch.arange(64).reshape(8, 8) % 5
+    try:
+        product = rows.to(device, dtype) @ rows.T.to(device, dtype)
+    except RuntimeError:
+        return False
+    return bool((product.cpu().long() == rows @ rows.T).all())

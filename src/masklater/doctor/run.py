@@ -1,0 +1,137 @@
+"""Whether a RUN is what pre-training wrote, and can go on."""
+
+import json
+import os
+import platform
+import shutil
+from pathlib import Path
+
+import torch
+import transformers
+
+import masklater
+from masklater.corpus.tokenizer import fingerprint, load
+from masklater.doctor.examine import Examination
+from masklater.model.masked_lm import MaskLaterForMaskedLM
+from masklater.pretrain.checkpoint import list_checkpoints, load_checkpoint
+from masklater.pretrain.lock import last_holder
+from masklater.pretrain.metrics import read_metrics
+from masklater.pretrain.run import RunFolder
+from masklater.recipe.load import load as load_recipe
+
+BYTES_PER_PARAMETER = 12
+"""A weight and AdamW's two moments in float32."""
+
+
+def look_at_run(path: Path, found: Examination) -> None:
+    """Read every file of a RUN; nothing is written and no lock is taken."""
+    found.facts["RUN"] = str(path)
+    run = found.attempt(lambda: RunFolder(path))
+    if run is None:  # the recipe may be damaged too
+        found.attempt(lambda: load_recipe(path / "recipe.yaml"))
+    found.attempt(lambda: load(path / "tokenizer"))
+    if run is not None:
+        _compare_identity(run, found)
+    newest = _look_at_checkpoints(path / "checkpoints", found)
+    _look_at_log(path, newest, found)
+    _look_at_space(path, run, found)
+    holder = last_holder(path)
+    if holder is not None:
+        found.facts["last trained by"] = str(holder)
+    if not os.access(path, os.W_OK):
+        found.problem(f"{path} cannot be written to", "A run that goes on writes there.")
+
+
+def _compare_identity(run: RunFolder, found: Examination) -> None:
+    identity = run.identity
+    digest = found.attempt(lambda: fingerprint(run.tokenizer))
+    if digest is not None and digest != identity.tokenizer_sha256:
+        found.problem(f"{run.tokenizer} is not the tokenizer the run began with", "Put the original tokenizer back.")
+    found.facts["data"] = f"index.json has SHA-256 {identity.data_sha256[:12]}..., rows of {identity.row_length}"
+    now = {
+        "masklater": masklater.__version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "python": platform.python_version(),
+    }
+    changed = [
+        f"{name} was {getattr(identity, name)}, is {now[name]}" for name in now if getattr(identity, name) != now[name]
+    ]
+    if changed:
+        found.notes.append(f"since the run began: {'; '.join(changed)}. Its losses may differ in their last digits")
+
+
+def _look_at_checkpoints(folder: Path, found: Examination) -> int:
+    """Read all checkpoints; return the step of the newest sound one, 0 where there is none."""
+    if not folder.is_dir():
+        found.problem(f"there is no folder {folder}", "Restore it from a copy.")
+        return 0
+    newest, names = 0, []
+    for path in list_checkpoints(folder):
+        checkpoint = found.attempt(lambda path=path: load_checkpoint(path))  # type: ignore[misc]
+        if checkpoint is None:
+            continue
+        steps = checkpoint.ledger.steps
+        names.append(path.name)
+        newest = max(newest, steps)
+        if path.name != f"step-{steps:08d}":
+            found.problem(f"{path} holds step {steps:,}", "Was it renamed? Give it its own name back.")
+        if bad := checkpoint.not_finite():
+            found.problem(
+                f"{path}: weights are not finite: {', '.join(bad[:3])}{' ...' if len(bad) > 3 else ''}",
+                "Remove this checkpoint, so that --resume takes the one before it.",
+            )
+    found.facts["sound checkpoints"] = ", ".join(names) or "none yet"
+    left = sorted(path.name for pattern in ("*.partial-*", "damaged-*") for path in folder.glob(pattern))
+    if left:
+        found.notes.append(f"left over in {folder}, never read, may be removed: {', '.join(left)}")
+    return newest
+
+
+def _look_at_log(path: Path, newest: int, found: Examination) -> None:
+    log = path / "metrics.jsonl"
+    if not log.exists() and not newest:
+        return
+    records = found.attempt(lambda: read_metrics(log))
+    if records is None:
+        return
+    steps = [record["step"] for record in records if "loss" in record]
+    found.facts["steps logged"] = f"{steps[-1]:,}" if steps else "none"
+    if (steps[-1] if steps else 0) < newest:
+        found.problem(f"{log} ends before the checkpoint of step {newest:,}", "Restore it from a copy.")
+    skipped = sum(bool(record.get("skipped")) for record in records)
+    spikes = [record["step"] for record in records if "spike" in record]
+    if skipped:
+        found.notes.append(f"{skipped:,} of {len(steps):,} steps were skipped: loss or gradient was not finite")
+    if spikes:
+        found.notes.append(f"the loss spiked at {len(spikes):,} steps, last at step {spikes[-1]:,}")
+    if (path / "diverged.json").exists():
+        found.notes.append(f"the run stopped by itself once; the rows it stopped at are in {path / 'diverged.json'}")
+    ledger = path / "ledger.json"
+    try:
+        json.loads(ledger.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        if newest:
+            found.problem(f"{ledger} is missing or damaged", "The next checkpoint writes it anew.")
+
+
+def _look_at_space(path: Path, run: RunFolder | None, found: Examination) -> None:
+    """Whether the next checkpoint has room beside those there are."""
+    needed = max((_size(each) for each in list_checkpoints(path / "checkpoints")), default=0)
+    if run is not None:
+        config = found.attempt(run.load_config)
+        if config is not None and not needed:
+            with torch.device("meta"):
+                parameters = sum(parameter.numel() for parameter in MaskLaterForMaskedLM(config).parameters())
+            needed = parameters * BYTES_PER_PARAMETER
+    free = shutil.disk_usage(path).free
+    found.facts["next checkpoint"] = f"{needed / 2**20:,.1f} MiB; {free / 2**20:,.1f} MiB free"
+    if free < needed:
+        found.problem(
+            f"the next checkpoint takes {needed / 2**20:,.1f} MiB, and {path} has {free / 2**20:,.1f} MiB free",
+            "Free some space; old checkpoints go only when the new one is complete.",
+        )
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

@@ -1,0 +1,41 @@
+"""Whether SHARDS are what prepare wrote."""
+
+from pathlib import Path
+
+from masklater.console import Meter
+from masklater.corpus.index import read_index
+from masklater.corpus.shards import find_damage
+from masklater.corpus.tokenizer import fingerprint, load, vocabulary
+from masklater.doctor.examine import Examination
+
+_ENDINGS = ("rows", "starts")
+
+
+def look_at_shards(path: Path, found: Examination) -> None:
+    """Read every file of SHARDS and compare it with the index."""
+    index = found.attempt(lambda: read_index(path))
+    tokenizer = found.attempt(lambda: load(path / "tokenizer"))
+    if index is None:
+        return
+    train, valid = index.train, index.valid
+    found.facts["SHARDS"] = str(path)
+    found.facts["rows"] = f"{train.rows:,} to train on, {valid.rows:,} held out, {index.row_length} positions each"
+    found.facts["tokenizer"] = f"{index.vocabulary_size:,} entries, SHA-256 {index.tokenizer_sha256[:12]}..."
+    digest = found.attempt(lambda: fingerprint(path / "tokenizer"))
+    if digest is not None and digest != index.tokenizer_sha256:
+        found.problem(
+            f"{path / 'tokenizer'} is not the tokenizer its rows were made with", "Put the original tokenizer back."
+        )
+    elif tokenizer is not None and vocabulary(tokenizer) != index.vocabulary:
+        found.problem(
+            f"{path / 'index.json'} gives special ids that are not those of the tokenizer", "Prepare the data again."
+        )
+    names = {f"{shard.name}.{ending}" for split in (train, valid) for shard in split.shards for ending in _ENDINGS}
+    sizes = {name: (path / name).stat().st_size for name in names if (path / name).is_file()}
+    found.facts["size"] = f"{sum(sizes.values()):,} bytes in {len(sizes)} files"
+    with Meter("Verifying shards", sum(sizes.values())) as meter:
+        for damage in find_damage(path, index, meter.advance):
+            found.problem(damage.problem, damage.remedy)
+    strangers = sorted(file.name for ending in _ENDINGS for file in path.glob(f"*.{ending}") if file.name not in names)
+    if strangers:
+        found.notes.append(f"files that the index does not know are never read: {', '.join(strangers)}")

@@ -1,0 +1,139 @@
+"""A run's health: steps that are skipped, losses that spike, and the stop when it does not get better."""
+
+import json
+import math
+from collections import deque
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from masklater.budget.ledger import Ledger
+from masklater.console import say
+from masklater.errors import UserError
+from masklater.folders import disk_errors_for_people
+from masklater.pretrain.order import rows_of_step
+from masklater.recipe.load import Recipe
+
+WINDOW = 100
+"""Losses that a spike is measured against; after a resume they are read from metrics.jsonl, so that nothing changes."""
+FEWEST = 20
+"""Losses without which nothing is called a spike."""
+LEAST_RISE = 0.05
+"""A spike lies at least this share above the median, however little losses vary."""
+DEVIATION = 1.4826
+"""Times the median absolute deviation is the standard deviation of a normal distribution."""
+SHOWN_ROWS = 8
+"""Row numbers in a message; all of them are in diverged.json."""
+
+
+class Health:
+    """What a run's losses say of it.
+
+    Args:
+        recipe: Its health section, and what decides which rows a step was made of.
+        num_rows: Rows of the training split.
+        run: The RUN folder, with metrics.jsonl up to the step the run goes on from.
+    """
+
+    def __init__(self, recipe: Recipe, num_rows: int, run: Path) -> None:
+        self.recipe = recipe
+        self.num_rows = num_rows
+        self.run = run
+        self.recent = deque(recent_losses(run / "metrics.jsonl"), maxlen=WINDOW)
+
+    def rows_of(self, step: int) -> list[int]:
+        """Numbers of the training rows that a step (from 0) was made of."""
+        recipe = self.recipe
+        numbers_N = rows_of_step(step, recipe.batch.rows, self.num_rows, recipe.seed)
+        return [int(number) for number in numbers_N]
+
+    def spike(self, ledger: Ledger, loss: float) -> dict[str, Any] | None:
+        """Take the loss of the step just booked; a record for metrics.jsonl where it is a spike."""
+        recent, wanted = list(self.recent), self.recipe.health.spike
+        if not math.isfinite(loss):
+            return None
+        self.recent.append(loss)
+        if wanted is None or len(recent) < FEWEST:
+            return None
+        middle = median(recent)
+        deviation = DEVIATION * median(abs(each - middle) for each in recent)
+        limit = middle + max(wanted * deviation, LEAST_RISE * abs(middle))
+        if loss <= limit:
+            return None
+        say(f"step {ledger.steps:,}: loss {loss:.3f} is a spike; the median of the last {len(recent)} is {middle:.3f}")
+        return {
+            "step": ledger.steps,
+            "spike": loss,
+            "median": middle,
+            "limit": limit,
+            "row_numbers": self.rows_of(ledger.steps - 1),
+        }
+
+    def check(self, ledger: Ledger, loss: float, norm: float) -> None:
+        """Say that the step just booked was skipped, where it was.
+
+        Raises:
+            UserError: So many in a row were that the run is not getting better; RUN/diverged.json names their rows.
+        """
+        if not ledger.skipped_in_a_row:
+            return
+        most = self.recipe.health.max_skipped
+        say(
+            f"step {ledger.steps:,} was skipped: loss {loss}, gradient norm {norm} "
+            f"({ledger.skipped_in_a_row} in a row, the run stops at {most})"
+        )
+        if ledger.skipped_in_a_row < most:
+            return
+        path = self._write_rows(ledger, loss, norm)
+        shown = " ".join(map(str, self.rows_of(ledger.steps - 1)[:SHOWN_ROWS]))
+        raise UserError(
+            f"step {ledger.steps:,}: training has diverged: {ledger.skipped_in_a_row} steps in a row had no finite "
+            f"loss and gradient (loss {loss}, gradient norm {norm}); their rows are in {path}",
+            f"Look at them with masklater rows SHARDS {shown} ..., and start again from the newest checkpoint with a "
+            "lower optimizer.lr or more warm-up: masklater pretrain ... --resume optimizer.lr=...",
+        )
+
+    def _write_rows(self, ledger: Ledger, loss: float, norm: float) -> Path:
+        path = self.run / "diverged.json"
+        steps = range(ledger.steps - ledger.skipped_in_a_row, ledger.steps)
+        tree = {
+            "loss": str(loss),  # JSON has no nan
+            "grad_norm": str(norm),
+            "split": "train",
+            "steps": [{"step": step + 1, "row_numbers": self.rows_of(step)} for step in steps],
+        }
+        partial = path.with_suffix(".partial")
+        with disk_errors_for_people(path):
+            partial.write_text(json.dumps(tree) + "\n", encoding="utf-8")
+            partial.replace(path)
+        return path
+
+
+def recent_losses(path: Path) -> list[float]:
+    """The last finite losses of training steps in a metrics.jsonl, oldest first; only the end of the file is read."""
+    if not path.is_file():
+        return []
+    size = path.stat().st_size
+    read = min(size, 2**16)
+    while True:
+        with path.open("rb") as file:
+            file.seek(size - read)
+            lines = file.read(read).split(b"\n")
+        losses = _finite_losses(lines if read == size else lines[1:])
+        if len(losses) >= WINDOW or read == size:
+            return losses[-WINDOW:]
+        read = min(size, 2 * read)
+
+
+def _finite_losses(lines: list[bytes]) -> list[float]:
+    losses = []
+    for line in lines:
+        if b'"loss"' not in line:
+            continue
+        try:
+            loss = json.loads(line)["loss"]
+        except ValueError:
+            continue  # cut short by a crash
+        if isinstance(loss, float) and math.isfinite(loss):
+            losses.append(loss)
+    return losses

@@ -1,0 +1,72 @@
+"""RUN/lock: one process trains a run at a time.
+
+The kernel holds the lock and lets go of it when the process ends, however it ends. The file stays, and says who came
+last.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from masklater.console import say
+from masklater.errors import UserError
+from masklater.folders import disk_errors_for_people
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The process that took a lock last, which may have ended since."""
+
+    pid: int
+    host: str
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+
+@contextmanager
+def only_process(run: Path) -> Iterator[None]:
+    """Hold the lock of a RUN inside the block.
+
+    Raises:
+        UserError: Another process holds it, or the folder cannot be written to.
+    """
+    path = run / "lock"
+    with disk_errors_for_people(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        _take(descriptor, run)
+        with disk_errors_for_people(path):
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, json.dumps(asdict(Holder(os.getpid(), socket.gethostname()))).encode())
+        yield
+    finally:
+        os.close(descriptor)  # which lets go of it
+
+
+def last_holder(run: Path) -> Holder | None:
+    """Who took the lock last; None where nobody did, or the file does not say."""
+    try:
+        return Holder(**json.loads((run / "lock").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None
+
+
+def _take(descriptor: int, run: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(
+            f"the run {run} is being trained by {last_holder(run) or 'another process'}",
+            "Two processes would write over each other: wait for it or stop it, or name another folder with --out.",
+        ) from None
+    except OSError as error:
+        if error.errno not in {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}:
+            raise
+        say(f"{run} cannot be locked on this file system ({error.strerror}): see to it that nobody else trains it")

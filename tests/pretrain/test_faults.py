@@ -1,0 +1,275 @@
+"""Faults of the world around a run: each has a clear outcome, and nothing that was written before is lost."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from masklater import folders
+from masklater.errors import DamagedDataError, UserError
+from masklater.folders import complete_folder, refuse_existing
+from masklater.pretrain import lock, loop
+from masklater.pretrain.checkpoint import list_checkpoints
+from masklater.pretrain.lock import last_holder, only_process
+from masklater.pretrain.loop import pretrain, train_step
+from masklater.pretrain.metrics import read_metrics
+from tests.conftest import REPOSITORY, fill_the_disk, tiny
+
+pytestmark = pytest.mark.fault
+
+
+def losses(run: Path) -> list[float]:
+    return [record["loss"] for record in read_metrics(run / "metrics.jsonl") if "loss" in record]
+
+
+def before_step(number: int, fault: Any) -> Any:
+    """A train_step that lets a fault happen before its so-manieth call."""
+    calls: list[int] = []
+
+    def step(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == number:
+            fault()
+        return train_step(*arguments)
+
+    return step
+
+
+@pytest.mark.parametrize("ending", ["rows", "starts"])
+@pytest.mark.parametrize("fault", ["vanishes", "shrinks"])
+def test_a_shard_that_goes_while_training(
+    fault: str, ending: str, shards_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run is saved where it stands, the file is named; once it is back, the run goes on as if nothing had been."""
+    pretrain(tiny(), shards_folder, tmp_path / "straight")
+    data = Path(shutil.copytree(shards_folder, tmp_path / "data"))
+    file = data / f"train-00000.{ending}"
+
+    def go() -> None:
+        if fault == "vanishes":
+            file.unlink()
+        else:
+            os.truncate(file, 4096 if ending == "rows" else 10)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train_step", before_step(3, go))
+        with pytest.raises(DamagedDataError, match=rf"train-00000\.{ending} (is missing|has .* truncated)"):
+            pretrain(tiny(), data, tmp_path / "run")
+    newest = list_checkpoints(tmp_path / "run" / "checkpoints")[-1]
+    assert newest.name == f"step-{len(losses(tmp_path / 'run')):08d}"
+    with pytest.raises(DamagedDataError, match=rf"train-00000\.{ending}"):
+        pretrain(tiny(), data, tmp_path / "run", resume=True)
+    if file.exists():
+        file.unlink()
+    shutil.copy(shards_folder / file.name, file)
+    pretrain(tiny(), data, tmp_path / "run", resume=True)
+    assert losses(tmp_path / "run") == losses(tmp_path / "straight")
+
+
+def test_an_id_that_is_no_token_is_refused_before_it_is_looked_up(shards_folder: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(shards_folder, tmp_path / "data"))
+    pretrain(tiny("3ml-small", "duration.steps=2"), data, tmp_path / "run")
+    content = bytearray((data / "train-00000.rows").read_bytes())
+    content[1::64] = b"\xff" * len(content[1::64])  # a run that goes on checks sizes, not checksums
+    (data / "train-00000.rows").write_bytes(content)
+    with pytest.raises(
+        DamagedDataError, match=r"train-00000\.rows holds the id 6\d,\d+; the tokenizer has \d+ entries"
+    ):
+        pretrain(tiny(), data, tmp_path / "run", resume=True)
+
+
+def test_the_old_checkpoint_stays_until_the_new_one_is_complete(
+    shards_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny("3ml-small", "checkpoint.keep=1")
+    pretrain(recipe, shards_folder, tmp_path / "straight")
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train_step", before_step(3, lambda: fill_the_disk(patch, "ledger.json")))
+        with pytest.raises(UserError, match=r"the disk is full: .*step-00000004"):
+            pretrain(recipe, shards_folder, tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000002"]
+    pretrain(recipe, shards_folder, tmp_path / "run", resume=True)
+    assert losses(tmp_path / "run") == losses(tmp_path / "straight")
+
+
+@pytest.mark.parametrize("file", ["metrics.jsonl", "recipe.yaml", "config.json", "run.json"])
+def test_damage_inside_a_run_is_refused_by_name(file: str, shards_folder: Path, tmp_path: Path) -> None:
+    pretrain(tiny("3ml-small", "duration.steps=2"), shards_folder, tmp_path / "run")
+    path = tmp_path / "run" / file
+    path.write_bytes(b"\xff\xfe{[" + path.read_bytes())
+    with pytest.raises(UserError, match=file.replace(".", r"\.")):
+        pretrain(tiny(), shards_folder, tmp_path / "run", resume=True)
+
+
+def test_a_log_that_ends_in_rubbish_loses_its_last_line_only(shards_folder: Path, tmp_path: Path) -> None:
+    pretrain(tiny(), shards_folder, tmp_path / "straight")
+    pretrain(tiny("3ml-small", "duration.steps=2"), shards_folder, tmp_path / "run")
+    with (tmp_path / "run" / "metrics.jsonl").open("ab") as file:
+        file.write(b"\0\0\xff\xfe")  # what a power cut may leave of a block
+    pretrain(tiny("3ml-small", "duration.steps=2"), shards_folder, tmp_path / "run", resume=True)
+    assert losses(tmp_path / "run") == losses(tmp_path / "straight")[:2]
+
+
+def test_the_clock_may_jump(shards_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The calendar is nobody's business: only clocks that never go back are read."""
+    pretrain(tiny(), shards_folder, tmp_path / "straight")
+    jumps = iter(range(10**9))
+    real = time.time()
+    monkeypatch.setattr(time, "time", lambda: real + (-1) ** next(jumps) * 1e8)
+    pretrain(tiny(), shards_folder, tmp_path / "run")
+    assert losses(tmp_path / "run") == losses(tmp_path / "straight")
+    ledger = json.loads((tmp_path / "run" / "ledger.json").read_text())
+    assert all(0 <= ledger[name] < 600 for name in ledger if name.endswith("seconds"))
+    source = "\n".join(path.read_text() for path in (REPOSITORY / "src").rglob("*.py"))
+    assert "time.time(" not in source and "datetime" not in source
+
+
+# One process to a run
+
+
+def test_two_processes_on_one_run(shards_folder: Path, tmp_path: Path) -> None:
+    """The second is told who holds the run; when the first is killed, the kernel lets go of the lock."""
+    pretrain(tiny("3ml-small", "duration.steps=1"), shards_folder, tmp_path / "run")
+    code = (
+        "import sys, time; from pathlib import Path; from masklater.pretrain.lock import only_process\n"
+        "with only_process(Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "run")], stdout=subprocess.PIPE)
+    assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+    before = sorted((path, path.stat().st_mtime_ns) for path in (tmp_path / "run").rglob("*"))
+    with pytest.raises(UserError, match=rf"is being trained by process {holder.pid} on ") as raised:
+        pretrain(tiny(), shards_folder, tmp_path / "run", resume=True)
+    assert os.uname().nodename in raised.value.problem
+    assert before == sorted((path, path.stat().st_mtime_ns) for path in (tmp_path / "run").rglob("*"))
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    assert pretrain(tiny(), shards_folder, tmp_path / "run", resume=True).finished
+    assert last_holder(tmp_path / "run") == lock.Holder(os.getpid(), os.uname().nodename)
+
+
+def test_where_locks_are_not_to_be_had_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(lock.fcntl, "flock", no_locks)
+    with only_process(tmp_path):
+        pass
+    assert "cannot be locked on this file system" in capsys.readouterr().err
+
+
+def test_the_slower_of_two_into_one_name_is_told(tmp_path: Path) -> None:
+    """Both began while the name was free. The faster one's folder stays as it is."""
+    with pytest.raises(UserError, match="out exists already"), complete_folder(tmp_path / "out") as slow:
+        (slow / "slow").write_text("slow")
+        with complete_folder(tmp_path / "elsewhere") as fast:
+            (fast / "fast").write_text("fast")
+        (tmp_path / "elsewhere").rename(tmp_path / "out")
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "fast"]
+
+
+# Places that cannot be written
+
+
+def places(tmp_path: Path) -> dict[str, Path]:
+    (tmp_path / "file").write_text("mine")
+    return {
+        "proc": Path("/proc/x"),
+        "sys": Path("/sys/x"),
+        "below a file": tmp_path / "file" / "out",
+        "deep below a file": tmp_path / "file" / "a" / "out",
+        "too long": tmp_path / ("x" * 300),
+        "a loop of links": tmp_path / "loop" / "out",
+        "a device": Path("/dev/null/out"),
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["proc", "sys", "below a file", "deep below a file", "too long", "a loop of links", "a device"]
+)
+def test_places_that_cannot_be_written(name: str, shards_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    out = places(tmp_path)[name]
+    with pytest.raises(UserError, match=r"cannot be written|exists already"):
+        refuse_existing(out)
+        with complete_folder(out):
+            raise AssertionError("a place was found")
+    with pytest.raises(UserError, match=r"cannot be written|exists already"):
+        pretrain(tiny(), shards_folder, out)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EDQUOT])
+def test_read_only_and_failing_disks(
+    number: int, shards_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the kernel says is said, whatever it is; simulated, as root may write where nobody else may."""
+    mkdir = Path.mkdir
+
+    def refuse(self: Path, *args: Any, **kwargs: Any) -> None:
+        if "out" in self.name:
+            raise OSError(number, os.strerror(number), str(self))
+        mkdir(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(UserError, match=os.strerror(number)):
+        pretrain(tiny(), shards_folder, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("file", ["lock", "metrics.jsonl"])
+def test_a_run_that_has_become_read_only(
+    file: str, shards_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretrain(tiny("3ml-small", "duration.steps=2"), shards_folder, tmp_path / "run")
+    real_os_open, real_open = os.open, Path.open
+
+    def read_only(path: Any, flags: Any, *args: Any, **kwargs: Any) -> Any:
+        if str(path).endswith(f"run/{file}") and flags & (os.O_RDWR | os.O_WRONLY):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        return real_os_open(path, flags, *args, **kwargs)
+
+    def read_only_file(self: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        if str(self).endswith(f"run/{file}") and mode not in {"rb", "r"}:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
+        return real_open(self, mode, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", read_only)
+    monkeypatch.setattr(Path, "open", read_only_file)
+    with pytest.raises(UserError, match=rf"{file} cannot be written: Read-only file system"):
+        pretrain(tiny(), shards_folder, tmp_path / "run", resume=True)
+
+
+def test_a_fault_inside_the_block_names_the_file_it_is_about(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"out cannot be written: No such file or directory \(.*nowhere\)"):
+        with complete_folder(tmp_path / "out"):
+            (tmp_path / "nowhere").read_text()
+    with pytest.raises(BrokenPipeError), complete_folder(tmp_path / "out"):
+        raise BrokenPipeError
+    with pytest.raises(ZeroDivisionError), complete_folder(tmp_path / "out"):
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+    assert folders._existing(Path("/" + "x" * 300)) == Path("/")
+
+
+@pytest.mark.parametrize("ledger", [{}, [], {"ledger": 3, "decay": None}, {"ledger": {"stepz": 1}, "decay": None}])
+def test_a_checkpoint_that_is_something_else(ledger: Any, shards_folder: Path, tmp_path: Path) -> None:
+    """Its checksum is right: whoever makes the folder can make that too."""
+    pretrain(tiny("3ml-small", "duration.steps=2"), shards_folder, tmp_path / "run")
+    checkpoint = list_checkpoints(tmp_path / "run" / "checkpoints")[-1]
+    (checkpoint / "ledger.json").write_text(json.dumps(ledger))
+    files = [file for file in checkpoint.iterdir() if file.name != "checkpoint.json"]
+    hashes = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    (checkpoint / "checkpoint.json").write_text(json.dumps({"step": 2, "sha256": hashes}))
+    with pytest.raises(DamagedDataError, match=r"no checkpoint in .* is sound"):
+        pretrain(tiny(), shards_folder, tmp_path / "run", resume=True)
