@@ -43,7 +43,7 @@ def test_the_readme_from_top_to_bottom(tmp_path: Path) -> None:
             assert done.returncode == 0, f"{command}\n{done.stderr}"
             ran.append(words[1])
     assert ran == [
-        "prepare", "pretrain", "pretrain", "export", "fill", "blimp", "glue", "pretrain", "pretrain", "compare", "prepare",
+        "prepare", "pretrain", "pretrain", "export", "fill", "rows", "doctor", "blimp", "glue", "pretrain", "pretrain", "compare", "prepare",
         "pretrain",
     ]  # fmt: skip
     for code in blocks(REPOSITORY / "README.md", "python"):
@@ -73,6 +73,6 @@ def test_files_and_tests_named_in_the_docs_exist() -> None:
         for name in re.findall(r"\btest_\w+(?=[`, (])", page.read_text()):
             assert name in source, f"{page.name}: {name}"
         for name in re.findall(
-            r"`((?:masking|model|corpus|pretrain|glue|budget|recipe|quickstart|report)/\w+\.py)", page.read_text()
+            r"`((?:masking|model|corpus|pretrain|glue|budget|recipe|quickstart|report|doctor)/\w+\.py)", page.read_text()
         ):
             assert (REPOSITORY / "src" / "masklater" / name).exists(), f"{page.name}: {name}"

@@ -113,11 +113,17 @@ def read_documents(
                     raise EOFError("it is empty, and not even the header of one is there")
                 raw.seek(0)
                 stream: BinaryIO = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw  # type: ignore[assignment]
-                metered = _metered(_lines(stream, counts), raw, counts, on_bytes)
-                if path.name.endswith(JSONL_ENDINGS):
+                is_jsonl = path.name.endswith(JSONL_ENDINGS)
+                metered = _metered(_lines(stream, counts, cut=not is_jsonl), raw, counts, on_bytes)
+                if is_jsonl:
                     yield from _jsonl_documents(path, metered, text_field, counts)
                 else:
                     yield from _text_documents(metered, unit, counts)
+        except _LongLineError as line:
+            raise DamagedDataError(
+                f"{path}, line {line}: longer than {MAX_LINE_BYTES // 2**20} MiB",
+                "Split the document before preparing it.",
+            ) from None
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise DamagedDataError(
                 f"{path} is a damaged or truncated gzip file ({error})", "Fetch it again, or leave it out."
@@ -139,10 +145,17 @@ def _metered(lines: Iterator[str], raw: BinaryIO, counts: ReadCounts, on_bytes: 
     on_bytes(raw.tell() - seen)
 
 
-def _lines(stream: BinaryIO, counts: ReadCounts) -> Iterator[str]:
-    """Decoded lines with their line ends, none longer than MAX_LINE_BYTES; BOM and NULs removed."""
-    first, carried = True, b""
+class _LongLineError(Exception):
+    """The number of a line that is longer than MAX_LINE_BYTES."""
+
+
+def _lines(stream: BinaryIO, counts: ReadCounts, cut: bool) -> Iterator[str]:
+    """Decoded lines with their line ends, BOM and NULs removed; those longer than MAX_LINE_BYTES cut, or refused."""
+    first, carried, number = True, b"", 0
     while chunk := stream.readline(MAX_LINE_BYTES):
+        number += 1
+        if not cut and len(chunk) == MAX_LINE_BYTES and not chunk.endswith(b"\n"):
+            raise _LongLineError(number)
         chunk = carried + chunk
         carried = b""
         if not chunk.endswith(b"\n"):  # cut by the limit, or the last line: keep a split character for the next
@@ -212,10 +225,6 @@ def _jsonl_documents(path: Path, lines: Iterator[str], field: str, counts: ReadC
         if not line.strip():
             continue
         where = f"{path}, line {number}"
-        if not line.endswith("\n") and 4 * len(line) >= MAX_LINE_BYTES and len(line.encode()) >= MAX_LINE_BYTES - 4:
-            raise DamagedDataError(
-                f"{where}: longer than {MAX_LINE_BYTES // 2**20} MiB", "Split the document before preparing it."
-            )
         try:
             record = json.loads(line, object_pairs_hook=partial(_object, field=field))
         except (ValueError, RecursionError) as error:
