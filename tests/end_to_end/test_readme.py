@@ -43,8 +43,8 @@ def test_the_readme_from_top_to_bottom(tmp_path: Path) -> None:
             assert done.returncode == 0, f"{command}\n{done.stderr}"
             ran.append(words[1])
     assert ran == [
-        "prepare", "pretrain", "pretrain", "export", "fill", "rows", "doctor", "blimp", "glue", "pretrain", "pretrain", "compare", "prepare",
-        "pretrain",
+        "prepare", "pretrain", "pretrain", "export", "fill", "rows", "doctor", "blimp", "glue", "pretrain", "budget",
+        "pretrain", "compare", "prepare", "pretrain",
     ]  # fmt: skip
     for code in blocks(REPOSITORY / "README.md", "python"):
         subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, timeout=120)
