@@ -29,6 +29,8 @@ if [[ -f $run/run.json ]]; then
 fi
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 
+# Without this, processes that are started again look for dead ones (pytorch issue 135712).
+export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 srun torchrun \
     --nnodes="$SLURM_NNODES" \
     --nproc-per-node="$SLURM_GPUS_ON_NODE" \

@@ -8,7 +8,7 @@ import torch
 from masklater.corpus.shards import Shards
 from masklater.errors import UserError
 from masklater.masking.batch import IGNORE
-from masklater.pretrain.distributed import World
+from masklater.pretrain.distributed import ALONE, World, join
 from masklater.pretrain.loader import check_share, make_batches, share_of
 from masklater.pretrain.metrics import read_metrics
 from masklater.pretrain.run import RunFolder
@@ -153,3 +153,22 @@ def test_rows_that_cannot_be_shared(rows: int, micro_rows: int, processes: int, 
         check_share(BatchSettings(rows=rows, micro_rows=micro_rows), World(0, processes))
     for fits in (1, 2, 4):
         check_share(BatchSettings(rows=8, micro_rows=2), World(0, fits))
+
+
+@pytest.mark.parametrize("variables", [{"RANK": "x"}, {"RANK": "2", "WORLD_SIZE": "2"}, {"RANK": "1"}])
+def test_an_environment_that_makes_no_sense(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="not a place among processes"), join():
+        pass
+
+
+def test_one_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is started, nothing is exchanged, and an error is the error itself."""
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    with join() as world:
+        assert not torch.distributed.is_initialized()
+        assert (world, world.leads, world.largest(3, 2.5), world.of_the_first("a")) == (ALONE, True, [3, 2.5], "a")
+        with pytest.raises(KeyError), world.all_or_none():
+            raise KeyError

@@ -5,6 +5,7 @@ nothing here communicates.
 """
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.rendezvous import rendezvous
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -33,7 +35,7 @@ class World:
     rank: int = 0
     size: int = 1
     local_rank: int = 0
-    restarted: bool = False  # by torchrun, after a process had died
+    restarts: int = 0  # by torchrun, after a process had died
 
     @property
     def leads(self) -> bool:
@@ -100,7 +102,9 @@ class World:
         if how == "ddp":
             # Buffers are constants here (position ids), so that they need not be sent at every forward pass.
             ids = [self.local_rank] if self.device.type == "cuda" else None
-            return DistributedDataParallel(model, ids, broadcast_buffers=False, gradient_as_bucket_view=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 has another name for broadcast_buffers
+                return DistributedDataParallel(model, ids, broadcast_buffers=False, gradient_as_bucket_view=True)
         mesh = init_device_mesh(self.device.type, (self.size,))
         # Autocast decides what is computed in bfloat16, as under ddp: inputs are left as they are.
         gathered = torch.bfloat16 if precision.name == "bfloat16" else None
@@ -132,7 +136,10 @@ def join() -> Iterator[World]:
     if world.device.type == "cuda":
         torch.cuda.set_device(world.device)
     # Beside NCCL, gloo: what processes settle about numbers on the CPU must not wait for the GPU.
-    dist.init_process_group("cpu:gloo,cuda:nccl" if world.device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    backend = "cpu:gloo,cuda:nccl" if world.device.type == "cuda" else "gloo"
+    dist.init_process_group(
+        backend, store=_meeting_place(world), rank=world.rank, world_size=world.size, timeout=TIMEOUT
+    )
     try:
         yield world
     except Interrupted as stop:
@@ -140,10 +147,35 @@ def join() -> Iterator[World]:
         if world.leads:
             raise
         raise SaidElsewhere(128 + stop.signal_number) from None
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error):  # gloo's are plain RuntimeErrors
+            raise UserError(
+                f"process {world.rank} has lost another process, which has died or hangs",
+                "What that process said tells why. The run goes on from its newest checkpoint with --resume.\n  "
+                f"({str(error).strip().splitlines()[0][:300]})",
+            ) from error
+        raise
     finally:
         console.quiet = False
     # After any other error the others may be waiting, and leaving in order would wait for them: the process just ends.
     dist.destroy_process_group()
+
+
+def _meeting_place(world: World) -> dist.Store:
+    """The store through which processes find each other.
+
+    torchrun keeps one for all its restarts, with the addresses of processes that are dead (pytorch issue 135712), so
+    that each restart needs names of its own there.
+    """
+    store, _, _ = next(rendezvous("env://", timeout=TIMEOUT))
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return store
+    if world.restarts and os.environ.get("GROUP_WORLD_SIZE", "1") != "1":  # each machine counts its own restarts
+        raise UserError(
+            "torchrun has started again on several machines, where processes would look for dead ones",
+            "Set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 for torchrun on all of them, and start with --resume.",
+        )
+    return dist.PrefixStore(f"start-{world.restarts}", store)
 
 
 def adding_up(model: nn.Module, last: bool) -> AbstractContextManager[None]:
@@ -171,9 +203,11 @@ def _from_environment() -> World:
     texts = [os.environ.get(name, default) for name, default in zip(names, ("0", "1", "0", "0"), strict=True)]
     try:
         rank, size, local_rank, restarts = map(int, texts)
+        if not 0 <= rank < size or local_rank < 0:
+            raise ValueError(rank)
     except ValueError:
         raise UserError(
-            f"RANK, WORLD_SIZE and LOCAL_RANK are {', '.join(texts[:3])}, and they must be numbers",
+            f"RANK, WORLD_SIZE and LOCAL_RANK are {', '.join(texts[:3])}: not a place among processes",
             "Start with torchrun, which sets them, or unset them to train in one process.",
         ) from None
     devices = torch.cuda.device_count() if torch.cuda.is_available() else local_rank + 1
@@ -183,4 +217,4 @@ def _from_environment() -> World:
             "one of its own",
             f"Start torchrun with --nproc-per-node {devices}.",
         )
-    return World(rank, size, local_rank, restarts > 0)
+    return World(rank, size, local_rank, restarts)

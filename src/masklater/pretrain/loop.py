@@ -89,7 +89,7 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
     """
     keep_large_buffers()
     with join() as world, ExitStack() as held:
-        resume = resume or (world.restarted and (out / "run.json").exists())
+        resume = resume or (world.restarts > 0 and (out / "run.json").exists())
         with world.all_or_none():
             check_share(recipe.batch, world)
             shards = Shards(data)
