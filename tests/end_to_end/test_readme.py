@@ -73,6 +73,7 @@ def test_files_and_tests_named_in_the_docs_exist() -> None:
         for name in re.findall(r"\btest_\w+(?=[`, (])", page.read_text()):
             assert name in source, f"{page.name}: {name}"
         for name in re.findall(
-            r"`((?:masking|model|corpus|pretrain|glue|budget|recipe|quickstart|report|doctor)/\w+\.py)", page.read_text()
+            r"`((?:masking|model|corpus|pretrain|glue|budget|recipe|quickstart|report|doctor)/\w+\.py)",
+            page.read_text(),
         ):
             assert (REPOSITORY / "src" / "masklater" / name).exists(), f"{page.name}: {name}"
