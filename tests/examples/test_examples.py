@@ -46,6 +46,7 @@ def test_slurm_script() -> None:
     assert len(named) >= 5
     assert named <= known
     parameters = get_command(app).commands["pretrain"].params  # type: ignore[attr-defined]
-    named = set(re.findall(r"--[a-z-]+", masklater + script.read_text().split("resume=(")[2].split(")")[0]))
+    command = masklater.splitlines()[0]
+    named = set(re.findall(r"--[a-z-]+", command + script.read_text().split("resume=(")[2].split(")")[0]))
     assert named >= {"--data", "--out", "--resume"}
     assert named <= {option for parameter in parameters for option in parameter.opts}
