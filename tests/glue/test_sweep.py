@@ -280,6 +280,17 @@ def test_the_table_is_the_median_over_seeds_at_the_best_grid_point() -> None:
     assert len({len(line) for line in lines[:3]}) == 1  # columns line up
 
 
+def test_a_grid_point_that_lacks_runs_is_passed_over_and_said() -> None:
+    records = [fake_record(0, 1e-5, [60]), fake_record(1, 1e-5, [62]), fake_record(0, 2e-5, [99])]
+    settings = {"lr": [1e-5, 2e-5], "batch": [16], "epochs": 2}
+    encoder = {"path": "e", "sha256": "s", "run": None, "step": None}
+    entry = table.summarise(records, {}, encoder, settings)["tasks"]["mrpc"]
+    assert entry["setting"]["lr"] == 1e-5 and entry["metric"]["accuracy"]["median"] == 61
+    assert "some grid points lack runs" in entry["note"]
+    whole = table.summarise([*records, fake_record(1, 2e-5, [98])], {}, encoder, settings)["tasks"]["mrpc"]
+    assert whole["setting"]["lr"] == 2e-5 and whole["note"] is None
+
+
 @pytest.mark.slow  # each process imports torch and transformers anew
 def test_two_devices_give_what_one_gives(encoder_folder: Path, glue_folder: Path, tmp_path: Path) -> None:
     """The path that several GPUs take, on two processes of the CPU."""

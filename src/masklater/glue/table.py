@@ -31,7 +31,7 @@ def summarise(
     for task in TASKS:
         runs = [record for record in records if record["task"] == task.key]
         if runs:
-            tasks[task.key] = _summarise_task(task, runs)
+            tasks[task.key] = _summarise_task(task, runs, len(settings["lr"]) * len(settings["batch"]))
     counted = [task for task in TASKS if task.in_average and task.key in tasks]
     average = None
     if counted:
@@ -51,18 +51,21 @@ def summarise(
     }
 
 
-def _summarise_task(task: Task, runs: list[dict[str, Any]]) -> dict[str, Any]:
+def _summarise_task(task: Task, runs: list[dict[str, Any]], grid_points: int) -> dict[str, Any]:
     points: dict[tuple[float, int, int], list[dict[str, Any]]] = {}
     for run in sorted(runs, key=lambda run: run["seed"]):
         points.setdefault((run["lr"], run["batch"], run["epochs"]), []).append(run)
-    best = max(points, key=lambda point: median(_value(run, task.main) for run in points[point]))
+    most = max(map(len, points.values()))
+    complete = [point for point, at in points.items() if len(at) == most]  # medians over unequal counts do not compare
+    best = max(complete, key=lambda point: median(_value(run, task.main) for run in points[point]))
     chosen = points[best]
+    note = _note(chosen, len(complete) < grid_points)
     names = [name for name in _metrics(chosen) if name != "loss"] or list(task.metrics)
     lr, batch, epochs = best
     return {
         "metric": {name: _statistics([_value(run, name) for run in chosen]) for name in names},
         "main": task.main,
-        "note": _note(chosen),
+        "note": note,
         "setting": {"lr": lr, "batch": batch, "epochs": epochs},
         "best_epochs": [run["best_epoch"] for run in chosen],
         "grid": [
@@ -100,8 +103,10 @@ def _statistics(values: list[float]) -> dict[str, Any]:
     }
 
 
-def _note(runs: list[dict[str, Any]]) -> str | None:
+def _note(runs: list[dict[str, Any]], unfinished: bool) -> str | None:
     notes = list(runs[0]["notes"])
+    if unfinished:
+        notes.append("some grid points lack runs and were passed over: go on with --resume")
     truncated = sum(runs[0]["truncated_rows"].values())
     if truncated:
         notes.append(f"{truncated:,} rows cut to {runs[0]['max_length']} tokens")
@@ -179,7 +184,7 @@ def as_markdown(scores: Scores) -> str:
     """scores.md."""
     encoder, settings = scores["encoder"], scores["settings"]
     source = f"{encoder['path']}" + (
-        f", from the run {encoder['run']} at step {encoder['step']:,}" if encoder["run"] else ""
+        f", exported from {encoder['run']} at step {encoder['step']:,}" if encoder["run"] else ""
     )
     rows = [HEADER, *table_rows(scores)]
     lines = ["| " + " | ".join(row) + " |" for row in rows]
