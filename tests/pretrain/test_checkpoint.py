@@ -105,17 +105,17 @@ def test_a_run_that_has_decayed_is_extended_from_before_its_decay(
     pretrain(recipe(12), shards_folder, tmp_path / "straight")  # type: ignore[arg-type]
     pretrain(recipe(8), shards_folder, tmp_path / "run")  # type: ignore[arg-type]
     folder = tmp_path / "run" / "checkpoints"
-    assert sorted(path.name for path in folder.iterdir()) == ["before-decay-00000004", "step-00000008"]
+    assert sorted(path.name for path in folder.iterdir()) == ["before-decay-00000005", "step-00000008"]
     decayed = losses(tmp_path / "run")
     pretrain(recipe(8), shards_folder, tmp_path / "run", resume=True)  # type: ignore[arg-type]
     assert losses(tmp_path / "run") == decayed
 
     pretrain(recipe(12), shards_folder, tmp_path / "run", resume=True)  # type: ignore[arg-type]
     told = capsys.readouterr().err
-    assert "step 8 had decayed over the last 0.5 of 8 steps: going on from step 4, before that decay" in told
+    assert "step 8 had decayed over the last 0.5 of 8 steps: going on from step 5, before that decay" in told
     assert losses(tmp_path / "run") == losses(tmp_path / "straight")
     assert {path.name for path in folder.iterdir()} == {
-        "before-decay-00000004", "before-decay-00000006", "decayed-step-00000008", "step-00000012"
+        "before-decay-00000005", "before-decay-00000007", "decayed-step-00000008", "step-00000012"
     }  # fmt: skip
     kept = read_metrics(tmp_path / "run" / "metrics-decayed-00000008.jsonl")
     assert {record["step"]: record["loss"] for record in kept if "loss" in record} == decayed

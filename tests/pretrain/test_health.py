@@ -17,8 +17,9 @@ from masklater.errors import Interrupted, UserError
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain import health, loop
 from masklater.pretrain.checkpoint import load_newest
+from masklater.pretrain.distributed import ALONE
 from masklater.pretrain.health import Health, recent_losses
-from masklater.pretrain.loader import make_batches
+from masklater.pretrain.loader import make_batches, share_of
 from masklater.pretrain.loop import pretrain, train_step
 from masklater.pretrain.metrics import read_metrics
 from masklater.pretrain.optim import Optimizers
@@ -66,18 +67,19 @@ def stop_at(number: int) -> Any:
 def test_a_step_that_is_not_finite_changes_nothing(
     factor: float, clip: float | None, shards: Shards, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = tiny()
+    recipe = tiny("3ml-small", *WHOLE)
     torch.manual_seed(0)
     model = MaskLaterForMaskedLM(find_start(recipe, shards).config).train()
     optimizers = Optimizers(model, recipe.optimizer)
     batch = make_batches(shards, shards.train, recipe.masking, True, "document", 0).of_step(0, 8)
+    share = share_of(batch, recipe.batch, ALONE)
     precision = choose_precision("float32", torch.device("cpu"))
-    train_step(model, optimizers, [batch], 1.0, clip, precision, 0)
+    train_step(model, optimizers, share, 1.0, clip, precision, 0)
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     moments = [tensor.clone() for state in optimizers.parts[0].state.values() for tensor in state.values()]
 
     poison(monkeypatch, shards, {0}, factor)
-    loss, norm = train_step(model, optimizers, [batch], 1.0, clip, precision, 1)
+    loss, norm = train_step(model, optimizers, share, 1.0, clip, precision, 1)
     assert not torch.isfinite(loss) or not torch.isfinite(norm)
     assert all(torch.equal(weights[name], tensor) for name, tensor in model.state_dict().items())
     after = [tensor for state in optimizers.parts[0].state.values() for tensor in state.values()]
