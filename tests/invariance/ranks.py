@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import socket
 import sys
+import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +34,11 @@ def run_jobs(jobs: list[Job], log: Path, timeout: float = 300) -> None:
     ranks = [CONTEXT.Process(target=_work, args=(rank, jobs, ports, log), daemon=True) for rank in range(count)]
     for rank in ranks:
         rank.start()
-    for rank in ranks:
-        rank.join(timeout)
+    deadline = time.monotonic() + timeout
+    while any(rank.is_alive() for rank in ranks) and time.monotonic() < deadline:
+        if any(rank.exitcode for rank in ranks):  # the others would wait for it
+            break
+        time.sleep(0.05)
     codes = [rank.exitcode for rank in ranks]
     for rank in ranks:
         rank.kill()
