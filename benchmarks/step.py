@@ -29,6 +29,7 @@ from masklater.model.encoder import make_encoder_config
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain.allocator import keep_large_buffers
 from masklater.pretrain.cost import encoder_sizes, row_shape
+from masklater.pretrain.loader import StepShare
 from masklater.pretrain.loop import train_step
 from masklater.pretrain.optim import Optimizers
 from masklater.pretrain.precision import Precision
@@ -70,7 +71,8 @@ def ours(recipe: Recipe, arguments: argparse.Namespace, precision: Precision) ->
     def step(number: int) -> None:
         rows_BL = random_rows(arguments.rows, L, V, number)
         batch = corrupt(rows_BL, None, corruption, torch.Generator().manual_seed(number)).to(precision.device)
-        train_step(model, optimizers, [batch], 1e-3, 1.0, precision, number)
+        share = StepShare([batch], 0, int(batch.num_targets))
+        train_step(model, optimizers, share, 1e-3, 1.0, precision, number)
 
     flops = count_row_flops(row_shape(encoder_sizes(encoder), decoder, corruption.counts)).training
     return step, arguments.rows * flops
