@@ -16,7 +16,6 @@ import platform
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import transformers
@@ -36,7 +35,7 @@ from masklater.pretrain.checkpoint import (
     load_newest,
     set_aside,
 )
-from masklater.recipe.load import Recipe, dump, load, plain
+from masklater.recipe.load import Recipe, dump, load, settings_of
 
 MAY_CHANGE = (
     "duration", "schedule", "optimizer.lr", "optimizer.adamw_lr", "optimizer.weight_decay", "optimizer.clip",
@@ -129,7 +128,7 @@ class RunFolder:
                 f"{shards.folder} is other data than the run {self.path} began with",
                 "Resume on the same shards, or start a new run.",
             )
-        before, now = _leaves(plain(self.recipe)), _leaves(plain(recipe))
+        before, now = settings_of(self.recipe), settings_of(recipe)
         changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
         forbidden = [key for key in changed if not key.startswith(MAY_CHANGE)]
         if forbidden:
@@ -219,13 +218,3 @@ class RunFolder:
     def _before_decay(self) -> list[Path]:
         names = [path for path in self.checkpoints.glob("before-decay-*") if path.name.rpartition("-")[2].isdigit()]
         return sorted(names)
-
-
-def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            found |= _leaves(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from masklater.errors import UserError
+from masklater.recipe.load import settings_of
 from masklater.report.quality import Reached, first_reach
 from masklater.report.runs import Run, Unit
 from masklater.report.scores import Scores
@@ -91,7 +92,7 @@ def caveats(runs: Sequence[Run], baseline: Run, scores: dict[str, Scores]) -> li
         if not run.finished:
             spent = run.spent.of(run.recipe.duration.unit) or 0.0
             notes.append(f"{run.name} is not finished: it stands at {spent:,.6g} of {run.recipe.duration}.")
-        if (start := _settings(run).get("model.from")) is not None:
+        if (start := settings_of(run.recipe).get("model.from")) is not None:
             notes.append(f"{run.name} began from {start}: what that had cost is not counted.")
         if not run.evaluations:
             notes.append(f"{run.name} has no evaluation: no rows are held out, or the first is still to come.")
@@ -119,7 +120,7 @@ def caveats(runs: Sequence[Run], baseline: Run, scores: dict[str, Scores]) -> li
 
 def different_settings(runs: Sequence[Run]) -> dict[str, list[Any]]:
     """The recipes' settings that are not the same in all runs: the value in each run, by dotted key."""
-    recipes = [_settings(run) for run in runs]
+    recipes = [settings_of(run.recipe) for run in runs]
     keys = list(dict.fromkeys(key for leaves in recipes for key in leaves))
     values = {key: [leaves.get(key) for leaves in recipes] for key in keys}
     return {key: each for key, each in values.items() if any(value != each[0] for value in each[1:])}
@@ -127,7 +128,7 @@ def different_settings(runs: Sequence[Run]) -> dict[str, list[Any]]:
 
 def describe(run: Run) -> str:
     """One line on what a run is: its objective, masking and encoder, as far as its recipe states them."""
-    settings = _settings(run)
+    settings = settings_of(run.recipe)
     return ", ".join(part for part in (_objective(settings), _masking(settings), _encoder(settings)) if part)
 
 
@@ -162,20 +163,5 @@ def _encoder(settings: dict[str, Any]) -> str:
     return f"encoder {_layers(layers)} of {width}" if layers and width else ""
 
 
-def _settings(run: Run) -> dict[str, Any]:
-    """A run's recipe by dotted key, as it stands in YAML."""
-    return _leaves(run.recipe.model_dump(mode="json", by_alias=True))
-
-
 def _layers(count: int) -> str:
     return f"{count} layer" if count == 1 else f"{count} layers"
-
-
-def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            found |= _leaves(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found
