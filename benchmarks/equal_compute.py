@@ -3,8 +3,8 @@
     python benchmarks/equal_compute.py --size cpu --text TEXT --glue GLUE --subsets GLUE_SUBSETS --out equal
 
 Six pre-training runs of one encoder shape on the same rows. Each spends the FLOPs (LM head included) that vanilla MLM
-at 15% spends on a fixed number of rows; 3ML is run at 78% of them too. Then each encoder, and one with random weights,
-is fine-tuned on GLUE, and `masklater compare` writes the report. Sizes stand in equal_compute.yaml. What is finished is
+at 15% spends on a fixed number of rows; 3ML is run at 78% of them too. Each encoder, and one with random weights, is
+fine-tuned on GLUE, and `masklater compare` writes the report. Sizes stand in equal_compute.yaml. What is finished is
 kept: given again, the command goes on where it was; --minutes makes it stop in order after so long.
 """
 
@@ -12,9 +12,11 @@ import argparse
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
-from dataclasses import dataclass
+import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from masklater.console import say
 from masklater.corpus.prepare import PrepareSettings, prepare
 from masklater.errors import Interrupted, UserError
 from masklater.folders import complete_folder
+from masklater.glue.blimp import score_pairs
 from masklater.glue.grid import SweepSettings, make_grid
 from masklater.glue.sweep import sweep
 from masklater.glue.tasks import choose_tasks
@@ -34,11 +37,14 @@ from masklater.pretrain.forecast import forecast, rows_of
 from masklater.pretrain.loop import pretrain
 from masklater.pretrain.order import derive_seed
 from masklater.pretrain.run import RunFolder
+from masklater.pretrain.signals import StopOnSignal
 from masklater.recipe.load import Recipe, load
 from masklater.report.compare import compare
 
 SUBSETS = ("MNLI", "QNLI", "QQP")
 PAPERS_SHARE = 0.78
+RANDOM = "random"
+"""The arm that is not trained: what fine-tuning makes of random weights."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,18 @@ class Arm:
     recipe: str
     overrides: tuple[str, ...] = ()
     share: float = 1.0  # of the baseline's FLOPs
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all arms share."""
+
+    shards: Path
+    glue: Path
+    pairs: Path | None  # minimal pairs
+    out: Path
+    seed: int  # of pre-training
+    at_once: int  # arms side by side
 
 
 def arms_of(layers: int) -> list[Arm]:
@@ -108,29 +126,73 @@ def score(encoder: Path, data: Path, out: Path, settings: dict[str, Any]) -> dic
     return json.loads((out / "scores.json").read_text())
 
 
-def run_shape(name: str, size: dict[str, Any], shards: Path, glue: Path, out: Path, seed: int) -> None:
+def run_arm(arm: Arm | None, name: str, size: dict[str, Any], plan: Plan) -> None:
+    """Pre-train an arm and score it; None: score the encoder of the first arm with random weights."""
+    shape, out = size["shapes"][name], plan.out / name
+    if arm is None:
+        say(f"{name}: scores of an encoder with random weights")
+        twin = random_twin(out / arms_of(shape["num_hidden_layers"])[0].name, out / RANDOM / "encoder")
+        score(twin, plan.glue, out / RANDOM / "scores", size["glue"])
+        return
+    flops = baseline_flops(size, shape, plan.shards) * arm.share
+    recipe = recipe_of(arm, size, shape, plan.seed, flops)
+    run = out / arm.name
+    if not is_finished(run, recipe):
+        say(f"{name}: pre-training {arm.name}, {flops:.3g} FLOPs")
+        pretrain(recipe, plan.shards, run, resume=(run / "run.json").exists())
+    say(f"{name}: scores of {arm.name}")
+    score(run, plan.glue, run / "scores", size["glue"])
+    if plan.pairs and not (run / "pairs.json").exists():
+        (run / "pairs.json").write_text(json.dumps(asdict(score_pairs(run, plan.pairs)), indent=1) + "\n")
+
+
+def run_shape(name: str, size: dict[str, Any], plan: Plan) -> None:
     """All arms of one encoder shape, their scores and the report."""
-    shape = size["shapes"][name]
+    shape, out = size["shapes"][name], plan.out / name
     arms = arms_of(shape["num_hidden_layers"])
-    flops = baseline_flops(size, shape, shards)
-    scores = {}
-    for arm in arms:
-        run = out / arm.name
-        recipe = recipe_of(arm, size, shape, seed, flops * arm.share)
-        if not is_finished(run, recipe):
-            say(f"{name}: pre-training {arm.name}, {flops * arm.share:.3g} FLOPs")
-            pretrain(recipe, shards, run, resume=(run / "run.json").exists())
-    for arm in arms:
-        say(f"{name}: scores of {arm.name}")
-        scores[arm.name] = score(out / arm.name, glue, out / arm.name / "scores", size["glue"])
-    say(f"{name}: scores of an encoder with random weights")
-    twin = random_twin(out / arms[0].name, out / "random")
-    scores["random"] = score(twin, glue, out / "random-scores", size["glue"])
+    if plan.at_once == 1:
+        for arm in (*arms, None):
+            run_arm(arm, name, size, plan)
+    else:
+        run_side_by_side([arm.name for arm in arms] + [RANDOM], name, plan)
     if not (out / "report").exists():
         compare([out / arm.name for arm in arms], out / "report")
-    text = table(out, arms, scores)
+    text = table(out, arms)
     (out / "results.md").write_text(text + "\n")
     print(f"\n{name}: {shape}\n\n{text}")
+
+
+def run_side_by_side(names: list[str], shape: str, plan: Plan) -> None:
+    """Arms in processes of their own, which share the cores; what each says goes to SHAPE/ARM.log.
+
+    Raises:
+        UserError: A process failed. Those beside it have run to their end.
+        Interrupted: A signal came. The processes were told, and have stopped in order.
+    """
+    threads = max(1, (os.cpu_count() or 1) // plan.at_once)
+    waiting, running, failed = list(names), {}, []
+    (plan.out / shape).mkdir(parents=True, exist_ok=True)
+    with StopOnSignal() as stop:
+        while running or (waiting and not failed):
+            while waiting and not failed and len(running) < plan.at_once:
+                arm = waiting.pop(0)
+                command = [sys.executable, *sys.argv, "--shape", shape, "--only", arm]
+                with (plan.out / shape / f"{arm}.log").open("a") as log:
+                    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+                    running[arm] = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+                say(f"{shape}: {arm} is running ({len(names) - len(waiting)} of {len(names)})")
+            time.sleep(0.5)
+            if stop.received is not None:
+                for process in running.values():
+                    process.send_signal(signal.SIGTERM)
+                for process in running.values():
+                    process.wait()
+                raise Interrupted(stop.received, "stopped in order")
+            ended = [arm for arm, process in running.items() if process.poll() is not None]
+            failed += [arm for arm in ended if running.pop(arm).returncode != 0]
+    if failed:
+        logs = ", ".join(str(plan.out / shape / f"{arm}.log") for arm in failed)
+        raise UserError(f"{' and '.join(failed)} failed", f"Read {logs}, then give the same command again.")
 
 
 def is_finished(run: Path, recipe: Recipe) -> bool:
@@ -140,14 +202,16 @@ def is_finished(run: Path, recipe: Recipe) -> bool:
     return json.loads((run / "ledger.json").read_text())["flops"] >= recipe.duration.amount
 
 
-def table(out: Path, arms: list[Arm], scores: dict[str, Any]) -> str:
+def table(out: Path, arms: list[Arm]) -> str:
     """Arms as rows: what was spent, the loss, and medians over seeds with their spread."""
-    tasks = list(scores["random"]["tasks"])
-    heads = ["arm", "steps", "rows", "FLOPs", "minutes", "loss at 15%", "accuracy", *tasks, "average"]
+    names = [*(arm.name for arm in arms), RANDOM]
+    scores = {name: json.loads((out / name / "scores" / "scores.json").read_text()) for name in names}
+    tasks = list(scores[RANDOM]["tasks"])
+    heads = ["arm", "steps", "rows", "FLOPs", "minutes", "loss at 15%", "accuracy", *tasks, "average", "pairs"]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    for name in [*(arm.name for arm in arms), "random"]:
+    for name in names:
         cells = [name] + [""] * 6
-        if name != "random":
+        if name != RANDOM:
             ledger = json.loads((out / name / "ledger.json").read_text())
             records = [json.loads(line) for line in (out / name / "metrics.jsonl").read_text().splitlines()]
             last = [record for record in records if "valid_loss_15" in record][-1]
@@ -160,6 +224,8 @@ def table(out: Path, arms: list[Arm], scores: dict[str, Any]) -> str:
             main = found["metric"][found["main"]]
             cells.append(f"{main['median']:.1f} ({main['min']:.1f}-{main['max']:.1f})")
         cells.append(f"{scores[name]['average']['value']:.2f}")
+        pairs = out / name / "pairs.json"
+        cells.append(f"{json.loads(pairs.read_text())['accuracy']:.1f}" if pairs.exists() else "")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -173,8 +239,11 @@ def main() -> int:
     parser.add_argument("--text", type=Path, nargs="+", required=True, help=".jsonl and .txt files, or folders of them")
     parser.add_argument("--glue", type=Path, required=True, help="GLUE in the classic layout")
     parser.add_argument("--subsets", type=Path, help="a folder whose MNLI, QNLI and QQP stand in for the official ones")
+    parser.add_argument("--pairs", type=Path, help="minimal pairs to score too: a .jsonl file or a folder of them")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0, help="of pre-training")
+    parser.add_argument("--at-once", type=int, choices=range(1, 7), default=1, help="arms side by side [default: 1]")
+    parser.add_argument("--only", help="one arm of one --shape, without the report")
     parser.add_argument("--minutes", type=float, help="stop in order after so long")
     arguments = parser.parse_args()
     size = yaml.safe_load(arguments.sizes.read_text())[arguments.size]
@@ -193,8 +262,14 @@ def main() -> int:
             )
             prepare(arguments.text, shards, settings)
         glue = gather_glue(arguments.glue, arguments.subsets, out / "glue")
-        for name in arguments.shape or size["shapes"]:
-            run_shape(name, size, shards, glue, out / name, arguments.seed)
+        plan = Plan(shards, glue, arguments.pairs, out, arguments.seed, arguments.at_once)
+        if arguments.only:
+            name = arguments.shape[-1]  # whatever shapes the command named that started this one
+            arms = {arm.name: arm for arm in arms_of(size["shapes"][name]["num_hidden_layers"])}
+            run_arm(arms.get(arguments.only), name, size, plan)
+        else:
+            for name in arguments.shape or size["shapes"]:
+                run_shape(name, size, plan)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

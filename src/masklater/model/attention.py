@@ -1,9 +1,11 @@
-"""Who attends to whom: within documents, never to what is hidden, and along the attention flows that are left on.
+"""Who attends to whom, and from how far: what attention knows besides hidden states.
+
+Positions attend within documents, never to what is hidden, and along the attention flows that are left on.
 
 Each position carries token and position information, and attention has four flows between unmasked positions and
 [MASK]s (the paper's analysis; a flow goes from keys to queries). All are on unless a recipe blocks some, as an
 ablation.
-Letters: see masking/batch.py; Q queries, K keys, X either.
+Letters: see masking/batch.py; Q queries, K keys, X either; H heads, e width of a head, h half of it.
 """
 
 from collections.abc import Sequence
@@ -21,6 +23,21 @@ class Places(NamedTuple):
     pos_BX: Tensor  # int64: positions in the row
     documents_BX: Tensor | None  # int64: whose they are; -1: nobody's (padding, spare slots); None: all one document
     is_mask_BX: Tensor | None  # bool: [MASK]s; None where no flow is blocked
+
+
+class Turn(NamedTuple):
+    """Rotary positions (RoFormer, arXiv 2104.09864): the angles by which each position's queries and keys are turned."""
+
+    cos_B1Xh: Tensor  # float32
+    sin_B1Xh: Tensor
+
+
+class Pairs(NamedTuple):
+    """What attention knows of its queries and keys."""
+
+    attend_BQK: Tensor | None  # bool, True where the query may attend to the key; None: all to all
+    query: Turn | None = None  # None: not turned, as positions were added to the hidden states
+    key: Turn | None = None
 
 
 def seen_places(batch: MaskedBatch, mask_id: int, blocked_flows: Sequence[str]) -> Places:
@@ -52,6 +69,39 @@ def at(places: Places, pos_BX: Tensor) -> Places:
     """Some of the positions of a row."""
     gathered = [None if tensor is None else tensor.gather(1, pos_BX) for tensor in places]
     return Places(pos_BX, gathered[1], gathered[2])
+
+
+def pair(queries: Places, keys: Places, blocked_flows: Sequence[str], rotary_width: int | None) -> Pairs:
+    """All of it; `rotary_width` is the width of a head where queries and keys are turned."""
+    allowed_BQK = attend(queries, keys, blocked_flows)
+    if rotary_width is None:
+        return Pairs(allowed_BQK)
+    return Pairs(allowed_BQK, turn(queries.pos_BX, rotary_width), turn(keys.pos_BX, rotary_width))
+
+
+ROTARY_BASE = 10_000.0
+"""RoFormer's: the slowest pair of a head turns once in 2 pi times as many positions."""
+
+
+def turn(pos_BX: Tensor, head_width: int) -> Turn:
+    """The angles of some positions."""
+    half = head_width // 2
+    speed_h = ROTARY_BASE ** (-torch.arange(half, device=pos_BX.device, dtype=torch.float32) / half)
+    angle_B1Xh = pos_BX[:, None, :, None] * speed_h
+    return Turn(angle_B1Xh.cos(), angle_B1Xh.sin())
+
+
+def rotate(part_BHXe: Tensor, angles: Turn | None) -> Tensor:
+    """Queries or keys, turned: their products then depend on the distance between two positions, not on where they are.
+
+    In float32, as half a turn of the fastest pair must not be lost at far positions in bfloat16.
+    """
+    if angles is None:
+        return part_BHXe
+    first_BHXh, second_BHXh = part_BHXe.float().chunk(2, dim=3)
+    cos_B1Xh, sin_B1Xh = angles
+    turned = (first_BHXh * cos_B1Xh - second_BHXh * sin_B1Xh, second_BHXh * cos_B1Xh + first_BHXh * sin_B1Xh)
+    return torch.cat(turned, dim=3).to(part_BHXe.dtype)
 
 
 def attend(queries: Places, keys: Places, blocked_flows: Sequence[str]) -> Tensor | None:

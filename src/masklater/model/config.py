@@ -17,8 +17,9 @@ class MaskLaterConfig(PretrainedConfig):
         decoder_width: Width of the decoder; None: the encoder's.
         enter_layer: The encoder layer that first sees [MASK]s, where decoder_kind is `late`; 0 is vanilla MLM.
         mask_embedding: `own`: a parameter apart. `word`: the word embedding's row of the mask token.
-        decoder_positions: Whether position embeddings are added at `dropped` positions or at `all`; `auto` is settled
-            when the model is built.
+        decoder_positions: How the decoder knows positions. `dropped`, `all`: embeddings are added at dropped or at all
+            positions. `rotary`: attention turns queries and keys by position, and nothing is added. `auto`: `rotary`
+            where the encoder knows distances only, else `dropped`; settled when the model is built.
         blocked_flows: Attention flows switched off where unmasked and masked positions meet (recipe.sections.Flow).
         row_length: Longest row the decoder has positions for.
         mask_token_id: The mask token.

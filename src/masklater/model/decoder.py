@@ -11,30 +11,35 @@ from transformers import PreTrainedModel
 
 from masklater.masking.batch import IGNORE, MaskedBatch
 from masklater.model import encoder as encoders
-from masklater.model.attention import Places, at, attend, row_places, seen_places
+from masklater.model.attention import Pairs, Places, at, attend, pair, rotate, row_places, seen_places
 from masklater.model.config import MaskLaterConfig
 from masklater.model.encoder import LayerSizes
 
 
 class MaskTokens(nn.Module):
-    """Puts the row together: the encoder's output where it has read, [MASK]s with their positions everywhere else."""
+    """Puts the row together: the encoder's output where it has read, [MASK]s everywhere else.
+
+    What tells [MASK]s apart are the position embeddings added to them, unless attention turns by position (rotary).
+    """
 
     def __init__(self, config: MaskLaterConfig, width: int) -> None:
         super().__init__()
         self.mask_id = config.mask_token_id
         self.at_all_positions = config.decoder_positions == "all"
         self.embedding = nn.Parameter(torch.zeros(width)) if config.mask_embedding == "own" else None
-        self.positions = nn.Embedding(config.row_length, width)
+        self.positions = None if config.decoder_positions == "rotary" else nn.Embedding(config.row_length, width)
 
     def forward(self, seen_BSd: Tensor, batch: MaskedBatch, word_mask_d: Tensor | None) -> Tensor:
         """row_BLd. `word_mask_d` is what the word embedding has for [MASK], where there is no embedding apart."""
         B, S, d = seen_BSd.shape
         embedding_d = self.embedding if word_mask_d is None else word_mask_d
         assert embedding_d is not None
-        positions_Ld = self.positions.weight[: batch.row_length].to(seen_BSd.dtype)
-        masks_Ld = positions_Ld + embedding_d.to(seen_BSd.dtype)
-        if self.at_all_positions:
-            seen_BSd = seen_BSd + positions_Ld[batch.seen_pos_BS]
+        masks_Ld = embedding_d.to(seen_BSd.dtype).expand(batch.row_length, d)
+        if self.positions is not None:
+            positions_Ld = self.positions.weight[: batch.row_length].to(seen_BSd.dtype)
+            masks_Ld = positions_Ld + masks_Ld
+            if self.at_all_positions:
+                seen_BSd = seen_BSd + positions_Ld[batch.seen_pos_BS]
         if batch.hidden_BS is not None:
             seen_BSd = torch.where(batch.hidden_BS[:, :, None], masks_Ld[batch.seen_pos_BS], seen_BSd)
         return masks_Ld.expand(B, -1, -1).scatter(1, batch.seen_pos_BS[:, :, None].expand(B, S, d), seen_BSd)
@@ -56,15 +61,16 @@ class AttentionBlock(nn.Module):
         self.norm = nn.LayerNorm(sizes.width, eps=sizes.norm_eps)
         self.dropout = nn.Dropout(sizes.dropout)
 
-    def forward(self, hidden_BQd: Tensor, context_BKd: Tensor | None, attend_BQK: Tensor | None) -> Tensor:
+    def forward(self, hidden_BQd: Tensor, context_BKd: Tensor | None, pairs: Pairs) -> Tensor:
         """Hidden states of the queries. Without a context they attend to each other."""
         if not self.sizes.pre_norm:
-            return self.norm(hidden_BQd + self._attention(hidden_BQd, context_BKd, attend_BQK))
+            return self.norm(hidden_BQd + self._attention(hidden_BQd, context_BKd, pairs))
         if context_BKd is not None and self.norm_context:
             context_BKd = self.norm(context_BKd)
-        return hidden_BQd + self._attention(self.norm(hidden_BQd), context_BKd, attend_BQK)
+        return hidden_BQd + self._attention(self.norm(hidden_BQd), context_BKd, pairs)
 
-    def _attention(self, queries_BQd: Tensor, context_BKd: Tensor | None, attend_BQK: Tensor | None) -> Tensor:
+    def _attention(self, queries_BQd: Tensor, context_BKd: Tensor | None, pairs: Pairs) -> Tensor:
+        attend_BQK = pairs.attend_BQK
         weight, bias, d = self.query_key_value.weight, self.query_key_value.bias, self.sizes.width
         if context_BKd is None:
             query, key, value = self.query_key_value(queries_BQd).chunk(3, dim=2)
@@ -79,8 +85,8 @@ class AttentionBlock(nn.Module):
             attend_BQK = attend_BQK | ~takes_BQ1
         query, key, value = (part.unflatten(2, (self.sizes.heads, -1)).transpose(1, 2) for part in (query, key, value))
         mixed_BHQe = F.scaled_dot_product_attention(
-            query,
-            key,
+            rotate(query, pairs.query),
+            rotate(key, pairs.key),
             value,
             attn_mask=None if attend_BQK is None else attend_BQK[:, None],
             dropout_p=self.sizes.attention_dropout if self.training else 0.0,
@@ -120,9 +126,9 @@ class SelfLayer(nn.Module):
         self.attention = AttentionBlock(sizes, norm_context=True)
         self.feed_forward = FeedForwardBlock(sizes)
 
-    def forward(self, hidden_BQd: Tensor, context_BKd: Tensor | None, attend_BQK: Tensor | None) -> Tensor:
+    def forward(self, hidden_BQd: Tensor, context_BKd: Tensor | None, pairs: Pairs) -> Tensor:
         """The queries after attention, to each other or to a context, and feed-forward."""
-        return self.feed_forward(self.attention(hidden_BQd, context_BKd, attend_BQK))
+        return self.feed_forward(self.attention(hidden_BQd, context_BKd, pairs))
 
 
 class CrossLayer(nn.Module):
@@ -134,13 +140,11 @@ class CrossLayer(nn.Module):
         self.cross_attention = AttentionBlock(sizes, norm_context=False)
         self.feed_forward = FeedForwardBlock(sizes)
 
-    def forward(
-        self, targets_BTd: Tensor, seen_BSd: Tensor, attend_BTT: Tensor | None, attend_BTS: Tensor | None
-    ) -> Tensor:
+    def forward(self, targets_BTd: Tensor, seen_BSd: Tensor, to_each_other: Pairs, to_seen: Pairs) -> Tensor:
         """The targets, one layer on."""
         if self.self_attention is not None:
-            targets_BTd = self.self_attention(targets_BTd, None, attend_BTT)
-        return self.feed_forward(self.cross_attention(targets_BTd, seen_BSd, attend_BTS))
+            targets_BTd = self.self_attention(targets_BTd, None, to_each_other)
+        return self.feed_forward(self.cross_attention(targets_BTd, seen_BSd, to_seen))
 
 
 class _LightDecoder(nn.Module):
@@ -152,6 +156,7 @@ class _LightDecoder(nn.Module):
         D = config.encoder.hidden_size
         self.sizes = encoders.layer_sizes(config.encoder, config.decoder_width or D)
         narrow = self.sizes.width != D
+        self.rotary_width = self.sizes.width // self.sizes.heads if config.decoder_positions == "rotary" else None
         self.narrow = nn.Linear(D, self.sizes.width) if narrow else nn.Identity()
         self.masks = MaskTokens(config, self.sizes.width)
         # Pre-norm layers leave their sum unnormalised, as the encoder does before its last norm.
@@ -181,13 +186,14 @@ class SelfDecoder(_LightDecoder):
         """Hidden states of the targets, targets_BTD."""
         blocked = self.config.blocked_flows
         places = row_places(batch, blocked)
-        attend_BLL = attend(places, places, blocked)
         _, row_BLd = self.append(seen_BSD, batch, encoder)
         *lower, last = self.layers
+        among_row = pair(places, places, blocked, self.rotary_width)
         for layer in lower:
-            row_BLd = layer(row_BLd, None, attend_BLL)
+            row_BLd = layer(row_BLd, None, among_row)
         targets_BTd = gather(row_BLd, batch.target_pos_BT)
-        targets_BTd = last(targets_BTd, row_BLd, attend(at(places, batch.target_pos_BT), places, blocked))
+        to_row = pair(at(places, batch.target_pos_BT), places, blocked, self.rotary_width)
+        targets_BTd = last(targets_BTd, row_BLd, to_row)
         return self.widen(self.last_norm(targets_BTd))
 
 
@@ -206,23 +212,25 @@ class CrossDecoder(_LightDecoder):
         """Hidden states of the targets, targets_BTD."""
         blocked, target_pos_BT = self.config.blocked_flows, batch.target_pos_BT
         targets = at(row_places(batch, blocked), target_pos_BT)
-        attend_BTS = attend(targets, seen_places(batch, self.masks.mask_id, blocked), blocked)
+        to_seen = pair(targets, seen_places(batch, self.masks.mask_id, blocked), blocked, self.rotary_width)
         seen_BSd, row_BLd = self.append(seen_BSD, batch, encoder)
         if self.masks.at_all_positions:
             seen_BSd = gather(row_BLd, batch.seen_pos_BS)
         targets_BTd = gather(row_BLd, target_pos_BT)
-        attend_BTT = self._attend_each_other(targets, batch)
+        to_each_other = self._to_each_other(targets, batch)
         for layer in self.layers:
-            targets_BTd = layer(targets_BTd, seen_BSd, attend_BTT, attend_BTS)
+            targets_BTd = layer(targets_BTd, seen_BSd, to_each_other, to_seen)
         return self.widen(self.last_norm(targets_BTd))
 
-    def _attend_each_other(self, targets: Places, batch: MaskedBatch) -> Tensor:
+    def _to_each_other(self, targets: Places, batch: MaskedBatch) -> Pairs:
         """Slots that are not in use attend, but are seen by none but themselves: their number must change nothing."""
         in_use_BT = batch.target_ids_BT != IGNORE
         itself_TT = torch.eye(in_use_BT.shape[1], dtype=torch.bool, device=in_use_BT.device)
         allowed_BTT = in_use_BT[:, None, :] | itself_TT
-        attend_BTT = attend(targets, targets, self.config.blocked_flows)
-        return allowed_BTT if attend_BTT is None else allowed_BTT & attend_BTT
+        pairs = pair(targets, targets, self.config.blocked_flows, self.rotary_width)
+        if pairs.attend_BQK is not None:
+            allowed_BTT = allowed_BTT & pairs.attend_BQK
+        return pairs._replace(attend_BQK=allowed_BTT)
 
 
 class LateEntry(nn.Module):
@@ -238,7 +246,8 @@ class LateEntry(nn.Module):
         places = row_places(batch, self.config.blocked_flows)
         attend_BLL = attend(places, places, self.config.blocked_flows)
         row_BLD = self.masks(seen_BSD, batch, self.masks.word_embedding(encoder))
-        row_BLD = encoders.run_upper_layers(encoder, row_BLD, self.config.enter_layer or 0, attend_BLL)
+        pos_BL = places.pos_BX + (self.config.position_offset or 0)
+        row_BLD = encoders.run_upper_layers(encoder, row_BLD, pos_BL, self.config.enter_layer or 0, attend_BLL)
         return gather(row_BLD, batch.target_pos_BT)
 
 

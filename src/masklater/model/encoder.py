@@ -63,6 +63,7 @@ def make_encoder_config(
         # Windows read distances off the index; every layer global is what carries the method.
         "modernbert": {
             "global_attn_every_n_layers": 1,
+            "classifier_pooling": "mean",  # as in the published ModernBERT configs: nothing trains <s> as a summary
             "norm_eps": 1e-5,
             "cls_token_id": bos,
             "sep_token_id": eos,
@@ -135,13 +136,12 @@ def encode(
     Returns:
         hidden_BSD.
     """
+    pos_BS = pos_BS + position_offset
     if stop_before is not None:
-        types_BS = torch.zeros_like(ids_BS) if token_types_BS is None else token_types_BS
-        embedded_BSD = encoder.embeddings(
-            input_ids=ids_BS, position_ids=pos_BS + position_offset, token_type_ids=types_BS
+        return _run_layers(
+            encoder, slice(stop_before), _embed(encoder, ids_BS, pos_BS, token_types_BS), pos_BS, attend_BSS
         )
-        return _run_layers(encoder.encoder.layer[:stop_before], embedded_BSD, attend_BSS)
-    inputs = {"input_ids": ids_BS, "position_ids": pos_BS + position_offset}
+    inputs = {"input_ids": ids_BS, "position_ids": pos_BS}
     if token_types_BS is not None:
         inputs["token_type_ids"] = token_types_BS
     if attend_BSS is not None:
@@ -153,16 +153,40 @@ def encode(
 
 
 def run_upper_layers(
-    encoder: PreTrainedModel, hidden_BLD: Tensor, from_layer: int, attend_BLL: Tensor | None
+    encoder: PreTrainedModel, hidden_BLD: Tensor, pos_BL: Tensor, from_layer: int, attend_BLL: Tensor | None
 ) -> Tensor:
-    """The layers from `from_layer` to the last, and the norm that pre-norm families have after it."""
-    hidden_BLD = _run_layers(encoder.encoder.layer[from_layer:], hidden_BLD, attend_BLL)
-    return encoder.LayerNorm(hidden_BLD) if hasattr(encoder, "LayerNorm") else hidden_BLD
+    """The layers from `from_layer` to the last, and the norm that pre-norm families have after it.
+
+    Args:
+        encoder: As `build_encoder` makes it.
+        hidden_BLD: What stands at each position.
+        pos_BL: What the encoder counts each position as.
+        from_layer: The first of the layers.
+        attend_BLL: bool, True where the first may attend to the second; None: all to all.
+    """
+    hidden_BLD = _run_layers(encoder, slice(from_layer, None), hidden_BLD, pos_BL, attend_BLL)
+    last_norm = getattr(encoder, "LayerNorm", None) or getattr(encoder, "final_norm", None)
+    return hidden_BLD if last_norm is None else last_norm(hidden_BLD)
 
 
-def _run_layers(layers: nn.ModuleList, hidden_BXD: Tensor, attend_BXX: Tensor | None) -> Tensor:
-    for layer in layers:
-        hidden_BXD = layer(hidden_BXD, attention_mask=None if attend_BXX is None else attend_BXX[:, None])
+def _embed(encoder: PreTrainedModel, ids_BX: Tensor, pos_BX: Tensor, token_types_BX: Tensor | None) -> Tensor:
+    if encoder.config.model_type == "modernbert":
+        return encoder.embeddings(input_ids=ids_BX)
+    types_BX = torch.zeros_like(ids_BX) if token_types_BX is None else token_types_BX
+    return encoder.embeddings(input_ids=ids_BX, position_ids=pos_BX, token_type_ids=types_BX)
+
+
+def _run_layers(
+    encoder: PreTrainedModel, which: slice, hidden_BXD: Tensor, pos_BX: Tensor, attend_BXX: Tensor | None
+) -> Tensor:
+    mask_B1XX = None if attend_BXX is None else attend_BXX[:, None]
+    if encoder.config.model_type == "modernbert":
+        for layer in encoder.layers[which]:
+            angles = encoder.rotary_emb(hidden_BXD, pos_BX, layer.attention_type)
+            hidden_BXD = layer(hidden_BXD, attention_mask=mask_B1XX, position_embeddings=angles)
+        return hidden_BXD
+    for layer in encoder.encoder.layer[which]:
+        hidden_BXD = layer(hidden_BXD, attention_mask=mask_B1XX)
     return hidden_BXD
 
 

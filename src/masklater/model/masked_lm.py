@@ -150,7 +150,7 @@ class MaskLaterForMaskedLM(PreTrainedModel):
             decoder_width: Width of the decoder.
             enter_layer: Where [MASK]s enter the encoder, with decoder_kind `late`.
             mask_embedding: `own` or `word`.
-            decoder_positions: Where position embeddings are added.
+            decoder_positions: How the decoder knows positions.
             blocked_flows: Attention flows switched off.
 
         Raises:
@@ -209,7 +209,7 @@ def settle(config: MaskLaterConfig) -> MaskLaterConfig:
         positions = check_encoder(config.encoder, config.row_length)
         config.position_offset = positions.offset
         if config.decoder_positions == "auto":
-            config.decoder_positions = "all" if positions.relative else "dropped"
+            config.decoder_positions = "rotary" if positions.relative else "dropped"
     if config.decoder_kind == "late":
         encoders.check_one_stack(config.encoder)
     return config

@@ -6,5 +6,8 @@ PRE_NORM = {"roberta-prelayernorm", "esm", "modernbert", "eurobert"}
 GATED = {"modernbert", "eurobert", "nomic_bert"}
 """Families whose feed-forward has a gate: three matrices instead of two."""
 
-ONE_STACK = {"roberta", "roberta-prelayernorm", "bert", "camembert", "xlm-roberta"}
+ROTARY = {"esm", "modernbert", "eurobert"}
+"""Families whose attention turns queries and keys by position; the decoder's then does too, unless told otherwise."""
+
+ONE_STACK = {"roberta", "roberta-prelayernorm", "bert", "camembert", "xlm-roberta", "modernbert"}
 """Families whose layers can be called one by one, for [MASK]s to enter between two of them."""

@@ -83,10 +83,10 @@ class DecoderSettings(Section):
     mask_embedding: Literal["own", "word"] = Field(
         "own", description="own: a parameter apart; word: the word embedding's row of the mask token"
     )
-    positions: Literal["auto", "dropped", "all"] = Field(
+    positions: Literal["auto", "dropped", "all", "rotary"] = Field(
         "auto",
-        description="where position embeddings are added when [MASK]s join; auto: at all positions where the encoder "
-        "knows distances only (rotary), else at dropped ones",
+        description="how the decoder knows positions. dropped, all: embeddings added at dropped or at all positions "
+        "when [MASK]s join; rotary: attention turns by position; auto: rotary if the encoder is, else dropped",
     )
     blocked_flows: tuple[Flow, ...] = Field(
         (), description=f"attention flows to switch off where both kinds meet, of {', '.join(get_args(Flow))}"
