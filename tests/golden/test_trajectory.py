@@ -22,6 +22,7 @@ RUNS = {
     ),
     "3ml-cross-spans": ("3ml-cross-small", ("masking.choose=span",)),
     "late-entry": ("late-entry-small", ("decoder.enter_layer=1",)),
+    "3ml-modernbert": ("3ml-modernbert-small", ()),
     "vanilla": ("vanilla-small", ("schedule.name=cosine",)),
     "vanilla-dynamic": ("vanilla-dynamic-small", ()),
 }

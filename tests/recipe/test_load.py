@@ -88,6 +88,11 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
         (["decoder.kind=none", "decoder.hidden_size=64"], "kind none has no decoder"),
         (["decoder.hidden_size=100"], "it must be a multiple of the encoder's head size, 64"),
         (["decoder.hidden_size=512"], "and at most its width, 256"),
+        (["decoder.positions=rotary", "model.num_attention_heads=256"], "and heads are 1 wide"),
+        (
+            ["decoder.positions=rotary", "decoder.kind=late", "decoder.enter_layer=1"],
+            "those of roberta-prelayernorm turn nothing",
+        ),
         (["decoder.blocked_flows=[all]"], "decoder.blocked_flows.0 is 'all'"),
         (["masking.schedule.name=linear"], "end belongs to name linear, which needs it"),
         (["masking.schedule.end=0.2"], "end belongs to name linear, which needs it; name is constant"),

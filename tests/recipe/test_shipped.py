@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from masklater.corpus.shards import Shards
-from masklater.model.masked_lm import MaskLaterForMaskedLM
+from masklater.model.masked_lm import MaskLaterForMaskedLM, settle
 from masklater.pretrain.loader import make_batches
 from masklater.pretrain.loop import pretrain
 from masklater.pretrain.start import find_start
@@ -26,8 +26,7 @@ def test_the_recipes_folder_shows_the_shipped_ones() -> None:
 @pytest.mark.parametrize("name", shipped())
 def test_it_builds(name: str, continuous: Shards, tmp_path: Path) -> None:
     recipe = load(name, [f"model.from={a_checkpoint(continuous, tmp_path)}"] if name == "continue" else [])
-    config = find_start(recipe, continuous).config
-    config.position_offset = 2  # found by a real forward pass, which the meta device cannot make
+    config = settle(find_start(recipe, continuous).config)  # by a real forward pass, which the meta device cannot make
     with torch.device("meta"):
         model = MaskLaterForMaskedLM(config)
     batches = make_batches(continuous, continuous.train, recipe.masking, recipe.decoder.drops, "row", 0)

@@ -220,8 +220,8 @@ def test_encoders_that_read_distances_off_the_index_are_refused_by_name(family: 
 
 
 def test_late_entry_is_refused_where_layers_cannot_be_called_one_by_one() -> None:
-    with pytest.raises(UserError, match="not known how to do for an encoder of type modernbert"):
-        MaskLaterForMaskedLM.from_encoder(tiny_config("modernbert"), decoder_kind="late", enter_layer=1)
+    with pytest.raises(UserError, match="not known how to do for an encoder of type esm"):
+        MaskLaterForMaskedLM.from_encoder(tiny_config("esm"), decoder_kind="late", enter_layer=1)
 
 
 def test_a_decoder_width_that_is_no_whole_number_of_heads() -> None:

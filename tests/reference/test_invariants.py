@@ -200,7 +200,9 @@ def test_masks_that_give_nothing_leave_the_unmasked_as_if_they_were_not_there(sh
     places = seen_places(batch, shards.vocabulary.mask, ())
     with torch.no_grad():
         row_BLD = model.decode(model.encode(batch), dense)
-        alone_BSD = run_upper_layers(model.encoder, model.encode(batch), 1, attend(places, places, ()))
+        alone_BSD = run_upper_layers(
+            model.encoder, model.encode(batch), batch.seen_pos_BS, 1, attend(places, places, ())
+        )
     assert batch.documents_BL is not None
     is_text_BS = batch.documents_BL.gather(1, batch.seen_pos_BS) >= 0
     joined_BSD = row_BLD.gather(1, batch.seen_pos_BS[:, :, None].expand_as(alone_BSD))

@@ -63,7 +63,7 @@ def _decoder_parameters(shape: RowShape, own_mask_embedding: bool) -> int:
     if shape.decoder == "none" or shape.enter_layer == 0:
         return 0
     D, d = shape.width, shape.decoder_width or shape.width
-    masks = shape.row_length * d + own_mask_embedding * d
+    masks = (0 if shape.rotary_decoder else shape.row_length * d) + own_mask_embedding * d
     if shape.decoder == "late":
         return masks
     f = shape.feed_forward * d // D

@@ -26,7 +26,7 @@ class Places(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """Rotary positions (RoFormer, arXiv 2104.09864): the angles by which each position's queries and keys are turned."""
+    """Rotary positions (RoFormer, arXiv 2104.09864): by what angles each position turns queries and keys."""
 
     cos_B1Xh: Tensor  # float32
     sin_B1Xh: Tensor

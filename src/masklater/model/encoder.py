@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 
 from masklater.errors import UserError
-from masklater.recipe.families import ONE_STACK, PRE_NORM
+from masklater.recipe.families import ONE_STACK, PRE_NORM, ROTARY
 from masklater.recipe.sections import ModelSettings
 
 
@@ -204,6 +204,22 @@ def check_one_stack(config: PretrainedConfig) -> None:
             f"decoder.kind late calls the encoder's layers one by one, which is not known how to do for an encoder of "
             f"type {config.model_type}",
             f"Choose among {', '.join(sorted(ONE_STACK))}, or decoder.kind self or cross.",
+        )
+
+
+def check_can_turn(config: PretrainedConfig, in_the_encoder: bool) -> None:
+    """Raise UserError unless attention can turn queries and keys by position, in the decoder or in the encoder."""
+    head_size = config.hidden_size // config.num_attention_heads
+    if head_size % 2:
+        raise UserError(
+            f"rotary positions turn pairs of numbers, and the encoder's heads are {head_size} wide",
+            "Choose other positions for the decoder.",
+        )
+    if in_the_encoder and config.model_type not in ROTARY:
+        raise UserError(
+            f"with decoder.kind late the [MASK]s enter the encoder's own layers, and those of {config.model_type} turn "
+            "nothing",
+            "Choose decoder.positions auto, dropped or all.",
         )
 
 

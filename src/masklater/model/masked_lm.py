@@ -205,13 +205,15 @@ def settle(config: MaskLaterConfig) -> MaskLaterConfig:
     Raises:
         UserError: The encoder cannot.
     """
-    if config.position_offset is None:
+    if config.position_offset is None or config.decoder_positions == "auto":
         positions = check_encoder(config.encoder, config.row_length)
         config.position_offset = positions.offset
         if config.decoder_positions == "auto":
             config.decoder_positions = "rotary" if positions.relative else "dropped"
     if config.decoder_kind == "late":
         encoders.check_one_stack(config.encoder)
+    if config.decoder_positions == "rotary":
+        encoders.check_can_turn(config.encoder, config.decoder_kind == "late")
     return config
 
 

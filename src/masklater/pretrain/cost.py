@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from masklater.budget.flops import RowFlops, RowShape, count_row_flops
 from masklater.budget.ledger import Spending
 from masklater.masking.counts import Counts, count
-from masklater.recipe.families import GATED, PRE_NORM
+from masklater.recipe.families import GATED, PRE_NORM, ROTARY
 from masklater.recipe.sections import COMMON_CORRUPTION, DecoderSettings, MaskingSettings
 
 VANILLA = MaskingSettings(rate=COMMON_CORRUPTION.rate)
@@ -67,6 +67,7 @@ def row_shape(encoder: EncoderSizes, decoder: DecoderSettings, counts: Counts) -
         embedding_width=encoder.embedding_width,
         gated=encoder.family in GATED,
         pre_norm=encoder.family in PRE_NORM,
+        rotary_decoder=decoder.positions == "rotary" or (decoder.positions == "auto" and encoder.family in ROTARY),
     )
 
 

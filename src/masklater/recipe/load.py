@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from masklater.errors import MISSING, Fault, RecipeError, UserError
+from masklater.recipe.contradictions import find_contradictions
 from masklater.recipe.duration import UNITS, Duration
 from masklater.recipe.section import Section
 from masklater.recipe.sections import (
@@ -90,7 +91,7 @@ def validate(tree: Mapping[str, Any], source: str = "given") -> Recipe:
             meant = [details for details in every if _of_the_branch_meant(details, tree)]
             faults += [_fault(details, tree) for details in meant or every]
     faults += [_unknown_key((name,), tree) for name in tree if name not in Recipe.model_fields]
-    faults += _contradictions(sections)
+    faults += find_contradictions(sections)
     if faults:
         raise RecipeError(source, faults)
     return Recipe(**sections)
@@ -221,71 +222,6 @@ def _apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> None:
             for unit in UNITS:
                 parent.pop(unit, None)
         parent[keys[-1]] = value
-
-
-def _contradictions(sections: Mapping[str, Any]) -> list[Fault]:
-    """Faults between sections that are each valid by themselves."""
-    faults = []
-    model, decoder, masking = (sections.get(name) for name in ("model", "decoder", "masking"))
-    schedule, duration = sections.get("schedule"), sections.get("duration")
-    if decoder and masking and decoder.drops and masking.mask == 0:
-        faults.append(
-            Fault(
-                "masking.mask",
-                masking.mask,
-                f"decoder.kind {decoder.kind} appends the [MASK]s that the encoder leaves out, and here there are none",
-                "Raise masking.mask, or set decoder.kind=none for vanilla MLM.",
-            )
-        )
-    if model and decoder and model.num_hidden_layers and (decoder.enter_layer or 0) >= model.num_hidden_layers:
-        faults.append(
-            Fault(
-                "decoder.enter_layer",
-                decoder.enter_layer,
-                f"[MASK]s must pass through a layer, and the encoder's {model.num_hidden_layers} layers count from 0",
-                "Lower decoder.enter_layer.",
-            )
-        )
-    if model and decoder and model.hidden_size and decoder.hidden_size:
-        head_size = model.hidden_size // model.num_attention_heads
-        if decoder.hidden_size > model.hidden_size or decoder.hidden_size % head_size:
-            faults.append(
-                Fault(
-                    "decoder.hidden_size",
-                    decoder.hidden_size,
-                    f"it must be a multiple of the encoder's head size, {head_size}, and at most its width, "
-                    f"{model.hidden_size}",
-                    "Choose another width, or null for the encoder's.",
-                )
-            )
-    if masking and duration and masking.schedule.name != "constant" and duration.unit in {"hours", "flops"}:
-        faults.append(
-            Fault(
-                "masking.schedule.name",
-                masking.schedule.name,
-                f"what a step trains on must follow from its number alone, and a duration in {duration.unit} does not "
-                "say how far along a step is",
-                "State the duration in steps, rows or tokens.",
-            )
-        )
-    if schedule and duration and isinstance(schedule.warmup, Duration):
-        warmup = schedule.warmup
-        if (warmup.unit == "hours") != (duration.unit == "hours"):
-            faults.append(
-                Fault(
-                    "schedule.warmup",
-                    str(warmup),
-                    f"hours convert to no other unit, and the duration is {duration}",
-                    "State both in hours, or neither, or give warm-up as a share of the duration.",
-                )
-            )
-        elif warmup.unit == duration.unit and warmup.amount >= duration.amount:
-            faults.append(
-                Fault(
-                    "schedule.warmup", str(warmup), f"it must be shorter than the duration, {duration}", "Shorten it."
-                )
-            )
-    return faults
 
 
 def _branch(path: Sequence[int | str]) -> int | None:
