@@ -36,15 +36,17 @@ def test_the_readme_from_top_to_bottom(tmp_path: Path) -> None:
     ran = []
     for command in commands(REPOSITORY / "README.md"):
         words = shlex.split(command)
-        if words[0] == "masklater":
-            done = subprocess.run(
-                [sys.executable, "-m", *words], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
-            )
-            assert done.returncode == 0, f"{command}\n{done.stderr}"
-            ran.append(words[1])
+        if words[0] == "make":
+            continue
+        module = ["torch.distributed.run", *words[1:]] if words[0] == "torchrun" else words
+        done = subprocess.run(
+            [sys.executable, "-m", *module], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        ran.append(words[1] if words[0] == "masklater" else words[0])
     assert ran == [
         "prepare", "pretrain", "pretrain", "export", "fill", "rows", "doctor", "blimp", "glue", "pretrain", "budget",
-        "pretrain", "compare", "prepare", "pretrain",
+        "torchrun", "pretrain", "compare", "prepare", "pretrain",
     ]  # fmt: skip
     for code in blocks(REPOSITORY / "README.md", "python"):
         subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, timeout=120)
@@ -55,7 +57,7 @@ def test_make_targets_exist(page: Path) -> None:
     makefile = (REPOSITORY / "Makefile").read_text()
     for command in commands(page):
         words = shlex.split(command)
-        assert words[0] in {"make", "masklater"}, command
+        assert words[0] in {"make", "masklater", "torchrun"}, command
         if words[0] == "make":
             assert re.search(rf"^{words[1]}:", makefile, flags=re.MULTILINE), command
 
