@@ -10,26 +10,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from masklater.budget.ledger import Ledger, Spending
+from masklater.budget.ledger import Ledger
 from masklater.console import Meter, clock, say
 from masklater.corpus.shards import Shards
 from masklater.errors import DamagedDataError, Interrupted
-from masklater.masking.corrupt import Corruption
-from masklater.model.config import MaskLaterConfig
 from masklater.model.masked_lm import MaskLaterForMaskedLM, settle
 from masklater.pretrain.accounts import Accounts
 from masklater.pretrain.allocator import keep_large_buffers
 from masklater.pretrain.checkpoint import Checkpoint, is_sound, keep_newest, load_checkpoint, save_checkpoint, set_aside
-from masklater.pretrain.cost import encoder_sizes, step_spending
 from masklater.pretrain.distributed import ALONE, World, adding_up, join, whole
 from masklater.pretrain.evaluate import Score, evaluate
 from masklater.pretrain.health import Health
 from masklater.pretrain.introduce import introduce
-from masklater.pretrain.loader import EVALUATION_SEED, BatchMaker, Prefetcher, StepShare, check_share, make_batches
+from masklater.pretrain.loader import EVALUATION_SEED, Prefetcher, StepShare, check_share, make_batches
 from masklater.pretrain.lock import only_process
 from masklater.pretrain.metrics import MetricsLog
 from masklater.pretrain.optim import Optimizers, Schedule
 from masklater.pretrain.order import derive_seed
+from masklater.pretrain.plan import cost_of_step, first_step, train_batches
 from masklater.pretrain.precision import Precision, choose_precision
 from masklater.pretrain.result import PretrainResult, make_result
 from masklater.pretrain.run import RunFolder
@@ -104,8 +102,8 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
                 run.check_resumable(recipe, shards)
             elif world.leads and start is not None:
                 settle(start.config)
-                batches = _make_train_batches(recipe, shards)
-                Schedule(recipe.schedule, recipe.duration, _one_step(recipe, start.config, batches))
+                batches = train_batches(recipe, shards)
+                Schedule(recipe.schedule, recipe.duration, first_step(recipe, start.config, batches.corruption))
                 _verify(shards)
                 RunFolder.create(out, recipe, shards, start.config)
                 held.enter_context(only_process(out))
@@ -124,14 +122,16 @@ class _Trainer:
         self.run = run
         self.world = world
         self.precision = choose_precision(recipe.precision, world.device)
-        self.batches = _make_train_batches(recipe, shards)
+        self.batches = train_batches(recipe, shards)
         drop, attend = self.batches.corruption.drop, recipe.batch.attend
         self.held_out = {  # by the suffix their scores have in metrics.jsonl
             suffix: make_batches(shards, shards.valid, masking, drop, attend, EVALUATION_SEED)
             for suffix, masking in (("", recipe.masking), ("_15", COMMON_CORRUPTION))
         }
         self.config = run.load_config()
-        self.schedule = Schedule(recipe.schedule, recipe.duration, _one_step(recipe, self.config, self.batches))
+        self.schedule = Schedule(
+            recipe.schedule, recipe.duration, first_step(recipe, self.config, self.batches.corruption)
+        )
         checkpoint = self._find_checkpoint()
         self.ledger = Ledger() if checkpoint is None else checkpoint.ledger
         self.decay = None if checkpoint is None else checkpoint.decay
@@ -235,7 +235,7 @@ class _Trainer:
         seconds, data_seconds, signal = self.world.largest(
             time.perf_counter() - began, data_seconds, stop.received or 0
         )
-        ledger.add_step(_spending(recipe, self.config, corruption), seconds, data_seconds, skipped)
+        ledger.add_step(cost_of_step(recipe, self.config, corruption), seconds, data_seconds, skipped)
         self._write(
             {
                 "step": ledger.steps,
@@ -330,26 +330,6 @@ class _Trainer:
         own, common = self.scores.get(""), self.scores.get("_15")
         finished = self.recipe.duration.reached(self.ledger)
         return make_result(self.run.path, finished, self.ledger, self.loss, own, common)
-
-
-def _make_train_batches(recipe: Recipe, shards: Shards) -> BatchMaker:
-    duration, rows = recipe.duration, recipe.batch.rows
-    one_step = Ledger(steps=1, rows=rows, tokens=rows * shards.index.row_length)
-    step_share = duration.spent(one_step) / duration.amount  # 0 in units under which the rate does not change
-    masking, attend, seed = recipe.masking, recipe.batch.attend, recipe.seed
-    return make_batches(shards, shards.train, masking, recipe.decoder.drops, attend, seed, step_share)
-
-
-def _spending(recipe: Recipe, config: MaskLaterConfig, corruption: Corruption) -> Spending:
-    rows, maskable = recipe.batch.rows, corruption.maskable_per_row
-    return step_spending(rows, encoder_sizes(config.encoder), recipe.decoder, corruption.counts, maskable)
-
-
-def _one_step(recipe: Recipe, config: MaskLaterConfig, batches: BatchMaker) -> Ledger:
-    """A ledger after the first step, whose seconds are not known beforehand."""
-    ledger = Ledger()
-    ledger.add_step(_spending(recipe, config, batches.corruption), seconds=0.0, data_seconds=0.0)
-    return ledger
 
 
 def _verify(shards: Shards) -> None:
