@@ -157,7 +157,7 @@ def _export_and_fill(out: Path) -> dict[str, list[str]]:
     run = RunFolder(out / "run")
     model, _ = run.load_model()
     export_encoder(model, run.tokenizer, out / "encoder")
-    encoder = AutoModel.from_pretrained(out / "encoder", add_pooling_layer=False, trust_remote_code=False)
+    encoder = AutoModel.from_pretrained(out / "encoder", trust_remote_code=False)
     tokenizer = AutoTokenizer.from_pretrained(out / "encoder", trust_remote_code=False)
     hidden = encoder(**tokenizer("It loads.", return_tensors="pt")).last_hidden_state
     say(f"{type(encoder).__name__} gives hidden states of shape {tuple(hidden.shape)}")
