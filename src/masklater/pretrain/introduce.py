@@ -39,6 +39,9 @@ def introduce(
     say(f"{parameters / 1e6:.1f} M parameters, {exported / 1e6:.1f} M of them in the encoder that is exported")
     flops = row_flops(encoder_sizes(config.encoder), recipe.decoder, counts)
     say(f"{flops.training / 1e9:.2f} GFLOPs to train on a row, {flops.head / flops.forward:.0%} in the LM head")
+    if config.drops:
+        say(f"positions in the decoder: {config.decoder_positions}, {_why_these_positions(recipe, config)}")
+    say("LM head: at the targets only, its logits a part at a time")
     if world.size > 1:
         spread = "whole in each (DDP)" if recipe.distributed == "ddp" else "cut up over them (FSDP2)"
         say(f"{world.size} processes of {recipe.batch.rows // world.size} rows a step each, the model {spread}")
@@ -51,3 +54,11 @@ def _objective(config: MaskLaterConfig) -> str:
         return f"[MASK]s enter at layer {config.enter_layer} of {config.encoder.num_hidden_layers}"
     names = {"self": "3ML_self", "cross": "3ML_cross", "cross-only": "3ML_cross, cross-attention only"}
     return names.get(config.decoder_kind, "vanilla MLM")
+
+
+def _why_these_positions(recipe: Recipe, config: MaskLaterConfig) -> str:
+    if recipe.decoder.positions != "auto":
+        return "the recipe says so"
+    if config.decoder_positions == "rotary":
+        return "the encoder knows distances only"
+    return "the encoder's output has positions in it"
