@@ -1,18 +1,88 @@
-"""The benchmarks run, at sizes that measure nothing."""
+"""The benchmarks run, at sizes that measure nothing. No time is asserted: other work may share the machine."""
 
+import importlib
 import subprocess
 import sys
+from itertools import pairwise
+from pathlib import Path
 
+import pytest
+
+from masklater.recipe.load import load
 from tests.conftest import REPOSITORY
 
+STEP = ["--size", "small", "--rows", "2", "--row-length", "32", "--vocabulary", "400", "--steps", "1"]
 
-def test_a_step_beside_its_peers() -> None:
-    arguments = ["--size", "small", "--rows", "2", "--row-length", "32", "--vocabulary", "400", "--steps", "1"]
+
+def run(script: str, *arguments: str | Path, status: int = 0) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [sys.executable, REPOSITORY / "benchmarks" / "step.py", *arguments],
+        [sys.executable, REPOSITORY / "benchmarks" / script, *arguments],
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()[2:]
-    assert [line.split()[0] for line in lines] == ["vanilla", "stock", "stock-bf16", "modernbert"]
-    assert all(float(line.split()[3]) > 0 for line in lines)
+    assert done.returncode == status, done.stderr
+    return done
+
+
+def check_peers(stdout: str, peers: list[str]) -> None:
+    lines = [line.split() for line in stdout.splitlines()[2:]]
+    assert [line[0] for line in lines] == peers
+    assert all(float(cell.rstrip("%")) > 0 for line in lines for cell in line[1:])
+
+
+def test_a_step_beside_a_peer() -> None:
+    check_peers(run("step.py", *STEP, "--peer", "stock-bf16").stdout, ["stock-bf16"])
+
+
+@pytest.mark.slow
+def test_a_step_beside_all_its_peers() -> None:
+    check_peers(run("step.py", *STEP).stdout, ["vanilla", "stock", "stock-bf16", "modernbert"])
+
+
+@pytest.mark.slow
+def test_a_step_that_cannot_be_made_is_refused_in_a_sentence() -> None:
+    done = run("step.py", *STEP, "--row-length", "2", "--peer", "vanilla", status=2)
+    assert "leaves no target in rows of 2 positions" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_large_compares_one_encoder_with_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    ours, sides = importlib.import_module("ours"), importlib.import_module("sides")
+    threeml, usual = sides.RECIPES["large"]
+    vanilla = load(usual, ours.AS_USUAL)
+    assert load(threeml).model == vanilla.model
+    assert vanilla.masking == load("vanilla-small").masking
+    assert vanilla.decoder.kind == "none"
+
+
+def test_data_in_all_its_parts(corpus: Path) -> None:
+    small = ["--megabytes", "1", "--vocab-size", "320", "--workers", "1", "--rounds", "1", "--rows", "4"]
+    lines = run("data.py", "--text", corpus, *small, "--index-rows", "2500").stdout.splitlines()
+    cells = {line.split()[0]: line.split() for line in lines if line}
+    assert cells["1"][1:] == cells["median"][1:4]  # one round is its own median
+    tokens = float(cells["once"][1])
+    assert float(cells["10"][2]) == pytest.approx(10 * tokens, abs=0.05)  # printed as hundredths of a million
+    after = dict(pairwise(lines))
+    loader = next(below for line, below in after.items() if "waiting s" in line).split()
+    assert float(loader[3]) > 0 and float(loader[4]) > float(loader[3])
+    index = next(below for line, below in after.items() if "open s" in line).split()
+    assert index[:2] == ["2,500", "1"]
+
+
+def test_data_without_text_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    done = run("data.py", "--text", tmp_path / "none.txt", status=2)
+    assert done.stderr.startswith("there is no file or folder")
+
+
+def test_growth_is_measured_and_drawn(tmp_path: Path) -> None:
+    out = tmp_path / "growth"
+    small = ["--lengths", "16", "64", "32", "--positions", "64", "--vocabulary", "400", "--steps", "1"]
+    lines = run("growth.py", "--out", out, *small).stdout.splitlines()
+    points = [line.split() for line in lines if line.strip()[:2].isdecimal()]
+    rates = ["15%", "30%", "50%", "70%", "90%"]
+    assert [point[:2] for point in points] == [*([a, b] for a in ("16", "32") for b in rates), ["64", "50%"]]
+    assert points[2][-3:] == ["1.000"] * 3  # what the others are measured by
+    assert float(points[-1][-2]) > 4  # FLOPs of a row four times as long: attention grows with the square
+    assert lines[-1].startswith("Largest jump of time per FLOP between neighbours: x ")
+    assert (out / "growth.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (out / "growth.svg").read_text()

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +96,40 @@ def test_workers_and_shard_size_change_nothing(
         assert (expected == got).all()
     firsts = [shard.first_document for shard in small.index.train.shards]
     assert firsts == np.cumsum([0, *(shard.documents for shard in small.index.train.shards[:-1])]).tolist()
+
+
+OPEN = """
+import resource, sys
+from pathlib import Path
+soft, hard = map(int, sys.argv[2:])
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+from masklater.corpus.shards import Shards
+from masklater.errors import UserError
+try:
+    shards = Shards(Path(sys.argv[1]))
+    shards.train.read(__import__("numpy").arange(shards.train.num_rows))
+    print(len(shards.train.ids))
+except UserError as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_more_shards_than_the_usual_number_of_open_files(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SplitWriter.__init__, "__defaults__", (32 * 2 * 2,))  # two rows a shard
+    folder = make_shards(corpus, tmp_path / "shards")
+    shards = len(list(folder.glob("train-*.rows")))
+    assert 2 * shards > 64
+
+    def opened(soft: int, hard: int) -> str:
+        arguments = [sys.executable, "-c", OPEN, str(folder), str(soft), str(hard)]
+        return subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=60).stdout
+
+    assert opened(64, 2000) == f"{shards}\n"
+    refused = opened(64, 64)
+    assert refused.startswith("UserError") and "more shards than this process may have files open (64;" in refused
+    assert "ulimit -n" in refused
 
 
 def test_an_existing_folder_is_not_touched(corpus: Path, tmp_path: Path) -> None:

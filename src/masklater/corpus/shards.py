@@ -10,7 +10,9 @@ Opening costs one stat a shard and maps the files; nothing is read until a row i
 Letters: N rows asked for, L row length.
 """
 
+import errno
 import hashlib
+import resource
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -23,10 +25,12 @@ from masklater.corpus.index import Index, ShardEntry, Split, SplitEntry, read_in
 from masklater.corpus.pack import Row
 from masklater.corpus.tokenizer import Vocabulary, fingerprint, load
 from masklater.corpus.words import WordClasses, word_classes
-from masklater.errors import DamagedDataError
+from masklater.errors import DamagedDataError, UserError
 
 SHARD_BYTES = 256 * 2**20
 RESTORE = "Restore it from a copy, or prepare the data again."
+OTHER_FILES = 256
+"""Open files, at most, beside those of shards."""
 
 
 class SplitWriter:
@@ -195,7 +199,7 @@ class Shards:
         """Open and check what is cheap to check: the index, the tokenizer and the files' sizes.
 
         Raises:
-            UserError: There is no such folder, or it is no SHARDS folder.
+            UserError: There is no such folder, it is no SHARDS folder, or it has more files than may be open.
             DamagedDataError: A part is missing, truncated, or belongs to another tokenizer.
         """
         self.folder = folder
@@ -206,6 +210,7 @@ class Shards:
                 "Put the original tokenizer back, or prepare the data again with the new one.",
             )
         self.vocabulary = self.index.vocabulary
+        _allow_open_files(2 * (len(self.index.train.shards) + len(self.index.valid.shards)))
         self.train = SplitRows(folder, self.index, "train")
         self.valid = SplitRows(folder, self.index, "valid")
 
@@ -278,9 +283,28 @@ def _check_size(path: Path, expected: int) -> None:
         )
 
 
+def _allow_open_files(number: int) -> None:
+    """Let this process keep so many files of shards open, as far as the system lets it say so.
+
+    A map keeps its file open, and the usual limit of 1,024 is reached at 128 GiB of shards.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = number + OTHER_FILES
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def _map(path: Path, dtype: np.dtype, shape: tuple[int, int]) -> NDArray[np.integer]:
     _check_size(path, shape[0] * shape[1] * dtype.itemsize)
     try:
         return np.memmap(path, dtype=dtype, mode="r", shape=shape)
     except OSError as error:
+        if error.errno == errno.EMFILE:
+            raise UserError(
+                f"{path.parent} has more shards than this process may have files open "
+                f"({resource.getrlimit(resource.RLIMIT_NOFILE)[0]:,}; each shard is two files)",
+                "Raise the limit (`ulimit -n`, or LimitNOFILE, nofile and the like in what starts the process).",
+            ) from None
         raise DamagedDataError(f"{path} cannot be read: {error.strerror}", RESTORE) from None

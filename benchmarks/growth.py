@@ -1,0 +1,221 @@
+"""How the time of a step grows with row length and masking rate, beside the FLOPs that it executes.
+
+    python benchmarks/growth.py --out growth
+    python benchmarks/growth.py --out growth --size base      # on a GPU
+
+3ML on random rows at 50% for each row length, and at other rates for the two shortest lengths. A step has the same
+number of positions at every length: many short rows, or few long ones. All points take turns, round by round.
+Masking is not part of the time: it goes on in a thread beside training. Where time per FLOP jumps from one point to the
+next there is a cliff; the largest jump is named.
+
+Letters: L row length.
+"""
+
+import argparse
+import statistics
+import sys
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from arguments import at_least_one
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator
+from ours import Ours
+from sides import RECIPES, timed
+
+from masklater.console import Meter
+from masklater.errors import UserError
+from masklater.folders import complete_folder, refuse_existing
+from masklater.masking.counts import count
+from masklater.pretrain.allocator import keep_large_buffers
+from masklater.pretrain.cost import encoder_sizes, row_flops
+from masklater.pretrain.precision import choose_precision
+from masklater.recipe.load import load
+from masklater.report.plots import BLUE, ORANGE, new_figure, style
+
+RATE, RATES = 0.5, (0.15, 0.3, 0.5, 0.7, 0.9)
+LENGTHS = (128, 512, 2048)
+SWEPT = 2  # so many of the shortest lengths are measured at all rates
+POSITIONS = {"cpu": 4096, "cuda": 32_768}
+VOCABULARIES = {"small": 16_000, "base": 50_265, "large": 50_265}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One row length at one rate."""
+
+    length: int
+    rate: float
+    rows: int  # of a step
+    milliseconds: float  # of a row: median step by its rows
+    flops: float  # of a row
+
+    @property
+    def per_flop(self) -> float:
+        """Milliseconds."""
+        return self.milliseconds / self.flops
+
+    def __str__(self) -> str:
+        return f"L = {self.length:,} at {self.rate:.0%}"
+
+
+class Model:
+    """A model for rows of one length, measured at several rates."""
+
+    def __init__(self, size: str, length: int, positions: int, vocabulary: int) -> None:
+        self.length, self.rows = length, max(1, positions // length)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        recipe = load(RECIPES[size][0], [f"masking.rate={RATE}"])
+        precision = choose_precision(recipe.precision, self.device)
+        self.ours = Ours(recipe, self.rows, length, vocabulary, precision)
+
+    def seconds(self, rate: float, number: int) -> float:
+        """One step."""
+        share = self.ours.share(number, self.ours.corruption.at_rate(rate))
+        return timed(lambda: self.ours.train(share, number), self.device).wall
+
+    def row_flops(self, length: int, rate: float) -> float:
+        """Forward and backward; of a row of any length, as an encoder layer does not know how long rows may become."""
+        ours = self.ours
+        counts = count(ours.corruption.settings, rate, ours.decoder.drops, length, length - 2)
+        return row_flops(encoder_sizes(ours.encoder), ours.decoder, counts).training
+
+
+def measure(models: dict[int, Model], steps: int) -> list[Point]:
+    """Every point, in the order of length and rate."""
+    places = [
+        (length, rate)
+        for place, length in enumerate(sorted(models))
+        for rate in (RATES if place < SWEPT else (RATE,))
+    ]  # fmt: skip
+    seconds: dict[tuple[int, float], list[float]] = {place: [] for place in places}
+    with Meter("Measuring", len(places) * (steps + 1)) as meter:
+        for number in range(steps + 1):
+            for length, rate in places:
+                seconds[length, rate].append(models[length].seconds(rate, number))
+                meter.advance(1, f"L = {length:,} at {rate:.0%}")
+    points = []
+    for (length, rate), of_place in seconds.items():
+        model = models[length]
+        row_ms = statistics.median(of_place[1:]) / model.rows * 1e3  # the first warms up
+        points.append(Point(length, rate, model.rows, row_ms, model.row_flops(length, rate)))
+    return points
+
+
+def curves(points: list[Point]) -> list[list[Point]]:
+    """What grows along one of the two: the lengths at one rate; then, of each length that has them, the rates."""
+    lengths = sorted({point.length for point in points})
+    by_rate = [[point for point in points if point.length == length] for length in lengths]
+    return [[point for point in points if point.rate == RATE], *(curve for curve in by_rate if len(curve) > 1)]
+
+
+def largest_jump(points: list[Point]) -> str:
+    """Between neighbours, either way."""
+    pairs = [pair for curve in curves(points) for pair in pairwise(curve)]
+    before, after = max(pairs, key=lambda pair: max(jump := pair[1].per_flop / pair[0].per_flop, 1 / jump))
+    return (
+        f"Largest jump of time per FLOP between neighbours: x {after.per_flop / before.per_flop:.3f}, "
+        f"from {before} to {after}"
+    )
+
+
+def table(points: list[Point], reference: Point) -> str:
+    """One line a point."""
+    lines = [
+        f"{'L':>6}{'rate':>7}{'rows':>7}{'row ms':>11}{'GFLOP a row':>13}{'GFLOP/s':>11}{'time':>9}{'FLOPs':>9}"
+        f"{'time by FLOPs':>15}"
+    ]
+    for point in points:
+        time, flops = point.milliseconds / reference.milliseconds, point.flops / reference.flops
+        lines.append(
+            f"{point.length:>6}{point.rate:>7.0%}{point.rows:>7}{point.milliseconds:>11.3f}{point.flops / 1e9:>13.3f}"
+            f"{point.flops / point.milliseconds / 1e6:>11.1f}{time:>9.3f}{flops:>9.3f}{time / flops:>15.3f}"
+        )
+    return "\n".join([*lines, f"time, FLOPs: over those of {reference}"])
+
+
+def plot(points: list[Point], models: dict[int, Model], reference: Point, title: str, out: Path) -> None:
+    """Measured points and the FLOPs curve, which is laid through the reference, as out/growth.png and .svg."""
+    model = models[reference.length]
+    by_length, *by_rate = curves(points)
+    with style():
+        figure = new_figure(10, 4.6)
+        left, right = figure.subplots(1, 2)
+        lengths = [point.length for point in by_length]
+        finer = [lengths[0] * (lengths[-1] / lengths[0]) ** (place / 50) for place in range(51)]
+        expected = [model.row_flops(round(length), RATE) * reference.per_flop for length in finer]
+        left.plot(finer, expected, color=BLUE, linewidth=1, label="as FLOPs grow")
+        left.plot(lengths, [p.milliseconds for p in by_length], "o", color=BLUE, label=f"measured, {RATE:.0%} masked")
+        left.set(xscale="log", yscale="log", xlabel="row length (tokens)", ylabel="time of a training step (ms a row)")
+        left.minorticks_off()
+        left.set_xticks(lengths, [f"{length:,}" for length in lengths])
+        left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        left.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        left.set_title("By row length")
+        left.legend(loc="upper left")
+        for curve, color, marker in zip(by_rate, (BLUE, ORANGE), "os", strict=False):
+            plot_rates(right, curve, model, reference, color, marker)
+        right.set(xlabel="masked (% of the tokens)", ylabel="time of a training step (µs a position)", xlim=(0, 100))
+        right.set_ylim(0, 1.05 * right.get_ylim()[1])
+        right.set_title("By masking rate")
+        right.legend(loc="lower left")
+        figure.suptitle(title, fontsize=11)
+        for ending in ("png", "svg"):
+            figure.savefig(out / f"growth.{ending}")
+
+
+def plot_rates(axes: Axes, curve: list[Point], model: Model, reference: Point, color: str, marker: str) -> None:
+    """One length: time of a position at each rate."""
+    length = curve[0].length
+    finer = [percent / 100 for percent in range(round(100 * RATES[0]), round(100 * RATES[-1]) + 1, 5)]
+    expected = [model.row_flops(length, rate) * reference.per_flop / length * 1e3 for rate in finer]
+    axes.plot(
+        [100 * rate for rate in finer], expected, color=color, linewidth=1, label=f"L = {length:,}, as FLOPs grow"
+    )
+    measured = [point.milliseconds / length * 1e3 for point in curve]
+    axes.plot([100 * p.rate for p in curve], measured, marker, color=color, label=f"L = {length:,}, measured")
+
+
+def this_machine() -> str:
+    """What steps run on."""
+    if torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    threads = torch.get_num_threads()
+    return "1 CPU thread" if threads == 1 else f"{threads} CPU threads"
+
+
+def main() -> int:
+    """Measure; print a table and draw it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="the folder to make, for growth.png and growth.svg")
+    parser.add_argument("--size", choices=RECIPES, default="small")
+    parser.add_argument("--lengths", type=at_least_one, nargs="+", default=LENGTHS, help="of rows")
+    parser.add_argument("--positions", type=at_least_one, help="a step [default: 4096, on a GPU 32768]")
+    parser.add_argument("--vocabulary", type=at_least_one, help="[default: 16000 for small, else 50265]")
+    parser.add_argument("--steps", type=at_least_one, default=5, help="a point, after one to warm up")
+    given = parser.parse_args()
+    keep_large_buffers()
+    try:
+        refuse_existing(given.out)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        positions = given.positions or POSITIONS[device]
+        vocabulary = given.vocabulary or VOCABULARIES[given.size]
+        models = {length: Model(given.size, length, positions, vocabulary) for length in sorted(set(given.lengths))}
+        points = measure(models, given.steps)
+        reference = next(point for point in points if point.rate == RATE)
+        what = f"{RECIPES[given.size][0]}, {positions:,} positions a step, vocabulary {vocabulary:,}; {this_machine()}"
+        print(f"{what}\n\n{table(points, reference)}\n\n{largest_jump(points)}")
+        with complete_folder(given.out) as folder:
+            plot(points, models, reference, what, folder)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

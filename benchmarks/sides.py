@@ -1,0 +1,142 @@
+"""The sides of a ratio: a training step of ours, or of transformers' Trainer, each in a process of its own.
+
+A side stands in a process that does one step when it is told to, so that two of them take turns and what the machine
+does beside hits both alike. Neither has the other's memory, threads or allocator settings: ours keeps its large buffers
+as `masklater pretrain` does, the stock sides get what a user's script would get.
+"""
+
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+import torch
+from memory import resident
+
+from masklater.errors import UserError
+from masklater.pretrain.allocator import keep_large_buffers
+
+RECIPES = {
+    "small": ("3ml-small", "vanilla-small"),
+    "base": ("3ml-base-50", "roberta-base-15"),
+    "large": ("3ml-large-50", "efficient-mlm-large-40"),
+}
+"""By size: 3ML at 50%, and a recipe with the same sizes that drops nothing, which becomes vanilla MLM at 15%."""
+STOCK = ("stock", "stock-bf16", "modernbert")
+PEERS = ("vanilla", *STOCK)
+Step = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What both sides are asked for."""
+
+    size: str  # of RECIPES
+    rows: int  # B
+    row_length: int
+    vocabulary: int
+    precision: str  # ours
+    compile_stock: bool
+
+
+class Seconds(NamedTuple):
+    """Of one step; processor seconds tell the same where other work shares the cores."""
+
+    wall: float
+    processor: float
+
+
+class Side:
+    """One side, seen from the process that tells it what to do.
+
+    Args:
+        name: `3ml`, or one of PEERS.
+        wanted: What it is asked for.
+
+    Every method raises UserError where the side cannot be made, or its process has ended.
+    """
+
+    def __init__(self, name: str, wanted: Wanted) -> None:
+        self.name = name
+        context = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, name, wanted), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def wait(self) -> float:
+        """Wait until it is ready; return the FLOPs of its step."""
+        flops: float = self._receive()
+        return flops
+
+    def step(self, number: int) -> Seconds:
+        """Have it make one step."""
+        self._send(number)
+        return Seconds(*self._receive())
+
+    def end(self) -> int:
+        """End its process; return the bytes it needed at most (`_serve`)."""
+        self._send(None)
+        peak: int = self._receive()
+        self.process.join()
+        return peak
+
+    def _send(self, number: int | None) -> None:
+        with suppress(BrokenPipeError):  # it has ended; waiting for its answer says so
+            self.pipe.send(number)
+
+    def _receive(self) -> Any:
+        try:
+            answer = self.pipe.recv()
+        except (EOFError, ConnectionResetError):
+            self.process.join()
+            raise UserError(
+                f"the process of {self.name} has ended with status {self.process.exitcode}",
+                "Where it says nothing above, memory ran out (status -9): ask for fewer rows or a smaller size.",
+            ) from None
+        if isinstance(answer, UserError):
+            raise answer
+        return answer
+
+
+def _serve(pipe: Connection, name: str, wanted: Wanted) -> None:
+    """Make the side, answer with its FLOPs; then with the seconds of each step; at last with the peak of its memory.
+
+    Peak memory is that of the accelerator, or else the high water of the process less what stood in it before the model
+    was built: weights, gradients, optimizer and activations, and not the libraries.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the one that gives orders, which ends this one
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name in STOCK:
+        from stock import stock_step as make  # loaded here: a parent that only gives orders stays small
+    else:
+        from ours import our_step as make
+
+        keep_large_buffers()
+    torch.ones(64, 64, device=device) @ torch.ones(64, 64, device=device)  # starts threads and loads kernels
+    before = resident().now
+    try:
+        step, flops = make(name, wanted)
+    except UserError as error:
+        pipe.send(error)
+        return
+    pipe.send(flops)
+    with suppress(EOFError, BrokenPipeError):  # the one that gives orders has left, and says why
+        while (number := pipe.recv()) is not None:
+            pipe.send(timed(lambda number=number: step(number), device))
+        pipe.send(torch.cuda.max_memory_allocated() if device.type == "cuda" else resident().highest - before)
+
+
+def timed(step: Callable[[], None], device: torch.device) -> Seconds:
+    """What one call takes."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    began, began_cpu = time.perf_counter(), time.process_time()
+    step()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return Seconds(time.perf_counter() - began, time.process_time() - began_cpu)
