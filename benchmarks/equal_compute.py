@@ -4,8 +4,9 @@
 
 Six pre-training runs of one encoder shape on the same rows. Each spends the FLOPs (LM head included) that vanilla MLM
 at 15% spends on a fixed number of rows; 3ML is run at 78% of them too. Each encoder, and one with random weights, is
-fine-tuned on GLUE, and `masklater compare` writes the report. Sizes stand in equal_compute.yaml. What is finished is
-kept: given again, the command goes on where it was; --minutes makes it stop in order after so long.
+fine-tuned on GLUE; each run tells minimal pairs apart (pairs.py); `masklater compare` writes the report. Sizes stand in
+equal_compute.yaml. What is finished is kept: given again, the command goes on where it was; --minutes makes it stop in
+order after so long.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from typing import Any
 
 import torch
 import yaml
+from pairs import make_pairs
 
 from masklater.console import say
 from masklater.corpus.prepare import PrepareSettings, prepare
@@ -43,6 +45,10 @@ from masklater.report.compare import compare
 
 SUBSETS = ("MNLI", "QNLI", "QQP")
 PAPERS_SHARE = 0.78
+HELD_OUT = 0.01
+PAIRS_OF_A_KIND = 1000
+MOST_KINDS = 4
+"""Of minimal pairs, to have columns of their own."""
 RANDOM = "random"
 """The arm that is not trained: what fine-tuning makes of random weights."""
 
@@ -63,7 +69,7 @@ class Plan:
 
     shards: Path
     glue: Path
-    pairs: Path | None  # minimal pairs
+    pairs: Path  # minimal pairs
     out: Path
     seed: int  # of pre-training
     at_once: int  # arms side by side
@@ -142,7 +148,7 @@ def run_arm(arm: Arm | None, name: str, size: dict[str, Any], plan: Plan) -> Non
         pretrain(recipe, plan.shards, run, resume=(run / "run.json").exists())
     say(f"{name}: scores of {arm.name}")
     score(run, plan.glue, run / "scores", size["glue"])
-    if plan.pairs and not (run / "pairs.json").exists():
+    if not (run / "pairs.json").exists():
         (run / "pairs.json").write_text(json.dumps(asdict(score_pairs(run, plan.pairs)), indent=1) + "\n")
 
 
@@ -207,7 +213,11 @@ def table(out: Path, arms: list[Arm]) -> str:
     names = [*(arm.name for arm in arms), RANDOM]
     scores = {name: json.loads((out / name / "scores" / "scores.json").read_text()) for name in names}
     tasks = list(scores[RANDOM]["tasks"])
-    heads = ["arm", "steps", "rows", "FLOPs", "minutes", "loss at 15%", "accuracy", *tasks, "average", "pairs"]
+    pairs = {arm.name: json.loads((out / arm.name / "pairs.json").read_text()) for arm in arms}
+    kinds = list(pairs[arms[0].name]["files"])
+    kinds = kinds if len(kinds) <= MOST_KINDS else []  # BLiMP has 67
+    heads = ["arm", "steps", "rows", "FLOPs", "minutes", "loss at 15%", "accuracy", *tasks, "average"]
+    heads += [*(Path(kind).stem for kind in kinds), "all pairs"]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for name in names:
         cells = [name] + [""] * 6
@@ -224,8 +234,8 @@ def table(out: Path, arms: list[Arm]) -> str:
             main = found["metric"][found["main"]]
             cells.append(f"{main['median']:.1f} ({main['min']:.1f}-{main['max']:.1f})")
         cells.append(f"{scores[name]['average']['value']:.2f}")
-        pairs = out / name / "pairs.json"
-        cells.append(f"{json.loads(pairs.read_text())['accuracy']:.1f}" if pairs.exists() else "")
+        right = [pairs[name]["files"][kind] for kind in kinds] + [pairs[name]] if name in pairs else []
+        cells += [f"{each['accuracy']:.1f}" for each in right] or [""] * (len(kinds) + 1)
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -239,7 +249,9 @@ def main() -> int:
     parser.add_argument("--text", type=Path, nargs="+", required=True, help=".jsonl and .txt files, or folders of them")
     parser.add_argument("--glue", type=Path, required=True, help="GLUE in the classic layout")
     parser.add_argument("--subsets", type=Path, help="a folder whose MNLI, QNLI and QQP stand in for the official ones")
-    parser.add_argument("--pairs", type=Path, help="minimal pairs to score too: a .jsonl file or a folder of them")
+    parser.add_argument(
+        "--pairs", type=Path, help="minimal pairs in place of those made of held-out text: a .jsonl file or a folder"
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0, help="of pre-training")
     parser.add_argument("--at-once", type=int, choices=range(1, 7), default=1, help="arms side by side [default: 1]")
@@ -258,11 +270,14 @@ def main() -> int:
         shards = out / "shards"
         if not shards.exists():
             settings = PrepareSettings(
-                vocab_size=size["vocab_size"], row_length=size["row_length"], pack="continuous", valid_fraction=0.01
+                vocab_size=size["vocab_size"], row_length=size["row_length"], pack="continuous", valid_fraction=HELD_OUT
             )
             prepare(arguments.text, shards, settings)
+        pairs = arguments.pairs or out / "pairs"
+        if not pairs.exists():
+            make_pairs(arguments.text, HELD_OUT, PAIRS_OF_A_KIND, pairs)
         glue = gather_glue(arguments.glue, arguments.subsets, out / "glue")
-        plan = Plan(shards, glue, arguments.pairs, out, arguments.seed, arguments.at_once)
+        plan = Plan(shards, glue, pairs, out, arguments.seed, arguments.at_once)
         if arguments.only:
             name = arguments.shape[-1]  # whatever shapes the command named that started this one
             arms = {arm.name: arm for arm in arms_of(size["shapes"][name]["num_hidden_layers"])}

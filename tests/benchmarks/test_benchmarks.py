@@ -1,6 +1,7 @@
 """The benchmarks run, at sizes that measure nothing. No time is asserted: other work may share the machine."""
 
 import importlib
+import json
 import subprocess
 import sys
 from itertools import pairwise
@@ -86,3 +87,24 @@ def test_growth_is_measured_and_drawn(tmp_path: Path) -> None:
     assert lines[-1].startswith("Largest jump of time per FLOP between neighbours: x ")
     assert (out / "growth.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (out / "growth.svg").read_text()
+
+
+def test_pairs_are_a_sentence_and_the_same_with_one_fault(tmp_path: Path) -> None:
+    subjects = [("The old house near the river", "was"), ("The two birds in that garden", "were")]
+    sentences = [f"{subject} {verb} {word} and quite old." for subject, verb in subjects for word in ("big", "red")]
+    lines = [json.dumps({"text": f"Chapter One\n{sentence} Too short."}) for sentence in sentences]
+    (tmp_path / "text.jsonl").write_text("\n".join(lines))
+    run("pairs.py", "--text", tmp_path / "text.jsonl", "--valid-fraction", "1", "--out", tmp_path / "pairs")
+    found = {
+        path.stem: [tuple(json.loads(line).values()) for line in path.read_text().splitlines()]
+        for path in (tmp_path / "pairs").iterdir()
+    }
+    assert sorted(good for good, _ in found["agreement"]) == sorted(sentences)
+    for good, bad in found["agreement"]:
+        assert bad == good.replace(" was ", " WERE ").replace(" were ", " was ").replace(" WERE ", " were ")
+    for good, bad in found["order"]:
+        assert good != bad and sorted(good[:-1].split()) == sorted(bad[:-1].split())
+    again = ["--text", tmp_path / "text.jsonl", "--valid-fraction", "1", "--out", tmp_path / "pairs"]
+    assert "exists already" in run("pairs.py", *again, status=2).stderr
+    none = ["--text", tmp_path / "text.jsonl", "--valid-fraction", "0", "--out", tmp_path / "none"]
+    assert "too few sentences are held out" in run("pairs.py", *none, status=2).stderr

@@ -38,9 +38,11 @@ def test_an_interrupted_comparison_goes_on(tmp_path: Path) -> None:
     lines = [json.dumps({"text": make_text(number, 200)}) for number in range(200)]
     (tmp_path / "text.jsonl").write_text("\n".join(lines))
     make_glue(tmp_path / "glue")
+    pair = {"sentence_good": make_text(0, 8), "sentence_bad": make_text(1, 8)}
+    (tmp_path / "made_up.jsonl").write_text(json.dumps(pair))
     command = [
         sys.executable, str(REPOSITORY / "benchmarks" / "equal_compute.py"), "--size", "cpu", "--sizes", "sizes.yaml",
-        "--text", "text.jsonl", "--glue", "glue", "--out", "out", "--at-once", "2",
+        "--text", "text.jsonl", "--glue", "glue", "--pairs", "made_up.jsonl", "--out", "out", "--at-once", "2",
     ]  # fmt: skip
     out = tmp_path / "out" / "deep"
     first = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -58,6 +60,8 @@ def test_an_interrupted_comparison_goes_on(tmp_path: Path) -> None:
     assert again.returncode == 0, again.stdout + again.stderr
     table = [line.split("|")[1:-1] for line in (out / "results.md").read_text().splitlines()]
     assert [row[0].strip() for row in table[2:]] == ARMS
+    assert [cell.strip() for cell in table[0][-2:]] == ["made_up", "all pairs"]
+    assert {row[-1].strip() for row in table[2:-1]} <= {"0.0", "100.0"} and not table[-1][-1].strip()
     assert (out / "report" / "index.html").stat().st_size > 10_000
     spent = {arm: json.loads((out / arm / "ledger.json").read_text()) for arm in ARMS[:-1]}
     assert spent["vanilla-15"]["steps"] == 256 // 8 > before
