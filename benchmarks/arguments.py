@@ -1,6 +1,10 @@
-"""Numbers on a command line that mean something."""
+"""What the command lines of the benchmarks share."""
 
 import argparse
+import sys
+from collections.abc import Callable
+
+from masklater.errors import UserError
 
 
 def at_least_one(text: str) -> int:
@@ -8,3 +12,15 @@ def at_least_one(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is no whole number from 1 up")
     return int(text)
+
+
+def exit_status(work: Callable[[], None]) -> int:
+    """Do the work. 0; or 2 after a mistake of the user's, told in a sentence; or 130 after Ctrl-C."""
+    try:
+        work()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0

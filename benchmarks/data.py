@@ -25,7 +25,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from arguments import at_least_one
+from arguments import at_least_one, exit_status
 from memory import resident
 
 from masklater.console import say
@@ -173,6 +173,23 @@ def show_index(shards: Path, work: Path, rows: int) -> None:
     )
 
 
+def run(given: argparse.Namespace) -> None:
+    """The parts that are asked for, one after the other."""
+    parts = given.part or PARTS
+    with tempfile.TemporaryDirectory(prefix="masklater-data-") as name:
+        work = Path(name)
+        text = sample(given.text, given.megabytes, work / "text")
+        shards = work / "shards"
+        made = in_a_process(run_prepare, text, given.tokenizer, shards, given.workers, given.vocab_size)
+        print(f"{made.tokens:,} tokens of {', '.join(map(str, given.text))}; {given.workers} threads", flush=True)
+        if "prepare" in parts:
+            show_prepare(text, shards / "tokenizer", work, given.workers, given.rounds)
+        if "loader" in parts:
+            show_loader(shards, given.rows)
+        if "index" in parts:
+            show_index(shards, work, given.index_rows)
+
+
 def main() -> int:
     """Measure what is asked for; print tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -186,26 +203,7 @@ def main() -> int:
     parser.add_argument("--rows", type=at_least_one, help="rows a step of the loader's model [default: the recipe's]")
     parser.add_argument("--index-rows", type=at_least_one, default=10**9, help="of the index")
     given = parser.parse_args()
-    parts = given.part or PARTS
-    try:
-        with tempfile.TemporaryDirectory(prefix="masklater-data-") as name:
-            work = Path(name)
-            text = sample(given.text, given.megabytes, work / "text")
-            shards = work / "shards"
-            made = in_a_process(run_prepare, text, given.tokenizer, shards, given.workers, given.vocab_size)
-            print(f"{made.tokens:,} tokens of {', '.join(map(str, given.text))}; {given.workers} threads", flush=True)
-            if "prepare" in parts:
-                show_prepare(text, shards / "tokenizer", work, given.workers, given.rounds)
-            if "loader" in parts:
-                show_loader(shards, given.rows)
-            if "index" in parts:
-                show_index(shards, work, given.index_rows)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return exit_status(lambda: run(given))
 
 
 if __name__ == "__main__":

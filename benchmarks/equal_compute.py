@@ -122,14 +122,13 @@ def random_twin(run: Path, out: Path) -> Path:
     return out
 
 
-def score(encoder: Path, data: Path, out: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """scores.json of an encoder or a run."""
+def score(encoder: Path, data: Path, out: Path, settings: dict[str, Any]) -> None:
+    """Write scores.json of an encoder or a run, unless it is there."""
     if not (out / "scores.json").exists():
         grid = make_grid("quick", settings["lr"], settings["batch"], settings["epochs"])
         wanted = SweepSettings(grid, settings["seeds"], settings["max_train_rows"])
         resume = (out / "sweep.json").exists()
         sweep(str(encoder), str(data), out, choose_tasks(settings["tasks"]), wanted, resume)
-    return json.loads((out / "scores.json").read_text())
 
 
 def run_arm(arm: Arm | None, name: str, size: dict[str, Any], plan: Plan) -> None:
@@ -240,6 +239,33 @@ def table(out: Path, arms: list[Arm]) -> str:
     return "\n".join(lines)
 
 
+def run(arguments: argparse.Namespace) -> None:
+    """Data, then all arms of each shape, or the one that is asked for."""
+    size = yaml.safe_load(arguments.sizes.read_text())[arguments.size]
+    out: Path = arguments.out
+    shards = out / "shards"
+    if not shards.exists():
+        settings = PrepareSettings(
+            vocab_size=size["vocab_size"], row_length=size["row_length"], pack="continuous", valid_fraction=HELD_OUT
+        )
+        prepare(arguments.text, shards, settings)
+    pairs = arguments.pairs or out / "pairs"
+    if not pairs.exists():
+        make_pairs(arguments.text, HELD_OUT, PAIRS_OF_A_KIND, pairs)
+    glue = gather_glue(arguments.glue, arguments.subsets, out / "glue")
+    plan = Plan(shards, glue, pairs, out, arguments.seed, arguments.at_once)
+    if arguments.only:
+        name = arguments.shape[-1]  # whatever shapes the command named that started this one
+        arms: dict[str, Arm | None] = {arm.name: arm for arm in arms_of(size["shapes"][name]["num_hidden_layers"])}
+        arms[RANDOM] = None
+        if arguments.only not in arms:
+            raise UserError(f"there is no arm {arguments.only}", f"Arms: {', '.join(arms)}.")
+        run_arm(arms[arguments.only], name, size, plan)
+    else:
+        for name in arguments.shape or size["shapes"]:
+            run_shape(name, size, plan)
+
+
 def main() -> int:
     """Run what is left of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -258,8 +284,8 @@ def main() -> int:
     parser.add_argument("--only", help="one arm of one --shape, without the report")
     parser.add_argument("--minutes", type=float, help="stop in order after so long")
     arguments = parser.parse_args()
-    size = yaml.safe_load(arguments.sizes.read_text())[arguments.size]
-    out: Path = arguments.out
+    if arguments.only and not arguments.shape:
+        parser.error("--only needs a --shape")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers' own bars for saving and loading
     timer = None
     if arguments.minutes:
@@ -267,24 +293,7 @@ def main() -> int:
         timer.daemon = True
         timer.start()
     try:
-        shards = out / "shards"
-        if not shards.exists():
-            settings = PrepareSettings(
-                vocab_size=size["vocab_size"], row_length=size["row_length"], pack="continuous", valid_fraction=HELD_OUT
-            )
-            prepare(arguments.text, shards, settings)
-        pairs = arguments.pairs or out / "pairs"
-        if not pairs.exists():
-            make_pairs(arguments.text, HELD_OUT, PAIRS_OF_A_KIND, pairs)
-        glue = gather_glue(arguments.glue, arguments.subsets, out / "glue")
-        plan = Plan(shards, glue, pairs, out, arguments.seed, arguments.at_once)
-        if arguments.only:
-            name = arguments.shape[-1]  # whatever shapes the command named that started this one
-            arms = {arm.name: arm for arm in arms_of(size["shapes"][name]["num_hidden_layers"])}
-            run_arm(arms.get(arguments.only), name, size, plan)
-        else:
-            for name in arguments.shape or size["shapes"]:
-                run_shape(name, size, plan)
+        run(arguments)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

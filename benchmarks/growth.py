@@ -19,14 +19,13 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
-from arguments import at_least_one
+from arguments import at_least_one, exit_status
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 from ours import Ours
 from sides import RECIPES, timed
 
 from masklater.console import Meter
-from masklater.errors import UserError
 from masklater.folders import complete_folder, refuse_existing
 from masklater.masking.counts import count
 from masklater.pretrain.allocator import keep_large_buffers
@@ -186,6 +185,21 @@ def this_machine() -> str:
     return "1 CPU thread" if threads == 1 else f"{threads} CPU threads"
 
 
+def run(given: argparse.Namespace) -> None:
+    """Measure, print, draw."""
+    refuse_existing(given.out)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    positions = given.positions or POSITIONS[device]
+    vocabulary = given.vocabulary or VOCABULARIES[given.size]
+    models = {length: Model(given.size, length, positions, vocabulary) for length in sorted(set(given.lengths))}
+    points = measure(models, given.steps)
+    reference = next(point for point in points if point.rate == RATE)
+    what = f"{RECIPES[given.size][0]}, {positions:,} positions a step, vocabulary {vocabulary:,}; {this_machine()}"
+    print(f"{what}\n\n{table(points, reference)}\n\n{largest_jump(points)}")
+    with complete_folder(given.out) as folder:
+        plot(points, models, reference, what, folder)
+
+
 def main() -> int:
     """Measure; print a table and draw it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -197,24 +211,7 @@ def main() -> int:
     parser.add_argument("--steps", type=at_least_one, default=5, help="a point, after one to warm up")
     given = parser.parse_args()
     keep_large_buffers()
-    try:
-        refuse_existing(given.out)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        positions = given.positions or POSITIONS[device]
-        vocabulary = given.vocabulary or VOCABULARIES[given.size]
-        models = {length: Model(given.size, length, positions, vocabulary) for length in sorted(set(given.lengths))}
-        points = measure(models, given.steps)
-        reference = next(point for point in points if point.rate == RATE)
-        what = f"{RECIPES[given.size][0]}, {positions:,} positions a step, vocabulary {vocabulary:,}; {this_machine()}"
-        print(f"{what}\n\n{table(points, reference)}\n\n{largest_jump(points)}")
-        with complete_folder(given.out) as folder:
-            plot(points, models, reference, what, folder)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return exit_status(lambda: run(given))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from arguments import exit_status
+
 from masklater.corpus.read import ReadCounts, find_files, read_documents
 from masklater.errors import UserError
 from masklater.folders import complete_folder, refuse_existing
@@ -90,12 +92,7 @@ def main() -> int:
     parser.add_argument("--number", type=int, default=500, help="pairs of a kind, at most")
     parser.add_argument("--out", type=Path, required=True, help="the folder to make")
     given = parser.parse_args()
-    try:
-        make_pairs(given.text, given.valid_fraction, given.number, given.out)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return exit_status(lambda: make_pairs(given.text, given.valid_fraction, given.number, given.out))
 
 
 if __name__ == "__main__":

@@ -17,12 +17,11 @@ import statistics
 import sys
 
 import torch
-from arguments import at_least_one
+from arguments import at_least_one, exit_status
 from sides import PEERS, RECIPES, Side, Wanted
 
 from masklater.budget.hardware import Hardware
 from masklater.budget.peak import this_hardware
-from masklater.errors import UserError
 
 HEADER = (
     f"{'peer':<12}{'3ML s':>9}{'peer s':>9}{'ratio':>8}{'of CPU s':>10}{'of FLOPs':>10}{'peak share':>12}"
@@ -48,6 +47,20 @@ def compare(peer: str, wanted: Wanted, steps: int, hardware: Hardware) -> str:
     )
 
 
+def run(given: argparse.Namespace) -> None:
+    """A line for each peer."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    hardware = this_hardware(device, given.precision)
+    wanted = Wanted(given.size, given.rows, given.row_length, given.vocabulary, given.precision, given.compile_stock)
+    print(
+        f"{given.size}: {given.rows} rows of {given.row_length} a step, vocabulary {given.vocabulary:,}; "
+        f"{hardware.name}, peak {hardware.peak_flops_per_second / 1e12:.3g} TFLOP/s ({hardware.source})"
+    )
+    print(HEADER)
+    for peer in given.peer or PEERS:
+        print(compare(peer, wanted, given.steps, hardware), flush=True)
+
+
 def main() -> int:
     """Measure; print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -60,23 +73,7 @@ def main() -> int:
     parser.add_argument("--precision", choices=("bfloat16", "float32"), default="bfloat16", help="ours")
     parser.add_argument("--compile-stock", action="store_true", help="torch.compile on the stock side")
     given = parser.parse_args()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    hardware = this_hardware(device, given.precision)
-    wanted = Wanted(given.size, given.rows, given.row_length, given.vocabulary, given.precision, given.compile_stock)
-    print(
-        f"{given.size}: {given.rows} rows of {given.row_length} a step, vocabulary {given.vocabulary:,}; "
-        f"{hardware.name}, peak {hardware.peak_flops_per_second / 1e12:.3g} TFLOP/s ({hardware.source})"
-    )
-    print(HEADER)
-    try:
-        for peer in given.peer or PEERS:
-            print(compare(peer, wanted, given.steps, hardware), flush=True)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return exit_status(lambda: run(given))
 
 
 if __name__ == "__main__":

@@ -76,7 +76,9 @@ def pair(queries: Places, keys: Places, blocked_flows: Sequence[str], rotary_wid
     allowed_BQK = attend(queries, keys, blocked_flows)
     if rotary_width is None:
         return Pairs(allowed_BQK)
-    return Pairs(allowed_BQK, turn(queries.pos_BX, rotary_width), turn(keys.pos_BX, rotary_width))
+    of_keys = turn(keys.pos_BX, rotary_width)
+    of_queries = of_keys if queries is keys else turn(queries.pos_BX, rotary_width)
+    return Pairs(allowed_BQK, of_queries, of_keys)
 
 
 ROTARY_BASE = 10_000.0

@@ -79,17 +79,20 @@ def _find_positions(config_json: str, row_length: int) -> Positions:
     hide_BLL = seen_L.expand(1, row_length, row_length)
     differences = []
     with torch.no_grad():
-        try:
-            # The reference is what the family does by itself, so that its own first position is found.
-            whole_BLD = _encode_whole(encoder, ids_BL, hide_BLL)
-            for offset in (0, pad + 1):
+        whole_BLD = None
+        for offset in (0, pad + 1):
+            try:
+                # The reference is what the family does by itself, so that its own first position is found.
+                if whole_BLD is None:
+                    whole_BLD = _encode_whole(encoder, ids_BL, hide_BLL)
                 seen_BSD = encode(encoder, ids_BS, pos_BS, offset, None)
-                differences.append(float((seen_BSD - whole_BLD[:, seen_L]).abs().max()))
-                if differences[-1] < TOLERANCE:
-                    moved_BSD = encode(encoder, ids_BS, pos_BS, offset + 1, None)
-                    return Positions(offset, bool((moved_BSD - seen_BSD).abs().max() < TOLERANCE))
-        except Exception as error:  # whatever a family raises at inputs it does not take
-            reason = str(error).strip().split("\n")[0] or type(error).__name__
+            except Exception as error:  # whatever a family raises at inputs it does not take
+                reason = str(error).strip().split("\n")[0] or type(error).__name__
+                continue
+            differences.append(float((seen_BSD - whole_BLD[:, seen_L]).abs().max()))
+            if differences[-1] < TOLERANCE:
+                moved_BSD = encode(encoder, ids_BS, pos_BS, offset + 1, None)
+                return Positions(offset, bool((moved_BSD - seen_BSD).abs().max() < TOLERANCE))
     if not differences:
         raise _refusal(config, f"it does not take explicit positions and a mask of who attends to whom ({reason})")
     raise _refusal(
