@@ -1,6 +1,7 @@
 """How the time of a step grows with row length and masking rate, beside the FLOPs that it executes.
 
     python benchmarks/growth.py --out growth
+    python benchmarks/growth.py --out growth-without --dropout 0
     python benchmarks/growth.py --out growth --size base      # on a GPU
 
 3ML on random rows at 50% for each row length, and at other rates for the two shortest lengths. A step has the same
@@ -31,7 +32,7 @@ from masklater.masking.counts import count
 from masklater.pretrain.allocator import keep_large_buffers
 from masklater.pretrain.cost import encoder_sizes, row_flops
 from masklater.pretrain.precision import choose_precision
-from masklater.recipe.load import load
+from masklater.recipe.load import Recipe, load
 from masklater.report.plots import BLUE, ORANGE, new_figure, style
 
 RATE, RATES = 0.5, (0.15, 0.3, 0.5, 0.7, 0.9)
@@ -63,10 +64,9 @@ class Point:
 class Model:
     """A model for rows of one length, measured at several rates."""
 
-    def __init__(self, size: str, length: int, positions: int, vocabulary: int) -> None:
+    def __init__(self, recipe: Recipe, length: int, positions: int, vocabulary: int) -> None:
         self.length, self.rows = length, max(1, positions // length)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        recipe = load(RECIPES[size][0], [f"masking.rate={RATE}"])
         precision = choose_precision(recipe.precision, self.device)
         self.ours = Ours(recipe, self.rows, length, vocabulary, precision)
 
@@ -191,10 +191,17 @@ def run(given: argparse.Namespace) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     positions = given.positions or POSITIONS[device]
     vocabulary = given.vocabulary or VOCABULARIES[given.size]
-    models = {length: Model(given.size, length, positions, vocabulary) for length in sorted(set(given.lengths))}
+    name, overrides = RECIPES[given.size][0], [f"masking.rate={RATE}"]
+    if given.dropout is not None:
+        overrides.append(f"model.dropout={given.dropout}")
+    recipe = load(name, overrides)
+    models = {length: Model(recipe, length, positions, vocabulary) for length in sorted(set(given.lengths))}
     points = measure(models, given.steps)
     reference = next(point for point in points if point.rate == RATE)
-    what = f"{RECIPES[given.size][0]}, {positions:,} positions a step, vocabulary {vocabulary:,}; {this_machine()}"
+    what = (
+        f"{name}, dropout {recipe.model.dropout:g}, {positions:,} positions a step, vocabulary {vocabulary:,}; "
+        f"{this_machine()}"
+    )
     print(f"{what}\n\n{table(points, reference)}\n\n{largest_jump(points)}")
     with complete_folder(given.out) as folder:
         plot(points, models, reference, what, folder)
@@ -208,6 +215,7 @@ def main() -> int:
     parser.add_argument("--lengths", type=at_least_one, nargs="+", default=LENGTHS, help="of rows")
     parser.add_argument("--positions", type=at_least_one, help="a step [default: 4096, on a GPU 32768]")
     parser.add_argument("--vocabulary", type=at_least_one, help="[default: 16000 for small, else 50265]")
+    parser.add_argument("--dropout", type=float, help="[default: the recipe's]")
     parser.add_argument("--steps", type=at_least_one, default=5, help="a point, after one to warm up")
     given = parser.parse_args()
     keep_large_buffers()

@@ -66,6 +66,7 @@ def make_scores(
     encoder: str = "",
     step: int = 10,
     seeds: int = 3,
+    note: str | None = None,
 ) -> Path:
     """SCORES with one value a seed and task."""
     path.mkdir(parents=True)
@@ -74,7 +75,7 @@ def make_scores(
         main = {"cola": "matthews", "stsb": "spearman"}.get(task, "accuracy")
         middle = sorted(values)[len(values) // 2]
         spread = {"median": middle, "min": min(values), "max": max(values), "count": len(values), "values": values}
-        table[task] = {"metric": {main: spread}, "main": main, "note": None}
+        table[task] = {"metric": {main: spread}, "main": main, "note": note}
     medians = [entry["metric"][entry["main"]]["median"] for entry in table.values()]  # type: ignore[index]
     tree = {
         "encoder": {

@@ -109,6 +109,16 @@ def test_two_runs_with_scores(tmp_path: Path) -> None:
     assert "all under one corruption: 15% uniform [MASK]" in page
 
 
+def test_what_was_noted_about_a_task_is_said_once(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / name, [(5, 6.0), (10, 5.0)]) for name in ("one", "two")]
+    make_scores(runs[0] / "scores", {"rte": [60.0], "cola": [10.0]}, note="12 rows cut")
+    make_scores(runs[1] / "scores", {"rte": [61.0]}, note="12 rows cut")
+    compare(runs, tmp_path / "report")
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "in percent.\n\n- rte: 12 rows cut\n- cola (one): 12 rows cut\n\n" in text
+    assert "<li>cola (one): 12 rows cut</li>" in check_page(tmp_path / "report" / "index.html")
+
+
 @pytest.fixture(scope="module")
 def of_eight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A REPORT that needs every colour, on eight runs; two are scored on three tasks."""

@@ -1,9 +1,12 @@
 """What a run says before its first step: what is about to run, and which paths were chosen and why."""
 
+import torch
+
 from masklater.budget.hardware import Hardware
 from masklater.console import say
 from masklater.masking.corrupt import Corruption
 from masklater.model.config import MaskLaterConfig
+from masklater.model.encoder import layer_sizes
 from masklater.pretrain.cost import encoder_sizes, row_flops
 from masklater.pretrain.distributed import World
 from masklater.pretrain.precision import Precision
@@ -41,6 +44,7 @@ def introduce(
     say(f"{flops.training / 1e9:.2f} GFLOPs to train on a row, {flops.head / flops.forward:.0%} in the LM head")
     if config.drops:
         say(f"positions in the decoder: {config.decoder_positions}, {_why_these_positions(recipe, config)}")
+    say(f"attention: {_attention_path(config, world.device)}")
     say("LM head: at the targets only, its logits a part at a time")
     if world.size > 1:
         spread = "whole in each (DDP)" if recipe.distributed == "ddp" else "cut up over them (FSDP2)"
@@ -62,3 +66,11 @@ def _why_these_positions(recipe: Recipe, config: MaskLaterConfig) -> str:
     if config.decoder_positions == "rotary":
         return "the encoder knows distances only"
     return "the encoder's output has positions in it"
+
+
+def _attention_path(config: MaskLaterConfig, device: torch.device) -> str:
+    dropout = layer_sizes(config.encoder, config.encoder.hidden_size).attention_dropout
+    if device.type == "cpu" and dropout:
+        why = f"the CPU's flash kernel has no dropout, the recipe's is {dropout:g}"
+        return f"scaled_dot_product_attention, all pairs in memory: {why}"
+    return "scaled_dot_product_attention"

@@ -69,7 +69,7 @@ def as_markdown(document: Document, folder: str) -> str:
     for block in document.blocks:
         parts.append(f"## {block.title}")
         if isinstance(block, Table):
-            parts += [markdown(block), block.caption]
+            parts += [markdown(block), block.caption, "\n".join(f"- {remark}" for remark in block.remarks)]
         else:
             parts += [f"![{picture.title}]({folder}/{picture.name}.png)" for picture in block.pictures]
     return "\n\n".join(part for part in parts if part) + "\n"

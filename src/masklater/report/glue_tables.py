@@ -22,14 +22,22 @@ def scores(comparison: Comparison) -> Table:
     averages = [comparison.scores[run.name].average for run in scored]
     if any(averages):
         rows.append(["average", *(f"{each.value:.1f} of {each.tasks} tasks" if each else "–" for each in averages)])
-    notes = [
-        f"{run.name}, {task}: {score.note}"
-        for run in scored
-        for task, score in comparison.scores[run.name].tasks.items()
-        if score.note
-    ]
-    caption = "Median over seeds (lowest to highest; number of seeds), in percent. " + " ".join(notes)
-    return Table("GLUE", ["task", *(run.name for run in scored)], rows, caption.strip())
+    caption = "Median over seeds (lowest to highest; number of seeds), in percent."
+    return Table("GLUE", ["task", *(run.name for run in scored)], rows, caption, _remarks(comparison, scored))
+
+
+def _remarks(comparison: Comparison, scored: list[Run]) -> tuple[str, ...]:
+    """What was noted about tasks; once, where it is the same for several runs."""
+    runs: dict[tuple[str, str], list[str]] = {}
+    for run in scored:
+        for task, score in comparison.scores[run.name].tasks.items():
+            if score.note:
+                runs.setdefault((task, score.note), []).append(run.name)
+    remarks = []
+    for (task, note), names in runs.items():
+        whose = "" if len(names) == len(scored) else f" ({', '.join(names)})"
+        remarks.append(f"{task}{whose}: {note}")
+    return tuple(remarks)
 
 
 def _spread(score: TaskScore | None) -> str:

@@ -2,6 +2,7 @@
 
 import html
 import re
+from collections.abc import Sequence
 
 from masklater.report import plots
 from masklater.report.curves import Picture
@@ -73,7 +74,7 @@ def _style() -> str:
     return STYLE.replace("LIGHT", light).replace("DARK", dark)
 
 
-def _list(items: list[str]) -> str:
+def _list(items: Sequence[str]) -> str:
     return "<ul>" + "".join(f"<li>{html.escape(item)}</li>" for item in items) + "</ul>"
 
 
@@ -85,6 +86,7 @@ def _table(table: Table) -> str:
         rows.append(f'<tr><th scope="row">{html.escape(first)}</th>{cells}</tr>')
     kind = ' class="text"' if table.text else ""
     caption = f'\n<p class="caption">{html.escape(table.caption)}</p>' if table.caption else ""
+    caption += f'\n<div class="caption">{_list(table.remarks)}</div>' if table.remarks else ""
     return (
         f'<h2>{html.escape(table.title)}</h2>\n<div class="scroll"><table{kind}>\n'
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n" + "\n".join(rows) + f"\n</tbody></table></div>{caption}"

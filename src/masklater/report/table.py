@@ -11,6 +11,7 @@ class Table:
     columns: list[str]
     rows: list[list[str]]
     caption: str = ""
+    remarks: tuple[str, ...] = ()  # listed below the caption
     text: bool = False
 
 
