@@ -1,6 +1,7 @@
 """3ML and vanilla MLM at equal compute, judged by GLUE: the paper's question, at a size that fits one machine.
 
     python benchmarks/equal_compute.py --size cpu --text TEXT --glue GLUE --subsets GLUE_SUBSETS --out equal
+    python benchmarks/equal_compute.py --size cpu --text TEXT --seed 1 --out equal-1      # pre-training and pairs alone
 
 Six pre-training runs of one encoder shape on the same rows. Each spends the FLOPs (LM head included) that vanilla MLM
 at 15% spends on a fixed number of rows; 3ML is run at 78% of them too. Each encoder, and one with random weights, is
@@ -68,7 +69,7 @@ class Plan:
     """What all arms share."""
 
     shards: Path
-    glue: Path
+    glue: Path | None  # None: nothing is fine-tuned
     pairs: Path  # minimal pairs
     out: Path
     seed: int  # of pre-training
@@ -135,6 +136,7 @@ def run_arm(arm: Arm | None, name: str, size: dict[str, Any], plan: Plan) -> Non
     """Pre-train an arm and score it; None: score the encoder of the first arm with random weights."""
     shape, out = size["shapes"][name], plan.out / name
     if arm is None:
+        assert plan.glue is not None
         say(f"{name}: scores of an encoder with random weights")
         twin = random_twin(out / arms_of(shape["num_hidden_layers"])[0].name, out / RANDOM / "encoder")
         score(twin, plan.glue, out / RANDOM / "scores", size["glue"])
@@ -145,8 +147,9 @@ def run_arm(arm: Arm | None, name: str, size: dict[str, Any], plan: Plan) -> Non
     if not is_finished(run, recipe):
         say(f"{name}: pre-training {arm.name}, {flops:.3g} FLOPs")
         pretrain(recipe, plan.shards, run, resume=(run / "run.json").exists())
-    say(f"{name}: scores of {arm.name}")
-    score(run, plan.glue, run / "scores", size["glue"])
+    if plan.glue is not None:
+        say(f"{name}: scores of {arm.name}")
+        score(run, plan.glue, run / "scores", size["glue"])
     if not (run / "pairs.json").exists():
         (run / "pairs.json").write_text(json.dumps(asdict(score_pairs(run, plan.pairs)), indent=1) + "\n")
 
@@ -155,14 +158,15 @@ def run_shape(name: str, size: dict[str, Any], plan: Plan) -> None:
     """All arms of one encoder shape, their scores and the report."""
     shape, out = size["shapes"][name], plan.out / name
     arms = arms_of(shape["num_hidden_layers"])
+    everything = arms if plan.glue is None else [*arms, None]
     if plan.at_once == 1:
-        for arm in (*arms, None):
+        for arm in everything:
             run_arm(arm, name, size, plan)
     else:
-        run_side_by_side([arm.name for arm in arms] + [RANDOM], name, plan)
+        run_side_by_side([arm.name if arm else RANDOM for arm in everything], name, plan)
     if not (out / "report").exists():
         compare([out / arm.name for arm in arms], out / "report")
-    text = table(out, arms)
+    text = table(out, [arm.name if arm else RANDOM for arm in everything])
     (out / "results.md").write_text(text + "\n")
     print(f"\n{name}: {shape}\n\n{text}")
 
@@ -207,15 +211,17 @@ def is_finished(run: Path, recipe: Recipe) -> bool:
     return json.loads((run / "ledger.json").read_text())["flops"] >= recipe.duration.amount
 
 
-def table(out: Path, arms: list[Arm]) -> str:
-    """Arms as rows: what was spent, the loss, and medians over seeds with their spread."""
-    names = [*(arm.name for arm in arms), RANDOM]
-    scores = {name: json.loads((out / name / "scores" / "scores.json").read_text()) for name in names}
-    tasks = list(scores[RANDOM]["tasks"])
-    pairs = {arm.name: json.loads((out / arm.name / "pairs.json").read_text()) for arm in arms}
-    kinds = list(pairs[arms[0].name]["files"])
+def table(out: Path, names: list[str]) -> str:
+    """Arms as rows: what was spent, the loss, medians over seeds of GLUE with their spread, and minimal pairs."""
+    files = {name: out / name / "scores" / "scores.json" for name in names}
+    scored = all(path.exists() for path in files.values())
+    scores = {name: json.loads(path.read_text()) for name, path in files.items()} if scored else {}
+    tasks = list(scores[names[0]]["tasks"]) if scored else []
+    pairs = {name: json.loads((out / name / "pairs.json").read_text()) for name in names if name != RANDOM}
+    kinds = list(pairs[names[0]]["files"])
     kinds = kinds if len(kinds) <= MOST_KINDS else []  # BLiMP has 67
-    heads = ["arm", "steps", "rows", "FLOPs", "minutes", "loss at 15%", "accuracy", *tasks, "average"]
+    heads = ["arm", "steps", "rows", "FLOPs", "minutes", "loss at 15%", "accuracy"]
+    heads += [*tasks, "average"] if scored else []
     heads += [*(Path(kind).stem for kind in kinds), "all pairs"]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for name in names:
@@ -232,7 +238,8 @@ def table(out: Path, arms: list[Arm]) -> str:
             found = scores[name]["tasks"][task]
             main = found["metric"][found["main"]]
             cells.append(f"{main['median']:.1f} ({main['min']:.1f}-{main['max']:.1f})")
-        cells.append(f"{scores[name]['average']['value']:.2f}")
+        if scored:
+            cells.append(f"{scores[name]['average']['value']:.2f}")
         right = [pairs[name]["files"][kind] for kind in kinds] + [pairs[name]] if name in pairs else []
         cells += [f"{each['accuracy']:.1f}" for each in right] or [""] * (len(kinds) + 1)
         lines.append("| " + " | ".join(cells) + " |")
@@ -252,12 +259,13 @@ def run(arguments: argparse.Namespace) -> None:
     pairs = arguments.pairs or out / "pairs"
     if not pairs.exists():
         make_pairs(arguments.text, HELD_OUT, PAIRS_OF_A_KIND, pairs)
-    glue = gather_glue(arguments.glue, arguments.subsets, out / "glue")
+    glue = gather_glue(arguments.glue, arguments.subsets, out / "glue") if arguments.glue else None
     plan = Plan(shards, glue, pairs, out, arguments.seed, arguments.at_once)
     if arguments.only:
         name = arguments.shape[-1]  # whatever shapes the command named that started this one
         arms: dict[str, Arm | None] = {arm.name: arm for arm in arms_of(size["shapes"][name]["num_hidden_layers"])}
-        arms[RANDOM] = None
+        if glue is not None:
+            arms[RANDOM] = None
         if arguments.only not in arms:
             raise UserError(f"there is no arm {arguments.only}", f"Arms: {', '.join(arms)}.")
         run_arm(arms[arguments.only], name, size, plan)
@@ -273,7 +281,7 @@ def main() -> int:
     parser.add_argument("--sizes", type=Path, default=Path(__file__).with_suffix(".yaml"), help="the YAML of sizes")
     parser.add_argument("--shape", action="append", help="one of the size's shapes; may be repeated [default: all]")
     parser.add_argument("--text", type=Path, nargs="+", required=True, help=".jsonl and .txt files, or folders of them")
-    parser.add_argument("--glue", type=Path, required=True, help="GLUE in the classic layout")
+    parser.add_argument("--glue", type=Path, help="GLUE in the classic layout [default: no fine-tuning]")
     parser.add_argument("--subsets", type=Path, help="a folder whose MNLI, QNLI and QQP stand in for the official ones")
     parser.add_argument(
         "--pairs", type=Path, help="minimal pairs in place of those made of held-out text: a .jsonl file or a folder"

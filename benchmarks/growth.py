@@ -33,7 +33,7 @@ from masklater.pretrain.allocator import keep_large_buffers
 from masklater.pretrain.cost import encoder_sizes, row_flops
 from masklater.pretrain.precision import choose_precision
 from masklater.recipe.load import Recipe, load
-from masklater.report.plots import BLUE, ORANGE, new_figure, style
+from masklater.report.plots import BLUE, ORANGE, PAPER, new_figure, style
 
 RATE, RATES = 0.5, (0.15, 0.3, 0.5, 0.7, 0.9)
 LENGTHS = (128, 512, 2048)
@@ -153,13 +153,13 @@ def plot(points: list[Point], models: dict[int, Model], reference: Point, title:
         left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         left.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         left.set_title("By row length")
-        left.legend(loc="upper left")
+        left.legend(loc="upper left", frameon=True, facecolor=PAPER, edgecolor="none")  # no grid line through it
         for curve, color, marker in zip(by_rate, (BLUE, ORANGE), "os", strict=False):
             plot_rates(right, curve, model, reference, color, marker)
         right.set(xlabel="masked (% of the tokens)", ylabel="time of a training step (µs a position)", xlim=(0, 100))
         right.set_ylim(0, 1.05 * right.get_ylim()[1])
         right.set_title("By masking rate")
-        right.legend(loc="lower left")
+        right.legend(loc="lower left", frameon=True, facecolor=PAPER, edgecolor="none")
         figure.suptitle(title, fontsize=11)
         for ending in ("png", "svg"):
             figure.savefig(out / f"growth.{ending}")
