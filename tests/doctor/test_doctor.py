@@ -14,10 +14,11 @@ from masklater.doctor import machine
 from masklater.doctor.examine import Examination, as_text, examine
 from masklater.errors import UserError
 from masklater.model.masked_lm import MaskLaterForMaskedLM
-from masklater.pretrain.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
+from masklater.pretrain.checkpoint import list_checkpoints, load_checkpoint
 from masklater.pretrain.loop import pretrain
 from masklater.pretrain.optim import Optimizers
 from masklater.pretrain.run import RunFolder
+from masklater.pretrain.saver import Saver
 from tests.conftest import tiny
 
 
@@ -133,7 +134,7 @@ def test_weights_that_are_not_finite_and_a_checkpoint_under_another_name(run: Pa
     with torch.no_grad():
         parameter.view(-1)[0] = float("nan")
     shutil.rmtree(newest)
-    save_checkpoint(newest, model, Optimizers(model, RunFolder(run).recipe.optimizer), checkpoint.ledger)
+    Saver().save(newest, model, Optimizers(model, RunFolder(run).recipe.optimizer), checkpoint.ledger)
     newest.rename(newest.with_name("step-00000099"))
     problems = examine(run).problems
     assert any(f"weights are not finite: {name}" in problem for problem in problems)

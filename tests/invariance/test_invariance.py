@@ -76,6 +76,11 @@ def test_a_checkpoint_is_read_by_other_processes(optimizer: str, shards_folder: 
             part("up", 1, "ddp", 2), part("up", 2, "fsdp", 4), part("up", 4, "ddp", 6),
             part("again", 2, "fsdp", 2), part("again", 2, "fsdp", 4), part("again", 2, "fsdp", 6),
             Job(2, (*common, "distributed=fsdp", "duration.steps=6"), shards_folder, tmp_path / "straight-2"),
+            *(
+                Job(2, (*common, f"distributed={how}", "duration.steps=6", "checkpoint={every_steps: 1, background: true}"),
+                    shards_folder, tmp_path / f"background-{how}")
+                for how in ("ddp", "fsdp")
+            ),
             Job(1, (*common, "duration.steps=6"), shards_folder, tmp_path / "straight"),
         ],
         tmp_path / "log",
@@ -87,6 +92,9 @@ def test_a_checkpoint_is_read_by_other_processes(optimizer: str, shards_folder: 
     assert losses(tmp_path / "again") == losses(tmp_path / "straight-2")
     resumed, straight = (RunFolder(tmp_path / run).load_model()[0].state_dict() for run in ("again", "straight-2"))
     assert all(torch.equal(resumed[name], straight[name]) for name in straight)
+    in_background = RunFolder(tmp_path / "background-fsdp").load_model()[0].state_dict()
+    assert all(torch.equal(in_background[name], straight[name]) for name in straight)
+    assert losses(tmp_path / "background-ddp") == pytest.approx(losses(tmp_path / "straight"), rel=tolerance)
     shards = list((tmp_path / "straight-2" / "checkpoints" / "step-00000006").glob("*.safetensors"))
     assert len(shards) == 2  # each process has written its part
 

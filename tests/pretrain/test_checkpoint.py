@@ -14,12 +14,13 @@ import torch
 from masklater.corpus.shards import Shards, SplitRows
 from masklater.errors import DamagedDataError, UserError
 from masklater.model.masked_lm import MaskLaterForMaskedLM
-from masklater.pretrain.checkpoint import list_checkpoints, load_checkpoint, load_newest, save_checkpoint
+from masklater.pretrain.checkpoint import list_checkpoints, load_checkpoint, load_newest
 from masklater.pretrain.loader import make_batches
 from masklater.pretrain.loop import pretrain
 from masklater.pretrain.metrics import read_metrics
 from masklater.pretrain.optim import Optimizers
 from masklater.pretrain.run import RunFolder
+from masklater.pretrain.saver import Saver
 from masklater.pretrain.start import find_start
 from tests.conftest import tiny
 
@@ -73,7 +74,7 @@ def test_a_checkpoint_of_another_model(shards: Shards, tmp_path: Path) -> None:
     deep = MaskLaterForMaskedLM(find_start(tiny("3ml-small", "model.num_hidden_layers=3"), shards).config)
     from masklater.budget.ledger import Ledger
 
-    save_checkpoint(tmp_path / "step-00000001", small, Optimizers(small, tiny().optimizer), Ledger(steps=1))
+    Saver().save(tmp_path / "step-00000001", small, Optimizers(small, tiny().optimizer), Ledger(steps=1))
     checkpoint = load_checkpoint(tmp_path / "step-00000001")
     checkpoint.load_into(small)
     for other in (wide, deep):

@@ -24,7 +24,7 @@ OVERRIDES = ("duration.steps=100", "checkpoint.every_steps=1", "evaluation.every
 KILLS = 36
 
 
-def work(data: Path, out: Path, resume: bool, log: Path) -> None:
+def work(data: Path, out: Path, resume: bool, log: Path, background: bool) -> None:
     from masklater.pretrain.loop import pretrain
 
     torch.set_num_threads(1)
@@ -32,14 +32,15 @@ def work(data: Path, out: Path, resume: bool, log: Path) -> None:
     from masklater.console import console
 
     console.file = sys.stderr
-    pretrain(tiny("3ml-small", *OVERRIDES), data, out, resume)
+    pretrain(tiny("3ml-small", *OVERRIDES, f"checkpoint.background={background}"), data, out, resume)
 
 
 @pytest.mark.slow
 def test_killed_at_random_moments(shards_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """At each kill: a usable checkpoint once there was one, and --resume takes the newest. At the end: the straight run.
 
-    After every third kill, as after a power cut, the newest checkpoint is cut short besides.
+    Every second process writes its checkpoints in the background. After every third kill, as after a power cut, the
+    newest checkpoint is cut short besides.
     """
     CONTEXT.set_forkserver_preload(["tests.conftest", "masklater.pretrain.loop"])
     straight, run = tmp_path / "straight", tmp_path / "run"
@@ -51,7 +52,7 @@ def test_killed_at_random_moments(shards_folder: Path, tmp_path: Path, capsys: p
     expected: int | None = None  # the step to go on from
     for kill in range(1, KILLS + 1):
         log = tmp_path / f"{kill}.log"
-        process, before = start(shards_folder, run, log), partials(run)
+        process, before = start(shards_folder, run, log, background=kill % 2 == 0), partials(run)
         wait_for(run, rng)
         os.kill(process.pid, signal.SIGKILL)  # type: ignore[arg-type]
         process.join()
@@ -84,9 +85,9 @@ def test_killed_at_random_moments(shards_folder: Path, tmp_path: Path, capsys: p
         )
 
 
-def start(data: Path, out: Path, log: Path) -> multiprocessing.process.BaseProcess:
+def start(data: Path, out: Path, log: Path, background: bool = False) -> multiprocessing.process.BaseProcess:
     log.touch()
-    process = CONTEXT.Process(target=work, args=(data, out, out.exists(), log))
+    process = CONTEXT.Process(target=work, args=(data, out, out.exists(), log, background))
     process.start()
     return process
 

@@ -55,11 +55,11 @@ class Accounts:
             ledger.energy_joules = (ledger.energy_joules or 0.0) + float(read)
             ledger.energy_source = self.energy.source
 
-    def write(self) -> None:
-        """Write ledger.json, whole or not at all."""
+    def write(self, ledger: Ledger) -> None:
+        """Write ledger.json as of a step, whole or not at all."""
         partial = self.path.with_suffix(".partial")
         with disk_errors_for_people(self.path):
-            partial.write_text(json.dumps(summary(self.ledger), indent=1) + "\n", encoding="utf-8")
+            partial.write_text(json.dumps(summary(ledger), indent=1) + "\n", encoding="utf-8")
             partial.replace(self.path)
 
     def _peak_memory(self) -> int:

@@ -5,8 +5,8 @@ RUN/checkpoints/step-00000200/ledger.json          what the run has spent, and w
 RUN/checkpoints/step-00000200/checkpoint.json      SHA-256 of each of these files
 RUN/checkpoints/before-decay/                      the same, once: the last step at the stable rate of schedule wsd
 
-They are written and read by torch.distributed.checkpoint, which cuts tensors anew for another number of processes. Its
-usual format holds pickles, which run whatever a stranger has put there; safetensors holds numbers only.
+They are written (saver.py) and read by torch.distributed.checkpoint, which cuts tensors anew for another number of
+processes. Its usual format holds pickles, which run whatever a stranger has put there; safetensors holds numbers only.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,11 @@ import torch.distributed.checkpoint as dcp
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 
 from masklater.budget.ledger import Ledger
 from masklater.console import say
 from masklater.errors import DamagedDataError
-from masklater.folders import complete_folder
-from masklater.pretrain.distributed import ALONE, World
 from masklater.pretrain.optim import Optimizers
 
 MODEL, OPTIMIZER = "model.", "optimizer."
@@ -59,9 +57,9 @@ class Checkpoint:
                     name.removeprefix(OPTIMIZER).rpartition(".")[0] for name in saved if name.startswith(OPTIMIZER)
                 }
                 optimizers.begin(states)
-            with _without_warnings():
+            with without_warnings():
                 # Each process reads by itself what it needs.
-                dcp.load(_tensors(model, optimizers), storage_reader=reader, no_dist=True)
+                dcp.load(tensors_of(model, optimizers), storage_reader=reader, no_dist=True)
         except (CheckpointException, SafetensorError, KeyError, ValueError, RuntimeError) as error:
             raise DamagedDataError(
                 f"{self.path} does not fit the model of its run ({type(error).__name__})",
@@ -76,40 +74,6 @@ class Checkpoint:
                 names = [name for name in tensors.keys() if name.startswith(MODEL)]  # noqa: SIM118 - no mapping
                 bad |= {name for name in names if not torch.isfinite(tensors.get_tensor(name)).all()}
         return sorted(name.removeprefix(MODEL) for name in bad)
-
-
-def save_checkpoint(
-    path: Path,
-    model: nn.Module,
-    optimizers: Optimizers,
-    ledger: Ledger,
-    decay: str | None = None,
-    world: World = ALONE,
-) -> None:
-    """Write a checkpoint: every process its part, the first one what makes it complete.
-
-    Raises:
-        UserError: The disk is full, or the place cannot be written to.
-    """
-    with ExitStack() as stack:
-        partial = ""
-        with world.all_or_none():
-            if world.leads:
-                partial = str(stack.enter_context(complete_folder(path)))
-        partial = world.of_the_first(partial)
-        failure: Exception | None = None
-        try:
-            with _without_warnings():
-                writer = HuggingFaceStorageWriter(partial, save_distributed=True)
-                dcp.save(_tensors(model, optimizers), storage_writer=writer, no_dist=world.size == 1)
-        except CheckpointException as error:  # carries what went wrong in which process
-            failure = _cause(error)
-        with world.all_or_none():
-            if failure is not None:
-                raise failure
-            if world.leads:
-                _complete(Path(partial), ledger, decay)
-                stack.close()
 
 
 def keep_newest(folder: Path, keep: int) -> None:
@@ -179,14 +143,15 @@ def set_aside(path: Path, why: str) -> None:
     path.rename(path.with_name(name))
 
 
-def _tensors(model: nn.Module, optimizers: Optimizers | None) -> dict[str, Any]:
+def tensors_of(model: nn.Module, optimizers: Optimizers | None) -> dict[str, Any]:
     """All there is to save, by name: the same names however a model is spread."""
     tensors: dict[str, Tensor] = {f"{MODEL}{name}": tensor for name, tensor in model.state_dict().items()}
     states = {} if optimizers is None else optimizers.states()
     return tensors | {f"{OPTIMIZER}{name}": tensor for name, tensor in states.items()}
 
 
-def _complete(partial: Path, ledger: Ledger, decay: str | None) -> None:
+def seal(partial: Path, ledger: Ledger, decay: str | None) -> None:
+    """Write what makes a folder of tensors a checkpoint."""
     tree = {"ledger": asdict(ledger), "decay": decay}
     (partial / "ledger.json").write_text(json.dumps(tree), encoding="utf-8")
     entry = {"step": ledger.steps, "sha256": _hashes(partial)}
@@ -204,15 +169,9 @@ def _hashes(path: Path) -> dict[str, str]:
 
 
 @contextmanager
-def _without_warnings() -> Iterator[None]:
+def without_warnings() -> Iterator[None]:
     """Without what torch says of its own calls to itself, and of being asked to work in one process."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         warnings.filterwarnings("ignore", "torch.distributed is disabled")
         yield
-
-
-def _cause(error: CheckpointException) -> Exception:
-    failures = [failure for failure, _ in error.failures.values()]
-    found = next((failure for failure in failures if isinstance(failure, Exception)), None)
-    return found or RuntimeError(str(error))

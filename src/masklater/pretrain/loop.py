@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +18,7 @@ from masklater.errors import DamagedDataError, Interrupted
 from masklater.model.masked_lm import MaskLaterForMaskedLM, settle
 from masklater.pretrain.accounts import Accounts
 from masklater.pretrain.allocator import keep_large_buffers
-from masklater.pretrain.checkpoint import Checkpoint, is_sound, keep_newest, load_checkpoint, save_checkpoint, set_aside
+from masklater.pretrain.checkpoint import Checkpoint, keep_newest, load_checkpoint
 from masklater.pretrain.distributed import ALONE, World, adding_up, join, whole
 from masklater.pretrain.evaluate import Score, evaluate
 from masklater.pretrain.health import Health
@@ -31,6 +32,7 @@ from masklater.pretrain.plan import cost_of_step, first_step, train_batches
 from masklater.pretrain.precision import Precision, choose_precision
 from masklater.pretrain.result import PretrainResult, make_result
 from masklater.pretrain.run import RunFolder
+from masklater.pretrain.saver import Saver
 from masklater.pretrain.signals import StopOnSignal
 from masklater.pretrain.start import Start, find_start
 from masklater.recipe.load import Recipe
@@ -148,6 +150,7 @@ class _Trainer:
             with world.all_or_none():
                 checkpoint.load_into(self.model, self.optimizers)
 
+        self.saver = Saver(world, recipe.checkpoint.writes_in_background(world.device.type))
         self.accounts = Accounts(self.ledger, run.path, self.precision, world)
         self.log: MetricsLog | None = None  # the first process has one
         self.loss: float | None = None
@@ -199,13 +202,16 @@ class _Trainer:
                 if not signal and self.evaluated_at != ledger.steps:
                     self._evaluate()
                 self._save()
+                self._finish_saving()
         except DamagedDataError:  # the data has gone; what was trained so far is sound
             if self.world.size == 1:  # others may be waiting in the middle of a step, which cannot be saved
                 self._save()
+                self._finish_saving()
                 say(f"saved at step {ledger.steps:,}; once the data is back, go on with --resume")
             raise
         finally:
             prefetcher.close()
+            self.saver.close()
         if signal:
             message = f"stopped and saved at step {ledger.steps:,}; go on with --resume"
             raise Interrupted(signal, message, asdict(self._result()))
@@ -232,8 +238,8 @@ class _Trainer:
         self.loss, self.norm = float(loss), float(norm)
         skipped = not (math.isfinite(self.loss) and math.isfinite(self.norm))
         # One clock for all: a duration in hours ends everywhere at the same step.
-        seconds, data_seconds, signal = self.world.largest(
-            time.perf_counter() - began, data_seconds, stop.received or 0
+        seconds, data_seconds, signal, save_failed = self.world.largest(
+            time.perf_counter() - began, data_seconds, stop.received or 0, self.saver.has_failed()
         )
         ledger.add_step(cost_of_step(recipe, self.config, corruption), seconds, data_seconds, skipped)
         self._write(
@@ -260,6 +266,8 @@ class _Trainer:
             with self.world.all_or_none():
                 if self.world.leads:
                     self.health.check(ledger, self.loss, self.norm)
+        if save_failed:
+            self.saver.finish()
         return int(signal)
 
     def _evaluate(self) -> None:
@@ -281,31 +289,28 @@ class _Trainer:
         self._write(record)
 
     def _save(self) -> None:
-        with self.accounts.time("checkpoint"):
-            self._save_as(self.run.checkpoints / f"step-{self.ledger.steps:08d}")
-            if self.world.leads:
-                keep_newest(self.run.checkpoints, self.recipe.checkpoint.keep)
-        if self.world.leads:
-            self.accounts.write()
+        def then(ledger: Ledger) -> None:
+            keep_newest(self.run.checkpoints, self.recipe.checkpoint.keep)
+            self.accounts.write(ledger)
 
-    def _save_as(self, path: Path) -> None:
-        there = False
-        with self.world.all_or_none():
-            if self.world.leads and path.exists():
-                there = is_sound(path)
-                if not there:
-                    set_aside(path, "damaged")  # passed over when the run was resumed
-        if self.world.largest(there)[0]:
-            return
-        self.accounts.update()
-        save_checkpoint(path, self.model, self.optimizers, self.ledger, self.decay, self.world)
+        self._save_as(self.run.checkpoints / f"step-{self.ledger.steps:08d}", then)
+
+    def _save_as(self, path: Path, then: Callable[[Ledger], None] | None = None) -> None:
+        with self.accounts.time("checkpoint"):
+            self.accounts.update()
+            self.saver.save(path, self.model, self.optimizers, self.ledger, self.decay, then)
+
+    def _finish_saving(self) -> None:
+        with self.accounts.time("checkpoint"):
+            self.saver.finish()
+        if self.world.leads:
+            self.accounts.write(self.ledger)
 
     def _mark_decay(self) -> None:
         """Before the first step that decays, keep what a longer run would go on from."""
         decay = self.schedule.decay_of(self.ledger)
         if decay is not None and self.decay is None:
-            with self.accounts.time("checkpoint"):
-                self._save_as(self.run.before_decay(self.ledger.steps))
+            self._save_as(self.run.before_decay(self.ledger.steps))
             self.decay = decay
 
     def _agree(self, stop: StopOnSignal) -> int:

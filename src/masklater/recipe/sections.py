@@ -245,6 +245,14 @@ class CheckpointSettings(Section):
         200, gt=0, le=MOST, description="steps between checkpoints; there is always one at the end"
     )
     keep: int = Field(2, gt=0, le=MOST, description="how many of the newest are kept, beside the one before wsd decays")
+    background: Literal["auto"] | bool = Field(
+        "auto",
+        description="write them while training goes on, from a copy in the host's memory; auto: where a GPU trains",
+    )
+
+    def writes_in_background(self, device: str) -> bool:
+        """Resolve `background` on a kind of device."""
+        return device == "cuda" if self.background == "auto" else self.background
 
 
 class HealthSettings(Section):
