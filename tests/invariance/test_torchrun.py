@@ -79,9 +79,12 @@ def losses(run: Path) -> list[float]:
     return [record["loss"] for record in read_metrics(path) if "loss" in record] if path.exists() else []
 
 
-def test_a_killed_process_is_started_again_and_the_run_goes_on(shards_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("background", ["false", "true"])
+def test_a_killed_process_is_started_again_and_the_run_goes_on(
+    background: str, shards_folder: Path, tmp_path: Path
+) -> None:
     """The second kill is one too many: the job ends at once, and one process finishes what two began."""
-    job = Torchrun(tmp_path, shards_folder, restarts=1)
+    job = Torchrun(tmp_path, shards_folder, f"checkpoint.background={background}", restarts=1)
     job.wait_for_step(5)
     os.kill(job.workers()[1], signal.SIGKILL)
     while "resuming at step" not in job.log.read_text():
@@ -102,10 +105,13 @@ def test_a_killed_process_is_started_again_and_the_run_goes_on(shards_folder: Pa
     assert losses(job.run) == pytest.approx(losses(tmp_path / "straight"), rel=1e-4)
 
 
-def test_a_process_that_fails_ends_the_job_with_its_traceback(shards_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("background", ["false", "true"])
+def test_a_process_that_fails_ends_the_job_with_its_traceback(
+    background: str, shards_folder: Path, tmp_path: Path
+) -> None:
     script = tmp_path / "fails.py"
     script.write_text(FAILS)
-    job = Torchrun(tmp_path, shards_folder, script=script)
+    job = Torchrun(tmp_path, shards_folder, f"checkpoint.background={background}", script=script)
     job.wait_for_step(5)
     began = time.monotonic()
     status, text = job.end()

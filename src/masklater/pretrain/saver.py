@@ -24,7 +24,7 @@ from masklater.pretrain.checkpoint import is_sound, seal, set_aside, tensors_of,
 from masklater.pretrain.distributed import ALONE, World
 from masklater.pretrain.optim import Optimizers
 
-PATIENCE = 60.0
+PATIENCE = 30.0
 """Seconds that a run which ends by an error waits for the checkpoint that is being written."""
 
 
