@@ -1,5 +1,6 @@
 """benchmarks/equal_compute.py at a size that says nothing: interrupted, it goes on and ends with every arm in the table."""
 
+import importlib
 import json
 import signal
 import subprocess
@@ -75,3 +76,22 @@ def test_an_interrupted_comparison_goes_on(tmp_path: Path) -> None:
     last = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert last.returncode == 0
     assert (out / "results.md").read_text() in last.stdout
+
+
+def test_without_glue_there_is_a_table_of_losses_and_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    for arm in ARMS[:2]:
+        (tmp_path / arm).mkdir()
+        (tmp_path / arm / "ledger.json").write_text('{"steps": 1000, "rows": 8000, "flops": 1.5e12, "seconds": 90}')
+        records = [{"step": 500, "valid_loss_15": 5.0, "valid_accuracy_15": 0.1}, {"step": 1000, "loss": 4.0},
+                   {"step": 1000, "valid_loss_15": 4.25, "valid_accuracy_15": 0.2}]  # fmt: skip
+        (tmp_path / arm / "metrics.jsonl").write_text("\n".join(map(json.dumps, records)))
+        pairs = {"accuracy": 70.0, "files": {"order.jsonl": {"accuracy": 75.0}, "agreement.jsonl": {"accuracy": 65.0}}}
+        (tmp_path / arm / "pairs.json").write_text(json.dumps(pairs))
+    (tmp_path / ARMS[0] / "scores").mkdir()
+    (tmp_path / ARMS[0] / "scores" / "scores.json").write_text("{}")  # of one arm only: left out
+    head, _, *rows = importlib.import_module("equal_compute").table(tmp_path, ARMS[:2]).splitlines()
+    assert head == "| arm | steps | rows | FLOPs | minutes | loss at 15% | accuracy | order | agreement | all pairs |"
+    assert rows == [
+        f"| {arm} | 1,000 | 8,000 | 1.5e+12 | 1.5 | 4.250 | 20.0% | 75.0 | 65.0 | 70.0 |" for arm in ARMS[:2]
+    ]
