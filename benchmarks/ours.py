@@ -19,7 +19,6 @@ from masklater.pretrain.precision import Precision
 from masklater.recipe.load import Recipe, load
 
 PAD, BOS, EOS, UNK, MASK = 1, 0, 2, 3, 4
-AS_USUAL = ["masking.rate=0.15", "masking.mask=0.8", "masking.random=0.1", "masking.keep=0.1"]
 
 
 def our_step(name: str, wanted: Wanted) -> tuple[Step, float]:
@@ -27,7 +26,7 @@ def our_step(name: str, wanted: Wanted) -> tuple[Step, float]:
     ours, usual = RECIPES[wanted.size]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = Precision(wanted.precision, "the command line says so", device)
-    recipe = load(ours) if name == "3ml" else load(usual, AS_USUAL)
+    recipe = load(ours if name == "3ml" else usual)
     side = Ours(recipe, wanted.rows, wanted.row_length, wanted.vocabulary, precision)
 
     def step(number: int) -> None:

@@ -48,9 +48,8 @@ def test_a_step_that_cannot_be_made_is_refused_in_a_sentence() -> None:
 
 def test_large_compares_one_encoder_with_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
-    ours, sides = importlib.import_module("ours"), importlib.import_module("sides")
-    threeml, usual = sides.RECIPES["large"]
-    vanilla = load(usual, ours.AS_USUAL)
+    threeml, usual = importlib.import_module("sides").RECIPES["large"]
+    vanilla = load(usual)
     assert load(threeml).model == vanilla.model
     assert vanilla.masking == load("vanilla-small").masking
     assert vanilla.decoder.kind == "none"

@@ -14,7 +14,8 @@ from masklater.pretrain.start import find_start
 from masklater.recipe.load import load, shipped
 from tests.conftest import REPOSITORY, TINY, tiny
 
-MILLIONS = {"3ml-base-50": 100, "roberta-base-15": 86, "3ml-large-50": 329, "efficient-mlm-large-40": 304}
+MILLIONS = {"3ml-base-50": 100, "roberta-base-15": 86, "3ml-large-50": 329, "efficient-mlm-large-40": 304,
+            "vanilla-large-15": 304}  # fmt: skip
 """Parameters beside those that grow with the vocabulary: encoder, decoder, head (RoBERTa's published 125 M and 355 M
 include 39 M and 52 M of embeddings)."""
 
