@@ -213,6 +213,8 @@ def test_a_finished_run_is_left_as_it_is(shards_folder: Path, tmp_path: Path) ->
     result = pretrain(tiny(), shards_folder, tmp_path / "run", resume=True)
     assert (result.finished, result.steps, result.loss) == (True, 6, None)
     assert losses(tmp_path / "run") == before
+    pretrain(tiny("3ml-small", "checkpoint.keep=1"), shards_folder, tmp_path / "run", resume=True)
+    assert [path.name for path in list_checkpoints(tmp_path / "run" / "checkpoints")] == ["step-00000006"]
 
 
 @pytest.mark.parametrize(

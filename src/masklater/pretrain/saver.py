@@ -82,6 +82,8 @@ class Saver:
         """
         self.finish()
         if self._is_there(path):
+            if self.world.leads and then is not None:
+                then(ledger)
             return
         with ExitStack() as folder:
             partial = ""
