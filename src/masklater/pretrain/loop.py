@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -241,7 +241,8 @@ class _Trainer:
         seconds, data_seconds, signal, save_failed = self.world.largest(
             time.perf_counter() - began, data_seconds, stop.received or 0, self.saver.has_failed()
         )
-        ledger.add_step(cost_of_step(recipe, self.config, corruption), seconds, data_seconds, skipped)
+        spending = replace(cost_of_step(recipe, self.config, corruption), flops_optimizer=self.optimizers.flops)
+        ledger.add_step(spending, seconds, data_seconds, skipped)
         self._write(
             {
                 "step": ledger.steps,
@@ -256,6 +257,7 @@ class _Trainer:
                 "tokens_predicted": ledger.tokens_predicted,
                 "flops": ledger.flops,
                 "flops_head": ledger.flops_head,
+                "flops_optimizer": ledger.flops_optimizer,
                 "step_seconds": seconds,
                 "data_seconds": data_seconds,
             }
