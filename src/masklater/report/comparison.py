@@ -12,7 +12,7 @@ from masklater.recipe.load import settings_of
 from masklater.report.arms import Arm, Spread, find_arms, mean_spent, spread_of
 from masklater.report.quality import Reached, first_reach
 from masklater.report.runs import Run, Unit
-from masklater.report.scaling import Scaling, find_scaling
+from masklater.report.scaling import SIZES, Scaling, find_scaling
 from masklater.report.scores import Pairs, Scores, together
 
 COMMON = "15% uniform [MASK]"
@@ -50,6 +50,11 @@ class Comparison:
     def scaling(self) -> Scaling | None:
         """The arms over several budgets; None where there are none."""
         return find_scaling(self.arms, self.runs, self.baseline_arm, self.pairs)
+
+    @property
+    def over_budgets(self) -> bool:
+        """Whether the baseline was run at several budgets, so that there is no single loss to reach."""
+        return self.scaling is not None and self.scaling.baseline is not None
 
     @cached_property
     def arms(self) -> tuple[Arm, ...]:
@@ -209,13 +214,22 @@ def of_pairs(runs: Sequence[Run], pairs: dict[str, Pairs]) -> list[str]:
     return notes
 
 
-def different_settings(arms: Sequence[Arm]) -> dict[str, list[Any]]:
-    """The recipes' settings that are not the same in all arms: the value in each, by dotted key."""
-    seeds = [", ".join(str(run.recipe.seed) for run in arm.runs) for arm in arms]
-    recipes = [settings_of(arm.runs[0].recipe) | {"seed": each} for arm, each in zip(arms, seeds, strict=True)]
-    keys = list(dict.fromkeys(key for leaves in recipes for key in leaves))
-    values = {key: [leaves.get(key) for leaves in recipes] for key in keys}
-    return {key: each for key, each in values.items() if any(value != each[0] for value in each[1:])}
+def different_settings(comparison: Comparison) -> dict[str, dict[str, Any]]:
+    """The recipes' settings that are not the same in all arms: by dotted key, the value in each.
+
+    Where the baseline was run at several budgets: in all methods, sizes left out.
+    """
+    if comparison.over_budgets and comparison.scaling is not None:
+        leaves = {each.name: settings_of(each.arms[-1].runs[0].recipe) for each in comparison.scaling.methods}
+        leaves = {name: {k: v for k, v in each.items() if not k.startswith(SIZES)} for name, each in leaves.items()}
+    else:
+        leaves = {
+            arm.name: settings_of(arm.runs[0].recipe) | {"seed": ", ".join(str(run.recipe.seed) for run in arm.runs)}
+            for arm in comparison.arms
+        }
+    keys = list(dict.fromkeys(key for each in leaves.values() for key in each))
+    values = {key: {name: each.get(key) for name, each in leaves.items()} for key in keys}
+    return {key: each for key, each in values.items() if len(set(map(repr, each.values()))) > 1}
 
 
 def describe(run: Run) -> str:

@@ -38,24 +38,34 @@ class Picture:
 
 def curve(comparison: Comparison, unit: Unit, quality: Literal["loss", "accuracy"]) -> Picture:
     """Held-out loss or masked accuracy, under the common corruption, over what was spent; of several seeds the mean."""
-    names, handles = [], []
+    handles: dict[str, Any] = {}
+    methods = comparison.scaling.methods if comparison.scaling else ()
+    method_of = {arm.name: f"{method.name} ({len(method.arms)} budgets)" for method in methods for arm in method.arms}
     with style():
         figure = new_figure(WIDTH, 3.5)
         axes = figure.subplots()
         scale = _x_axis(axes, comparison, unit)
         for arm, look in _looks(comparison):
             line, seeds = _draw_arm(axes, arm, look, unit, quality, scale)
-            handles.append(line)
-            names.append(arm.name + (f" ({seeds} seeds)" if seeds > 1 else ""))
+            name = arm.name + (f" ({seeds} seeds)" if seeds > 1 else "")
+            handles.setdefault(method_of.get(arm.name, name), line)
+        if methods:
+            axes.set_xscale("log")
+            axes.autoscale(axis="x")
         if quality == "loss":
             axes.set(ylabel="masked-token loss (nats)", title="Validation loss")
-            if comparison.target is not None:
-                handles.append(axes.axhline(comparison.target, color=GREY, linewidth=1, linestyle=":"))
-                names.append(f"final loss of {comparison.baseline_arm.name}")
+            if comparison.target is not None and not comparison.over_budgets:
+                line = axes.axhline(comparison.target, color=GREY, linewidth=1, linestyle=":")
+                handles[f"final loss of {comparison.baseline_arm.name}"] = line
         else:
             axes.set(ylabel="masked tokens predicted (%)", title="Masked accuracy")
         several = any(len(arm.runs) > 1 for arm in comparison.arms)
-        legend(figure, handles, names, CORRUPTION + ("\nbands: lowest to highest seed" if several else ""))
+        legend(
+            figure,
+            list(handles.values()),
+            list(handles),
+            CORRUPTION + ("\nbands: lowest to highest seed" if several else ""),
+        )
         return picture(figure, f"{quality}-{unit}", f"{axes.get_title()} over {WHAT[unit]}")
 
 
@@ -153,23 +163,29 @@ def _points(
 
 
 def _looks(comparison: Comparison) -> Iterator[tuple[Arm, dict[str, Any]]]:
-    """Each arm with its colour, marker and line: the baseline in ink, the others told apart by all three."""
-    number = 0
+    """Each arm with its colour, marker and line; arms of one method over several budgets look alike."""
+    methods = comparison.scaling.methods if comparison.scaling else ()
+    of_arm = {arm.name: method.name for method in methods for arm in method.arms}
+    kinds = list(dict.fromkeys(of_arm.get(arm.name, arm.name) for arm in comparison.arms))
+    own = of_arm.get(comparison.baseline_arm.name, comparison.baseline_arm.name)
+    looks = dict(zip(kinds, looks_of([kind == own for kind in kinds]), strict=True))
     for arm in comparison.arms:
-        if arm is comparison.baseline_arm:
-            yield arm, {"color": INK, "marker": "o", "linestyle": "-"}
+        yield arm, looks[of_arm.get(arm.name, arm.name)]
+
+
+def looks_of(baselines: Sequence[bool]) -> Iterator[dict[str, Any]]:
+    """Colours, markers and lines: the baseline in ink, the others told apart by all three."""
+    number = 0
+    for is_baseline in baselines:
+        if is_baseline:
+            yield {"color": INK, "marker": "o", "linestyle": "-"}
         else:
-            yield arm, look_of(number)
+            yield {
+                "color": COLOURS[number % len(COLOURS)],
+                "marker": MARKERS[number % len(MARKERS)],
+                "linestyle": DASHES[number % len(DASHES)],
+            }
             number += 1
-
-
-def look_of(number: int) -> dict[str, Any]:
-    """Colour, marker and line of an arm by its number."""
-    return {
-        "color": COLOURS[number % len(COLOURS)],
-        "marker": MARKERS[number % len(MARKERS)],
-        "linestyle": DASHES[number % len(DASHES)],
-    }
 
 
 def _scale(comparison: Comparison, unit: Unit) -> Scale:

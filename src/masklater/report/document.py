@@ -31,15 +31,14 @@ class Document:
 
 def compose(comparison: Comparison, pictures: dict[str, Picture]) -> Document:
     """The report of a comparison, from its plots by name: those over the chosen unit first, the others at the end."""
-    baseline, unit, arms = comparison.baseline_arm, comparison.unit, comparison.arms
+    baseline, unit = comparison.baseline_arm, comparison.unit
 
     def over(some_unit: str, *names: str) -> list[Picture]:
         return [pictures[key] for name in names if (key := f"{name}-{some_unit}") in pictures]
 
     scaling = comparison.scaling
-    over_budgets = scaling is not None and scaling.baseline is not None
     blocks: list[Table | Plots] = [tables.identities(comparison), *_scaling(comparison, pictures)]
-    if any(run.final for run in baseline.runs) and not over_budgets:
+    if any(run.final for run in baseline.runs) and not comparison.over_budgets:
         blocks.append(tables.reach(comparison))
     blocks.append(Plots(f"Held-out loss and accuracy over {WHAT[unit]}", over(unit, "loss", "accuracy")))
     blocks.append(tables.ends(comparison))
@@ -48,7 +47,7 @@ def compose(comparison: Comparison, pictures: dict[str, Picture]) -> Document:
         blocks.append(glue_tables.scores(comparison))
         if baseline.name in comparison.arm_scores and len(comparison.arm_scores) > 1:
             blocks.append(glue_tables.differences(comparison))
-    if different_settings(arms):
+    if different_settings(comparison):
         blocks.append(tables.settings(comparison))
     for other in UNITS:
         if other != unit:
@@ -56,7 +55,7 @@ def compose(comparison: Comparison, pictures: dict[str, Picture]) -> Document:
             blocks.append(Plots(f"The same over {WHAT[other]}", group, folded=True))
     return Document(
         title=_title(comparison),
-        findings=scaling_tables.findings(scaling) if scaling and over_budgets else tables.findings(comparison),
+        findings=scaling_tables.findings(scaling) if scaling and scaling.baseline else tables.findings(comparison),
         notes=list(comparison.notes),
         blocks=[block for block in blocks if isinstance(block, Table) or block.pictures],
     )

@@ -41,7 +41,7 @@ def scale_for(measure: str, largest: float) -> Scale:
     exponent = 3 * math.floor(math.log10(largest) / 3) if largest >= 1 else 0
     if exponent == 0:
         return Scale(1.0, "FLOPs")
-    return Scale(10.0**exponent, f"10{str(exponent).translate(_SUPERSCRIPTS)} FLOPs")
+    return Scale(10.0**exponent, f"{power_of_ten(exponent)} FLOPs")
 
 
 def digits(value: float) -> str:
@@ -53,13 +53,18 @@ def digits(value: float) -> str:
     return f"{value:,.{decimals}f}"
 
 
+def power_of_ten(exponent: int) -> str:
+    """10 to a whole power."""
+    return f"10{str(exponent).translate(_SUPERSCRIPTS)}"
+
+
 def power(amount: float) -> str:
     """A large amount as a number below 10 and a power of ten."""
     exponent = math.floor(math.log10(amount))
     lead = f"{amount / 10**exponent:.2f}"
     if lead == "10.00":
         lead, exponent = "1.00", exponent + 1
-    return f"{lead}·10{str(exponent).translate(_SUPERSCRIPTS)}"
+    return f"{lead}·{power_of_ten(exponent)}"
 
 
 def signed(value: float, decimals: int) -> str:

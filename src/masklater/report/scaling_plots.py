@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from masklater.report.arms import spread_of
 from masklater.report.comparison import COMMON, Comparison
-from masklater.report.curves import WIDTH, Picture, legend, look_of, picture
+from masklater.report.curves import WIDTH, Picture, legend, looks_of, picture
 from masklater.report.laws import Law, height_at
-from masklater.report.plots import GREY, INK, new_figure, style
+from masklater.report.plots import INK, new_figure, style
+from masklater.report.quantities import power
 from masklater.report.scaling import Method, Quality, Scaling
 from masklater.report.scaling_tables import AT_EQUAL
 
@@ -32,10 +33,8 @@ def law_plot(comparison: Comparison, quality: Quality) -> Picture:
             if law is not None:
                 handles.append(_draw_law(axes, law, look, quality))
                 names.append(method.name)
-        axes.set_xscale("log")
+        _logarithmic(axes, y_too=quality == "loss")
         if quality == "loss":
-            axes.set_yscale("log")
-            _plain_numbers(axes)
             axes.set(ylabel="masked-token loss (nats)", title="Loss over training compute, with power laws")
             what = f"held out, all under one corruption: {COMMON}"
         else:
@@ -71,9 +70,7 @@ def multiplier_plot(comparison: Comparison, quality: Quality) -> Picture:
                 ]
                 handles.append(axes.errorbar(x, y, yerr=[low, high], capsize=2, markersize=5, elinewidth=1.1, **look))
                 names.append(method.name)
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        _plain_numbers(axes)
+        _logarithmic(axes, y_too=True)
         title = f"FLOPs at {AT_EQUAL[quality]}"
         axes.set(
             xlabel=f"{_compute(comparison)} of {scaling.baseline.name}", ylabel=f"x {scaling.baseline.name}'s FLOPs"
@@ -112,13 +109,7 @@ def _draw_law(axes: "Axes", law: Law, look: dict[str, Any], quality: Quality) ->
 
 
 def _looks(scaling: Scaling) -> Iterator[tuple[Method, dict[str, Any]]]:
-    number = 0
-    for method in scaling.methods:
-        if method is scaling.baseline:
-            yield method, {"color": INK, "marker": "o", "linestyle": "-"}
-        else:
-            yield method, look_of(number)
-            number += 1
+    return zip(scaling.methods, looks_of([method is scaling.baseline for method in scaling.methods]), strict=True)
 
 
 def _has_draws(scaling: Scaling, quality: Quality) -> bool:
@@ -130,12 +121,18 @@ def _compute(comparison: Comparison) -> str:
     return f"training FLOPs (LM head{' and optimizer' if optimizer else ''} included)"
 
 
-def _plain_numbers(axes: "Axes") -> None:
-    """Numbers, not powers, along a logarithmic y axis that spans less than a decade."""
-    from matplotlib.ticker import MaxNLocator
+def _logarithmic(axes: "Axes", y_too: bool) -> None:
+    """Powers of ten along x; along a logarithmic y axis, which spans less than a decade, plain numbers."""
+    from matplotlib.ticker import LogLocator, MaxNLocator
 
-    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
-    axes.yaxis.set_minor_locator(MaxNLocator(1))
-    axes.yaxis.set_minor_formatter(lambda value, _: "")
-    axes.tick_params(axis="y", which="minor", length=0, colors=GREY)
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if high / low > 1e3 else (1.0, 3.0)))
+    axes.xaxis.set_major_formatter(lambda value, _: power(value).replace(".00", "").removeprefix("1·"))
+    axes.xaxis.set_minor_formatter(lambda value, _: "")
+    if y_too:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
+        axes.yaxis.set_minor_formatter(lambda value, _: "")
+        axes.tick_params(axis="y", which="minor", length=0)

@@ -172,8 +172,10 @@ def _setting(value: object) -> str:
 
 def settings(comparison: Comparison) -> Table:
     """What is not the same in all arms."""
-    rows = [
-        [key, *(_setting(value) for value in values)] for key, values in different_settings(comparison.arms).items()
-    ]
-    columns = ["setting", *(arm.name for arm in comparison.arms)]
-    return Table("Settings that differ", columns, rows, "All other settings of the recipes are the same.", text=True)
+    found = different_settings(comparison)
+    rows = [[key, *(_setting(value) for value in values.values())] for key, values in found.items()]
+    columns = ["setting", *next(iter(found.values()))]
+    caption = "All other settings of the recipes are the same."
+    if comparison.over_budgets:
+        caption = "All other settings are the same, apart from sizes, rows a step, durations and seeds."
+    return Table("Settings that differ", columns, rows, caption, text=True)
