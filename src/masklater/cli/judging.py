@@ -85,16 +85,16 @@ def blimp(
       masklater blimp run --data blimp/data
       masklater blimp run --data pairs.jsonl --out blimp.json
     """
-    if out is not None and out.exists():
-        raise UserError(f"{out} exists already", "Nothing is overwritten: name another file, or remove this one.")
+    if out is not None and (out.exists() or out.is_symlink()):
+        kind = "is a folder; the result is one file" if out.is_dir() else "exists already"
+        raise UserError(f"{out} {kind}", "Nothing is overwritten: name another file, or remove this one.")
     from masklater.glue.blimp import as_text, score_pairs
 
     result = score_pairs(run, data)
     if out is not None:
-        from masklater.folders import disk_errors_for_people
+        from masklater.folders import write_file
 
-        with disk_errors_for_people(out):
-            out.write_text(json.dumps(asdict(result), indent=1) + "\n", encoding="utf-8")
+        write_file(out, json.dumps(asdict(result), indent=1) + "\n")
     print_result(result, as_json, lambda: as_text(result))
 
 
