@@ -12,7 +12,7 @@ import traceback
 import typer
 
 from masklater import __version__
-from masklater.cli.app import app
+from masklater.cli.app import add, app
 from masklater.cli.data import prepare
 from masklater.cli.encoders import export, fill, quickstart
 from masklater.cli.judging import blimp, compare, glue
@@ -22,7 +22,7 @@ from masklater.cli.training import budget, pretrain
 from masklater.errors import Interrupted, SaidElsewhere, UserError
 
 for command in (prepare, budget, pretrain, export, fill, glue, blimp, compare, rows, doctor, quickstart):
-    app.command()(command)
+    add(command)
 
 
 def main() -> None:
