@@ -43,10 +43,11 @@ def glue(
     resume: Annotated[bool, typer.Option("--resume", help="Go on at the first run that SCORES lacks.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Fine-tune an encoder on GLUE: per task the median over seeds of the best grid point.
+    """Fine-tune an encoder on GLUE with several seeds.
 
-    Each finished run is kept; Ctrl-C or SIGTERM leaves, --resume goes on. A task that is missing or damaged is
-    reported, the others are scored, and the exit status is 2.
+    The score of a task is the median over seeds of the best grid point. Each finished run is kept; Ctrl-C or SIGTERM
+    leaves, --resume goes on. A task that is missing or damaged is reported, the others are scored, and the exit status
+    is 2.
 
     \b
     Examples:
@@ -78,7 +79,9 @@ def blimp(
     out: Annotated[Path | None, typer.Option(help="A JSON file to write the result to.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score a run on minimal pairs without fine-tuning: which sentence of a pair is likelier, one mask at a time.
+    """Score a run on minimal pairs, without fine-tuning.
+
+    Which sentence of a pair is likelier? Each of its tokens is masked and predicted in turn.
 
     \b
     Examples:
@@ -113,9 +116,10 @@ def compare(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Set runs side by side: loss, accuracy and GLUE over compute, and where each reaches the baseline's quality.
+    """Set runs side by side: loss, accuracy and GLUE over compute.
 
-    REPORT holds index.html (one file, to send to a colleague), report.md, report.json and the plots.
+    It says too where each run reaches the baseline's quality. REPORT holds index.html (one file, to send to a
+    colleague), report.md, report.json and the plots.
 
     \b
     Examples:

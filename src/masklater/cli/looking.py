@@ -14,7 +14,9 @@ def rows(
     split: Annotated[Literal["train", "valid"], typer.Option(help="Rows to train on, or held out.")] = "train",
     as_json: AsJson = False,
 ) -> None:
-    """Print rows as text, special tokens and all: those of a loss spike, say, or the first few of new data.
+    """Print rows of SHARDS as text, special tokens and all.
+
+    Look at those of a loss spike, say, or at the first few of new data.
 
     \b
     Examples:
@@ -39,9 +41,10 @@ def doctor(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Examine this machine, and SHARDS or a RUN: checksums, versions, device, free space. Nothing is changed.
+    """Examine this machine, and SHARDS or a RUN; change nothing.
 
-    The exit status is 2 where something is wrong; all of it is listed. Put what it prints into a bug report.
+    Checksums, versions, device and free space are looked at. The exit status is 2 where something is wrong; all of it
+    is listed. Put what it prints into a bug report.
 
     \b
     Examples:
