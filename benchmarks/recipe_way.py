@@ -16,10 +16,10 @@ from masklater.recipe.load import Recipe, load
 from masklater.recipe.section import Section
 
 SOURCE = str(Path(__file__).parents[1] / "src" / "masklater")
-TINY = (
-    "model.hidden_size=32 model.num_hidden_layers=2 model.num_attention_heads=2 model.intermediate_size=64 "
-    "batch.rows=8 batch.micro_rows=8 duration.steps=2 evaluation.rows=16"
-).split()
+TINY = [
+    *("model.hidden_size=32", "model.num_hidden_layers=2", "model.num_attention_heads=2"),
+    *("model.intermediate_size=64", "batch.rows=8", "batch.micro_rows=8", "duration.steps=2", "evaluation.rows=16"),
+]
 
 
 class Way:
@@ -64,7 +64,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         text = Path(folder, "text.txt")
         text.write_text("".join(f"the tree by the river number {i} and the old tree\n" for i in range(400)))
-        prepare([text], Path(folder, "shards"), PrepareSettings(row_length=16, valid_fraction=0.1, documents="line", vocab_size=300))
+        prepare(
+            [text],
+            Path(folder, "shards"),
+            PrepareSettings(row_length=16, valid_fraction=0.1, documents="line", vocab_size=300),
+        )
         recipe, way = load("3ml-small", TINY), Way()
         sys.setprofile(way)
         try:

@@ -4,43 +4,35 @@ import torch
 
 from masklater.budget.hardware import Hardware
 from masklater.console import say
-from masklater.masking.corrupt import Corruption
 from masklater.model.config import MaskLaterConfig
 from masklater.model.encoder import layer_sizes
-from masklater.pretrain.cost import encoder_sizes, row_flops
+from masklater.pretrain.cost import row_flops
 from masklater.pretrain.distributed import World
+from masklater.pretrain.plan import Plan
 from masklater.pretrain.precision import Precision
 from masklater.recipe.load import Recipe
 
 
 def introduce(
-    recipe: Recipe,
-    config: MaskLaterConfig,
-    corruption: Corruption,
-    num_parameters: tuple[int, int],
-    hardware: Hardware,
-    precision: Precision,
-    world: World,
+    plan: Plan, num_parameters: tuple[int, int], hardware: Hardware, precision: Precision, world: World
 ) -> None:
-    """Say it.
+    """Say what is about to run.
 
     Args:
-        recipe: Of the run.
-        config: Of its model.
-        corruption: At the rate the run begins with.
+        plan: Of the run.
         num_parameters: Of the model, and of the encoder alone.
         hardware: What one process computes on.
         precision: What it computes in.
         world: The processes.
     """
+    recipe, config, counts = plan.recipe, plan.config, plan.batches.corruption.counts
     parameters, exported = num_parameters
-    counts = corruption.counts
     say(
         f"{_objective(config)}: of each row's {counts.row_length} positions the encoder sees {counts.seen}, "
         f"{counts.targets} are predicted"
     )
     say(f"{parameters / 1e6:.1f} M parameters, {exported / 1e6:.1f} M of them in the encoder that is exported")
-    flops = row_flops(encoder_sizes(config.encoder), recipe.decoder, counts)
+    flops = row_flops(plan.encoder, recipe.decoder, counts)
     say(f"{flops.training / 1e9:.2f} GFLOPs to train on a row, {flops.head / flops.forward:.0%} in the LM head")
     if config.drops:
         say(f"positions in the decoder: {config.decoder_positions}, {_why_these_positions(recipe, config)}")
