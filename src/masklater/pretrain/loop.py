@@ -88,32 +88,7 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
     """
     keep_large_buffers()
     with join() as world, ExitStack() as held:
-        resume = resume or (world.restarts > 0 and (out / "run.json").exists())
-        with world.all_or_none():
-            check_share(recipe.batch, world)
-            shards = Shards(data)
-            run: RunFolder | None = None
-            start: Start | None = None
-            if resume:
-                run = RunFolder(out)
-                if world.leads:
-                    held.enter_context(only_process(out))
-                    run.check_resumable(recipe, shards)
-                config = run.load_config()
-            else:
-                # What can be refused is refused before there is a RUN, so that a second try finds its name free.
-                RunFolder.refuse_existing(out)
-                start = find_start(recipe, shards)
-                config = settle(start.config)
-            plan = make_plan(recipe, shards, config)
-        with world.all_or_none():
-            if run is None and world.leads:
-                _verify(shards)
-                run = RunFolder.create(out, recipe, shards, plan.config)
-                held.enter_context(only_process(out))
-        with world.all_or_none():
-            run = run or RunFolder(out)
-
+        plan, run, shards, start = _open(recipe, data, out, resume, world, held)
         checkpoint = _find_checkpoint(run, plan.schedule.decay, world)
         precision = choose_precision(recipe.precision, world.device)
         torch.manual_seed(derive_seed(recipe.seed, "weights"))
@@ -142,6 +117,38 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
         return _Training(
             plan, run, world, precision, model, trained, optimizers, ledger, decay, accounts, saver, log, health
         ).finish()
+
+
+def _open(
+    recipe: Recipe, data: Path, out: Path, resume: bool, world: World, held: ExitStack
+) -> tuple[Plan, RunFolder, Shards, Start | None]:
+    """Open the data and the RUN, made or gone on with, and plan; `held` keeps the RUN's lock. A new RUN has a start."""
+    resume = resume or (world.restarts > 0 and (out / "run.json").exists())
+    with world.all_or_none():
+        check_share(recipe.batch, world)
+        shards = Shards(data)
+        run: RunFolder | None = None
+        start: Start | None = None
+        if resume:
+            run = RunFolder(out)
+            if world.leads:
+                held.enter_context(only_process(out))
+                run.check_resumable(recipe, shards)
+            config = run.load_config()
+        else:
+            # What can be refused is refused before there is a RUN, so that a second try finds its name free.
+            RunFolder.refuse_existing(out)
+            start = find_start(recipe, shards)
+            config = settle(start.config)
+        plan = make_plan(recipe, shards, config)
+    with world.all_or_none():
+        if run is None and world.leads:
+            _verify(shards)
+            run = RunFolder.create(out, recipe, shards, plan.config)
+            held.enter_context(only_process(out))
+    with world.all_or_none():
+        run = run or RunFolder(out)
+    return plan, run, shards, start
 
 
 @dataclass
