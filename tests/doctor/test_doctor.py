@@ -11,7 +11,8 @@ import torch
 
 from masklater.cli import main
 from masklater.doctor import machine
-from masklater.doctor.examine import Examination, as_text, examine
+from masklater.doctor.examination import Examination, as_text
+from masklater.doctor.examine import examine
 from masklater.errors import UserError
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain.checkpoint import list_checkpoints, load_checkpoint

@@ -9,7 +9,7 @@ import torch
 from packaging.requirements import Requirement
 
 import masklater
-from masklater.doctor.examine import Examination
+from masklater.doctor.examination import Examination
 from masklater.pretrain.precision import choose_precision
 
 THREADS = "OMP_NUM_THREADS"

@@ -11,7 +11,7 @@ import transformers
 
 import masklater
 from masklater.corpus.tokenizer import fingerprint, load
-from masklater.doctor.examine import Examination
+from masklater.doctor.examination import Examination
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain.checkpoint import list_checkpoints, load_checkpoint
 from masklater.pretrain.lock import last_holder
