@@ -26,6 +26,7 @@ import torch
 import yaml
 from pairs import make_pairs
 
+from masklater.budget.forecast import forecast, rows_of
 from masklater.console import say
 from masklater.corpus.prepare import PrepareSettings, prepare
 from masklater.errors import Interrupted, UserError
@@ -34,13 +35,12 @@ from masklater.glue.blimp import score_pairs
 from masklater.glue.grid import SweepSettings, make_grid
 from masklater.glue.sweep import sweep
 from masklater.glue.tasks import choose_tasks
+from masklater.machine.signals import StopOnSignal
 from masklater.model.export import export_encoder
 from masklater.model.masked_lm import MaskLaterForMaskedLM
-from masklater.pretrain.forecast import forecast, rows_of
 from masklater.pretrain.loop import pretrain
 from masklater.pretrain.order import derive_seed
 from masklater.pretrain.run import RunFolder
-from masklater.pretrain.signals import StopOnSignal
 from masklater.recipe.load import Recipe, load
 from masklater.report.compare import compare
 

@@ -7,8 +7,8 @@ import torch
 
 from masklater.corpus.shards import Shards
 from masklater.errors import UserError
+from masklater.machine.distributed import ALONE, World, join
 from masklater.masking.batch import IGNORE
-from masklater.pretrain.distributed import ALONE, World, join
 from masklater.pretrain.loader import check_share, make_batches, share_of
 from masklater.pretrain.metrics import read_metrics
 from masklater.pretrain.run import RunFolder

@@ -72,7 +72,7 @@ def test_a_checkpoint_of_another_model(shards: Shards, tmp_path: Path) -> None:
     small = MaskLaterForMaskedLM(find_start(tiny(), shards).config)
     wide = MaskLaterForMaskedLM(find_start(tiny("3ml-small", "model.hidden_size=64"), shards).config)
     deep = MaskLaterForMaskedLM(find_start(tiny("3ml-small", "model.num_hidden_layers=3"), shards).config)
-    from masklater.budget.ledger import Ledger
+    from masklater.ledger import Ledger
 
     Saver().save(tmp_path / "step-00000001", small, Optimizers(small, tiny().optimizer), Ledger(steps=1))
     checkpoint = load_checkpoint(tmp_path / "step-00000001")

@@ -11,20 +11,20 @@ from typing import Any
 import pytest
 import torch
 
-from masklater.budget.ledger import Ledger
 from masklater.corpus.shards import Shards
 from masklater.errors import Interrupted, UserError
+from masklater.ledger import Ledger
+from masklater.machine.precision import choose_precision
+from masklater.machine.distributed import ALONE
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain import health, loop
 from masklater.pretrain.checkpoint import load_newest
-from masklater.pretrain.distributed import ALONE
 from masklater.pretrain.health import Health, recent_losses
 from masklater.pretrain.loader import make_batches, share_of
 from masklater.pretrain.loop import pretrain, train_step
 from masklater.pretrain.metrics import read_metrics
 from masklater.pretrain.optim import Optimizers
 from masklater.pretrain.order import rows_of_step
-from masklater.pretrain.precision import choose_precision
 from masklater.pretrain.run import RunFolder
 from masklater.pretrain.start import find_start
 from tests.conftest import tiny

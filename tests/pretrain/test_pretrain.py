@@ -16,6 +16,7 @@ import torch
 
 from masklater.corpus.shards import Shards
 from masklater.errors import DamagedDataError, Interrupted, UserError
+from masklater.machine.precision import choose_precision
 from masklater.masking.batch import IGNORE
 from masklater.model.export import export_encoder
 from masklater.model.masked_lm import MaskLaterForMaskedLM
@@ -26,7 +27,6 @@ from masklater.pretrain.loader import StepShare, make_batches
 from masklater.pretrain.loop import pretrain, train_step
 from masklater.pretrain.metrics import read_metrics
 from masklater.pretrain.optim import Optimizers
-from masklater.pretrain.precision import choose_precision
 from masklater.pretrain.run import RunFolder
 from masklater.pretrain.start import find_start
 from masklater.recipe.load import load

@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 
 import masklater
 from masklater.doctor.examination import Examination
-from masklater.pretrain.precision import choose_precision
+from masklater.machine.precision import choose_precision
 
 THREADS = "OMP_NUM_THREADS"
 

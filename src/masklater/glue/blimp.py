@@ -20,8 +20,8 @@ from transformers import AutoTokenizer
 
 from masklater.console import Meter
 from masklater.errors import UserError
+from masklater.machine.allocator import keep_large_buffers
 from masklater.model.masked_lm import MaskLaterForMaskedLM
-from masklater.pretrain.allocator import keep_large_buffers
 from masklater.pretrain.run import RunFolder
 
 LOGITS_AT_ONCE = 2**26

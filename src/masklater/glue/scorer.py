@@ -14,8 +14,8 @@ from masklater.glue.encoder import Encoder, attention_of, load_classifier, longe
 from masklater.glue.finetune import Setting, finetune, protocol_record
 from masklater.glue.records import Record
 from masklater.glue.tokens import TokenTask, tokenise
-from masklater.pretrain.allocator import keep_large_buffers
-from masklater.pretrain.precision import choose_precision
+from masklater.machine.allocator import keep_large_buffers
+from masklater.machine.precision import choose_precision
 
 
 class Scorer:

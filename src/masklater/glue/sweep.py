@@ -22,7 +22,7 @@ from masklater.glue.records import Record, RunLog, check_data, check_identity, k
 from masklater.glue.scorer import Scorer
 from masklater.glue.tasks import Task
 from masklater.glue.workers import Job, Workers
-from masklater.pretrain.signals import StopOnSignal
+from masklater.machine.signals import StopOnSignal
 
 
 @dataclass(frozen=True)

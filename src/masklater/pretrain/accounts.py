@@ -13,12 +13,12 @@ from typing import Any, Literal
 
 import torch
 
-from masklater.budget.energy import EnergyMeter
-from masklater.budget.ledger import Ledger
-from masklater.budget.peak import this_hardware
 from masklater.folders import disk_errors_for_people
-from masklater.pretrain.distributed import World
-from masklater.pretrain.precision import Precision
+from masklater.ledger import Ledger
+from masklater.machine.precision import Precision
+from masklater.machine.distributed import World
+from masklater.machine.energy import EnergyMeter
+from masklater.machine.peak import this_hardware
 
 
 class Accounts:

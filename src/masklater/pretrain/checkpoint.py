@@ -26,9 +26,9 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 
-from masklater.budget.ledger import Ledger
 from masklater.console import say
 from masklater.errors import DamagedDataError
+from masklater.ledger import Ledger
 from masklater.pretrain.optim import Optimizers
 
 MODEL, OPTIMIZER = "model.", "optimizer."

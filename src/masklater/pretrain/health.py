@@ -7,10 +7,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from masklater.budget.ledger import Ledger
 from masklater.console import say
 from masklater.errors import UserError
 from masklater.folders import disk_errors_for_people
+from masklater.ledger import Ledger
 from masklater.pretrain.order import rows_of_step
 from masklater.recipe.load import Recipe
 

@@ -2,14 +2,14 @@
 
 import torch
 
-from masklater.budget.hardware import Hardware
+from masklater.budget.cost import row_flops
 from masklater.console import say
+from masklater.machine.precision import Precision
+from masklater.machine.distributed import World
+from masklater.machine.hardware import Hardware
 from masklater.model.config import MaskLaterConfig
 from masklater.model.encoder import layer_sizes
-from masklater.pretrain.cost import row_flops
-from masklater.pretrain.distributed import World
 from masklater.pretrain.plan import Plan
-from masklater.pretrain.precision import Precision
 from masklater.recipe.load import Recipe
 
 

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from masklater.corpus.shards import Shards, SplitRows
 from masklater.errors import UserError
+from masklater.machine.distributed import ALONE, World
 from masklater.masking.batch import MaskedBatch
 from masklater.masking.choose import WordTable
 from masklater.masking.corrupt import Corruption, corrupt, make_corruption
 from masklater.masking.schedule import rate_at
-from masklater.pretrain.distributed import ALONE, World
 from masklater.pretrain.order import derive_seed, rows_of_step
 from masklater.recipe.sections import BatchSettings, MaskingSettings
 

@@ -11,15 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from masklater.budget.ledger import Ledger
 from masklater.console import Meter, clock, say
 from masklater.corpus.shards import Shards
 from masklater.errors import DamagedDataError, Interrupted
+from masklater.ledger import Ledger
+from masklater.machine.allocator import keep_large_buffers
+from masklater.machine.precision import Precision, choose_precision
+from masklater.machine.distributed import ALONE, World, adding_up, join, whole
+from masklater.machine.signals import StopOnSignal
 from masklater.model.masked_lm import MaskLaterForMaskedLM, settle
 from masklater.pretrain.accounts import Accounts
-from masklater.pretrain.allocator import keep_large_buffers
 from masklater.pretrain.checkpoint import Checkpoint, keep_newest, load_checkpoint
-from masklater.pretrain.distributed import ALONE, World, adding_up, join, whole
 from masklater.pretrain.evaluate import Score, evaluate
 from masklater.pretrain.health import Health
 from masklater.pretrain.introduce import introduce
@@ -29,11 +31,9 @@ from masklater.pretrain.metrics import MetricsLog
 from masklater.pretrain.optim import Optimizers
 from masklater.pretrain.order import derive_seed
 from masklater.pretrain.plan import SUFFIXES, Judge, Plan, make_plan
-from masklater.pretrain.precision import Precision, choose_precision
 from masklater.pretrain.result import PretrainResult, make_result
 from masklater.pretrain.run import RunFolder
 from masklater.pretrain.saver import Saver
-from masklater.pretrain.signals import StopOnSignal
 from masklater.pretrain.start import Start, find_start
 from masklater.recipe.load import Recipe
 

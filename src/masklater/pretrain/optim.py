@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from masklater.budget.ledger import Ledger
 from masklater.errors import UserError
+from masklater.ledger import Ledger
 from masklater.recipe.duration import Duration
 from masklater.recipe.sections import OptimizerSettings, ScheduleSettings
 

@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from masklater.budget.ledger import Ledger, Spending
+from masklater.budget.cost import EncoderSizes, encoder_sizes, step_spending
 from masklater.corpus.shards import Shards
+from masklater.ledger import Ledger, Spending
 from masklater.masking.corrupt import Corruption
 from masklater.masking.counts import Counts
 from masklater.model.config import MaskLaterConfig
-from masklater.pretrain.cost import EncoderSizes, encoder_sizes, step_spending
 from masklater.pretrain.loader import EVALUATION_SEED, BatchMaker, make_batches
 from masklater.pretrain.optim import Schedule
 from masklater.recipe.load import Recipe

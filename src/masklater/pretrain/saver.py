@@ -17,11 +17,11 @@ from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 
-from masklater.budget.ledger import Ledger
 from masklater.console import say
 from masklater.folders import complete_folder
+from masklater.ledger import Ledger
+from masklater.machine.distributed import ALONE, World
 from masklater.pretrain.checkpoint import is_sound, seal, set_aside, tensors_of, without_warnings
-from masklater.pretrain.distributed import ALONE, World
 from masklater.pretrain.optim import Optimizers
 
 PATIENCE = 30.0

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from masklater.budget.flops import RowFlops, RowShape, count_row_flops
-from masklater.budget.ledger import Spending
+from masklater.ledger import Spending
 from masklater.masking.counts import Counts, count
 from masklater.recipe.families import GATED, PRE_NORM, ROTARY
 from masklater.recipe.sections import COMMON_CORRUPTION, DecoderSettings, MaskingSettings

@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from masklater.console import console
 from masklater.errors import Interrupted, SaidElsewhere, UserError
-from masklater.pretrain.precision import Precision
+from masklater.machine.precision import Precision
 
 TIMEOUT = timedelta(minutes=30)
 """How long a process waits for the others. One that dies does not take that long: torchrun ends the rest."""

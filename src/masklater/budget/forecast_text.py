@@ -4,9 +4,9 @@ from dataclasses import asdict
 from typing import Any
 
 from masklater.budget.flops import RowFlops
-from masklater.budget.hardware import Hardware
+from masklater.budget.forecast import Forecast, seconds_of
 from masklater.console import clock
-from masklater.pretrain.forecast import Forecast, seconds_of
+from masklater.machine.hardware import Hardware
 
 PARTS = {
     "embeddings": "embeddings", "encoder_linear": "encoder, linear", "encoder_attention": "encoder, attention",

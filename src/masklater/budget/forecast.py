@@ -6,16 +6,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
+from masklater.budget.cost import EncoderSizes, encoder_sizes, row_shape
 from masklater.budget.flops import RowFlops, RowShape, count_row_flops
-from masklater.budget.hardware import GPUS, Hardware
-from masklater.budget.ledger import Ledger, Spending
 from masklater.budget.parameters import Memory, Parameters, count_parameters, estimate_memory
-from masklater.budget.peak import measure_this
 from masklater.corpus.index import read_index
 from masklater.errors import UserError
+from masklater.ledger import Ledger, Spending
+from masklater.machine.hardware import GPUS, Hardware
+from masklater.machine.peak import measure_this
 from masklater.masking.counts import Counts, count
 from masklater.masking.schedule import rate_at
-from masklater.pretrain.cost import EncoderSizes, encoder_sizes, row_shape
 from masklater.recipe.load import Recipe
 
 FAMILIES_COUNTED = {

@@ -4,7 +4,7 @@ import time
 from functools import cache
 from typing import TYPE_CHECKING
 
-from masklater.budget.hardware import Hardware, find_gpu
+from masklater.machine.hardware import Hardware, find_gpu
 
 if TYPE_CHECKING:
     import torch
