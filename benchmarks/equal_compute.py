@@ -39,10 +39,10 @@ from masklater.machine.signals import StopOnSignal
 from masklater.model.export import export_encoder
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain.loop import pretrain
-from masklater.pretrain.order import derive_seed
-from masklater.pretrain.run import RunFolder
 from masklater.recipe.load import Recipe, load
 from masklater.report.compare import compare
+from masklater.run.folder import RunFolder
+from masklater.seeds import derive_seed
 
 SUBSETS = ("MNLI", "QNLI", "QQP")
 PAPERS_SHARE = 0.78

@@ -13,9 +13,9 @@ from ours import Ours
 from masklater.corpus.index import SplitEntry, make_index
 from masklater.corpus.shards import SHARD_BYTES, Shards
 from masklater.machine.allocator import keep_large_buffers
-from masklater.machine.precision import choose_precision
 from masklater.machine.distributed import ALONE
-from masklater.pretrain.loader import BatchMaker, Prefetcher, make_batches
+from masklater.machine.precision import choose_precision
+from masklater.pretrain.batches import BatchMaker, Prefetcher, make_batches
 from masklater.recipe.load import Recipe, load
 
 RECIPE = "3ml-small"

@@ -13,7 +13,7 @@ from masklater.masking.corrupt import Corruption, corrupt, make_corruption
 from masklater.model.config import MaskLaterConfig
 from masklater.model.encoder import make_encoder_config
 from masklater.model.masked_lm import MaskLaterForMaskedLM
-from masklater.pretrain.loader import StepShare
+from masklater.pretrain.batches import StepShare
 from masklater.pretrain.loop import train_step
 from masklater.pretrain.optim import Optimizers
 from masklater.recipe.load import Recipe, load

@@ -16,7 +16,7 @@ from masklater.machine.hardware import GPUS, find_gpu
 from masklater.masking.schedule import rate_at
 from masklater.model import head as heads
 from masklater.model.masked_lm import MaskLaterForMaskedLM, settle
-from masklater.pretrain.loader import make_batches
+from masklater.pretrain.batches import make_batches
 from masklater.pretrain.loop import pretrain
 from masklater.pretrain.start import find_start
 from masklater.recipe.load import load, shipped

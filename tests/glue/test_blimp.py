@@ -13,7 +13,7 @@ from masklater.errors import UserError
 from masklater.glue import blimp
 from masklater.glue.blimp import SentenceScorer, score_pairs
 from masklater.pretrain.loop import pretrain
-from masklater.pretrain.run import RunFolder
+from masklater.run.folder import RunFolder
 from tests.conftest import make_text, tiny
 from tests.glue.folders import sentences, write
 

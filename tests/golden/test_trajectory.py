@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from masklater.pretrain.loop import pretrain
-from masklater.pretrain.metrics import read_metrics
+from masklater.run.metrics import read_metrics
 from tests.conftest import make_shards, make_text, tiny
 
 GOLDEN = Path(__file__).with_name("losses.json")

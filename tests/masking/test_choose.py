@@ -14,7 +14,7 @@ from masklater.corpus.words import word_classes
 from masklater.errors import UserError
 from masklater.masking.choose import WordTable, group_spans, number_words, rank_units
 from masklater.masking.corrupt import corrupt
-from masklater.pretrain.loader import BatchMaker, make_batches
+from masklater.pretrain.batches import BatchMaker, make_batches
 from masklater.recipe.sections import MaskingSettings
 from tests.conftest import DATA, generator, make_shards, make_text
 

@@ -13,11 +13,11 @@ import masklater
 from masklater.corpus.tokenizer import fingerprint, load
 from masklater.doctor.examination import Examination
 from masklater.model.masked_lm import MaskLaterForMaskedLM
-from masklater.pretrain.checkpoint import list_checkpoints, load_checkpoint
-from masklater.pretrain.lock import last_holder
-from masklater.pretrain.metrics import read_metrics
-from masklater.pretrain.run import RunFolder
 from masklater.recipe.load import load as load_recipe
+from masklater.run.checkpoint import list_checkpoints, load_checkpoint
+from masklater.run.folder import RunFolder
+from masklater.run.lock import last_holder
+from masklater.run.metrics import read_metrics
 
 BYTES_PER_PARAMETER = 12
 """A weight and AdamW's two moments in float32."""

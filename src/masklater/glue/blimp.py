@@ -22,7 +22,7 @@ from masklater.console import Meter
 from masklater.errors import UserError
 from masklater.machine.allocator import keep_large_buffers
 from masklater.model.masked_lm import MaskLaterForMaskedLM
-from masklater.pretrain.run import RunFolder
+from masklater.run.folder import RunFolder
 
 LOGITS_AT_ONCE = 2**26
 """Most logits of one forward pass: 256 MiB in float32."""

@@ -176,7 +176,7 @@ def longest_row(model: PreTrainedModel) -> int:
 
 def _export(run_path: Path, scores: Path) -> Encoder:
     from masklater.model.export import export_encoder
-    from masklater.pretrain.run import RunFolder
+    from masklater.run.folder import RunFolder
 
     run = RunFolder(run_path)
     model, step = run.load_model()

@@ -23,7 +23,7 @@ from masklater.glue.metrics import compute_metrics
 from masklater.glue.tasks import MISMATCHED, Task
 from masklater.glue.tokens import TokenRows, TokenTask, scoring_batches, training_batches
 from masklater.machine.precision import Precision
-from masklater.pretrain.order import derive_seed
+from masklater.seeds import derive_seed
 
 SCORING_ROWS = 128
 

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from masklater.corpus.shards import SplitRows
-from masklater.machine.precision import Precision
 from masklater.machine.distributed import ALONE, World
+from masklater.machine.precision import Precision
 from masklater.masking.batch import IGNORE, MaskedBatch
 from masklater.model.head import loss_sum
 from masklater.model.masked_lm import MaskLaterForMaskedLM

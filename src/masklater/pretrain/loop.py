@@ -16,26 +16,26 @@ from masklater.corpus.shards import Shards
 from masklater.errors import DamagedDataError, Interrupted
 from masklater.ledger import Ledger
 from masklater.machine.allocator import keep_large_buffers
-from masklater.machine.precision import Precision, choose_precision
 from masklater.machine.distributed import ALONE, World, adding_up, join, whole
+from masklater.machine.precision import Precision, choose_precision
 from masklater.machine.signals import StopOnSignal
 from masklater.model.masked_lm import MaskLaterForMaskedLM, settle
-from masklater.pretrain.accounts import Accounts
-from masklater.pretrain.checkpoint import Checkpoint, keep_newest, load_checkpoint
+from masklater.pretrain.announce import introduce
+from masklater.pretrain.batches import Prefetcher, StepShare, check_share
 from masklater.pretrain.evaluate import Score, evaluate
 from masklater.pretrain.health import Health
-from masklater.pretrain.introduce import introduce
-from masklater.pretrain.loader import Prefetcher, StepShare, check_share
-from masklater.pretrain.lock import only_process
-from masklater.pretrain.metrics import MetricsLog
 from masklater.pretrain.optim import Optimizers
-from masklater.pretrain.order import derive_seed
 from masklater.pretrain.plan import SUFFIXES, Judge, Plan, make_plan
 from masklater.pretrain.result import PretrainResult, make_result
-from masklater.pretrain.run import RunFolder
-from masklater.pretrain.saver import Saver
 from masklater.pretrain.start import Start, find_start
 from masklater.recipe.load import Recipe
+from masklater.run.accounts import Accounts
+from masklater.run.checkpoint import Checkpoint, keep_newest, load_checkpoint
+from masklater.run.folder import RunFolder
+from masklater.run.lock import only_process
+from masklater.run.metrics import MetricsLog
+from masklater.run.saver import Saver
+from masklater.seeds import derive_seed
 
 
 def train_step(

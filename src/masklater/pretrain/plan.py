@@ -9,7 +9,7 @@ from masklater.ledger import Ledger, Spending
 from masklater.masking.corrupt import Corruption
 from masklater.masking.counts import Counts
 from masklater.model.config import MaskLaterConfig
-from masklater.pretrain.loader import EVALUATION_SEED, BatchMaker, make_batches
+from masklater.pretrain.batches import EVALUATION_SEED, BatchMaker, make_batches
 from masklater.pretrain.optim import Schedule
 from masklater.recipe.load import Recipe
 from masklater.recipe.sections import COMMON_CORRUPTION

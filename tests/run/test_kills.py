@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from masklater.pretrain.checkpoint import is_sound, list_checkpoints, load_newest
-from masklater.pretrain.metrics import read_metrics
-from masklater.pretrain.run import RunFolder
+from masklater.run.checkpoint import is_sound, list_checkpoints, load_newest
+from masklater.run.folder import RunFolder
+from masklater.run.metrics import read_metrics
 from tests.conftest import tiny
 
 CONTEXT = multiprocessing.get_context("forkserver")

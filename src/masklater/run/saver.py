@@ -21,8 +21,7 @@ from masklater.console import say
 from masklater.folders import complete_folder
 from masklater.ledger import Ledger
 from masklater.machine.distributed import ALONE, World
-from masklater.pretrain.checkpoint import is_sound, seal, set_aside, tensors_of, without_warnings
-from masklater.pretrain.optim import Optimizers
+from masklater.run.checkpoint import HasStates, is_sound, seal, set_aside, tensors_of, without_warnings
 
 PATIENCE = 30.0
 """Seconds that a run which ends by an error waits for the checkpoint that is being written."""
@@ -62,7 +61,7 @@ class Saver:
         self,
         path: Path,
         model: nn.Module,
-        optimizers: Optimizers,
+        optimizers: HasStates,
         ledger: Ledger,
         decay: str | None = None,
         then: Callable[[Ledger], None] | None = None,

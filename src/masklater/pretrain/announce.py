@@ -4,9 +4,9 @@ import torch
 
 from masklater.budget.cost import row_flops
 from masklater.console import say
-from masklater.machine.precision import Precision
 from masklater.machine.distributed import World
 from masklater.machine.hardware import Hardware
+from masklater.machine.precision import Precision
 from masklater.model.config import MaskLaterConfig
 from masklater.model.encoder import layer_sizes
 from masklater.pretrain.plan import Plan

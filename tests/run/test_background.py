@@ -11,12 +11,13 @@ from safetensors.torch import load_file
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 
 from masklater.errors import UserError
-from masklater.pretrain import loop, saver
-from masklater.pretrain.checkpoint import is_sound, list_checkpoints, load_checkpoint
+from masklater.pretrain import loop
 from masklater.pretrain.loop import pretrain
-from masklater.pretrain.metrics import read_metrics
-from masklater.pretrain.run import RunFolder
 from masklater.recipe.load import Recipe
+from masklater.run import saver
+from masklater.run.checkpoint import is_sound, list_checkpoints, load_checkpoint
+from masklater.run.folder import RunFolder
+from masklater.run.metrics import read_metrics
 from tests.conftest import fill_the_disk, tiny
 
 SHARD = "shard-00001-model-00001-of-00001.safetensors"

@@ -27,7 +27,8 @@ from masklater.errors import DamagedDataError, UserError
 from masklater.folders import complete_folder, disk_errors_for_people, refuse_existing
 from masklater.model.config import MaskLaterConfig
 from masklater.model.masked_lm import MaskLaterForMaskedLM
-from masklater.pretrain.checkpoint import (
+from masklater.recipe.load import Recipe, dump, load, settings_of
+from masklater.run.checkpoint import (
     Checkpoint,
     is_sound,
     list_checkpoints,
@@ -35,7 +36,6 @@ from masklater.pretrain.checkpoint import (
     load_newest,
     set_aside,
 )
-from masklater.recipe.load import Recipe, dump, load, settings_of
 
 MAY_CHANGE = (
     "duration", "schedule", "optimizer.lr", "optimizer.adamw_lr", "optimizer.weight_decay", "optimizer.clip",

@@ -1,7 +1,7 @@
 """Checkpoints: everything a run needs to go on, complete or not there, checked when read, and nothing that can run.
 
 RUN/checkpoints/step-00000200/shard-*.safetensors  weights and optimizer states: of each process what it holds
-RUN/checkpoints/step-00000200/ledger.json          what the run has spent, and which decay it is in
+RUN/checkpoints/step-00000200/progress.json        what the run has spent, and which decay it is in
 RUN/checkpoints/step-00000200/checkpoint.json      SHA-256 of each of these files
 RUN/checkpoints/before-decay/                      the same, once: the last step at the stable rate of schedule wsd
 
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.distributed.checkpoint as dcp
@@ -29,10 +29,21 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 from masklater.console import say
 from masklater.errors import DamagedDataError
 from masklater.ledger import Ledger
-from masklater.pretrain.optim import Optimizers
 
 MODEL, OPTIMIZER = "model.", "optimizer."
 """What names of tensors begin with."""
+PROGRESS, PROGRESS_BEFORE = "progress.json", "ledger.json"
+"""The same file as it is called now, and as version 0.1 called it."""
+
+
+class HasStates(Protocol):
+    """Optimizers, as far as a checkpoint is concerned."""
+
+    def states(self) -> dict[str, Tensor]:
+        """Return all states by name, `parameter.what`."""
+
+    def begin(self, names: set[str]) -> None:
+        """Make the states of these parameters, to be read into."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +54,7 @@ class Checkpoint:
     ledger: Ledger
     decay: str | None = None  # the decay its last step was part of; None: its rate was stable
 
-    def load_into(self, model: nn.Module, optimizers: Optimizers | None = None) -> None:
+    def load_into(self, model: nn.Module, optimizers: HasStates | None = None) -> None:
         """Read weights, and optimizer states where asked for, into their places, however they are spread.
 
         Raises:
@@ -117,8 +128,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     try:
         written = json.loads((path / "checkpoint.json").read_text(encoding="utf-8"))["sha256"]
-        if _hashes(path) == written and "ledger.json" in written:
-            tree = json.loads((path / "ledger.json").read_text(encoding="utf-8"))
+        name = PROGRESS if PROGRESS in written else PROGRESS_BEFORE
+        if _hashes(path) == written and name in written:
+            tree = json.loads((path / name).read_text(encoding="utf-8"))
             return Checkpoint(path, Ledger(**tree["ledger"]), tree["decay"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
@@ -143,7 +155,7 @@ def set_aside(path: Path, why: str) -> None:
     path.rename(path.with_name(name))
 
 
-def tensors_of(model: nn.Module, optimizers: Optimizers | None) -> dict[str, Any]:
+def tensors_of(model: nn.Module, optimizers: HasStates | None) -> dict[str, Any]:
     """All there is to save, by name: the same names however a model is spread."""
     tensors: dict[str, Tensor] = {f"{MODEL}{name}": tensor for name, tensor in model.state_dict().items()}
     states = {} if optimizers is None else optimizers.states()
@@ -153,7 +165,7 @@ def tensors_of(model: nn.Module, optimizers: Optimizers | None) -> dict[str, Any
 def seal(partial: Path, ledger: Ledger, decay: str | None) -> None:
     """Write what makes a folder of tensors a checkpoint."""
     tree = {"ledger": asdict(ledger), "decay": decay}
-    (partial / "ledger.json").write_text(json.dumps(tree), encoding="utf-8")
+    (partial / PROGRESS).write_text(json.dumps(tree), encoding="utf-8")
     entry = {"step": ledger.steps, "sha256": _hashes(partial)}
     (partial / "checkpoint.json").write_text(json.dumps(entry, indent=1), encoding="utf-8")
 

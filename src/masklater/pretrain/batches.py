@@ -16,8 +16,9 @@ from masklater.masking.batch import MaskedBatch
 from masklater.masking.choose import WordTable
 from masklater.masking.corrupt import Corruption, corrupt, make_corruption
 from masklater.masking.schedule import rate_at
-from masklater.pretrain.order import derive_seed, rows_of_step
+from masklater.pretrain.order import rows_of_step
 from masklater.recipe.sections import BatchSettings, MaskingSettings
+from masklater.seeds import derive_seed
 
 EVALUATION_SEED = 0
 """Held-out rows and their masks do not follow the recipe's seed: runs are compared on the same ones."""

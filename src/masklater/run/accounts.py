@@ -15,10 +15,10 @@ import torch
 
 from masklater.folders import disk_errors_for_people
 from masklater.ledger import Ledger
-from masklater.machine.precision import Precision
 from masklater.machine.distributed import World
 from masklater.machine.energy import EnergyMeter
 from masklater.machine.peak import this_hardware
+from masklater.machine.precision import Precision
 
 
 class Accounts:

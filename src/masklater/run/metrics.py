@@ -71,3 +71,33 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             raise DamagedDataError(f"{path}, line {number}: not a record of a run", "Remove the line.") from None
         records.append(record)
     return records
+
+
+def recent_losses(path: Path, number: int) -> list[float]:
+    """Return the last finite losses of training steps, oldest first; only the end of the file is read."""
+    if not path.is_file():
+        return []
+    size = path.stat().st_size
+    read = min(size, 2**16)
+    while True:
+        with path.open("rb") as file:
+            file.seek(size - read)
+            lines = file.read(read).split(b"\n")
+        losses = _finite_losses(lines if read == size else lines[1:])
+        if len(losses) >= number or read == size:
+            return losses[-number:]
+        read = min(size, 2 * read)
+
+
+def _finite_losses(lines: list[bytes]) -> list[float]:
+    losses = []
+    for line in lines:
+        if b'"loss"' not in line:
+            continue
+        try:
+            loss = json.loads(line)["loss"]
+        except ValueError:
+            continue  # cut short by a crash
+        if isinstance(loss, float) and math.isfinite(loss):
+            losses.append(loss)
+    return losses

@@ -14,14 +14,14 @@ import torch
 from masklater.corpus.shards import Shards, SplitRows
 from masklater.errors import DamagedDataError, UserError
 from masklater.model.masked_lm import MaskLaterForMaskedLM
-from masklater.pretrain.checkpoint import list_checkpoints, load_checkpoint, load_newest
-from masklater.pretrain.loader import make_batches
+from masklater.pretrain.batches import make_batches
 from masklater.pretrain.loop import pretrain
-from masklater.pretrain.metrics import read_metrics
 from masklater.pretrain.optim import Optimizers
-from masklater.pretrain.run import RunFolder
-from masklater.pretrain.saver import Saver
 from masklater.pretrain.start import find_start
+from masklater.run.checkpoint import list_checkpoints, load_checkpoint, load_newest
+from masklater.run.folder import RunFolder
+from masklater.run.metrics import read_metrics
+from masklater.run.saver import Saver
 from tests.conftest import tiny
 
 WSD = ("schedule.name=wsd", "schedule.warmup=0")
@@ -43,7 +43,7 @@ def write_hashes(checkpoint: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [".metadata", "state.pt", "__0_0.distcp", "shard-00001-model-00001-of-00001.safetensors",
-                                  "shard-00002-model-00001-of-00001.safetensors", "ledger.json"])  # fmt: skip
+                                  "shard-00002-model-00001-of-00001.safetensors", "progress.json"])  # fmt: skip
 def test_a_checkpoint_from_a_stranger_cannot_run_code(name: str, shards_folder: Path, tmp_path: Path) -> None:
     recipe = tiny("3ml-small", "duration.steps=1", "schedule.warmup=0")
     pretrain(recipe, shards_folder, tmp_path / "run")
@@ -152,14 +152,29 @@ def test_making_a_batch_costs_the_same_anywhere(shards: Shards, monkeypatch: pyt
     assert far < 2 * near
 
 
+def test_a_checkpoint_of_version_0_1_is_gone_on_from(shards_folder: Path, tmp_path: Path) -> None:
+    """It calls its progress.json ledger.json."""
+    pretrain(tiny("3ml-small", "duration.steps=4"), shards_folder, tmp_path / "straight")
+    pretrain(tiny("3ml-small", "duration.steps=2"), shards_folder, tmp_path / "run")
+    for checkpoint in list_checkpoints(tmp_path / "run" / "checkpoints"):
+        (checkpoint / "progress.json").rename(checkpoint / "ledger.json")
+        write_hashes(checkpoint)
+    resumed = pretrain(tiny("3ml-small", "duration.steps=4"), shards_folder, tmp_path / "run", resume=True)
+    assert (resumed.steps, resumed.finished) == (4, True)
+    newest = load_newest(tmp_path / "run" / "checkpoints")
+    assert newest is not None and (newest.path / "progress.json").is_file()
+
+
 def test_resuming_costs_the_same_anywhere(shards_folder: Path, tmp_path: Path) -> None:
     """A run that stands at step 10 and one that stands at step 10,000,000 take as long to make their next step."""
     pretrain(tiny("3ml-small", *WSD, "schedule.decay=0.01", "duration.steps=10"), shards_folder, tmp_path / "near")
     shutil.copytree(tmp_path / "near", tmp_path / "far")
     newest = load_newest(tmp_path / "far" / "checkpoints")
     assert newest is not None
-    ledger = json.loads((newest.path / "ledger.json").read_text())
-    (newest.path / "ledger.json").write_text(json.dumps(ledger | {"ledger": ledger["ledger"] | {"steps": 10_000_000}}))
+    ledger = json.loads((newest.path / "progress.json").read_text())
+    (newest.path / "progress.json").write_text(
+        json.dumps(ledger | {"ledger": ledger["ledger"] | {"steps": 10_000_000}})
+    )
     write_hashes(newest.path)
     newest.path.rename(newest.path.with_name("step-10000000"))
     seconds = []
