@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from masklater.corpus.pack import SpecialIds
-from masklater.errors import DamagedDataError, UserError
+from masklater.errors import DamagedDataError, UserError, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -163,9 +163,8 @@ def _load_saved(folder: Path) -> "PreTrainedTokenizerFast":
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers raises whatever its many readers raise
-        first_line = str(error).strip().split("\n")[0]
         raise UserError(
-            f"the tokenizer in {folder} does not load: {first_line}", "Save it again with save_pretrained."
+            f"the tokenizer in {folder} does not load: {first_line(error)}", "Save it again with save_pretrained."
         ) from None
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise UserError(

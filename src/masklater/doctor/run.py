@@ -2,16 +2,14 @@
 
 import json
 import os
-import platform
 import shutil
 from pathlib import Path
 
 import torch
-import transformers
 
-import masklater
 from masklater.corpus.tokenizer import fingerprint, load
 from masklater.doctor.examination import Examination
+from masklater.machine.versions import versions
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.recipe.load import load as load_recipe
 from masklater.run.checkpoint import list_checkpoints, load_checkpoint
@@ -48,12 +46,7 @@ def _compare_identity(run: RunFolder, found: Examination) -> None:
     if digest is not None and digest != identity.tokenizer_sha256:
         found.problem(f"{run.tokenizer} is not the tokenizer the run began with", "Put the original tokenizer back.")
     found.facts["data"] = f"index.json has SHA-256 {identity.data_sha256[:12]}..., rows of {identity.row_length}"
-    now = {
-        "masklater": masklater.__version__,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "python": platform.python_version(),
-    }
+    now = versions()
     changed = [
         f"{name} was {getattr(identity, name)}, is {now[name]}" for name in now if getattr(identity, name) != now[name]
     ]

@@ -21,7 +21,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from masklater.console import console
-from masklater.errors import Interrupted, SaidElsewhere, UserError
+from masklater.errors import Interrupted, SaidElsewhere, UserError, first_line
 from masklater.machine.precision import Precision
 
 TIMEOUT = timedelta(minutes=30)
@@ -152,7 +152,7 @@ def join() -> Iterator[World]:
             raise UserError(
                 f"process {world.rank} has lost another process, which has died or hangs",
                 "What that process said tells why. The run goes on from its newest checkpoint with --resume.\n  "
-                f"({str(error).strip().splitlines()[0][:300]})",
+                f"({first_line(error)[:300]})",
             ) from error
         raise
     finally:

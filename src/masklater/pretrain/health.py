@@ -9,7 +9,7 @@ from typing import Any
 
 from masklater.console import say
 from masklater.errors import UserError
-from masklater.folders import disk_errors_for_people
+from masklater.folders import replace_file
 from masklater.ledger import Ledger
 from masklater.pretrain.order import rows_of_step
 from masklater.recipe.load import Recipe
@@ -103,8 +103,5 @@ class Health:
             "split": "train",
             "steps": [{"step": step + 1, "row_numbers": self.rows_of(step)} for step in steps],
         }
-        partial = path.with_suffix(".partial")
-        with disk_errors_for_people(path):
-            partial.write_text(json.dumps(tree) + "\n", encoding="utf-8")
-            partial.replace(path)
+        replace_file(path, json.dumps(tree) + "\n")
         return path

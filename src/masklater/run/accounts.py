@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import torch
 
-from masklater.folders import disk_errors_for_people
+from masklater.folders import replace_file
 from masklater.ledger import Ledger
 from masklater.machine.distributed import World
 from masklater.machine.energy import EnergyMeter
@@ -57,10 +57,7 @@ class Accounts:
 
     def write(self, ledger: Ledger) -> None:
         """Write ledger.json as of a step, whole or not at all."""
-        partial = self.path.with_suffix(".partial")
-        with disk_errors_for_people(self.path):
-            partial.write_text(json.dumps(summary(ledger), indent=1) + "\n", encoding="utf-8")
-            partial.replace(self.path)
+        replace_file(self.path, json.dumps(summary(ledger), indent=1) + "\n")
 
     def _peak_memory(self) -> int:
         if self.device.type == "cuda":

@@ -12,19 +12,15 @@ RUN/diverged.json   the rows of the steps at which it last stopped by itself
 """
 
 import json
-import platform
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
-import transformers
-
-import masklater
 from masklater.console import say
 from masklater.corpus.shards import Shards
-from masklater.errors import DamagedDataError, UserError
-from masklater.folders import complete_folder, disk_errors_for_people, refuse_existing
+from masklater.errors import DamagedDataError, UserError, first_line
+from masklater.folders import complete_folder, disk_errors_for_people, refuse_existing, replace_file
+from masklater.machine.versions import versions
 from masklater.model.config import MaskLaterConfig
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.recipe.load import Recipe, dump, load, settings_of
@@ -104,10 +100,7 @@ class RunFolder:
                 data_sha256=shards.fingerprint,
                 tokenizer_sha256=shards.index.tokenizer_sha256,
                 row_length=shards.index.row_length,
-                masklater=masklater.__version__,
-                torch=torch.__version__,
-                transformers=transformers.__version__,
-                python=platform.python_version(),
+                **versions(),
             )
             (partial / "run.json").write_text(json.dumps(asdict(identity), indent=1), encoding="utf-8")
             (partial / "recipe.yaml").write_text(dump(recipe), encoding="utf-8")
@@ -140,9 +133,7 @@ class RunFolder:
         for key in changed:
             say(f"changed on resume: {key} was {before.get(key)}, is {now.get(key)}")
         if changed:
-            partial = self.path / "recipe.yaml.partial"
-            partial.write_text(dump(recipe), encoding="utf-8")
-            partial.replace(self.path / "recipe.yaml")
+            replace_file(self.path / "recipe.yaml", dump(recipe))
 
     def find_checkpoint(self, decay: str | None) -> Checkpoint | None:
         """What to go on from: the newest sound checkpoint, unless it has decayed towards another end than it now has.
@@ -193,9 +184,8 @@ class RunFolder:
         try:
             return MaskLaterConfig.from_pretrained(self.path)
         except Exception as error:  # transformers raises whatever its validators raise
-            first_line = (str(error).strip() or type(error).__name__).split("\n")[0]
             raise DamagedDataError(
-                f"{self.path / 'config.json'} is missing or damaged: {first_line}", "Restore it from a copy."
+                f"{self.path / 'config.json'} is missing or damaged: {first_line(error)}", "Restore it from a copy."
             ) from None
 
     def load_model(self) -> tuple[MaskLaterForMaskedLM, int]:

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from masklater.errors import DamagedDataError
-from masklater.folders import disk_errors_for_people
+from masklater.folders import disk_errors_for_people, replace_file
 
 
 class MetricsLog:
@@ -20,9 +20,7 @@ class MetricsLog:
         with disk_errors_for_people(self.path):
             if self.path.exists():
                 kept = [record for record in read_metrics(self.path) if record["step"] <= after_step]
-                partial = self.path.with_suffix(".partial")
-                partial.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
-                partial.replace(self.path)
+                replace_file(self.path, "".join(json.dumps(record) + "\n" for record in kept))
             self.file = self.path.open("a", encoding="utf-8")
         self.board: Any = None
         if find_spec("tensorboard") is not None:
