@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
 from masklater.recipe.duration import Duration
-from masklater.recipe.section import Section
+from masklater.recipe.section import ON_RESUME, Section
 
 Family = Literal[
     "roberta", "roberta-prelayernorm", "bert", "electra", "camembert", "xlm-roberta", "esm", "modernbert"
@@ -162,7 +162,7 @@ class BatchSettings(Section):
     """What one optimizer step is made of."""
 
     rows: int = Field(256, gt=0, le=MOST, description="rows a step, over all processes")
-    micro_rows: int = Field(
+    micro_rows: Annotated[int, ON_RESUME] = Field(
         32, gt=0, le=MOST, description="rows a forward pass in one process; divides a process's rows"
     )
     attend: Literal["document", "row"] = Field(
@@ -180,13 +180,19 @@ class OptimizerSettings(Section):
     """AdamW, or Muon for the layers' matrices with AdamW for all other parameters."""
 
     name: Literal["adamw", "muon"] = Field("adamw", description="muon: matrices by Muon, the rest by AdamW")
-    lr: float = Field(1e-3, gt=0, description="peak learning rate (of the matrices, where name is muon)")
-    adamw_lr: float | None = Field(None, gt=0, description="peak learning rate of the rest, where name is muon")
+    lr: Annotated[float, ON_RESUME] = Field(
+        1e-3, gt=0, description="peak learning rate (of the matrices, where name is muon)"
+    )
+    adamw_lr: Annotated[float | None, ON_RESUME] = Field(
+        None, gt=0, description="peak learning rate of the rest, where name is muon"
+    )
     momentum: float | None = Field(None, ge=0, lt=1, description="Muon's momentum (0.95 unless given)")
     betas: tuple[float, float] = Field((0.9, 0.98), description="AdamW's decay of its two moments")
     eps: float = Field(1e-6, gt=0, description="AdamW's epsilon")
-    weight_decay: float = Field(0.01, ge=0, description="decoupled; not applied to biases and norms")
-    clip: float | None = Field(1.0, gt=0, description="largest gradient norm; null: no clipping")
+    weight_decay: Annotated[float, ON_RESUME] = Field(
+        0.01, ge=0, description="decoupled; not applied to biases and norms"
+    )
+    clip: Annotated[float | None, ON_RESUME] = Field(1.0, gt=0, description="largest gradient norm; null: no clipping")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -33,12 +33,6 @@ from masklater.run.checkpoint import (
     set_aside,
 )
 
-MAY_CHANGE = (
-    "duration", "schedule", "optimizer.lr", "optimizer.adamw_lr", "optimizer.weight_decay", "optimizer.clip",
-    "batch.micro_rows", "evaluation", "checkpoint", "health", "precision", "distributed",
-)  # fmt: skip
-"""What a resumed run may do differently. Anything else would make it another run."""
-
 
 @dataclass(frozen=True)
 class Identity:
@@ -123,7 +117,7 @@ class RunFolder:
             )
         before, now = settings_of(self.recipe), settings_of(recipe)
         changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-        forbidden = [key for key in changed if not key.startswith(MAY_CHANGE)]
+        forbidden = [key for key in changed if not Recipe.may_change(key)]
         if forbidden:
             listed = "; ".join(f"{key} was {before.get(key)}, is {now.get(key)}" for key in forbidden)
             raise UserError(
