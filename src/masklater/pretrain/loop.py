@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from masklater.budget.ledger import Ledger
-from masklater.console import Meter, clock, say
+from masklater.console import Meter, say
 from masklater.corpus.shards import Shards
 from masklater.errors import DamagedDataError, Interrupted
 from masklater.model.masked_lm import MaskLaterForMaskedLM, settle
@@ -28,7 +28,7 @@ from masklater.pretrain.lock import only_process
 from masklater.pretrain.metrics import MetricsLog
 from masklater.pretrain.optim import Optimizers, Schedule
 from masklater.pretrain.order import derive_seed
-from masklater.pretrain.plan import cost_of_step, first_step, train_batches
+from masklater.pretrain.plan import cost_of_step, first_step, train_batches, verify
 from masklater.pretrain.precision import Precision, choose_precision
 from masklater.pretrain.result import PretrainResult, make_result
 from masklater.pretrain.run import RunFolder
@@ -106,7 +106,7 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
                 settle(start.config)
                 batches = train_batches(recipe, shards)
                 Schedule(recipe.schedule, recipe.duration, first_step(recipe, start.config, batches.corruption))
-                _verify(shards)
+                verify(shards)
                 RunFolder.create(out, recipe, shards, start.config)
                 held.enter_context(only_process(out))
         with world.all_or_none():
@@ -192,6 +192,8 @@ class _Trainer:
         try:
             with StopOnSignal() as stop, self.log or nullcontext(), meter:
                 signal = self._agree(stop)
+                if self._lacks_an_evaluation():
+                    self._evaluate()
                 while not recipe.duration.reached(ledger) and not signal:
                     signal = self._step(prefetcher, stop)
                     meter.set(recipe.duration.spent(ledger), self._note())
@@ -270,6 +272,11 @@ class _Trainer:
             self.saver.finish()
         return int(signal)
 
+    def _lacks_an_evaluation(self) -> bool:
+        """Whether the step that is resumed from could be saved, but not evaluated, as the held-out rows had gone."""
+        due = self.ledger.steps > 0 and self.ledger.steps % self.recipe.evaluation.every_steps == 0
+        return bool(self.world.largest(due and self.log is not None and not self.log.evaluated)[0])
+
     def _evaluate(self) -> None:
         rows, micro_rows = self.recipe.evaluation.rows, self.recipe.batch.micro_rows
         self.evaluated_at = self.ledger.steps
@@ -335,10 +342,3 @@ class _Trainer:
         own, common = self.scores.get(""), self.scores.get("_15")
         finished = self.recipe.duration.reached(self.ledger)
         return make_result(self.run.path, finished, self.ledger, self.loss, own, common)
-
-
-def _verify(shards: Shards) -> None:
-    with Meter("Verifying shards", shards.bytes) as meter:
-        began = time.monotonic()
-        shards.verify(meter.advance)
-        meter.set(shards.bytes, clock(time.monotonic() - began))

@@ -1,6 +1,9 @@
 """What a recipe makes of SHARDS before the first step: its batches, and what a step of them will spend."""
 
+import time
+
 from masklater.budget.ledger import Ledger, Spending
+from masklater.console import Meter, clock
 from masklater.corpus.shards import Shards
 from masklater.masking.corrupt import Corruption
 from masklater.model.config import MaskLaterConfig
@@ -29,3 +32,11 @@ def first_step(recipe: Recipe, config: MaskLaterConfig, corruption: Corruption) 
     ledger = Ledger()
     ledger.add_step(cost_of_step(recipe, config, corruption), seconds=0.0, data_seconds=0.0)
     return ledger
+
+
+def verify(shards: Shards) -> None:
+    """Read all SHARDS and compare checksums, with a meter; raises DamagedDataError as `Shards.verify` does."""
+    with Meter("Verifying shards", shards.bytes) as meter:
+        began = time.monotonic()
+        shards.verify(meter.advance)
+        meter.set(shards.bytes, clock(time.monotonic() - began))
