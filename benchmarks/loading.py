@@ -145,5 +145,5 @@ def open_many(folder: Path) -> Opening:
         batches.of_step(step, recipe.batch.rows)
         seconds.append(time.perf_counter() - began)
     return Opening(
-        shards.train.num_rows, len(shards.train.ids), shards.bytes, opened, seconds[0], seconds[1], recipe.batch.rows
+        shards.train.num_rows, len(shards.train.shards), shards.bytes, opened, seconds[0], seconds[1], recipe.batch.rows
     )

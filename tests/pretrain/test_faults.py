@@ -75,6 +75,27 @@ def test_a_shard_that_goes_while_training(
     assert losses(tmp_path / "run") == losses(tmp_path / "straight")
 
 
+def test_an_evaluation_that_could_not_be_made_is_made_up_for(
+    shards_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step before it is saved; without the evaluation, the log would lack what a straight run's has."""
+    pretrain(tiny(), shards_folder, tmp_path / "straight")
+    data = Path(shutil.copytree(shards_folder, tmp_path / "data"))
+    file = data / "valid-00000.rows"
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train_step", before_step(3, file.unlink))
+        with pytest.raises(DamagedDataError, match=r"valid-00000\.rows is missing"):
+            pretrain(tiny(), data, tmp_path / "run")
+    shutil.copy(shards_folder / file.name, file)
+    pretrain(tiny(), data, tmp_path / "run", resume=True)
+    names = ("step", "loss", "valid_loss", "valid_loss_15")
+    straight, run = (
+        [[record.get(name) for name in names] for record in read_metrics(tmp_path / folder / "metrics.jsonl")]
+        for folder in ("straight", "run")
+    )
+    assert run == straight
+
+
 def test_an_id_that_is_no_token_is_refused_before_it_is_looked_up(shards_folder: Path, tmp_path: Path) -> None:
     data = Path(shutil.copytree(shards_folder, tmp_path / "data"))
     pretrain(tiny("3ml-small", "duration.steps=2"), data, tmp_path / "run")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import pickle
 import shutil
 import time
@@ -13,11 +14,13 @@ import torch
 
 from masklater.corpus.shards import Shards, SplitRows
 from masklater.errors import DamagedDataError, UserError
+from masklater.ledger import Ledger
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain.batches import make_batches
 from masklater.pretrain.loop import pretrain
 from masklater.pretrain.optim import Optimizers
 from masklater.pretrain.start import find_start
+from masklater.run import checkpoint
 from masklater.run.checkpoint import list_checkpoints, load_checkpoint, load_newest
 from masklater.run.folder import RunFolder
 from masklater.run.metrics import read_metrics
@@ -80,6 +83,28 @@ def test_a_checkpoint_of_another_model(shards: Shards, tmp_path: Path) -> None:
     for other in (wide, deep):
         with pytest.raises(DamagedDataError, match="does not fit the model"):
             checkpoint.load_into(other)
+
+
+@pytest.mark.fault
+def test_a_checkpoint_that_is_cut_after_it_was_checked(
+    shards_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its checksums and its tensors: an error of the read, where a memory map would end the process."""
+    pretrain(tiny("3ml-small", "duration.steps=2"), shards_folder, tmp_path / "run")
+    run = RunFolder(tmp_path / "run")
+    process = checkpoint._Reader._process_read_request
+
+    def cut_then_read(self: object, tensors: object, item: object, planner: object) -> None:
+        for file in run.checkpoints.rglob("*.safetensors"):
+            os.truncate(file, 4096)
+        process(self, tensors, item, planner)
+
+    monkeypatch.setattr(checkpoint._Reader, "_process_read_request", cut_then_read)
+    with pytest.raises(DamagedDataError, match=r"step-00000002 cannot be read: .*fill whole buffer"):
+        run.load_model()
+    (found,) = list_checkpoints(run.checkpoints)
+    with pytest.raises(DamagedDataError, match=r"step-00000002.*safetensors cannot be read"):
+        checkpoint.Checkpoint(found, Ledger()).not_finite()
 
 
 def test_weight_decay_that_was_changed_holds(shards_folder: Path, tmp_path: Path) -> None:
@@ -156,9 +181,9 @@ def test_a_checkpoint_of_version_0_1_is_gone_on_from(shards_folder: Path, tmp_pa
     """It calls its progress.json ledger.json."""
     pretrain(tiny("3ml-small", "duration.steps=4"), shards_folder, tmp_path / "straight")
     pretrain(tiny("3ml-small", "duration.steps=2"), shards_folder, tmp_path / "run")
-    for checkpoint in list_checkpoints(tmp_path / "run" / "checkpoints"):
-        (checkpoint / "progress.json").rename(checkpoint / "ledger.json")
-        write_hashes(checkpoint)
+    for each in list_checkpoints(tmp_path / "run" / "checkpoints"):
+        (each / "progress.json").rename(each / "ledger.json")
+        write_hashes(each)
     resumed = pretrain(tiny("3ml-small", "duration.steps=4"), shards_folder, tmp_path / "run", resume=True)
     assert (resumed.steps, resumed.finished) == (4, True)
     newest = load_newest(tmp_path / "run" / "checkpoints")

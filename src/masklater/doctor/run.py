@@ -69,7 +69,7 @@ def _look_at_checkpoints(folder: Path, found: Examination) -> int:
         newest = max(newest, steps)
         if path.name != f"step-{steps:08d}":
             found.problem(f"{path} holds step {steps:,}", "Was it renamed? Give it its own name back.")
-        if bad := checkpoint.not_finite():
+        if bad := found.attempt(checkpoint.not_finite):
             found.problem(
                 f"{path}: weights are not finite: {', '.join(bad[:3])}{' ...' if len(bad) > 3 else ''}",
                 "Remove this checkpoint, so that --resume takes the one before it.",

@@ -181,6 +181,8 @@ class _Training:
         try:
             with StopOnSignal() as stop, self.log or nullcontext(), meter:
                 signal = self._agree(stop)
+                if self._lacks_an_evaluation():
+                    self._evaluate()
                 while not recipe.duration.reached(ledger) and not signal:
                     signal = self._step(prefetcher, stop)
                     meter.set(recipe.duration.spent(ledger), self._note())
@@ -258,6 +260,11 @@ class _Training:
         if save_failed:
             self.saver.finish()
         return int(signal)
+
+    def _lacks_an_evaluation(self) -> bool:
+        """Whether the step that is resumed from could be saved, but not evaluated, as the held-out rows had gone."""
+        due = self.ledger.steps > 0 and self.ledger.steps % self.plan.recipe.evaluation.every_steps == 0
+        return bool(self.world.largest(due and self.log is not None and not self.log.evaluated)[0])
 
     def _evaluate(self) -> None:
         rows, micro_rows = self.plan.recipe.evaluation.rows, self.plan.recipe.batch.micro_rows

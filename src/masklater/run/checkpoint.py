@@ -25,6 +25,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, ReadItem
+from torch.futures import Future
 
 from masklater.console import say
 from masklater.errors import DamagedDataError
@@ -34,6 +36,8 @@ MODEL, OPTIMIZER = "model.", "optimizer."
 """What names of tensors begin with."""
 PROGRESS, PROGRESS_BEFORE = "progress.json", "ledger.json"
 """The same file as it is called now, and as version 0.1 called it."""
+BY_POSITION = "pread"
+"""How safetensors are read: what cannot be read is an exception."""
 
 
 class HasStates(Protocol):
@@ -58,9 +62,9 @@ class Checkpoint:
         """Read weights, and optimizer states where asked for, into their places, however they are spread.
 
         Raises:
-            DamagedDataError: It is of another model.
+            DamagedDataError: It is of another model, or has changed since it was opened.
         """
-        reader = HuggingFaceStorageReader(str(self.path))
+        reader = _Reader(str(self.path))
         try:
             saved = reader.read_metadata().state_dict_metadata
             if optimizers is not None:
@@ -71,20 +75,49 @@ class Checkpoint:
             with without_warnings():
                 # Each process reads by itself what it needs.
                 dcp.load(tensors_of(model, optimizers), storage_reader=reader, no_dist=True)
-        except (CheckpointException, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        except (CheckpointException, SafetensorError, KeyError, ValueError, RuntimeError, OSError) as error:
+            causes = (
+                [cause for cause, _ in error.failures.values()] if isinstance(error, CheckpointException) else [error]
+            )
+            unreadable = next((cause for cause in causes if isinstance(cause, (SafetensorError, OSError))), None)
+            what = "does not fit the model of its run" if unreadable is None else f"cannot be read: {unreadable}"
             raise DamagedDataError(
-                f"{self.path} does not fit the model of its run ({type(error).__name__})",
+                f"{self.path} {what} ({type(error).__name__})",
                 "Restore the folder from a copy, or remove it to go on from the one before.",
             ) from error
 
     def not_finite(self) -> list[str]:
-        """Names of weights that hold something else than finite numbers."""
+        """Names of weights that hold something else than finite numbers.
+
+        Raises:
+            DamagedDataError: They cannot be read.
+        """
         bad = set()
         for file in sorted(self.path.glob("*.safetensors")):
-            with safe_open(file, "pt") as tensors:
-                names = [name for name in tensors.keys() if name.startswith(MODEL)]  # noqa: SIM118 - no mapping
-                bad |= {name for name in names if not torch.isfinite(tensors.get_tensor(name)).all()}
+            try:
+                with safe_open(file, "pt", backend=BY_POSITION) as tensors:
+                    names = [name for name in tensors.keys() if name.startswith(MODEL)]  # noqa: SIM118 - no mapping
+                    bad |= {name for name in names if not torch.isfinite(tensors.get_tensor(name)).all()}
+            except (OSError, SafetensorError) as error:
+                raise DamagedDataError(f"{file} cannot be read: {error}", "Restore it from a copy.") from None
         return sorted(name.removeprefix(MODEL) for name in bad)
+
+
+class _Reader(HuggingFaceStorageReader):
+    """Torch's reader, which maps files into memory, where one that is cut meanwhile would end the process (SIGBUS)."""
+
+    def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
+        """Read the tensors of a plan into their places."""
+        items: dict[str, list[ReadItem]] = {}
+        for item in plan.items:
+            items.setdefault(self.storage_data[item.storage_index].relative_path, []).append(item)
+        for file, items_of_file in items.items():
+            with safe_open(file, "pt", backend=BY_POSITION) as tensors:
+                for item in items_of_file:
+                    self._process_read_request(tensors, item, planner)
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
 
 
 def keep_newest(folder: Path, keep: int) -> None:

@@ -100,6 +100,7 @@ class RunFolder:
             (partial / "recipe.yaml").write_text(dump(recipe), encoding="utf-8")
             config.save_pretrained(partial)
             shutil.copytree(shards.folder / "tokenizer", partial / "tokenizer")
+            shards.check_tokenizer(partial / "tokenizer")
             (partial / "checkpoints").mkdir()
         return cls(path)
 

@@ -12,15 +12,20 @@ from masklater.folders import disk_errors_for_people, replace_file
 
 
 class MetricsLog:
-    """The log of one run, open for appending."""
+    """The log of one run, open for appending.
+
+    `evaluated` says whether the step it was opened after has its evaluation.
+    """
 
     def __init__(self, folder: Path, after_step: int) -> None:
         """Open the log and forget what was logged after `after_step`, which is about to be done again."""
         self.path = folder / "metrics.jsonl"
+        self.evaluated = False
         with disk_errors_for_people(self.path):
             if self.path.exists():
                 kept = [record for record in read_metrics(self.path) if record["step"] <= after_step]
                 replace_file(self.path, "".join(json.dumps(record) + "\n" for record in kept))
+                self.evaluated = any("valid_loss" in record for record in kept if record["step"] == after_step)
             self.file = self.path.open("a", encoding="utf-8")
         self.board: Any = None
         if find_spec("tensorboard") is not None:
