@@ -14,6 +14,7 @@ class Spending:
     flops: float  # executed, LM head included
     flops_head: float  # those of the LM head alone
     flops_vanilla: float  # what vanilla MLM would have executed on the same rows with the same encoder
+    flops_optimizer: float = 0.0  # matrix products of the update itself (Muon's), which `flops` leaves out
 
 
 @dataclass
@@ -30,6 +31,7 @@ class Ledger:
     flops: float = 0.0
     flops_head: float = 0.0
     flops_vanilla: float = 0.0
+    flops_optimizer: float = 0.0
     seconds: float = 0.0  # wall time of training steps
     data_seconds: float = 0.0  # of it, waiting for data
     evaluation_seconds: float = 0.0  # this and the next stand outside of `seconds`

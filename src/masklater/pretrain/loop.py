@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -232,7 +232,8 @@ class _Training:
         seconds, data_seconds, signal, save_failed = self.world.largest(
             time.perf_counter() - began, data_seconds, stop.received or 0, self.saver.has_failed()
         )
-        ledger.add_step(self.plan.spending(corruption), seconds, data_seconds, skipped)
+        spending = replace(self.plan.spending(corruption), flops_optimizer=self.optimizers.flops)
+        ledger.add_step(spending, seconds, data_seconds, skipped)
         self._write(
             {
                 "step": ledger.steps,
@@ -247,6 +248,7 @@ class _Training:
                 "tokens_predicted": ledger.tokens_predicted,
                 "flops": ledger.flops,
                 "flops_head": ledger.flops_head,
+                "flops_optimizer": ledger.flops_optimizer,
                 "step_seconds": seconds,
                 "data_seconds": data_seconds,
             }

@@ -21,6 +21,7 @@ class Optimizers:
         matrices, decayed, undecayed = split_parameters(model)
         self.names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
         self.parts: list[Optimizer] = []
+        self.flops = sum(map(muon_flops, matrices)) if settings.name == "muon" else 0.0  # of one update
         adamw_lr = settings.lr
         if settings.name == "muon":
             self.parts.append(_muon(matrices, settings))
@@ -77,6 +78,12 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
         else:
             undecayed.append(parameter)
     return matrices, decayed, undecayed
+
+
+def muon_flops(matrix: Tensor) -> float:
+    """FLOPs of Muon's matrix products for one update of a matrix: five Newton-Schulz steps of three products."""
+    short, long = sorted(matrix.shape)
+    return 5.0 * (2 * 2 * short * short * long + 2 * short**3)
 
 
 def _muon(matrices: list[nn.Parameter], settings: OptimizerSettings) -> Optimizer:
