@@ -9,8 +9,12 @@ from masklater.model.config import MaskLaterConfig
 from masklater.model.encoder import layer_sizes
 from masklater.pretrain.cost import encoder_sizes, row_flops
 from masklater.pretrain.distributed import World
+from masklater.pretrain.loader import BatchMaker
 from masklater.pretrain.precision import Precision
 from masklater.recipe.load import Recipe
+
+ROWS_LOOKED_AT = 256
+"""Of which words are counted."""
 
 
 def introduce(
@@ -51,6 +55,25 @@ def introduce(
         say(f"{world.size} processes of {recipe.batch.rows // world.size} rows a step each, the model {spread}")
     say(f"device {world.device.type}, {precision.name}: {precision.reason}")
     say(f"peak rate {hardware.peak_flops_per_second / 1e12:.3g} TFLOP/s: {hardware.name}, {hardware.source}")
+
+
+def introduce_words(batches: BatchMaker) -> None:
+    """Say how many words a row has, where words or spans of them are masked, and whether they fit what is masked."""
+    num_rows, length_W = batches.word_lengths(ROWS_LOOKED_AT)
+    if not len(length_W):
+        return
+    longest, corrupted = int(length_W.max()), batches.corruption.counts.corrupted
+    say(
+        f"words: {len(length_W) / num_rows:.1f} in a row, of {float(length_W.double().mean()):.1f} tokens each; the "
+        f"longest has {longest} ({num_rows} rows looked at)"
+    )
+    share = float(length_W[length_W > corrupted].sum() / length_W.sum())
+    if share:
+        say(
+            f"{share:.0%} of the tokens stand in words longer than the {corrupted} positions that are masked of a row: "
+            "of such a word a part is masked, anywhere in it. In text without spaces nothing tells words apart; there "
+            "masking.choose=uniform is the plain choice"
+        )
 
 
 def _objective(config: MaskLaterConfig) -> str:

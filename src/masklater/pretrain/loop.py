@@ -22,7 +22,7 @@ from masklater.pretrain.checkpoint import Checkpoint, keep_newest, load_checkpoi
 from masklater.pretrain.distributed import ALONE, World, adding_up, join, whole
 from masklater.pretrain.evaluate import Score, evaluate
 from masklater.pretrain.health import Health
-from masklater.pretrain.introduce import introduce
+from masklater.pretrain.introduce import introduce, introduce_words
 from masklater.pretrain.loader import EVALUATION_SEED, Prefetcher, StepShare, check_share, make_batches
 from masklater.pretrain.lock import only_process
 from masklater.pretrain.metrics import MetricsLog
@@ -179,6 +179,8 @@ class _Trainer:
             self.precision,
             self.world,
         )
+        with self.world.all_or_none():
+            introduce_words(self.batches)
         if ledger.steps:
             say(f"resuming at step {ledger.steps:,}")
         if not self.held_out[""].rows.num_rows:
