@@ -9,12 +9,16 @@ from masklater.machine.hardware import Hardware
 from masklater.machine.precision import Precision
 from masklater.model.config import MaskLaterConfig
 from masklater.model.encoder import layer_sizes
+from masklater.pretrain.batches import BatchMaker
 from masklater.pretrain.plan import Plan
 from masklater.recipe.load import Recipe
 
+ROWS_LOOKED_AT = 256
+"""Of which words are counted."""
+
 
 def introduce(
-    plan: Plan, num_parameters: tuple[int, int], hardware: Hardware, precision: Precision, world: World
+    plan: Plan, num_parameters: tuple[int, int], hardware: Hardware, precision: Precision, world: World, steps: int
 ) -> None:
     """Say what is about to run.
 
@@ -24,6 +28,10 @@ def introduce(
         hardware: What one process computes on.
         precision: What it computes in.
         world: The processes.
+        steps: Made before now.
+
+    Raises:
+        DamagedDataError: Rows that are looked at are not what was written.
     """
     recipe, config, counts = plan.recipe, plan.config, plan.batches.corruption.counts
     parameters, exported = num_parameters
@@ -43,6 +51,30 @@ def introduce(
         say(f"{world.size} processes of {recipe.batch.rows // world.size} rows a step each, the model {spread}")
     say(f"device {world.device.type}, {precision.name}: {precision.reason}")
     say(f"peak rate {hardware.peak_flops_per_second / 1e12:.3g} TFLOP/s: {hardware.name}, {hardware.source}")
+    introduce_words(plan.batches)
+    if steps:
+        say(f"resuming at step {steps:,}")
+    if not plan.held_out["own"].rows.num_rows:
+        say("no rows are held out (--valid-fraction 0): there will be no validation loss")
+
+
+def introduce_words(batches: BatchMaker) -> None:
+    """Say how many words a row has, where words or spans of them are masked, and whether they fit what is masked."""
+    num_rows, length_W = batches.word_lengths(ROWS_LOOKED_AT)
+    if not len(length_W):
+        return
+    longest, corrupted = int(length_W.max()), batches.corruption.counts.corrupted
+    say(
+        f"words: {len(length_W) / num_rows:.1f} in a row, of {float(length_W.double().mean()):.1f} tokens each; the "
+        f"longest has {longest} ({num_rows} rows looked at)"
+    )
+    share = float(length_W[length_W > corrupted].sum() / length_W.sum())
+    if share:
+        say(
+            f"{share:.0%} of the tokens stand in words longer than the {corrupted} positions that are masked of a row: "
+            "of such a word a part is masked, anywhere in it. In text without spaces nothing tells words apart; there "
+            "masking.choose=uniform is the plain choice"
+        )
 
 
 def _objective(config: MaskLaterConfig) -> str:

@@ -13,7 +13,7 @@ from masklater.corpus.shards import Shards, SplitRows
 from masklater.errors import UserError
 from masklater.machine.distributed import ALONE, World
 from masklater.masking.batch import MaskedBatch
-from masklater.masking.choose import WordTable
+from masklater.masking.choose import WordTable, number_words
 from masklater.masking.corrupt import Corruption, corrupt, make_corruption
 from masklater.masking.schedule import rate_at
 from masklater.pretrain.order import rows_of_step
@@ -76,6 +76,22 @@ class BatchMaker:
                 turn += 1
         if spare is not None and 0 < turn % world.size <= world.rank:
             yield spare.without_targets()
+
+    def word_lengths(self, num_rows: int) -> tuple[int, Tensor]:
+        """How many of its rows were looked at, and the lengths in tokens of their words, int64; none without words.
+
+        Args:
+            num_rows: Rows to look at, drawn at random, if there are as many.
+        """
+        words, lengths = self.corruption.words, torch.empty(0, dtype=torch.int64)
+        numbers_N = rows_of_step(0, min(num_rows, self.rows.num_rows), self.rows.num_rows, self.seed)
+        if words is None or not len(numbers_N):
+            return len(numbers_N), lengths
+        rows_BL = torch.from_numpy(self.rows.read(numbers_N).ids_NL)
+        word_BL = number_words(rows_BL, ~self.corruption.is_special_V[rows_BL], words)
+        row_B1 = torch.arange(len(rows_BL))[:, None]
+        number_of_word_N = (row_B1 * rows_BL.shape[1] + word_BL)[word_BL >= 0]
+        return len(numbers_N), number_of_word_N.unique(return_counts=True)[1]
 
     def _make(self, numbers_N: np.ndarray, batch_number: int, corruption: Corruption) -> MaskedBatch:
         block = self.rows.read(numbers_N)

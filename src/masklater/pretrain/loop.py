@@ -105,12 +105,8 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
         ledger = Ledger() if checkpoint is None else checkpoint.ledger
         accounts = Accounts(ledger, run.path, precision, world)
         saver = Saver(world, recipe.checkpoint.writes_in_background(world.device.type))
-        introduce(plan, num_parameters, accounts.hardware, precision, world)
-        if ledger.steps:
-            say(f"resuming at step {ledger.steps:,}")
-        if not plan.held_out["own"].rows.num_rows:
-            say("no rows are held out (--valid-fraction 0): there will be no validation loss")
         with world.all_or_none():
+            introduce(plan, num_parameters, accounts.hardware, precision, world, ledger.steps)
             log = MetricsLog(run.path, ledger.steps) if world.leads else None
             health = Health(recipe, plan.batches.rows.num_rows, run.path)
         decay = None if checkpoint is None else checkpoint.decay
