@@ -13,7 +13,7 @@ from masklater.corpus.shards import Shards, SplitRows
 from masklater.errors import UserError
 from masklater.machine.distributed import ALONE, World
 from masklater.masking.batch import MaskedBatch
-from masklater.masking.choose import WordTable, number_words
+from masklater.masking.choose import CHOOSERS, WordTable, number_words
 from masklater.masking.corrupt import Corruption, corrupt, make_corruption
 from masklater.masking.schedule import rate_at
 from masklater.pretrain.order import rows_of_step
@@ -83,9 +83,9 @@ class BatchMaker:
         Args:
             num_rows: Rows to look at, drawn at random, if there are as many.
         """
-        words, lengths = self.corruption.words, torch.empty(0, dtype=torch.int64)
+        words, lengths = self.corruption.table, torch.empty(0, dtype=torch.int64)
         numbers_N = rows_of_step(0, min(num_rows, self.rows.num_rows), self.rows.num_rows, self.seed)
-        if words is None or not len(numbers_N):
+        if not isinstance(words, WordTable) or not len(numbers_N):
             return len(numbers_N), lengths
         rows_BL = torch.from_numpy(self.rows.read(numbers_N).ids_NL)
         word_BL = number_words(rows_BL, ~self.corruption.is_special_V[rows_BL], words)
@@ -115,7 +115,7 @@ def make_batches(
 ) -> BatchMaker:
     """The BatchMaker of a split, with the counts that fit the training rows."""
     maskable = shards.index.train.maskable_per_row
-    vocabulary = shards.vocabulary
+    vocabulary, table_of = shards.vocabulary, CHOOSERS[masking.choose].table
     corruption = make_corruption(
         masking,
         drop=drop,
@@ -125,7 +125,7 @@ def make_batches(
         special_ids=vocabulary.special,
         mask_id=vocabulary.mask,
         pad_id=vocabulary.pad,
-        words=None if masking.choose == "uniform" else WordTable(*map(torch.from_numpy, shards.words)),
+        table=table_of(shards) if table_of else None,
     )
     return BatchMaker(rows, corruption, attend, seed, step_share)
 

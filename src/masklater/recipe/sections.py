@@ -1,10 +1,10 @@
 """The sections of a recipe. Every setting has its meaning beside it; `masklater pretrain --settings` prints them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from masklater.recipe.duration import Duration
 from masklater.recipe.section import ON_RESUME, Section
@@ -28,6 +28,23 @@ FROM_SCRATCH: dict[str, object] = {
     "dropout": 0.1,
 }
 """Defaults of the model section. With `from`, what is not given is the saved model's own and stays null."""
+
+
+CHOOSERS = {"uniform": "single tokens", "word": "whole words", "span": "spans of words as in SpanBERT"}
+"""Ways to choose positions, with what each chooses; masking/choose.py has the function of each."""
+
+
+def _one_of(known: Mapping[str, str]) -> Callable[[str], str]:
+    def check(name: str) -> str:
+        if name not in known:
+            raise ValueError(f"it must be one of {', '.join(known)}")
+        return name
+
+    return check
+
+
+def _listed(known: Mapping[str, str]) -> str:
+    return "; ".join(f"{name}: {meaning}" for name, meaning in known.items())
 
 
 class ModelSettings(Section):
@@ -140,8 +157,8 @@ class MaskingSettings(Section):
     random: float = Field(0.1, ge=0, le=1, description="share of them that become a random token")
     keep: float = Field(0.1, ge=0, le=1, description="share of them that stay as they are")
     predict: float = Field(1.0, gt=0, le=1, description="share of the corrupted positions that are predicted")
-    choose: Literal["uniform", "word", "span"] = Field(
-        "uniform", description="what is chosen: single tokens, whole words, or spans of words as in SpanBERT"
+    choose: Annotated[str, AfterValidator(_one_of(CHOOSERS))] = Field(
+        "uniform", description=f"what is chosen: {_listed(CHOOSERS)}"
     )
     span_p: float = Field(0.2, gt=0, lt=1, description="span: chance that a span ends after each of its words")
     span_max: int = Field(10, gt=0, le=MOST, description="span: longest span in words")
