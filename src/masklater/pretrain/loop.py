@@ -23,7 +23,7 @@ from masklater.pretrain.distributed import ALONE, World, adding_up, join, whole
 from masklater.pretrain.evaluate import Score, evaluate
 from masklater.pretrain.health import Health
 from masklater.pretrain.introduce import introduce
-from masklater.pretrain.loader import EVALUATION_SEED, Prefetcher, StepShare, check_share, make_batches
+from masklater.pretrain.loader import EVALUATION_SEED, Prefetcher, StepShare, make_batches, share_out
 from masklater.pretrain.lock import only_process
 from masklater.pretrain.metrics import MetricsLog
 from masklater.pretrain.optim import Optimizers, Schedule
@@ -91,7 +91,7 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
     with join() as world, ExitStack() as held:
         resume = resume or (world.restarts > 0 and (out / "run.json").exists())
         with world.all_or_none():
-            check_share(recipe.batch, world)
+            recipe = recipe.model_copy(update={"batch": share_out(recipe.batch, world)})
             shards = Shards(data)
             if not resume:
                 # What can be refused is refused before there is a RUN, so that a second try finds its name free.
