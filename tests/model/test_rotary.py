@@ -8,6 +8,7 @@ from transformers.models.modernbert.modeling_modernbert import apply_rotary_pos_
 from masklater import MaskLaterForMaskedLM
 from masklater.corpus.shards import Shards
 from masklater.errors import UserError
+from masklater.masking.batch import MaskedBatch, batch_from_inputs
 from masklater.model.attention import ROTARY_BASE, rotate, turn
 from masklater.model.masked_lm import MaskLaterConfig
 from tests.reference.cases import make_batch, make_model
@@ -48,13 +49,21 @@ def test_a_model_around_a_rotary_encoder_is_rotary(objective: str, family: str, 
     if (objective, family) == ("late", "esm"):
         pytest.skip("[MASK]s do not enter ESM late")
     model = make_model(continuous, objective, family)
-    mask, pad = continuous.vocabulary.mask, continuous.vocabulary.pad
+    mask = continuous.vocabulary.mask
     ids_BL = torch.randint(5, continuous.vocabulary.size, (1, 12))
     ids_BL[0, [3, 4, 9]] = mask
-    moved_BL = torch.cat([torch.full((1, 6), pad), ids_BL], dim=1)
+    batch = batch_from_inputs(ids_BL, None, None, mask, drop=True)
+    moved = MaskedBatch(
+        seen_ids_BS=batch.seen_ids_BS,
+        seen_pos_BS=batch.seen_pos_BS + 6,
+        masked_pos_BM=torch.cat([torch.arange(6)[None], batch.masked_pos_BM + 6], dim=1),
+        target_pos_BT=batch.target_pos_BT + 6,
+        target_ids_BT=batch.target_ids_BT,
+        documents_BL=torch.tensor([[-1] * 6 + [0] * 12]),
+        hidden_BS=batch.hidden_BS,
+    )
     with torch.no_grad():
-        logits_LV = model(input_ids=ids_BL).logits[0]
-        moved_LV = model(input_ids=moved_BL, attention_mask=(moved_BL != pad).long()).logits[0, 6:]
+        logits_LV, moved_LV = model.target_logits(batch), model.target_logits(moved)
     is_rotary = family != "roberta"
     assert model.config.decoder_positions == ("rotary" if is_rotary else "dropped")
     assert (model.decoder.masks.positions is None) == is_rotary
