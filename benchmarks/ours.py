@@ -7,15 +7,15 @@ import torch
 from sides import RECIPES, Step, Wanted
 from torch import Tensor
 
+from masklater.budget.cost import encoder_sizes, row_flops
+from masklater.machine.precision import Precision
 from masklater.masking.corrupt import Corruption, corrupt, make_corruption
 from masklater.model.config import MaskLaterConfig
 from masklater.model.encoder import make_encoder_config
 from masklater.model.masked_lm import MaskLaterForMaskedLM
-from masklater.pretrain.cost import encoder_sizes, row_flops
-from masklater.pretrain.loader import StepShare
+from masklater.pretrain.batches import StepShare
 from masklater.pretrain.loop import train_step
 from masklater.pretrain.optim import Optimizers
-from masklater.pretrain.precision import Precision
 from masklater.recipe.load import Recipe, load
 
 PAD, BOS, EOS, UNK, MASK = 1, 0, 2, 3, 4

@@ -85,6 +85,18 @@ def disk_errors_for_people(path: Path) -> Iterator[None]:
         ) from None
 
 
+def replace_file(path: Path, text: str) -> None:
+    """Write a file, whole or not at all; one that stood there before is replaced.
+
+    Raises:
+        UserError: The disk is full, or the place cannot be written to.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    with disk_errors_for_people(path):
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+
+
 def _elsewhere(error: Exception, path: Path) -> str:
     """The file that an error is about, where it is not in the place that was written."""
     name = getattr(error, "filename", None)

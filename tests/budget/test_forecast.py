@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from masklater.budget import parameters
-from masklater.budget.hardware import GPUS, find_gpu
+from masklater.budget.forecast import Rows, find_hardware, forecast, rows_of, seconds_of
+from masklater.budget.forecast_text import against_text, as_text, as_tree, ratios
 from masklater.corpus.shards import Shards
 from masklater.errors import UserError
+from masklater.machine.hardware import GPUS, find_gpu
 from masklater.masking.schedule import rate_at
 from masklater.model import head as heads
 from masklater.model.masked_lm import MaskLaterForMaskedLM, settle
-from masklater.pretrain.forecast import Rows, find_hardware, forecast, rows_of, seconds_of
-from masklater.pretrain.forecast_text import against_text, as_text, as_tree, ratios
-from masklater.pretrain.loader import make_batches
+from masklater.pretrain.batches import make_batches
 from masklater.pretrain.loop import pretrain
 from masklater.pretrain.start import find_start
 from masklater.recipe.load import load, shipped

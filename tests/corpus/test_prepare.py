@@ -108,7 +108,7 @@ from masklater.errors import UserError
 try:
     shards = Shards(Path(sys.argv[1]))
     shards.train.read(__import__("numpy").arange(shards.train.num_rows))
-    print(len(shards.train.ids))
+    print(len(shards.train.shards))
 except UserError as error:
     print(type(error).__name__, error)
 """

@@ -7,12 +7,12 @@ import torch
 
 from masklater.corpus.shards import Shards
 from masklater.errors import UserError
+from masklater.machine.distributed import ALONE, World, join
 from masklater.masking.batch import IGNORE
-from masklater.pretrain.distributed import ALONE, World, join
-from masklater.pretrain.loader import check_share, make_batches, share_of
-from masklater.pretrain.metrics import read_metrics
-from masklater.pretrain.run import RunFolder
+from masklater.pretrain.batches import check_share, make_batches, share_of
 from masklater.recipe.sections import BatchSettings
+from masklater.run.folder import RunFolder
+from masklater.run.metrics import read_metrics
 from tests.conftest import tiny
 from tests.invariance.ranks import Job, run_jobs
 from tests.reference.cases import CASES, make_batch, make_model

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from masklater.pretrain.checkpoint import load_newest
 from masklater.pretrain.loop import pretrain
-from masklater.pretrain.metrics import read_metrics
+from masklater.run.checkpoint import load_newest
+from masklater.run.metrics import read_metrics
 from tests.conftest import REPOSITORY, TINY, tiny
 
 pytestmark = pytest.mark.slow

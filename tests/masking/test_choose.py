@@ -15,7 +15,7 @@ from masklater.corpus.words import word_classes
 from masklater.errors import UserError
 from masklater.masking.choose import WordTable, group_spans, number_words, rank_units
 from masklater.masking.corrupt import corrupt
-from masklater.pretrain.loader import BatchMaker, make_batches
+from masklater.pretrain.batches import BatchMaker, make_batches
 from masklater.recipe.sections import MaskingSettings
 from tests.conftest import DATA, generator, make_shards, make_text
 
@@ -244,7 +244,7 @@ def test_every_position_is_as_likely_where_words_are_longer_than_what_is_masked(
             frequency_L = is_what_BL.float().mean(dim=0)[is_maskable_L]
             share = float(frequency_L.mean())
             assert (frequency_L - share).abs().max() < 5 * (share * (1 - share) / 4000) ** 0.5
-        word_1L = number_words(ids_L[None], is_maskable_L[None], maker.corruption.words)  # type: ignore[arg-type]
+        word_1L = number_words(ids_L[None], is_maskable_L[None], maker.corruption.table)
         longest = max(longest, int(sizes(word_1L, is_maskable_L[None]).max()))
     assert longest > LOW * spaceless.index.row_length
 

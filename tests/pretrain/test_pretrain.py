@@ -16,20 +16,20 @@ import torch
 
 from masklater.corpus.shards import Shards
 from masklater.errors import DamagedDataError, Interrupted, UserError
+from masklater.machine.precision import choose_precision
 from masklater.masking.batch import IGNORE
 from masklater.model.export import export_encoder
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain import loop
-from masklater.pretrain.checkpoint import list_checkpoints, load_newest
+from masklater.pretrain.batches import StepShare, make_batches
 from masklater.pretrain.evaluate import unigram_baseline
-from masklater.pretrain.loader import StepShare, make_batches
 from masklater.pretrain.loop import pretrain, train_step
-from masklater.pretrain.metrics import read_metrics
 from masklater.pretrain.optim import Optimizers
-from masklater.pretrain.precision import choose_precision
-from masklater.pretrain.run import RunFolder
 from masklater.pretrain.start import find_start
 from masklater.recipe.load import load
+from masklater.run.checkpoint import list_checkpoints, load_newest
+from masklater.run.folder import RunFolder
+from masklater.run.metrics import read_metrics
 from tests.conftest import REPOSITORY, TINY, fill_the_disk, make_shards, tiny
 
 ADAMW_AND_MUON = [(), ("optimizer.name=muon", "optimizer.adamw_lr=1e-3", "optimizer.lr=0.02")]

@@ -13,12 +13,12 @@ from masklater.corpus.tokenizer import TokenizerKind, train, wrap
 from masklater.corpus.tokenizer import load as load_tokenizer
 from masklater.errors import UserError
 from masklater.model.masked_lm import MaskLaterForMaskedLM
-from masklater.pretrain.loader import make_batches
+from masklater.pretrain.batches import make_batches
 from masklater.pretrain.loop import pretrain
-from masklater.pretrain.metrics import read_metrics
-from masklater.pretrain.run import RunFolder
 from masklater.pretrain.start import find_start
 from masklater.recipe.load import Recipe, load
+from masklater.run.folder import RunFolder
+from masklater.run.metrics import read_metrics
 from tests.conftest import TINY, make_shards, make_text, tiny
 from tests.reference.cases import randomize, rebuild_rows
 from tests.reference.test_against_transformers import tiny_config

@@ -7,7 +7,7 @@ import pytest
 
 from masklater.errors import RecipeError, UserError
 from masklater.recipe.duration import Duration
-from masklater.recipe.load import describe, dump, load, shipped, validate
+from masklater.recipe.load import Recipe, describe, dump, load, settings_of, shipped, validate
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -168,3 +168,15 @@ def test_every_setting_has_a_meaning() -> None:
     settings = describe()
     assert len(settings) > 30
     assert all(meaning for _, _, meaning in settings)
+
+
+def test_what_a_resumed_run_may_change() -> None:
+    keys = settings_of(load("3ml-small", ["schedule.warmup.steps=3"]))
+    may = {key for key in keys if Recipe.may_change(key)}
+    whole = ("duration.", "schedule.", "evaluation.", "checkpoint.", "health.")
+    assert {key for key in may if not key.startswith(whole)} == {
+        "optimizer.lr", "optimizer.adamw_lr", "optimizer.weight_decay", "optimizer.clip", "batch.micro_rows", "precision",
+        "distributed",
+    }  # fmt: skip
+    assert {key for key in keys if key.startswith(whole)} < may
+    assert not Recipe.may_change("masking.schedule.name") and not Recipe.may_change("nothing.such")

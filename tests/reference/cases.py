@@ -8,7 +8,7 @@ from torch import Tensor
 from masklater import MaskLaterForMaskedLM
 from masklater.corpus.shards import Shards
 from masklater.masking.batch import IGNORE, MaskedBatch
-from masklater.pretrain.loader import make_batches
+from masklater.pretrain.batches import make_batches
 from masklater.pretrain.start import find_start
 from masklater.recipe.families import ONE_STACK
 from tests.conftest import tiny

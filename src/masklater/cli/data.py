@@ -1,5 +1,6 @@
 """`prepare`: text in, SHARDS out."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -25,6 +26,10 @@ def prepare(
         int | None, typer.Option(min=300, max=2**31 - 1, help="Its entries [default: 32000].")
     ] = None,
     row_length: Annotated[int, typer.Option(min=8, max=65536, help="Tokens a row, <s> and </s> included.")] = 128,
+    encoding: Annotated[
+        str | None,
+        typer.Option(help="What text is in that has no byte-order mark, by Python's name for it [default: utf-8]."),
+    ] = None,
     documents: Annotated[
         Literal["file", "line", "blank-line"], typer.Option(help="What one document is in a .txt file.")
     ] = "file",
@@ -47,6 +52,7 @@ def prepare(
       masklater prepare wiki.jsonl.gz --out shards --train-tokenizer bpe --vocab-size 16000
       masklater prepare corpus.txt --documents blank-line --out shards --tokenizer my-tokenizer
     """
+    from masklater.corpus.files import describe
     from masklater.corpus.prepare import PrepareSettings
     from masklater.corpus.prepare import prepare as run
 
@@ -64,6 +70,7 @@ def prepare(
             train_tokenizer=train_tokenizer or defaults.train_tokenizer,
             vocab_size=vocab_size or defaults.vocab_size,
             row_length=row_length,
+            encoding=encoding,
             documents=documents,
             text_field=text_field,
             valid_fraction=valid_fraction,
@@ -72,9 +79,10 @@ def prepare(
         ),
     )
     read = result.read
-    mended = {
+    odd = {
         "empty documents left out": read.empty,
-        "lines with invalid UTF-8 mended": read.invalid_utf8,
+        "lines with invalid bytes, now \ufffd": read.invalid_lines,
+        "half surrogate pairs, now \ufffd": read.half_pairs,
         "NUL characters removed": read.nul,
         "byte-order marks removed": read.bom,
         "long documents passed on in parts": read.cut,
@@ -82,7 +90,9 @@ def prepare(
     }
     lines = {
         "read": f"{read.documents:,} documents, {read.characters / 1e6:,.1f} M characters in {read.files:,} files",
-        **{name: f"{count:,}" for name, count in mended.items() if count},
+        **{name: f"{count:,}" for name, count in odd.items() if count},
+        **({"not read": describe(Counter(result.passed_over))} if result.passed_over else {}),
+        **({"read more than once": f"{len(result.repeated):,} files"} if result.repeated else {}),
         "tokenizer": f"{result.vocabulary:,} entries",
         "rows": f"{result.train_rows:,} to train on, {result.valid_rows:,} held out, {row_length} positions each",
         "tokens": f"{result.tokens:,}, {result.real_share:.1%} of all positions",

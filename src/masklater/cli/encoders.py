@@ -24,7 +24,7 @@ def export(
 
     refuse_existing(out)
     from masklater.model.export import export_encoder
-    from masklater.pretrain.run import RunFolder
+    from masklater.run.folder import RunFolder
 
     folder = RunFolder(run)
     model, step = folder.load_model()
@@ -53,7 +53,7 @@ def fill(
     from transformers import AutoTokenizer
 
     from masklater.model.fill import fill_masks
-    from masklater.pretrain.run import RunFolder
+    from masklater.run.folder import RunFolder
 
     folder = RunFolder(run)
     model, step = folder.load_model()

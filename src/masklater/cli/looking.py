@@ -49,7 +49,8 @@ def doctor(
       masklater doctor shards
       masklater doctor run --json
     """
-    from masklater.doctor.examine import as_text, examine
+    from masklater.doctor.examination import as_text
+    from masklater.doctor.examine import examine
 
     found = examine(folder)
     print_result(found, as_json, lambda: as_text(found))

@@ -35,8 +35,8 @@ def budget(
       masklater budget 3ml-large-50 decoder.num_layers=4 --gpu a100 --utilisation 0.5
       masklater budget my-recipe.yaml --data shards --gpu this --json
     """
-    from masklater.pretrain.forecast import Rows, find_hardware, forecast, rows_of
-    from masklater.pretrain.forecast_text import against_text, as_text, as_tree, ratios
+    from masklater.budget.forecast import Rows, find_hardware, forecast, rows_of
+    from masklater.budget.forecast_text import against_text, as_text, as_tree, ratios
     from masklater.recipe.load import load
 
     rows = rows_of(data) if data else Rows(row_length, vocab_size, row_length - 2)
@@ -103,7 +103,7 @@ def pretrain(
     from masklater.recipe.load import load
 
     loaded = load(recipe, overrides or [])
-    from masklater.pretrain.distributed import is_first
+    from masklater.machine.distributed import is_first
     from masklater.pretrain.loop import pretrain as run
 
     result = run(loaded, data, out, resume)

@@ -8,8 +8,8 @@ import os
 import resource
 import sys
 import time
-from collections import deque
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from masklater.console import Meter
+from masklater.console import Meter, say
 from masklater.corpus import tokenizer as tokenizers_
+from masklater.corpus.files import ENDINGS, describe, find_files, is_gzipped, repeated
 from masklater.corpus.index import SPLITS, Split, make_index, row_dtype
+from masklater.corpus.lines import check_encoding
 from masklater.corpus.pack import Packing, make_packer
-from masklater.corpus.read import Document, DocumentUnit, ReadCounts, find_files, read_documents
+from masklater.corpus.read import Document, DocumentUnit, ReadCounts, read_documents
 from masklater.corpus.shards import SplitWriter
 from masklater.corpus.tokenizer import Vocabulary
 from masklater.errors import UserError
@@ -51,6 +53,7 @@ class PrepareSettings:
     train_tokenizer: tokenizers_.TokenizerKind = "bpe"
     vocab_size: int = 32_000
     row_length: int = 128
+    encoding: str | None = None  # of files without a byte-order mark; None: UTF-8
     documents: DocumentUnit = "file"
     text_field: str = "text"
     valid_fraction: float = 0.005
@@ -74,6 +77,8 @@ class PrepareResult:
     tokens_per_second: float  # over the tokenise-pack-write pass alone
     peak_memory_bytes: int  # of the whole process
     read: ReadCounts
+    passed_over: dict[str, int]  # what the input folders hold beside, by ending or kind
+    repeated: dict[str, int]  # files that were read more than once, with how often
 
 
 def prepare(inputs: list[Path], out: Path, settings: PrepareSettings) -> PrepareResult:
@@ -84,7 +89,12 @@ def prepare(inputs: list[Path], out: Path, settings: PrepareSettings) -> Prepare
     """
     began = time.monotonic()
     refuse_existing(out)
-    files = find_files(inputs)
+    if settings.encoding is not None:
+        check_encoding(settings.encoding)
+    passed_over: Counter[str] = Counter()
+    files = find_files(inputs, passed_over)
+    twice = repeated(files)
+    _say_what_is_read(passed_over, twice)
     total_bytes = sum(file.stat().st_size for file in files)
     held_out_below = _held_out_below(files, settings)
     tokenizer = _get_tokenizer(files, total_bytes, held_out_below, settings)
@@ -100,7 +110,12 @@ def prepare(inputs: list[Path], out: Path, settings: PrepareSettings) -> Prepare
         pass_seconds = time.monotonic() - pass_began
         if not train.rows:
             raise UserError("there is no text in the input: every document is empty", "Name files that hold text.")
-        source = {**asdict(counts), "unit": settings.documents, "valid_fraction": settings.valid_fraction}
+        source = {
+            **asdict(counts),
+            "encoding": settings.encoding or "utf-8",
+            "unit": settings.documents,
+            "valid_fraction": settings.valid_fraction,
+        }
         index = make_index(vocabulary, settings.row_length, tokenizer_hash, settings.pack, train, valid, source)
         (folder / "index.json").write_text(index.model_dump_json(indent=1), encoding="utf-8")
     tokens = train.tokens + valid.tokens
@@ -118,7 +133,26 @@ def prepare(inputs: list[Path], out: Path, settings: PrepareSettings) -> Prepare
         peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         * (1 if sys.platform == "darwin" else 1024),
         read=counts,
+        passed_over=dict(passed_over),
+        repeated=twice,
     )
+
+
+def _say_what_is_read(passed_over: Counter[str], twice: dict[str, int]) -> None:
+    """Before the work begins, what a user may not expect of what is read."""
+    if passed_over:
+        say(f"not read: {describe(passed_over)} (text ends in {', '.join(ENDINGS)})")
+    for names, number in twice.items():
+        say(f"named {number} times, and read as often: {names}")
+
+
+def _read(
+    files: list[Path],
+    settings: PrepareSettings,
+    counts: ReadCounts,
+    on_bytes: Callable[[int], None] = lambda _: None,
+) -> Iterator[Document]:
+    return read_documents(files, settings.documents, settings.text_field, counts, on_bytes, settings.encoding)
 
 
 def _held_out_below(files: list[Path], settings: PrepareSettings) -> int:
@@ -126,7 +160,7 @@ def _held_out_below(files: list[Path], settings: PrepareSettings) -> int:
     below = int(settings.valid_fraction * 2**64)
     if not settings.valid_fraction:
         return 0
-    documents = read_documents(files, settings.documents, settings.text_field, ReadCounts())
+    documents = _read(files, settings, ReadCounts())
     keys = {document.key for document in islice(documents, FEW_DOCUMENTS + 1)}
     if next(documents, None) is not None or len(keys) > FEW_DOCUMENTS:
         return below
@@ -145,12 +179,12 @@ def _get_tokenizer(
 ) -> "PreTrainedTokenizerFast":
     if settings.tokenizer is not None:
         return tokenizers_.load(settings.tokenizer)
-    unpacked = sum(file.stat().st_size * (GZIP_RATIO if file.suffix == ".gz" else 1) for file in files)
+    unpacked = sum(file.stat().st_size * (GZIP_RATIO if is_gzipped(file) else 1) for file in files)
     share = min(1.0, TOKENIZER_SAMPLE_BYTES / max(unpacked, 1))
     with Meter("Training the tokenizer: reading", total_bytes) as meter:
 
         def texts() -> Iterator[str]:
-            for document in read_documents(files, settings.documents, settings.text_field, ReadCounts(), meter.advance):
+            for document in _read(files, settings, ReadCounts(), meter.advance):
                 if document.key >= held_out_below and document.key % 2**32 < share * 2**32:
                     yield document.text
             meter.set(total_bytes, "merging")
@@ -169,7 +203,7 @@ def _pack_and_write(
 ) -> None:
     with Meter("Tokenising", total_bytes) as meter:
         began, tokens = time.monotonic(), 0
-        documents = read_documents(files, settings.documents, settings.text_field, counts, meter.advance)
+        documents = _read(files, settings, counts, meter.advance)
         for document, ids in tokenise(documents, tokenizer, settings.workers):
             sides[document.key < held_out_below].add(ids)
             tokens += len(ids)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Literal
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from masklater.corpus.pack import SpecialIds
-from masklater.errors import DamagedDataError, UserError
+from masklater.corpus.split import LONGEST_STRETCH, cut_stretches, gpt2_split, joins_marks, mark_keeping_split
+from masklater.errors import DamagedDataError, UserError, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -19,6 +20,9 @@ TokenizerKind = Literal["bpe", "wordpiece"]
 
 ROBERTA_TOKENS = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
 BERT_TOKENS = {"pad": "[PAD]", "unk": "[UNK]", "bos": "[CLS]", "eos": "[SEP]", "mask": "[MASK]"}
+MARKS_ARE_RARE = 0.001
+"""Where no more of a vocabulary's entries join a mark to its letter, the split is GPT-2's own: every program knows it,
+and under no other does transformers 5 put spaces between words that it is given one by one (`add_prefix_space`)."""
 
 
 @dataclass(frozen=True)
@@ -48,23 +52,37 @@ def train(texts: Iterator[str], kind: TokenizerKind, size: int) -> Tokenizer:
         size: Entries wanted, special ones included. A small corpus may yield fewer.
     """
     names = ROBERTA_TOKENS if kind == "bpe" else BERT_TOKENS
-    if kind == "bpe":
-        tokenizer = Tokenizer(models.BPE())
-        _make_byte_level(tokenizer)
-        trainer: trainers.BpeTrainer | trainers.WordPieceTrainer = trainers.BpeTrainer(
-            vocab_size=size,
-            special_tokens=list(names.values()),
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        )
-    else:
-        tokenizer = Tokenizer(models.WordPiece(unk_token=names["unk"]))
-        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
-        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        tokenizer.decoder = decoders.WordPiece()
-        trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=list(names.values()), show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer = (_train_bpe if kind == "bpe" else _train_wordpiece)(texts, list(names.values()), size)
     _finish(tokenizer, names)
+    return tokenizer
+
+
+def _train_bpe(texts: Iterator[str], special: list[str], size: int) -> Tokenizer:
+    """Byte-level BPE whose words keep their marks; split as by GPT-2 where the text has next to no marks to keep."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = mark_keeping_split(LONGEST_STRETCH)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    joining = sum(joins_marks(tokenizer.decoder.decode([entry])) for entry in tokenizer.get_vocab())
+    tokenizer.pre_tokenizer = mark_keeping_split() if joining > MARKS_ARE_RARE * size else gpt2_split()
+    return tokenizer
+
+
+def _train_wordpiece(texts: Iterator[str], special: list[str], size: int) -> Tokenizer:
+    tokenizer = Tokenizer(models.WordPiece(unk_token=BERT_TOKENS["unk"]))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
+    split = pre_tokenizers.BertPreTokenizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, cut_stretches(LONGEST_STRETCH)])
+    tokenizer.decoder = decoders.WordPiece()
+    trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.pre_tokenizer = split
     return tokenizer
 
 
@@ -163,9 +181,8 @@ def _load_saved(folder: Path) -> "PreTrainedTokenizerFast":
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers raises whatever its many readers raise
-        first_line = str(error).strip().split("\n")[0]
         raise UserError(
-            f"the tokenizer in {folder} does not load: {first_line}", "Save it again with save_pretrained."
+            f"the tokenizer in {folder} does not load: {first_line(error)}", "Save it again with save_pretrained."
         ) from None
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise UserError(
@@ -196,7 +213,8 @@ def _load_gpt2(vocab_file: Path, merges_file: Path, dict_file: Path | None) -> T
         raise DamagedDataError(
             f"{vocab_file} and {merges_file} are not GPT-2's vocabulary and merges: {error}", "Fetch them again."
         ) from None
-    _make_byte_level(tokenizer)
+    tokenizer.pre_tokenizer = gpt2_split()
+    tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([token for token in ROBERTA_TOKENS.values() if token not in entries])
     _finish(tokenizer, ROBERTA_TOKENS)
     return tokenizer
@@ -211,11 +229,6 @@ def _roberta_ids(gpt2: dict[str, int], dict_file: Path) -> dict[str, int]:
         order.append(token_of.get(entry, entry))
     order.append("<mask>")
     return {token: token_id for token_id, token in enumerate(order)}
-
-
-def _make_byte_level(tokenizer: Tokenizer) -> None:
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
 
 
 def _finish(tokenizer: Tokenizer, names: dict[str, str]) -> None:

@@ -6,7 +6,7 @@ from masklater.console import Meter
 from masklater.corpus.index import read_index
 from masklater.corpus.shards import find_damage
 from masklater.corpus.tokenizer import fingerprint, load, vocabulary
-from masklater.doctor.examine import Examination
+from masklater.doctor.examination import Examination
 
 _ENDINGS = ("rows", "starts")
 

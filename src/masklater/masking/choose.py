@@ -4,13 +4,18 @@ Each chooser ranks a row's positions; the first `wanted` ranks are corrupted. Wo
 at most one a row that is cut to make the count, and every position is exactly as likely as any other, however long the
 words are: in text without spaces one may be longer than what is wanted, or be the whole row.
 
-Letters: see masking/batch.py; U units (words or spans) of a row.
+A chooser is a function in CHOOSERS, at the end. Letters: see masking/batch.py; U units (words or spans) of a row.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from masklater.masking.corrupt import Corruption
 
 
 @dataclass(frozen=True)
@@ -158,3 +163,52 @@ def _draw_below(limit: Tensor, generator: torch.Generator) -> Tensor:
     """A random int64 from 0 to each limit - 1; 0 where the limit is 0."""
     draws = torch.rand(limit.shape, generator=generator, dtype=torch.float64)
     return (draws * limit).long()
+
+
+def choose_uniform(
+    rows_BL: Tensor, maskable_BL: Tensor, wanted_B: Tensor, corruption: "Corruption", generator: torch.Generator
+) -> Tensor:
+    """Choose single tokens."""
+    return rank_uniform(maskable_BL, generator)
+
+
+def choose_words(
+    rows_BL: Tensor, maskable_BL: Tensor, wanted_B: Tensor, corruption: "Corruption", generator: torch.Generator
+) -> Tensor:
+    """Choose whole words."""
+    return rank_units(number_words(rows_BL, maskable_BL, corruption.table), wanted_B, True, generator)
+
+
+def choose_spans(
+    rows_BL: Tensor, maskable_BL: Tensor, wanted_B: Tensor, corruption: "Corruption", generator: torch.Generator
+) -> Tensor:
+    """Choose spans of words."""
+    settings = corruption.settings
+    word_BL = number_words(rows_BL, maskable_BL, corruption.table)
+    span_BL = group_spans(word_BL, settings.span_p, settings.span_max, generator)
+    return rank_units(span_BL, wanted_B, False, generator)
+
+
+def word_table(shards: Any) -> WordTable:
+    """Read off SHARDS where words begin."""
+    return WordTable(*map(torch.from_numpy, shards.words))
+
+
+class Chooser(NamedTuple):
+    """A way to choose positions.
+
+    `rank` takes rows_BL (int64 ids), maskable_BL (bool), wanted_B (how many are corrupted), the Corruption and a
+    generator, the source of all randomness; it returns int64 order_BL, positions by rank, maskable ones first.
+    `table` reads what it has to know of each token off SHARDS, once; ranks find it in `Corruption.table`.
+    """
+
+    rank: Callable[[Tensor, Tensor, Tensor, "Corruption", torch.Generator], Tensor]
+    table: Callable[[Any], Any] | None = None
+
+
+CHOOSERS: dict[str, Chooser] = {
+    "uniform": Chooser(choose_uniform),
+    "word": Chooser(choose_words, word_table),
+    "span": Chooser(choose_spans, word_table),
+}
+"""By the names that recipes use, each of which stands in recipe.sections.CHOOSERS too."""

@@ -9,9 +9,11 @@ Letters: see masking/batch.py; Q queries, K keys, X either; H heads, e width of 
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from masklater.masking.batch import MaskedBatch
@@ -104,6 +106,26 @@ def rotate(part_BHXe: Tensor, angles: Turn | None) -> Tensor:
     cos_B1Xh, sin_B1Xh = angles
     turned = (first_BHXh * cos_B1Xh - second_BHXh * sin_B1Xh, second_BHXh * cos_B1Xh + first_BHXh * sin_B1Xh)
     return torch.cat(turned, dim=3).to(part_BHXe.dtype)
+
+
+def in_float32(*parts: Tensor) -> tuple[AbstractContextManager[None], tuple[Tensor, ...]]:
+    """Queries, keys and values as attention takes them, and the context to call it in.
+
+    On a CPU bfloat16 ones become float32: the backward pass of torch's fused attention in bfloat16 takes three times as
+    long there as in float32, more than bfloat16 gains in the products around it (docs/performance.md).
+    """
+    if parts[0].device.type != "cpu" or parts[0].dtype != torch.bfloat16:
+        return nullcontext(), parts
+    return torch.autocast("cpu", enabled=False), tuple(part.float() for part in parts)
+
+
+def mix(query_BHQe: Tensor, key_BHKe: Tensor, value_BHKe: Tensor, attend_BQK: Tensor | None, dropout: float) -> Tensor:
+    """Scaled dot-product attention, mixed_BHQe: for each query the values, weighed by how well their keys fit it."""
+    context, (query, key, value) = in_float32(query_BHQe, key_BHKe, value_BHKe)
+    attend_B1QK = None if attend_BQK is None else attend_BQK[:, None]
+    with context:
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=attend_B1QK, dropout_p=dropout)
+    return mixed.to(value_BHKe.dtype)
 
 
 def attend(queries: Places, keys: Places, blocked_flows: Sequence[str]) -> Tensor | None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
-from masklater.errors import UserError
+from masklater.errors import UserError, first_line
 from masklater.model.encoder import attention_mask, build_encoder, encode
 
 TOLERANCE = 1e-4
@@ -71,9 +71,9 @@ def _find_positions(config_json: str, row_length: int) -> Positions:
         try:
             encoder = build_encoder(config).eval()
         except Exception as error:  # a config of any family may be impossible in its own way
-            first_line = str(error).strip().split("\n")[0]
             raise UserError(
-                f"transformers cannot build an encoder of type {config.model_type} from this config: {first_line}",
+                f"transformers cannot build an encoder of type {config.model_type} from this config: "
+                f"{first_line(error)}",
                 "Mend the config.",
             ) from None
         with torch.no_grad():
@@ -94,7 +94,7 @@ def _find_positions(config_json: str, row_length: int) -> Positions:
                     whole_BLD = _encode_whole(encoder, ids_BL, hide_BLL)
                 seen_BSD = encode(encoder, ids_BS, pos_BS, offset, None)
             except Exception as error:  # whatever a family raises at inputs it does not take
-                reason = str(error).strip().split("\n")[0] or type(error).__name__
+                reason = first_line(error)
                 continue
             differences.append(float((seen_BSD - whole_BLD[:, seen_L]).abs().max()))
             if differences[-1] < TOLERANCE:

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from masklater.masking.batch import IGNORE, MaskedBatch
 from masklater.model import encoder as encoders
-from masklater.model.attention import Pairs, Places, at, attend, pair, rotate, row_places, seen_places
+from masklater.model.attention import Pairs, Places, at, attend, mix, pair, rotate, row_places, seen_places
 from masklater.model.config import MaskLaterConfig
 from masklater.model.encoder import LayerSizes
 
@@ -84,13 +84,8 @@ class AttentionBlock(nn.Module):
             takes_BQ1 = attend_BQK.any(dim=2, keepdim=True)
             attend_BQK = attend_BQK | ~takes_BQ1
         query, key, value = (part.unflatten(2, (self.sizes.heads, -1)).transpose(1, 2) for part in (query, key, value))
-        mixed_BHQe = F.scaled_dot_product_attention(
-            rotate(query, pairs.query),
-            rotate(key, pairs.key),
-            value,
-            attn_mask=None if attend_BQK is None else attend_BQK[:, None],
-            dropout_p=self.sizes.attention_dropout if self.training else 0.0,
-        )
+        dropout = self.sizes.attention_dropout if self.training else 0.0
+        mixed_BHQe = mix(rotate(query, pairs.query), rotate(key, pairs.key), value, attend_BQK, dropout)
         mixed_BQd = mixed_BHQe.transpose(1, 2).flatten(2)
         if takes_BQ1 is not None:
             mixed_BQd = mixed_BQd * takes_BQ1

@@ -8,10 +8,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
-from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from torch import Tensor, nn
+from transformers import (
+    MODEL_MAPPING,
+    AttentionInterface,
+    AttentionMaskInterface,
+    AutoConfig,
+    AutoModel,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 
 from masklater.errors import UserError
+from masklater.model.attention import in_float32
 from masklater.recipe.families import ONE_STACK, PRE_NORM, ROTARY
 from masklater.recipe.sections import ModelSettings
 
@@ -103,6 +112,24 @@ def set_dropout(config: PretrainedConfig, dropout: float) -> None:
             setattr(config, name, dropout)
 
 
+FLOAT32_ON_CPU = "sdpa-float32-on-cpu"
+"""Name of the attention that our encoders are called with in place of `sdpa`. No saved config knows it."""
+
+
+def _float32_on_cpu(
+    module: nn.Module, query_BHSe: Tensor, key_BHSe: Tensor, value_BHSe: Tensor, mask_B1SS: Tensor | None, **kwargs: Any
+) -> tuple[Tensor, None]:
+    """The `sdpa` of transformers, computed as `in_float32` says."""
+    context, parts = in_float32(query_BHSe, key_BHSe, value_BHSe)
+    with context:
+        mixed_BSHe, _ = AttentionInterface()["sdpa"](module, *parts, mask_B1SS, **kwargs)
+    return mixed_BSHe.to(value_BHSe.dtype), None
+
+
+AttentionInterface.register(FLOAT32_ON_CPU, _float32_on_cpu)
+AttentionMaskInterface.register(FLOAT32_ON_CPU, AttentionMaskInterface()["sdpa"])
+
+
 def build_encoder(config: PretrainedConfig) -> PreTrainedModel:
     """A randomly initialised encoder of that config, without a pooler: nothing here would train it.
 
@@ -115,6 +142,8 @@ def build_encoder(config: PretrainedConfig) -> PreTrainedModel:
     has_pooler = "add_pooling_layer" in inspect.signature(MODEL_MAPPING[type(config)].__init__).parameters
     pooler = {"add_pooling_layer": False} if has_pooler else {}
     encoder = AutoModel.from_config(config, dtype=torch.get_default_dtype(), **pooler)
+    if encoder.config._attn_implementation == "sdpa":
+        encoder.set_attn_implementation(FLOAT32_ON_CPU)
     if hasattr(encoder, "contact_head"):  # ESM's, for protein contacts: no masked LM trains it
         encoder.contact_head.requires_grad_(False)
     return encoder
@@ -122,7 +151,7 @@ def build_encoder(config: PretrainedConfig) -> PreTrainedModel:
 
 def check_attention(implementation: str | None) -> None:
     """Raise UserError unless masks of who attends to whom can be handed to an attention implementation."""
-    if implementation is not None and implementation not in ATTENTION_IMPLEMENTATIONS:
+    if implementation not in {None, FLOAT32_ON_CPU, *ATTENTION_IMPLEMENTATIONS}:
         raise UserError(
             f"attn_implementation is {implementation}, which takes no mask of who attends to whom: padding, other "
             "documents and slots to spare would be attended to",
@@ -144,7 +173,7 @@ def attention_mask(encoder: PreTrainedModel, attend_BQK: Tensor | None) -> Tenso
     if attend_BQK is None:
         return None
     mask_B1QK = attend_BQK[:, None]
-    if implementation == "sdpa":
+    if implementation != "eager":
         return mask_B1QK
     lowest = torch.finfo(encoder.dtype).min
     return torch.zeros(mask_B1QK.shape, dtype=encoder.dtype, device=mask_B1QK.device).masked_fill_(~mask_B1QK, lowest)

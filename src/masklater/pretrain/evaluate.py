@@ -7,11 +7,13 @@ import numpy as np
 import torch
 
 from masklater.corpus.shards import SplitRows
+from masklater.machine.distributed import ALONE, World
+from masklater.machine.precision import Precision
 from masklater.masking.batch import IGNORE, MaskedBatch
 from masklater.model.head import loss_sum
 from masklater.model.masked_lm import MaskLaterForMaskedLM
-from masklater.pretrain.distributed import ALONE, World
-from masklater.pretrain.precision import Precision
+
+ROWS_COUNTED_AT_ONCE = 8192
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,9 @@ def evaluate(
 def unigram_baseline(train: SplitRows, vocabulary_size: int, batches: Iterable[MaskedBatch]) -> Score:
     """What always guessing by token frequency scores: frequencies of the training rows, each count raised by one."""
     counts_V = np.ones(vocabulary_size, dtype=np.int64)
-    for shard in train.ids:
-        for start in range(0, len(shard), 65_536):
-            counts_V += np.bincount(shard[start : start + 65_536].reshape(-1), minlength=vocabulary_size)
+    for first in range(0, train.num_rows, ROWS_COUNTED_AT_ONCE):
+        numbers_N = np.arange(first, min(first + ROWS_COUNTED_AT_ONCE, train.num_rows))
+        counts_V += np.bincount(train.read(numbers_N).ids_NL.reshape(-1), minlength=vocabulary_size)
     seen_V = counts_V.copy()
     seen_V[train.special] = 0  # specials are never targets
     log_share_V = np.log(seen_V.clip(min=1) / seen_V.sum())

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from masklater.budget.ledger import Ledger
+from masklater.ledger import Ledger
 from masklater.pretrain.evaluate import Score
 
 

@@ -15,8 +15,8 @@ from masklater.model import saved
 from masklater.model.config import MaskLaterConfig
 from masklater.model.encoder import make_encoder_config, set_dropout
 from masklater.model.masked_lm import MaskLaterForMaskedLM
-from masklater.pretrain.run import RunFolder
 from masklater.recipe.load import Recipe
+from masklater.run.folder import RunFolder
 
 
 @dataclass(frozen=True)
