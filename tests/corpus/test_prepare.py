@@ -124,7 +124,7 @@ def test_more_shards_than_the_usual_number_of_open_files(
 
     def opened(soft: int, hard: int) -> str:
         arguments = [sys.executable, "-c", OPEN, str(folder), str(soft), str(hard)]
-        return subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=60).stdout
+        return subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=300).stdout
 
     assert opened(64, 2000) == f"{shards}\n"
     refused = opened(64, 64)

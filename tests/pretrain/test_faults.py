@@ -163,7 +163,7 @@ def test_two_processes_on_one_run(shards_folder: Path, tmp_path: Path) -> None:
     pretrain(tiny("3ml-small", "duration.steps=1"), shards_folder, tmp_path / "run")
     code = (
         "import sys, time; from pathlib import Path; from masklater.run.lock import only_process\n"
-        "with only_process(Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(60)"
+        "with only_process(Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(600)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "run")], stdout=subprocess.PIPE)
     assert holder.stdout is not None and holder.stdout.readline() == b"held\n"

@@ -101,6 +101,15 @@ def test_accumulation_changes_nothing(
     assert losses(tmp_path / "whole") == pytest.approx(losses(tmp_path / "parts"), rel=2e-5)
 
 
+def test_micro_rows_that_were_lowered_are_what_the_run_records(shards_folder: Path, tmp_path: Path) -> None:
+    for name, micro_rows in (("asked", 32), ("lowered", 8)):
+        pretrain(
+            tiny("3ml-small", f"batch.micro_rows={micro_rows}", "duration.steps=2"), shards_folder, tmp_path / name
+        )
+    assert RunFolder(tmp_path / "asked").recipe.batch.micro_rows == 8
+    assert losses(tmp_path / "asked") == losses(tmp_path / "lowered")
+
+
 @pytest.mark.parametrize("optimizer", ADAMW_AND_MUON)
 def test_interrupted_and_resumed_equals_straight_to_the_bit(
     optimizer: tuple[str, ...], shards_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -317,7 +326,7 @@ def test_ctrl_c_in_a_real_process_saves_and_resumes(shards_folder: Path, tmp_pat
     arguments = [sys.executable, "-m", "masklater", "pretrain", "3ml-small", *TINY, "duration.steps=100000",
                  "--data", str(shards_folder), "--out", str(tmp_path / "run"), "--json"]  # fmt: skip
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY)
-    watchdog = threading.Timer(90, process.kill)
+    watchdog = threading.Timer(300, process.kill)
     watchdog.start()
     metrics = tmp_path / "run" / "metrics.jsonl"
     while process.poll() is None and not (metrics.exists() and metrics.stat().st_size > 2000):

@@ -168,9 +168,9 @@ def test_making_a_batch_costs_the_same_anywhere(shards: Shards, monkeypatch: pyt
     seconds = {step: [] for step in (10, 10_000_000)}  # type: dict[int, list[float]]
     for _ in range(15):
         for step, times in seconds.items():
-            began = time.perf_counter()
+            began = time.thread_time()  # of the processor: other work on the machine does not count
             batches.of_step(step, 64)
-            times.append(time.perf_counter() - began)
+            times.append(time.thread_time() - began)
     assert set(asked) == {64}
     near, far = (min(times) for times in seconds.values())
     print(f"a batch at step 10: {near * 1000:.2f} ms, at step 10,000,000: {far * 1000:.2f} ms")
@@ -204,12 +204,12 @@ def test_resuming_costs_the_same_anywhere(shards_folder: Path, tmp_path: Path) -
     newest.path.rename(newest.path.with_name("step-10000000"))
     seconds = []
     for run, steps in (("near", 11), ("far", 10_000_001)):
-        began = time.perf_counter()
+        began = time.process_time()  # other work on the machine does not count
         recipe = tiny(
             "3ml-small", *WSD, "schedule.decay=0.01", f"duration.steps={steps}", "evaluation.every_steps=1000000000"
         )
         result = pretrain(recipe, shards_folder, tmp_path / run, resume=True)
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.process_time() - began)
         assert result.steps == steps
     print(f"resume and one step at step 10: {seconds[0]:.2f} s, at step 10,000,000: {seconds[1]:.2f} s")
     assert seconds[1] < 3 * seconds[0] + 1

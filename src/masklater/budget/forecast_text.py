@@ -4,7 +4,8 @@ from dataclasses import asdict
 from typing import Any
 
 from masklater.budget.flops import RowFlops
-from masklater.budget.forecast import Forecast, seconds_of
+from masklater.budget.forecast import Forecast, memory_of, micro_rows_that_fit, seconds_of
+from masklater.budget.parameters import Memory
 from masklater.console import clock
 from masklater.machine.hardware import Hardware
 
@@ -44,6 +45,8 @@ def as_tree(
         "total_flops": forecast.total_flops,
         "total_head_flops": forecast.total_head_flops,
     }
+    if forecast.parameters and hardware.memory_bytes is not None:
+        tree["micro_rows_that_fit"] = micro_rows_that_fit(forecast, hardware.memory_bytes)
     if forecast.parameters:
         tree["parameters"] |= {"trained": forecast.parameters.trained, "exported": forecast.parameters.exported}
     if forecast.total_flops is not None:
@@ -62,7 +65,7 @@ def as_text(forecast: Forecast, name: str, hardware: Hardware, utilisation: floa
         _flops_table(forecast.row),
     ]
     if forecast.parameters and forecast.memory:
-        blocks.append(_parameters_and_memory(forecast))
+        blocks.append(_parameters_and_memory(forecast, hardware))
     else:
         blocks.append("parameters and memory: not counted for encoders of this family")
     blocks.append(_totals(forecast, str(recipe.duration), hardware, utilisation, watts))
@@ -94,17 +97,40 @@ def _flops_table(row: RowFlops) -> str:
     return "\n".join(lines)
 
 
-def _parameters_and_memory(forecast: Forecast) -> str:
-    parameters, memory, micro_rows = forecast.parameters, forecast.memory, forecast.recipe.batch.micro_rows
+def _parameters_and_memory(forecast: Forecast, hardware: Hardware) -> str:
+    parameters, memory, batch = forecast.parameters, forecast.memory, forecast.recipe.batch
     assert parameters
     assert memory
+    micro_rows = batch.passes_of(batch.rows)[0]
     lines = [
         f"parameters      {parameters.trained / 1e6:,.1f} M trained, {parameters.exported / 1e6:,.1f} M exported",
         f"memory          {memory.total / 1e9:,.1f} GB with {micro_rows} rows a forward pass (an estimate):",
     ]
     for part, number in vars(memory).items():
         lines.append(f"  {part:<14}{number / 1e9:,.2f} GB")
+    if hardware.memory_bytes is not None:
+        lines.append(_fit(forecast, memory, micro_rows, hardware.name, hardware.memory_bytes))
     return "\n".join(lines)
+
+
+def _fit(forecast: Forecast, memory: Memory, micro_rows: int, name: str, room: float) -> str:
+    """Whether a step fits a device, and what would."""
+    device = f"{name} with its {room / 1e9:,.0f} GB, of which a tenth should stay free"
+    fitting = micro_rows_that_fit(forecast, room)
+    if fitting == micro_rows:
+        return f"  fits            {device}"
+    verdict = "DOES NOT FIT" if memory.total > room else "HARDLY FITS"
+    if fitting is not None:
+        remedy = f"batch.micro_rows={fitting} fits; what is trained on stays the same"
+    else:
+        assert forecast.parameters
+        one_row = memory_of(forecast.recipe, forecast.shape, forecast.parameters, 1)
+        standing = one_row.weights + one_row.gradients + one_row.optimizer
+        remedy = (
+            f"no batch.micro_rows fits: one row needs {one_row.total / 1e9:,.1f} GB, {standing / 1e9:,.1f} GB of it "
+            "for weights, gradients and optimizer states, which distributed=fsdp cuts up over several GPUs"
+        )
+    return f"  {verdict:<14}  {device}:\n                  {remedy}"
 
 
 def _totals(forecast: Forecast, duration: str, hardware: Hardware, utilisation: float, watts: float | None) -> str:

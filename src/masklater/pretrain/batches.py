@@ -1,6 +1,5 @@
 """Batches for training and evaluation, each a pure function of (seed, step): resume is instant and exact."""
 
-import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -9,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from masklater.console import say
 from masklater.corpus.shards import Shards, SplitRows
 from masklater.errors import UserError
 from masklater.machine.distributed import ALONE, World
@@ -140,7 +140,7 @@ class StepShare:
 
 
 def share_of(batch: MaskedBatch, settings: BatchSettings, world: World) -> StepShare:
-    """A process's rows of the global batch, in micro-batches."""
+    """A process's rows of the global batch, in the micro-batches that `share_out` has settled."""
     rows = settings.rows // world.size
     starts = range(world.rank * rows, (world.rank + 1) * rows, settings.micro_rows)
     return StepShare(
@@ -150,20 +150,26 @@ def share_of(batch: MaskedBatch, settings: BatchSettings, world: World) -> StepS
     )
 
 
-def check_share(settings: BatchSettings, world: World) -> None:
-    """Raise UserError unless the rows of a step divide into the micro-batches of all processes."""
+def share_out(settings: BatchSettings, world: World) -> BatchSettings:
+    """The same step for so many processes: micro_rows lowered to what divides the rows of each, aloud.
+
+    Raises:
+        UserError: The processes do not divide the rows of a step.
+    """
     rows, left = divmod(settings.rows, world.size)
     if left:
         raise UserError(
             f"batch.rows is {settings.rows}, which {world.size} processes cannot share evenly",
             f"Start as many processes as divide {settings.rows}, or change batch.rows.",
         )
-    if rows % settings.micro_rows:
-        raise UserError(
-            f"batch.micro_rows is {settings.micro_rows}, which does not divide the {rows} rows that each of "
-            f"{world.size} processes has of batch.rows {settings.rows}",
-            f"Set batch.micro_rows={math.gcd(rows, settings.micro_rows)}; what is trained on stays the same.",
+    micro_rows = settings.passes_of(rows)[0]
+    if micro_rows < settings.micro_rows:
+        each = f" that each of {world.size} processes has of a step" if world.size > 1 else " of a step"
+        say(
+            f"batch.micro_rows is {micro_rows} in place of {settings.micro_rows}, to divide the {rows:,} rows{each}; "
+            "what is trained on stays the same"
         )
+    return settings.model_copy(update={"micro_rows": micro_rows})
 
 
 class Prefetcher:

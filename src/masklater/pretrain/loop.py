@@ -21,7 +21,7 @@ from masklater.machine.precision import Precision, choose_precision
 from masklater.machine.signals import StopOnSignal
 from masklater.model.masked_lm import MaskLaterForMaskedLM, settle
 from masklater.pretrain.announce import introduce
-from masklater.pretrain.batches import Prefetcher, StepShare, check_share
+from masklater.pretrain.batches import Prefetcher, StepShare, share_out
 from masklater.pretrain.evaluate import Score, evaluate
 from masklater.pretrain.health import Health
 from masklater.pretrain.optim import Optimizers
@@ -121,7 +121,7 @@ def _open(
     """Open the data and the RUN, made or gone on with, and plan; `held` keeps the RUN's lock. A new RUN has a start."""
     resume = resume or (world.restarts > 0 and (out / "run.json").exists())
     with world.all_or_none():
-        check_share(recipe.batch, world)
+        recipe = recipe.model_copy(update={"batch": share_out(recipe.batch, world)})
         shards = Shards(data)
         run: RunFolder | None = None
         start: Start | None = None

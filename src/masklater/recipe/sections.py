@@ -180,17 +180,20 @@ class BatchSettings(Section):
 
     rows: int = Field(256, gt=0, le=MOST, description="rows a step, over all processes")
     micro_rows: Annotated[int, ON_RESUME] = Field(
-        32, gt=0, le=MOST, description="rows a forward pass in one process; divides a process's rows"
+        32,
+        gt=0,
+        le=MOST,
+        description="rows a forward pass in one process, at most; lowered to what divides a process's rows",
     )
     attend: Literal["document", "row"] = Field(
         "document", description="document: tokens see their own document only; row: the whole packed row"
     )
 
-    @model_validator(mode="after")
-    def _micro_divides_rows(self) -> Self:
-        if self.rows % self.micro_rows:
-            raise ValueError(f"micro_rows must divide rows; {self.micro_rows} does not divide {self.rows}")
-        return self
+    def passes_of(self, rows: int) -> list[int]:
+        """How large forward passes can be that cut a process's rows evenly, up to micro_rows; the largest first."""
+        small = [number for number in range(1, math.isqrt(rows) + 1) if rows % number == 0]
+        divisors = {*small, *(rows // number for number in small)}
+        return sorted((number for number in divisors if number <= self.micro_rows), reverse=True)
 
 
 class OptimizerSettings(Section):
