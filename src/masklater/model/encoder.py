@@ -151,7 +151,7 @@ def build_encoder(config: PretrainedConfig) -> PreTrainedModel:
 
 def check_attention(implementation: str | None) -> None:
     """Raise UserError unless masks of who attends to whom can be handed to an attention implementation."""
-    if implementation is not None and implementation not in ATTENTION_IMPLEMENTATIONS:
+    if implementation not in {None, FLOAT32_ON_CPU, *ATTENTION_IMPLEMENTATIONS}:
         raise UserError(
             f"attn_implementation is {implementation}, which takes no mask of who attends to whom: padding, other "
             "documents and slots to spare would be attended to",
@@ -173,7 +173,7 @@ def attention_mask(encoder: PreTrainedModel, attend_BQK: Tensor | None) -> Tenso
     if attend_BQK is None:
         return None
     mask_B1QK = attend_BQK[:, None]
-    if implementation == "sdpa":
+    if implementation != "eager":
         return mask_B1QK
     lowest = torch.finfo(encoder.dtype).min
     return torch.zeros(mask_B1QK.shape, dtype=encoder.dtype, device=mask_B1QK.device).masked_fill_(~mask_B1QK, lowest)
