@@ -19,7 +19,7 @@ MAY_KNOW = {
     "recipe": LEAVES,
     "corpus": {"recipe", *LEAVES},
     "masking": {"recipe", *LEAVES},
-    "model": {"masking", "recipe", *LEAVES},
+    "model": {"corpus", "masking", "recipe", *LEAVES},
     "budget": {"corpus", "masking", "machine", "recipe", *LEAVES},
     "run": {"corpus", "model", "machine", "recipe", *LEAVES},
     "pretrain": {"corpus", "masking", "model", "machine", "budget", "run", "recipe", *LEAVES},

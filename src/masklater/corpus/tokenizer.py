@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from masklater.corpus.pack import SpecialIds
+from masklater.corpus.portable import make_portable
 from masklater.corpus.split import LONGEST_STRETCH, cut_stretches, gpt2_split, joins_marks, mark_keeping_split
 from masklater.errors import DamagedDataError, UserError, first_line
 
@@ -29,7 +30,7 @@ and under no other does transformers 5 put spaces between words that it is given
 class Vocabulary:
     """What the rest of the software needs to know of a tokenizer."""
 
-    size: int
+    size: int  # the largest id + 1; not every id below need have an entry
     bos: int  # begins a row: <s> or [CLS]
     eos: int  # ends a row and each document: </s> or [SEP]
     pad: int
@@ -132,10 +133,31 @@ def wrap(tokenizer: Tokenizer) -> "PreTrainedTokenizerFast":
 
 
 def save(tokenizer: "PreTrainedTokenizerFast", folder: Path, row_length: int) -> str:
-    """Save as a Hugging Face folder; return its hash."""
+    """Save as a Hugging Face folder that transformers 4 and 5 load; return its hash."""
     tokenizer.model_max_length = row_length
     tokenizer.save_pretrained(folder)
+    make_portable(folder, tokenizer)
     return fingerprint(folder)
+
+
+def add_row_ends(tokenizer: "PreTrainedTokenizerFast") -> bool:
+    """Have a tokenizer put around a text what rows are packed with, where it does not; return whether it did not."""
+    row = vocabulary(tokenizer)
+    if tokenizer("a")["input_ids"] == [row.bos, *tokenizer("a", add_special_tokens=False)["input_ids"], row.eos]:
+        return False
+    bos, eos = tokenizer.convert_ids_to_tokens([row.bos, row.eos])
+    _wrap_texts(tokenizer.backend_tokenizer, bos, eos)
+    return True
+
+
+def _wrap_texts(tokenizer: Tokenizer, bos: str, eos: str) -> None:
+    """Put special tokens around a text, or around a pair of texts, which fine-tuning has: as RoBERTa's or BERT's."""
+    between = [eos, eos] if eos == ROBERTA_TOKENS["eos"] else [eos]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=[bos, "$A", eos],
+        pair=[bos, "$A", *between, "$B", eos],
+        special_tokens=[(name, tokenizer.token_to_id(name)) for name in (bos, eos)],
+    )
 
 
 def fingerprint(folder: Path) -> str:
@@ -167,8 +189,23 @@ def vocabulary(tokenizer: "PreTrainedTokenizerFast") -> Vocabulary:
             "Add them to the tokenizer with add_special_tokens and save it, or train one with --train-tokenizer.",
         )
     bos, eos, pad, mask = (int(token_id) for token_id in ids.values() if token_id is not None)
-    special = sorted({*map(int, tokenizer.all_special_ids), bos, eos, pad, mask})
-    return Vocabulary(len(tokenizer), bos, eos, pad, mask, tuple(special))
+    unknown = unknown_id(tokenizer)
+    special = {*map(int, tokenizer.all_special_ids), bos, eos, pad, mask, *([] if unknown is None else [unknown])}
+    return Vocabulary(num_ids(tokenizer), bos, eos, pad, mask, tuple(sorted(special)))
+
+
+def num_ids(tokenizer: "PreTrainedTokenizerFast") -> int:
+    """The largest id + 1, which is more than there are entries where a vocabulary has gaps or an entry twice."""
+    return max(tokenizer.get_vocab().values()) + 1
+
+
+def unknown_id(tokenizer: "PreTrainedTokenizerFast") -> int | None:
+    """The id that stands for what the tokenizer does not know; None where it knows every text."""
+    if tokenizer.unk_token_id is not None:
+        return int(tokenizer.unk_token_id)
+    model = tokenizer.backend_tokenizer.model
+    token = getattr(model, "unk_token", None)
+    return getattr(model, "unk_id", None) if token is None else tokenizer.backend_tokenizer.token_to_id(token)
 
 
 def _first(*ids: int | None) -> int | None:
@@ -232,14 +269,8 @@ def _roberta_ids(gpt2: dict[str, int], dict_file: Path) -> dict[str, int]:
 
 
 def _finish(tokenizer: Tokenizer, names: dict[str, str]) -> None:
-    """Special tokens, and how a text or a pair of texts is wrapped in them when fine-tuning."""
+    """Special tokens, and what stands around a text."""
     tokenizer.add_special_tokens(
         [AddedToken(name, special=True, lstrip=name == "<mask>", normalized=False) for name in names.values()]
     )
-    bos, eos = names["bos"], names["eos"]
-    between = f"{eos} {eos}" if names is ROBERTA_TOKENS else eos
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{bos} $A {eos}",
-        pair=f"{bos} $A {between} $B {eos}",
-        special_tokens=[(name, tokenizer.token_to_id(name)) for name in (bos, eos)],
-    )
+    _wrap_texts(tokenizer, names["bos"], names["eos"])

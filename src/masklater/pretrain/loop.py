@@ -275,12 +275,7 @@ class _Training:
                 fixed = batches.fixed(rows, micro_rows, self.world)
                 score = evaluate(self.model, fixed, self.precision, self.world)
             self.scores[judge] = score
-            suffix = SUFFIXES[judge]
-            record |= {
-                f"valid_loss{suffix}": score.loss,
-                f"valid_accuracy{suffix}": score.accuracy,
-                f"valid_targets{suffix}": score.targets,
-            }
+            record |= score.record(SUFFIXES[judge])
         self._write(record)
 
     def _save(self) -> None:
@@ -322,7 +317,8 @@ class _Training:
         if ledger.skipped_steps:
             note += f"  {ledger.skipped_steps:,} skipped"
         if "own" in self.scores:
-            note += f"  valid {self.scores['own'].loss:.3f}"
+            score = self.scores["own"]
+            note += f"  valid {score.loss:.3f}" if score.targets else "  nothing to predict in the held-out rows"
         rate = ledger.rows / ledger.seconds
         return f"{note}  {rate:,.0f} rows/s  {rate * self.plan.batches.rows.row_length:,.0f} tokens/s"
 
