@@ -103,7 +103,7 @@ MISTAKES = {
     "scores below a file": (["glue", "{tmp}/empty", "--data", "{tmp}/empty", "--out", "{tmp}/full/file/o", "--tasks", "rte"], "there is no folder"),
     "an unknown recipe": (["pretrain", "nosuch", "--data", "{shards}", "--out", "{tmp}/o"], "Shipped recipes:"),
     "an unknown key": (["pretrain", "3ml-small", "batch.row=3", "--data", "{shards}", "--out", "{tmp}/o"], "Did you mean rows?"),
-    "a contradiction": (["pretrain", "3ml-small", "batch.rows=30", "--data", "{shards}", "--out", "{tmp}/o"], "must divide rows"),
+    "a contradiction": (["pretrain", "3ml-small", "model.num_attention_heads=7", "--data", "{shards}", "--out", "{tmp}/o"], "num_attention_heads must divide hidden_size"),
     "no shards": (["pretrain", "3ml-small", "--data", "{tmp}/empty", "--out", "{tmp}/o"], "is no SHARDS folder"),
     "a rate without targets": (["pretrain", "3ml-small", "masking.rate=0.001", "--data", "{shards}", "--out", "{tmp}/o"], "leaves no target"),
     "a run that exists not": (["export", "{tmp}/nowhere", "--out", "{tmp}/o"], "there is no run"),
