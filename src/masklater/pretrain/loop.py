@@ -280,6 +280,8 @@ class _Trainer:
             with self.accounts.time("evaluation"):
                 fixed = batches.fixed(rows, micro_rows, self.world)
                 score = evaluate(self.model, fixed, self.precision, self.world)
+            if not score.targets and suffix not in self.scores and self.world.leads:
+                say(f"held-out rows, {'15% [MASK]' if suffix else 'own masking'}: nothing to predict")
             self.scores[suffix] = score
             record |= score.record(suffix)
         self._write(record)
@@ -324,7 +326,7 @@ class _Trainer:
             note += f"  {ledger.skipped_steps:,} skipped"
         if "" in self.scores:
             score = self.scores[""]
-            note += f"  valid {score.loss:.3f}" if score.targets else "  nothing to predict in the held-out rows"
+            note += f"  valid {score.loss:.3f}" if score.targets else "  valid: nothing to predict"
         rate = ledger.rows / ledger.seconds
         return f"{note}  {rate:,.0f} rows/s  {rate * self.batches.rows.row_length:,.0f} tokens/s"
 
