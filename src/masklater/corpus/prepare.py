@@ -109,6 +109,8 @@ def prepare(inputs: list[Path], out: Path, settings: PrepareSettings) -> Prepare
     if tokenizers_.add_row_ends(tokenizer):
         ends = " and ".join(tokenizer.convert_ids_to_tokens([vocabulary.bos, vocabulary.eos]))
         say(f"the tokenizer does not add {ends} to a text, as rows have them; its copy in {out / 'tokenizer'} does")
+    if gaps := vocabulary.size - len(tokenizer):
+        say(f"{gaps:,} of the {vocabulary.size:,} ids have no entry, as where an entry stands in a vocabulary twice")
     counts = ReadCounts()
     with complete_folder(out) as folder:
         tokenizer_hash = tokenizers_.save(tokenizer, folder / "tokenizer", settings.row_length)

@@ -142,11 +142,11 @@ def save(tokenizer: "PreTrainedTokenizerFast", folder: Path, row_length: int) ->
 
 def add_row_ends(tokenizer: "PreTrainedTokenizerFast") -> bool:
     """Have a tokenizer put around a text what rows are packed with, where it does not; return whether it did not."""
-    row = vocabulary(tokenizer)
-    if tokenizer("a")["input_ids"] == [row.bos, *tokenizer("a", add_special_tokens=False)["input_ids"], row.eos]:
+    row, backend = vocabulary(tokenizer), tokenizer.backend_tokenizer
+    if backend.encode("").ids == [row.bos, *backend.encode("", add_special_tokens=False).ids, row.eos]:
         return False
     bos, eos = tokenizer.convert_ids_to_tokens([row.bos, row.eos])
-    _wrap_texts(tokenizer.backend_tokenizer, bos, eos)
+    _wrap_texts(backend, bos, eos)
     return True
 
 

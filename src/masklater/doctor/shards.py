@@ -27,9 +27,7 @@ def look_at_shards(path: Path, found: Examination) -> None:
         share = unknown / max(train.tokens + valid.tokens, 1)
         found.facts["unknown tokens"] = f"{unknown:,}, {share:.2%} of all tokens"
         if share > SOME_UNKNOWN:
-            found.notes.append(
-                f"{share:.1%} of the tokens stand for what the tokenizer does not know: nothing is learned there"
-            )
+            found.notes.append(f"{share:.1%} of the tokens are unknown to the tokenizer: nothing is learned there")
     digest = found.attempt(lambda: fingerprint(path / "tokenizer"))
     if digest is not None and digest != index.tokenizer_sha256:
         found.problem(

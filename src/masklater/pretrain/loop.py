@@ -274,6 +274,8 @@ class _Training:
             with self.accounts.time("evaluation"):
                 fixed = batches.fixed(rows, micro_rows, self.world)
                 score = evaluate(self.model, fixed, self.precision, self.world)
+            if not score.targets and judge not in self.scores and self.world.leads:
+                say(f"held-out rows, {'own masking' if judge == 'own' else '15% [MASK]'}: nothing to predict")
             self.scores[judge] = score
             record |= score.record(SUFFIXES[judge])
         self._write(record)
@@ -318,7 +320,7 @@ class _Training:
             note += f"  {ledger.skipped_steps:,} skipped"
         if "own" in self.scores:
             score = self.scores["own"]
-            note += f"  valid {score.loss:.3f}" if score.targets else "  nothing to predict in the held-out rows"
+            note += f"  valid {score.loss:.3f}" if score.targets else "  valid: nothing to predict"
         rate = ledger.rows / ledger.seconds
         return f"{note}  {rate:,.0f} rows/s  {rate * self.plan.batches.rows.row_length:,.0f} tokens/s"
 
