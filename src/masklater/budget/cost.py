@@ -22,7 +22,7 @@ class EncoderSizes:
     feed_forward: int
     layers: int
     embedding_width: int | None  # None: the width
-    positions: int  # rows of its position embedding; of no effect where positions are rotary
+    positions: int  # rows of its position embedding; 0 where positions are rotary
     token_types: int
 
 
@@ -38,6 +38,7 @@ def encoder_sizes(config: object) -> EncoderSizes:
             config, names[-1]
         )
 
+    is_rotary = getattr(config, "position_embedding_type", None) == "rotary"  # ESM's say so
     return EncoderSizes(
         family=config.model_type,  # type: ignore[attr-defined]
         vocabulary=first("vocab_size"),
@@ -45,7 +46,7 @@ def encoder_sizes(config: object) -> EncoderSizes:
         feed_forward=first("hidden_dim", "intermediate_size"),
         layers=first("n_layers", "num_hidden_layers"),
         embedding_width=getattr(config, "embedding_size", None),
-        positions=getattr(config, "max_position_embeddings", 0),
+        positions=0 if is_rotary else getattr(config, "max_position_embeddings", 0),
         token_types=getattr(config, "type_vocab_size", 0),
     )
 

@@ -10,12 +10,14 @@ from masklater.budget.cost import EncoderSizes, encoder_sizes, row_shape
 from masklater.budget.flops import RowFlops, RowShape, count_row_flops
 from masklater.budget.parameters import Memory, Parameters, count_parameters, estimate_memory
 from masklater.corpus.index import read_index
+from masklater.corpus.tokenizer import token_types
 from masklater.errors import UserError
 from masklater.ledger import Ledger, Spending
 from masklater.machine.hardware import GPUS, Hardware
 from masklater.machine.peak import measure_this
 from masklater.masking.counts import Counts, count
 from masklater.masking.schedule import rate_at
+from masklater.recipe.families import position_embeddings
 from masklater.recipe.load import Recipe
 
 FAMILIES_COUNTED = {
@@ -41,6 +43,8 @@ class Rows:
     row_length: int  # L
     vocabulary: int  # V
     maskable_per_row: float  # without special tokens; L - 2 unless SHARDS say otherwise
+    pad: int = 1  # the padding token, from whose id on RoBERTa's kin count positions
+    token_types: int = 1  # kinds of segment that the tokenizer tells apart in a pair of texts
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,13 @@ def rows_of(data: Path) -> Rows:
     """
     index = read_index(data)
     maskable = index.train.maskable_per_row
-    return Rows(index.row_length, index.vocabulary.size, index.row_length - 2 if math.isnan(maskable) else maskable)
+    return Rows(
+        row_length=index.row_length,
+        vocabulary=index.vocabulary.size,
+        maskable_per_row=index.row_length - 2 if math.isnan(maskable) else maskable,
+        pad=index.vocabulary.pad,
+        token_types=token_types(data / "tokenizer"),
+    )
 
 
 def find_hardware(name: str) -> Hardware:
@@ -179,8 +189,8 @@ def _sizes(recipe: Recipe, rows: Rows) -> EncoderSizes:
             feed_forward=model.intermediate_size,
             layers=model.num_hidden_layers,
             embedding_width=None,
-            positions=rows.row_length + 2,
-            token_types=1,
+            positions=position_embeddings(model.family, rows.row_length, rows.pad),
+            token_types=rows.token_types,
         )
     path = Path(model.from_) / "config.json"
     try:

@@ -91,7 +91,7 @@ def load(folder: Path) -> "PreTrainedTokenizerFast":
     """Load a tokenizer folder: a saved Hugging Face one, or GPT-2's `vocab.json` and `merges.txt`.
 
     With fairseq's `dict.txt` beside GPT-2's files the ids are RoBERTa's: `<s> <pad> </s> <unk>`, the lines of the
-    dictionary in order, `<mask>` last (50,265 entries). Without it, RoBERTa's special tokens follow GPT-2's own.
+    dictionary in order, `<mask>` last (50,265 entries). Without it, the same four come first, then GPT-2's own entries.
 
     Raises:
         UserError: The folder is missing or holds no tokenizer, or the tokenizer lacks a special token that is needed.
@@ -170,6 +170,20 @@ def fingerprint(folder: Path) -> str:
         ) from None
 
 
+def token_types(folder: Path) -> int:
+    """Return how many kinds of segment a saved tokenizer tells apart in a pair of texts: 2 for BERT's.
+
+    Raises:
+        DamagedDataError: Its tokenizer.json does not load.
+    """
+    file = folder / "tokenizer.json"
+    try:
+        types = Tokenizer.from_file(str(file)).encode("a", "a").type_ids
+    except Exception as error:  # tokenizers raises plain Exception
+        raise DamagedDataError(f"{file} does not load: {first_line(error)}", "Restore it.") from None
+    return 1 + max(types, default=0)
+
+
 def vocabulary(tokenizer: "PreTrainedTokenizerFast") -> Vocabulary:
     """Sizes and special ids of a tokenizer.
 
@@ -243,8 +257,7 @@ def _load_gpt2(vocab_file: Path, merges_file: Path, dict_file: Path | None) -> T
         entries: dict[str, int] = json.loads(vocab_file.read_text(encoding="utf-8"))
         lines = merges_file.read_text(encoding="utf-8").splitlines()
         merges = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
-        if dict_file is not None:
-            entries = _roberta_ids(entries, dict_file)
+        entries = _special_tokens_first(entries) if dict_file is None else _roberta_ids(entries, dict_file)
         tokenizer = Tokenizer(models.BPE(vocab=entries, merges=merges))  # type: ignore[arg-type]
     except Exception as error:  # tokenizers raises plain Exception
         raise DamagedDataError(
@@ -255,6 +268,15 @@ def _load_gpt2(vocab_file: Path, merges_file: Path, dict_file: Path | None) -> T
     tokenizer.add_special_tokens([token for token in ROBERTA_TOKENS.values() if token not in entries])
     _finish(tokenizer, ROBERTA_TOKENS)
     return tokenizer
+
+
+def _special_tokens_first(entries: dict[str, int]) -> dict[str, int]:
+    """GPT-2's entries behind `<s> <pad> </s> <unk>`, unless `<pad>`, from which RoBERTa counts positions, is there."""
+    if ROBERTA_TOKENS["pad"] in entries:
+        return entries
+    first = [token for token in ROBERTA_TOKENS.values() if token != ROBERTA_TOKENS["mask"] and token not in entries]
+    moved = {token: token_id + len(first) for token, token_id in entries.items()}
+    return {token: token_id for token_id, token in enumerate(first)} | moved
 
 
 def _roberta_ids(gpt2: dict[str, int], dict_file: Path) -> dict[str, int]:

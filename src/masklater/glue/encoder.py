@@ -150,8 +150,12 @@ def load_classifier(encoder: Encoder, num_outputs: int, device: torch.device) ->
     return model.to(device)
 
 
-def longest_row(model: PreTrainedModel) -> int:
-    """How many tokens a row can have: found by trial, as RoBERTa's kin keep some positions for padding.
+def longest_row(model: PreTrainedModel, at_most: int = LONGEST_ROW) -> int:
+    """Return how many tokens a row can have: found by trial, as RoBERTa's kin keep some positions for padding.
+
+    Args:
+        model: The encoder, with a head or without.
+        at_most: What its tokenizer says; an encoder may have more positions than were trained.
 
     Raises:
         UserError: The encoder takes no row at all.
@@ -160,8 +164,9 @@ def longest_row(model: PreTrainedModel) -> int:
     positions = getattr(config, "max_position_embeddings", None) or LONGEST_ROW
     reserved = (config.pad_token_id or 0) + 1
     filler = next(token for token in range(config.vocab_size) if token != config.pad_token_id)
-    for length in (min(LONGEST_ROW, positions), min(LONGEST_ROW, positions - reserved)):
-        if length >= LONGEST_ROW and positions >= LONGEST_ROW + reserved:
+    at_most = min(LONGEST_ROW, at_most)
+    for length in (min(at_most, positions), min(at_most, positions - reserved)):
+        if length >= at_most and positions >= at_most + reserved:
             return length
         ids_BL = torch.full((1, max(length, 1)), filler)
         try:

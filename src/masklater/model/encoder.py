@@ -21,7 +21,7 @@ from transformers import (
 
 from masklater.errors import UserError
 from masklater.model.attention import in_float32
-from masklater.recipe.families import ONE_STACK, PRE_NORM, ROTARY
+from masklater.recipe.families import ONE_STACK, PRE_NORM, ROTARY, position_embeddings
 from masklater.recipe.sections import ModelSettings
 
 ATTENTION_IMPLEMENTATIONS = ("sdpa", "eager")
@@ -67,9 +67,29 @@ def layer_sizes(config: PretrainedConfig, width: int) -> LayerSizes:
 
 
 def make_encoder_config(
-    settings: ModelSettings, *, vocabulary_size: int, row_length: int, pad: int, bos: int, eos: int, mask: int
+    settings: ModelSettings,
+    *,
+    vocabulary_size: int,
+    row_length: int,
+    token_types: int,
+    pad: int,
+    bos: int,
+    eos: int,
+    mask: int,
 ) -> PretrainedConfig:
-    """The transformers config of an encoder from scratch, with positions for rows of `row_length`."""
+    """The transformers config of an encoder from scratch.
+
+    Args:
+        settings: The recipe's `model` section.
+        vocabulary_size: V.
+        row_length: L; the encoder has positions for rows of this length and no longer ones.
+        token_types: Kinds of segment that the tokenizer tells apart in a pair of texts.
+        pad: The padding token.
+        bos: The token that begins a row.
+        eos: The token that ends a row.
+        mask: The mask token.
+    """
+    assert settings.family is not None
     of_family: dict[str, dict[str, Any]] = {
         "esm": {"position_embedding_type": "rotary", "emb_layer_norm_before": False, "mask_token_id": mask},
         # Windows read distances off the index; every layer global is what carries the method.
@@ -95,13 +115,13 @@ def make_encoder_config(
         num_hidden_layers=settings.num_hidden_layers,
         num_attention_heads=settings.num_attention_heads,
         intermediate_size=settings.intermediate_size,
-        max_position_embeddings=pad + 1 + row_length,
-        type_vocab_size=1,
+        max_position_embeddings=position_embeddings(settings.family, row_length, pad) or row_length,
+        type_vocab_size=token_types,
         pad_token_id=pad,
         bos_token_id=bos,
         eos_token_id=eos,
         **dropout,
-        **of_family.get(settings.family or "", {}),
+        **of_family.get(settings.family, {}),
     )
 
 

@@ -40,6 +40,13 @@ def introduce(
         f"{counts.targets} are predicted"
     )
     say(f"{parameters / 1e6:.1f} M parameters, {exported / 1e6:.1f} M of them in the encoder that is exported")
+    unused, width = config.position_offset or 0, plan.encoder.embedding_width or plan.encoder.width
+    if unused > counts.row_length:
+        say(
+            f"{unused * width / 1e6:.1f} M of them will never be used: {plan.encoder.family} counts positions from the "
+            f"padding token's id + 1 on, {unused:,} here. bert, electra, esm and modernbert count from 0; or prepare "
+            "the data with a tokenizer whose padding token is among its first"
+        )
     flops = row_flops(plan.encoder, recipe.decoder, counts)
     say(f"{flops.training / 1e9:.2f} GFLOPs to train on a row, {flops.head / flops.forward:.0%} in the LM head")
     if config.drops:

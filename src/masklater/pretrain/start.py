@@ -9,7 +9,7 @@ from transformers import PretrainedConfig
 from masklater.console import say
 from masklater.corpus.grow import pieces_of_new_tokens
 from masklater.corpus.shards import Shards
-from masklater.corpus.tokenizer import load
+from masklater.corpus.tokenizer import load, token_types
 from masklater.errors import UserError
 from masklater.model import saved
 from masklater.model.config import MaskLaterConfig
@@ -53,6 +53,7 @@ def find_start(recipe: Recipe, shards: Shards) -> Start:
             recipe.model,
             vocabulary_size=vocabulary.size,
             row_length=row_length,
+            token_types=token_types(shards.folder / "tokenizer"),
             pad=vocabulary.pad,
             bos=vocabulary.bos,
             eos=vocabulary.eos,
