@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ from masklater.console import Meter, say
 from masklater.corpus import tokenizer as tokenizers_
 from masklater.corpus.files import ENDINGS, describe, find_files, is_gzipped, repeated
 from masklater.corpus.index import SPLITS, Split, make_index, row_dtype
+from masklater.corpus.interruptible import interruptible
 from masklater.corpus.lines import check_encoding
 from masklater.corpus.pack import Packing, make_packer
 from masklater.corpus.read import Document, DocumentUnit, ReadCounts, read_documents
@@ -206,7 +208,8 @@ def _get_tokenizer(
                     yield document.text
             meter.set(total_bytes, "merging")
 
-        return tokenizers_.wrap(tokenizers_.train(texts(), settings.train_tokenizer, settings.vocab_size))
+        train = partial(tokenizers_.train, texts(), settings.train_tokenizer, settings.vocab_size)
+        return tokenizers_.wrap(interruptible(train))
 
 
 def _check_unknown(unknown: int, tokens: int, token: str, settings: PrepareSettings) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import torch
 
-from masklater.folders import replace_file
+from masklater.folders import write_file
 from masklater.ledger import Ledger
 from masklater.machine.distributed import World
 from masklater.machine.energy import EnergyMeter
@@ -57,7 +57,7 @@ class Accounts:
 
     def write(self, ledger: Ledger) -> None:
         """Write ledger.json as of a step, whole or not at all."""
-        replace_file(self.path, json.dumps(summary(ledger), indent=1) + "\n")
+        write_file(self.path, json.dumps(summary(ledger), indent=1) + "\n", replace=True)
 
     def _peak_memory(self) -> int:
         if self.device.type == "cuda":

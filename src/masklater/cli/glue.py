@@ -1,7 +1,5 @@
-"""`glue`, `blimp` and `compare`: how good an encoder is, and against what."""
+"""`glue`: fine-tuning on GLUE."""
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -67,64 +65,3 @@ def glue(
     if result.faults:
         count = f"{len(result.faults)} of {len(chosen)} tasks could not be scored"
         raise UserError("\n  - ".join([f"{count}:", *result.faults.values()]), "The others are in the table.")
-
-
-def blimp(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run with at least one checkpoint.")],
-    *,
-    data: Annotated[
-        Path, typer.Option(help="A .jsonl file of minimal pairs (sentence_good, sentence_bad), or a folder of them.")
-    ],
-    out: Annotated[Path | None, typer.Option(help="A JSON file to write the result to.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Score a run on minimal pairs without fine-tuning: which sentence of a pair is likelier, one mask at a time.
-
-    \b
-    Examples:
-      masklater blimp run --data blimp/data
-      masklater blimp run --data pairs.jsonl --out blimp.json
-    """
-    if out is not None and out.exists():
-        raise UserError(f"{out} exists already", "Nothing is overwritten: name another file, or remove this one.")
-    from masklater.glue.blimp import as_text, score_pairs
-
-    result = score_pairs(run, data)
-    if out is not None:
-        from masklater.folders import disk_errors_for_people
-
-        with disk_errors_for_people(out):
-            out.write_text(json.dumps(asdict(result), indent=1) + "\n", encoding="utf-8")
-    print_result(result, as_json, lambda: as_text(result))
-
-
-def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs on the same SHARDS.")],
-    out: Annotated[Path, typer.Option(help="The REPORT folder to make.")],
-    x: Annotated[
-        Literal["flops", "hours", "rows", "tokens"], typer.Option(help="What the plots stand over at first sight.")
-    ] = "flops",
-    baseline: Annotated[
-        Path | None, typer.Option(help="The run the others are compared with [default: the first].")
-    ] = None,
-    scores: Annotated[
-        list[Path] | None,
-        typer.Option(help="A SCORES folder of one of the runs; may be repeated. RUN/scores is found without."),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Set runs side by side: loss, accuracy and GLUE over compute, and where each reaches the baseline's quality.
-
-    REPORT holds index.html (one file, to send to a colleague), report.md, report.json and the plots.
-
-    \b
-    Examples:
-      masklater compare run-vanilla run-3ml --out report
-      masklater compare runs/* --baseline runs/vanilla --x hours --out report
-      masklater compare run-vanilla run-3ml --scores scores-vanilla --scores scores-3ml --out report
-    """
-    from masklater.report.compare import compare as run
-    from masklater.report.document import as_text
-
-    document, figures = run(runs, out, x, baseline, scores or [])
-    print_result(figures, as_json, lambda: f"{as_text(document)}\n\nThe report is in {out}; open {out}/index.html.")
