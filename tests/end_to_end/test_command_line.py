@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from masklater.cli import main
+from masklater.cli import app, main
 from masklater.pretrain.loop import pretrain
 from tests.conftest import DATA, TINY, tiny
 
@@ -246,3 +246,16 @@ def test_prepare_real_novels_with_robertas_ids_and_flat_memory(tmp_path: Path) -
     thrice = result_of("prepare", *inputs, "--out", tmp_path / "out", *options, timeout=600)
     assert thrice["tokens"] == 3 * once["tokens"]
     assert thrice["peak_memory_bytes"] < 1.25 * once["peak_memory_bytes"]
+
+
+def test_help_shows_every_summary_whole() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "masklater", "--help"], capture_output=True, text=True, check=True,
+        env={**os.environ, "COLUMNS": "80", "TERMINAL_WIDTH": "80"},
+    )  # fmt: skip
+    shown = " ".join(done.stdout.split())
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    for command in app.registered_commands:
+        assert command.callback is not None
+        summary = " ".join((command.callback.__doc__ or "").split("\n\n")[0].split())
+        assert summary and summary in shown

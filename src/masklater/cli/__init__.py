@@ -28,7 +28,8 @@ from masklater.cli.stop import StopAtOnce, Stopped
 from masklater.errors import Interrupted, SaidElsewhere, UserError
 
 for command in (prepare, budget, pretrain, export, fill, glue, blimp, compare, rows, doctor, quickstart):
-    app.command()(command)
+    # Given as it is, a summary is wrapped; typer's own would be cut to one line.
+    app.command(short_help=" ".join((command.__doc__ or "").split("\n\n")[0].split()))(command)
 
 
 def main() -> None:

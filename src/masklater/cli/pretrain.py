@@ -60,11 +60,11 @@ def pretrain(
     from masklater.recipe.load import load
 
     loaded = load(recipe, overrides or [])
-    from masklater.machine.distributed import is_first
+    from masklater.machine.distributed import is_main_process
     from masklater.pretrain.loop import pretrain as run
 
     result = run(loaded, data, out, resume)
-    if not is_first():
+    if not is_main_process():
         return
     lines = {
         "run": f"{result.run}, {result.steps:,} steps, {result.rows:,} rows, {result.tokens:,} tokens",
@@ -73,13 +73,15 @@ def pretrain(
     if result.skipped_steps:
         lines["skipped"] = f"{result.skipped_steps:,} steps, whose loss or gradient was not finite"
     if result.utilisation is not None:
-        lines["of the peak rate"] = (
-            f"{result.utilisation:.1%}; {result.utilisation_vanilla_equivalent:.1%} counted as vanilla MLM at 15%"
-        )
+        lines["hardware"] = f"{result.utilisation:.1%} of the operations that it can do at best in this time"
     for name, loss, accuracy, targets in (
         ("held out, own masking", result.valid_loss, result.valid_accuracy, result.valid_targets),
         ("held out, 15% [MASK]", result.valid_loss_15, result.valid_accuracy_15, result.valid_targets_15),
     ):
         if targets is not None:
-            lines[name] = f"loss {loss:.4f} nats, accuracy {accuracy:.2%}" if targets else "nothing to predict"
+            lines[name] = (
+                f"loss {loss:.4f} nats a token, {accuracy:.2%} of them guessed right"
+                if targets
+                else "nothing to predict"
+            )
     print_result(result, as_json, lambda: table(lines))

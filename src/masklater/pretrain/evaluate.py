@@ -53,7 +53,7 @@ def evaluate(
             right += (logits_NV.argmax(dim=1) == target_ids_N).sum()  # IGNORE is no id: it never counts
             targets += on_cpu.num_targets
     model.train(was_training)
-    return _score(float(world.sum(loss)), int(world.sum(right)), int(world.sum(targets)))
+    return _score(float(world.all_sum(loss)), int(world.all_sum(right)), int(world.all_sum(targets)))
 
 
 def unigram_baseline(train: SplitRows, vocabulary_size: int, batches: Iterable[MaskedBatch]) -> Score:
