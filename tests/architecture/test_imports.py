@@ -26,7 +26,7 @@ MAY_KNOW = {
     "report": {"run", "recipe", *LEAVES},
     "glue": {"model", "machine", "run", *LEAVES},
     "doctor": {"corpus", "model", "machine", "run", "recipe", *LEAVES},
-    "quickstart": {"corpus", "masking", "model", "run", "pretrain", "recipe", "report", *LEAVES},
+    "quickstart": {"corpus", "machine", "masking", "model", "run", "pretrain", "recipe", "report", *LEAVES},
     "cli": {
         *(
             "corpus",
