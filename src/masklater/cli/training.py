@@ -119,7 +119,10 @@ def pretrain(
         lines["of the peak rate"] = (
             f"{result.utilisation:.1%}; {result.utilisation_vanilla_equivalent:.1%} counted as vanilla MLM at 15%"
         )
-    if result.valid_loss is not None:
-        lines["held out, own masking"] = f"loss {result.valid_loss:.4f} nats, accuracy {result.valid_accuracy:.2%}"
-        lines["held out, 15% [MASK]"] = f"loss {result.valid_loss_15:.4f} nats, accuracy {result.valid_accuracy_15:.2%}"
+    for name, loss, accuracy, targets in (
+        ("held out, own masking", result.valid_loss, result.valid_accuracy, result.valid_targets),
+        ("held out, 15% [MASK]", result.valid_loss_15, result.valid_accuracy_15, result.valid_targets_15),
+    ):
+        if targets is not None:
+            lines[name] = f"loss {loss:.4f} nats, accuracy {accuracy:.2%}" if targets else "nothing to predict"
     print_result(result, as_json, lambda: table(lines))

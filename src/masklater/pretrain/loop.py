@@ -280,12 +280,10 @@ class _Trainer:
             with self.accounts.time("evaluation"):
                 fixed = batches.fixed(rows, micro_rows, self.world)
                 score = evaluate(self.model, fixed, self.precision, self.world)
+            if not score.targets and suffix not in self.scores and self.world.leads:
+                say(f"held-out rows, {'15% [MASK]' if suffix else 'own masking'}: nothing to predict")
             self.scores[suffix] = score
-            record |= {
-                f"valid_loss{suffix}": score.loss,
-                f"valid_accuracy{suffix}": score.accuracy,
-                f"valid_targets{suffix}": score.targets,
-            }
+            record |= score.record(suffix)
         self._write(record)
 
     def _save(self) -> None:
@@ -327,7 +325,8 @@ class _Trainer:
         if ledger.skipped_steps:
             note += f"  {ledger.skipped_steps:,} skipped"
         if "" in self.scores:
-            note += f"  valid {self.scores[''].loss:.3f}"
+            score = self.scores[""]
+            note += f"  valid {score.loss:.3f}" if score.targets else "  valid: nothing to predict"
         rate = ledger.rows / ledger.seconds
         return f"{note}  {rate:,.0f} rows/s  {rate * self.batches.rows.row_length:,.0f} tokens/s"
 
