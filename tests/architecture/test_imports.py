@@ -17,7 +17,7 @@ MAY_KNOW = {
     "recipe": {"budget", *LEAVES},
     "corpus": {"recipe", *LEAVES},
     "masking": {"recipe", *LEAVES},
-    "model": {"masking", "recipe", *LEAVES},
+    "model": {"corpus", "masking", "recipe", *LEAVES},
     "pretrain": {"corpus", "masking", "model", "budget", "recipe", *LEAVES},
     "report": {"recipe", *LEAVES},
     "glue": {"model", "pretrain", *LEAVES},
