@@ -271,12 +271,45 @@ def test_wordpiece_does_not_know_a_text_without_spaces(tmp_path: Path) -> None:
         prepare([tmp_path / "dna.txt"], tmp_path / "out", settings)
 
 
+def without_unknown(folder: Path, model: dict, tokenizer_too: bool) -> None:  # type: ignore[type-arg]
+    """Save the tokenizer of characters again with another model, and without an unknown token of its own."""
+    path = folder / "characters" / "tokenizer.json"
+    pipeline = json.loads(path.read_text())
+    path.write_text(json.dumps({**pipeline, "model": {"vocab": pipeline["model"]["vocab"], **model}}))
+    if tokenizer_too:
+        config = json.loads((folder / "characters" / "tokenizer_config.json").read_text())
+        del config["unk_token"]
+        (folder / "characters" / "tokenizer_config.json").write_text(json.dumps(config))
+
+
+WITHOUT_UNKNOWN = {
+    "word level": {"type": "WordLevel", "unk_token": "<none>"},
+    "bpe": {"type": "BPE", "merges": [], "unk_token": None},
+}
+
+
+@pytest.mark.parametrize("model", WITHOUT_UNKNOWN)
+def test_a_model_is_given_the_tokenizers_unknown_token(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unknown_text(tmp_path, 98, 2)
+    without_unknown(tmp_path, WITHOUT_UNKNOWN[model], False)
+    assert prepare_characters(tmp_path, "out").unknown_tokens == 2
+    assert "the tokenizer does not put <unk> for what it does not know; its copy" in capsys.readouterr().err
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out" / "tokenizer")
+    assert tokenizer.tokenize("Aé") == ["A", "<unk>"]
+
+
+def test_a_bpe_that_leaves_out_what_it_does_not_know(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    unknown_text(tmp_path, 98, 2)
+    without_unknown(tmp_path, WITHOUT_UNKNOWN["bpe"], True)
+    assert prepare_characters(tmp_path, "out").tokens == 98
+    assert "characters that it does not know are left out, uncounted" in capsys.readouterr().err
+
+
 def test_a_tokenizer_without_an_unknown_token_and_a_text_it_does_not_know(tmp_path: Path) -> None:
     unknown_text(tmp_path, 100, 1)
-    path = tmp_path / "characters" / "tokenizer.json"
-    pipeline = json.loads(path.read_text())
-    pipeline["model"]["unk_token"] = "<none>"
-    path.write_text(json.dumps(pipeline))
+    without_unknown(tmp_path, WITHOUT_UNKNOWN["word level"], True)
     with pytest.raises(UserError, match=r"the tokenizer cannot encode the text: .*UNK"):
         prepare_characters(tmp_path, "out")
     assert not list(tmp_path.glob("out*"))

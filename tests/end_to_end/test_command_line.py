@@ -90,6 +90,27 @@ def test_output_for_people(corpus: Path, tmp_path: Path) -> None:
     assert "Tokenising" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("kind", "size", "said"),
+    [
+        (
+            "bpe",
+            5000,
+            "entries of 5,000 asked for: each word of the text, number and run of other signs has become one",
+        ),
+        ("wordpiece", 300, "more than the 300 asked for: each character of the text is one"),
+        ("bpe", 300, "300 entries\n"),
+    ],
+)
+def test_prepare_says_why_a_vocabulary_has_another_size(
+    kind: str, size: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.txt").write_text(" ".join(map(chr, range(0x4E00, 0x4E00 + 400))) + " the tree by the river")
+    wanted = ("--train-tokenizer", kind, "--vocab-size", size, "--valid-fraction", 0)
+    assert inside(monkeypatch, "prepare", tmp_path / "text.txt", "--out", tmp_path / "shards", *wanted) == 0
+    assert said in capsys.readouterr().out
+
+
 MISTAKES = {
     "a missing file": (["prepare", "{tmp}/nowhere.txt", "--out", "{tmp}/o"], "there is no file or folder"),
     "a folder without text": (["prepare", "{tmp}/empty", "--out", "{tmp}/o"], "holds no text"),

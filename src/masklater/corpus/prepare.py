@@ -32,6 +32,7 @@ from masklater.corpus.pack import Packing, make_packer
 from masklater.corpus.read import Document, DocumentUnit, ReadCounts, read_documents
 from masklater.corpus.shards import SplitWriter
 from masklater.corpus.tokenizer import Vocabulary
+from masklater.corpus.unknown import check_unknown
 from masklater.errors import UserError
 from masklater.folders import complete_folder, refuse_existing
 
@@ -108,9 +109,8 @@ def prepare(inputs: list[Path], out: Path, settings: PrepareSettings) -> Prepare
     tokenizer = _get_tokenizer(files, total_bytes, held_out_below, settings)
     tokenizer_seconds = time.monotonic() - began
     vocabulary = tokenizers_.vocabulary(tokenizer)
-    if tokenizers_.add_row_ends(tokenizer):
-        ends = " and ".join(tokenizer.convert_ids_to_tokens([vocabulary.bos, vocabulary.eos]))
-        say(f"the tokenizer does not add {ends} to a text, as rows have them; its copy in {out / 'tokenizer'} does")
+    for note in tokenizers_.complete(tokenizer):
+        say(note)
     if gaps := vocabulary.size - len(tokenizer):
         say(f"{gaps:,} of the {vocabulary.size:,} ids have no entry, as where an entry stands in a vocabulary twice")
     counts = ReadCounts()
@@ -125,7 +125,8 @@ def prepare(inputs: list[Path], out: Path, settings: PrepareSettings) -> Prepare
         if not train.rows:
             raise UserError("there is no text in the input: every document is empty", "Name files that hold text.")
         unknown, read_tokens = (sum(side.unknown for side in sides), sum(side.tokens for side in sides))
-        _check_unknown(unknown, read_tokens, str(tokenizer.unk_token), settings)
+        trained_as = None if settings.tokenizer else settings.train_tokenizer
+        check_unknown(unknown, read_tokens, tokenizer.unk_token, settings.max_unknown, trained_as)
         source = {
             **asdict(counts),
             "encoding": settings.encoding or "utf-8",

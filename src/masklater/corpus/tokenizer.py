@@ -140,14 +140,26 @@ def save(tokenizer: "PreTrainedTokenizerFast", folder: Path, row_length: int) ->
     return fingerprint(folder)
 
 
-def add_row_ends(tokenizer: "PreTrainedTokenizerFast") -> bool:
-    """Have a tokenizer put around a text what rows are packed with, where it does not; return whether it did not."""
-    row, backend = vocabulary(tokenizer), tokenizer.backend_tokenizer
-    if backend.encode("").ids == [row.bos, *backend.encode("", add_special_tokens=False).ids, row.eos]:
-        return False
-    bos, eos = tokenizer.convert_ids_to_tokens([row.bos, row.eos])
-    _wrap_texts(backend, bos, eos)
-    return True
+def complete(tokenizer: "PreTrainedTokenizerFast") -> list[str]:
+    """Have a tokenizer treat a text as preparing does; return what is to be said of it, in sentences.
+
+    It puts around a text what rows begin and end with, and its unknown token where it would leave characters out.
+    """
+    row, backend, notes = vocabulary(tokenizer), tokenizer.backend_tokenizer, []
+    if backend.encode("").ids != [row.bos, *backend.encode("", add_special_tokens=False).ids, row.eos]:
+        bos, eos = tokenizer.convert_ids_to_tokens([row.bos, row.eos])
+        _wrap_texts(backend, bos, eos)
+        notes.append(f"the tokenizer does not add {bos} and {eos} to a text, as rows have them; its copy does")
+    model, unknown = backend.model, tokenizer.unk_token
+    knows_bytes = getattr(model, "byte_fallback", False) or "ByteLevel" in str(backend.pre_tokenizer)
+    has_none = hasattr(model, "unk_token") and (model.unk_token is None or model.token_to_id(model.unk_token) is None)
+    if has_none and not knows_bytes:
+        if unknown is not None:
+            model.unk_token = unknown
+            notes.append(f"the tokenizer does not put {unknown} for what it does not know; its copy does")
+        elif isinstance(model, models.BPE):  # other models raise
+            notes.append("the tokenizer has no unknown token: characters that it does not know are left out, uncounted")
+    return notes
 
 
 def _wrap_texts(tokenizer: Tokenizer, bos: str, eos: str) -> None:
@@ -217,9 +229,11 @@ def unknown_id(tokenizer: "PreTrainedTokenizerFast") -> int | None:
     """The id that stands for what the tokenizer does not know; None where it knows every text."""
     if tokenizer.unk_token_id is not None:
         return int(tokenizer.unk_token_id)
-    model = tokenizer.backend_tokenizer.model
-    token = getattr(model, "unk_token", None)
-    return getattr(model, "unk_id", None) if token is None else tokenizer.backend_tokenizer.token_to_id(token)
+    backend = tokenizer.backend_tokenizer
+    token = getattr(backend.model, "unk_token", None)
+    if token is not None:
+        return backend.token_to_id(token)
+    return json.loads(backend.to_str())["model"].get("unk_id")  # a Unigram model shows it nowhere else
 
 
 def _first(*ids: int | None) -> int | None:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from masklater.console import Meter
 from masklater.corpus.index import read_index
-from masklater.corpus.prepare import SOME_UNKNOWN
 from masklater.corpus.shards import find_damage
 from masklater.corpus.tokenizer import fingerprint, load, vocabulary
+from masklater.corpus.unknown import SOME_UNKNOWN
 from masklater.doctor.examination import Examination
 
 _ENDINGS = ("rows", "starts")
