@@ -62,7 +62,7 @@ STOPS = {  # a command, and a function in whose place the signal comes
     "glue": ("glue {run} --data {tmp}/../glue --out {tmp}/o --tasks rte", "masklater.glue.sweep.write_identity"),
     "compare": ("compare {run} --out {tmp}/o", "masklater.report.compare._drawings"),
     "quickstart": ("quickstart --out {tmp}/o", "masklater.quickstart.main_job.gather"),
-    "budget": ("budget 3ml-small", "masklater.pretrain.forecast.forecast"),
+    "budget": ("budget 3ml-small", "masklater.budget.forecast.forecast"),
     "rows": ("rows {shards} 0", "masklater.corpus.show.show_rows"),
     "doctor": ("doctor {shards}", "masklater.doctor.examine.examine"),
 }  # fmt: skip

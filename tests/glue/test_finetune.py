@@ -20,7 +20,7 @@ from masklater.glue.finetune import Setting, evaluate, finetune, lr_multiplier, 
 from masklater.glue.metrics import compute_metrics
 from masklater.glue.tasks import BY_KEY, TASKS
 from masklater.glue.tokens import TokenRows, TokenTask, scoring_batches, tokenise, training_batches
-from masklater.pretrain.precision import Precision
+from masklater.machine.precision import Precision
 from tests.conftest import DATA
 
 CPU = Precision("float32", "the test says so", torch.device("cpu"))

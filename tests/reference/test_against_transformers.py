@@ -27,7 +27,17 @@ from masklater.errors import UserError
 from masklater.masking.batch import IGNORE
 from masklater.model.check import KNOWN_REASONS, Positions, check_encoder
 from tests.conftest import make_text
-from tests.reference.cases import FAMILIES, OBJECTIVES, make_batch, make_model, randomize, rebuild_rows
+from tests.reference.cases import (
+    COUNT_TOKENS,
+    FAMILIES,
+    OBJECTIVES,
+    PaddingSide,
+    make_batch,
+    make_model,
+    padded_places,
+    randomize,
+    rebuild_rows,
+)
 
 SIZES = {
     "vocab_size": 320, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,
@@ -69,6 +79,28 @@ def test_vanilla_mode_is_transformers_masked_lm(family: str, continuous: Shards)
     for name, parameter in model.encoder.named_parameters():
         if parameter.requires_grad:
             torch.testing.assert_close(parameter.grad, theirs[name].grad, rtol=1e-3, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("side", ["right", "left", "both", "middle"])
+@pytest.mark.parametrize("family", [*FAMILIES, "distilbert"])
+def test_positions_of_padded_rows_are_those_of_the_family(family: str, side: PaddingSide) -> None:
+    """Families that count tokens do so in ours; in others padding on the left, which would move the row, does not."""
+    reference = masked_lm(family)
+    model = MaskLaterForMaskedLM.from_encoder(reference, decoder_kind="none", mask_token_id=4).eval()
+    ids_N, places_N = torch.randint(5, 320, (9,)), padded_places(9, 16, side)
+    ids_BL = torch.full((1, 16), 1)
+    ids_BL[0, places_N] = ids_N
+    is_text_BL = ids_BL != 1
+    with torch.no_grad():
+        ours = model(input_ids=ids_BL, attention_mask=is_text_BL.long()).logits[0, places_N]
+        if family in COUNT_TOKENS or side in {"right", "middle"}:
+            expected = reference(input_ids=ids_BL, attention_mask=is_text_BL.long()).logits[0, places_N]
+        else:
+            expected = reference(input_ids=ids_N[None]).logits[0]
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
+        if family in COUNT_TOKENS:  # they do without a mask, too, and then attend to padding
+            ours, theirs = (each(input_ids=ids_BL).logits for each in (model, reference))
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 def test_sources_to_start_from(shards: Shards, tmp_path: Path) -> None:

@@ -13,12 +13,18 @@ import typer
 
 from masklater import __version__
 from masklater.cli.app import add, app
-from masklater.cli.data import prepare
-from masklater.cli.encoders import export, fill, quickstart
-from masklater.cli.judging import blimp, compare, glue
-from masklater.cli.looking import doctor, rows
+from masklater.cli.blimp import blimp
+from masklater.cli.budget import budget
+from masklater.cli.compare import compare
+from masklater.cli.doctor import doctor
+from masklater.cli.export import export
+from masklater.cli.fill import fill
+from masklater.cli.glue import glue
+from masklater.cli.prepare import prepare
+from masklater.cli.pretrain import pretrain
+from masklater.cli.quickstart import quickstart
+from masklater.cli.rows import rows
 from masklater.cli.stop import StopAtOnce, Stopped
-from masklater.cli.training import budget, pretrain
 from masklater.errors import Interrupted, SaidElsewhere, UserError
 
 for command in (prepare, budget, pretrain, export, fill, glue, blimp, compare, rows, doctor, quickstart):

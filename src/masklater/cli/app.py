@@ -42,7 +42,7 @@ class OneOfEach(TyperCommand):
 
 
 def add(command: Callable[..., None]) -> None:
-    """Make a function a command. Its summary in the list of commands is its first sentence, whole."""
+    """Make a function a command; its summary in the list of commands is whole, where typer would cut it."""
     summary = " ".join((command.__doc__ or "").split("\n\n")[0].split())
     app.command(cls=OneOfEach, short_help=summary)(command)
 

@@ -22,8 +22,8 @@ from masklater.glue.encoder import Encoder, load_classifier
 from masklater.glue.metrics import compute_metrics
 from masklater.glue.tasks import MISMATCHED, Task
 from masklater.glue.tokens import TokenRows, TokenTask, scoring_batches, training_batches
-from masklater.pretrain.order import derive_seed
-from masklater.pretrain.precision import Precision
+from masklater.machine.precision import Precision
+from masklater.seeds import derive_seed
 
 SCORING_ROWS = 128
 

@@ -23,7 +23,8 @@ from masklater.glue.records import Record, RunLog, check_data, check_identity, k
 from masklater.glue.scorer import Scorer
 from masklater.glue.tasks import Task
 from masklater.glue.workers import Job, Workers
-from masklater.pretrain.signals import StopOnSignal
+from masklater.machine.device import all_devices
+from masklater.machine.signals import StopOnSignal
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def sweep(
             raise UserError(f"{out} holds a sweep already", "Go on with --resume, or name another folder with --out.")
         refuse_existing(out)
     rows, faults = _read(data, tasks, settings)
-    devices = devices or _devices()
+    devices = devices or all_devices()
     with nullcontext() if resume else begun_folder(out):
         found = open_encoder(encoder, out)
         scorer = Scorer(found, devices[0])
@@ -177,12 +178,6 @@ class _Progress:
 
 def _cost(job: Job, rows: dict[str, TaskData]) -> int:
     return len(rows[job.task].splits["train"]) * job.setting.epochs
-
-
-def _devices() -> list[torch.device]:
-    if torch.cuda.is_available():
-        return [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
-    return [torch.device("cpu")]
 
 
 def _introduce(encoder: Encoder, rows: dict[str, TaskData], faults: dict[str, str], todo: int, done: int) -> None:

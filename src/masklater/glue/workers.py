@@ -16,7 +16,7 @@ from masklater.glue.encoder import Encoder
 from masklater.glue.finetune import Setting
 from masklater.glue.records import Record
 from masklater.glue.scorer import Scorer
-from masklater.pretrain.signals import children_deaf_to_ctrl_c
+from masklater.machine.signals import children_deaf_to_ctrl_c
 
 POLL_SECONDS = 0.5
 

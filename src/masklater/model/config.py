@@ -63,6 +63,8 @@ class MaskLaterConfig(PretrainedConfig):
         kwargs.setdefault("pad_token_id", self.encoder.pad_token_id)
         kwargs.setdefault("bos_token_id", self.encoder.bos_token_id)
         kwargs.setdefault("eos_token_id", self.encoder.eos_token_id)
+        # Left out, transformers would take the encoder's away.
+        kwargs.setdefault("attn_implementation", self.encoder._attn_implementation)
         kwargs["tie_word_embeddings"] = False  # the head reads the word embedding itself: nothing is left to tie
         super().__init__(**kwargs)
 

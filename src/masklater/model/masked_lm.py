@@ -4,8 +4,9 @@ Mask More and Mask Later (arXiv 2211.04898), figure 2. What the variants differ 
 layer at which the encoder stops for [MASK]s to enter. Letters: see masking/batch.py.
 """
 
+import copy
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from transformers.modeling_outputs import MaskedLMOutput
 from masklater.masking.batch import MaskedBatch, batch_from_inputs
 from masklater.model import encoder as encoders
 from masklater.model import saved
-from masklater.model.attention import attend, seen_places
+from masklater.model.attention import attention_mask, seen_places
 from masklater.model.check import check_encoder
 from masklater.model.config import MaskLaterConfig
 from masklater.model.decoder import MaskTokens, make_decoder
@@ -58,7 +59,7 @@ class MaskLaterForMaskedLM(PreTrainedModel):
             batch.seen_ids_BS,
             batch.seen_pos_BS,
             self.config.position_offset or 0,  # settled when the model was built
-            attend(places, places, blocked),
+            attention_mask(places, places, blocked),
             batch.token_types_BS,
             stop_before=self.config.enter_layer or None,
         )
@@ -88,7 +89,8 @@ class MaskLaterForMaskedLM(PreTrainedModel):
 
         Args:
             input_ids: int64 [B, L], [MASK]s included; the model finds them itself.
-            attention_mask: [B, L], 1 at tokens and 0 at padding.
+            attention_mask: [B, L], 1 at tokens and 0 at padding, which may stand on either side: a row's logits are
+                those of the row alone.
             token_type_ids: int64 [B, L], BERT's segment ids.
             labels: int64 [B, L], -100 at positions that are not targets.
             num_items_in_batch: Targets of the whole optimizer step, over which the loss is averaged; None: those of
@@ -114,8 +116,16 @@ class MaskLaterForMaskedLM(PreTrainedModel):
                 f"input_ids has rows of {input_ids.shape[1]}, and the decoder has positions for "
                 f"{self.config.row_length}: truncate them, or build the model with a larger row_length"
             )
-        mask_id, drops = self.config.mask_token_id, self.config.drops
-        batch = batch_from_inputs(input_ids, attention_mask, labels, mask_id, drops, token_type_ids)
+        config = self.config
+        batch = batch_from_inputs(
+            input_ids,
+            attention_mask,
+            labels,
+            config.mask_token_id,
+            config.drops,
+            token_type_ids,
+            uncounted_id=config.encoder.pad_token_id if config.position_offset else None,
+        )
         logits_NV = self.target_logits(batch)
         loss = None
         if labels is not None:
@@ -137,6 +147,7 @@ class MaskLaterForMaskedLM(PreTrainedModel):
         mask_embedding: str = "own",
         decoder_positions: str = "auto",
         blocked_flows: tuple[str, ...] = (),
+        attn_implementation: str | None = None,
     ) -> Self:
         """A model around an encoder: the decoder is new, the encoder's weights and LM head are the source's.
 
@@ -152,9 +163,10 @@ class MaskLaterForMaskedLM(PreTrainedModel):
             mask_embedding: `own` or `word`.
             decoder_positions: How the decoder knows positions.
             blocked_flows: Attention flows switched off.
+            attn_implementation: The encoder's, `sdpa` or `eager`; None: as the source has it.
 
         Raises:
-            UserError: The encoder cannot carry the method.
+            UserError: The encoder cannot carry the method, or not with this attention implementation.
             ValueError: The mask token is not known.
         """
         origin = saved.open_source(source)
@@ -162,9 +174,12 @@ class MaskLaterForMaskedLM(PreTrainedModel):
             mask_token_id = origin.mask_token_id
         if mask_token_id is None:
             raise ValueError("mask_token_id is not known from the source: give it, as in tokenizer.mask_token_id")
+        encoder = copy.deepcopy(origin.encoder_config)  # the source keeps its own
+        if attn_implementation is not None:
+            encoder._attn_implementation = attn_implementation
         model = cls(
             MaskLaterConfig(
-                encoder=origin.encoder_config,
+                encoder=encoder,
                 decoder_kind=decoder_kind,
                 num_decoder_layers=num_decoder_layers,
                 decoder_width=decoder_width,
@@ -191,6 +206,11 @@ class MaskLaterForMaskedLM(PreTrainedModel):
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Replace the encoder's word embedding."""
         self.encoder.set_input_embeddings(value)
+
+    def _check_and_adjust_attn_implementation(self, attn_implementation: str | None, *args: Any, **kwargs: Any) -> str:
+        """Refuse, where transformers looks for it, an attention implementation that takes no mask per pair."""
+        encoders.check_attention(attn_implementation)
+        return super()._check_and_adjust_attn_implementation(attn_implementation, *args, **kwargs)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

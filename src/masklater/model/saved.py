@@ -20,7 +20,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from masklater.errors import UserError
+from masklater.errors import UserError, first_line
 from masklater.model.check import check_encoder
 from masklater.model.config import MaskLaterConfig
 from masklater.model.head import LMHead
@@ -176,9 +176,8 @@ def _load(source: str | Path) -> tuple[PreTrainedModel, bool]:
             return AutoModel.from_pretrained(source, trust_remote_code=False), False
         model, report = AutoModelForMaskedLM.from_pretrained(source, output_loading_info=True, trust_remote_code=False)
     except Exception as error:  # transformers raises whatever its many readers raise
-        first_line = str(error).strip().split("\n")[0]
         raise UserError(
-            f"{source} does not load as a saved model: {first_line}",
+            f"{source} does not load as a saved model: {first_line(error)}",
             "Name a folder with config.json and model.safetensors, as save_pretrained writes it.",
         ) from None
     finally:

@@ -6,8 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from masklater.budget.ledger import Ledger
 from masklater.errors import UserError
+from masklater.ledger import Ledger
+from masklater.machine.precision import choose_precision
+from masklater.pretrain.muon import Muon
 from masklater.recipe.duration import Duration
 from masklater.recipe.sections import OptimizerSettings, ScheduleSettings
 
@@ -19,6 +21,7 @@ class Optimizers:
         matrices, decayed, undecayed = split_parameters(model)
         self.names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
         self.parts: list[Optimizer] = []
+        self.flops = sum(map(muon_flops, matrices)) if settings.name == "muon" else 0.0  # of one update
         adamw_lr = settings.lr
         if settings.name == "muon":
             self.parts.append(_muon(matrices, settings))
@@ -77,18 +80,20 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
     return matrices, decayed, undecayed
 
 
+def muon_flops(matrix: Tensor) -> float:
+    """FLOPs of Muon's matrix products for one update of a matrix: five Newton-Schulz steps of three products."""
+    short, long = sorted(matrix.shape)
+    return 5.0 * (2 * 2 * short * short * long + 2 * short**3)
+
+
 def _muon(matrices: list[nn.Parameter], settings: OptimizerSettings) -> Optimizer:
-    muon = getattr(torch.optim, "Muon", None)
-    if muon is None:
-        raise UserError(
-            f"optimizer.name is muon, which torch {torch.__version__} does not have",
-            "Install a newer torch, or set optimizer.name=adamw.",
-        )
-    return muon(
+    has_bfloat16 = not matrices or choose_precision("auto", matrices[0].device).name == "bfloat16"
+    return Muon(
         matrices,
         lr=settings.lr,
         momentum=0.95 if settings.momentum is None else settings.momentum,
         weight_decay=settings.weight_decay,
+        dtype=torch.bfloat16 if has_bfloat16 else torch.float32,
     )
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from masklater.console import Meter
 from masklater.errors import UserError
-from masklater.pretrain.signals import children_deaf_to_ctrl_c
+from masklater.machine.signals import children_deaf_to_ctrl_c
 
 PACKAGES = ("torch", "transformers", "numpy", "scipy", "sklearn", "sympy", "networkx", "matplotlib", "pydantic",
             "huggingface_hub", "fsspec", "fontTools", "mpmath")  # fmt: skip

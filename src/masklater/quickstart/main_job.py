@@ -158,7 +158,7 @@ def _export_and_fill(out: Path) -> dict[str, list[str]]:
 
     from masklater.model.export import export_encoder
     from masklater.model.fill import fill_masks
-    from masklater.pretrain.run import RunFolder
+    from masklater.run.folder import RunFolder
 
     run = RunFolder(out / "run")
     model, _ = run.load_model()
@@ -171,8 +171,8 @@ def _export_and_fill(out: Path) -> dict[str, list[str]]:
 
 
 def _unigram_scores(out: Path, recipe: Recipe) -> tuple[tuple[float, float], tuple[float, float]]:
+    from masklater.pretrain.batches import EVALUATION_SEED, make_batches
     from masklater.pretrain.evaluate import unigram_baseline
-    from masklater.pretrain.loader import EVALUATION_SEED, make_batches
     from masklater.recipe.sections import COMMON_CORRUPTION, MaskingSettings
 
     shards = Shards(out / "shards")
@@ -187,8 +187,8 @@ def _unigram_scores(out: Path, recipe: Recipe) -> tuple[tuple[float, float], tup
 
 
 def _plot(out: Path, quick: QuickstartResult) -> None:
-    from masklater.pretrain.metrics import read_metrics
     from masklater.report.plots import plot_losses
+    from masklater.run.metrics import read_metrics
 
     plot_losses(
         read_metrics(out / "run" / "metrics.jsonl"),

@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError
@@ -18,7 +18,7 @@ from masklater.console import say
 from masklater.errors import MISSING, Fault, RecipeError, UserError
 from masklater.recipe.contradictions import find_contradictions
 from masklater.recipe.duration import UNITS, Duration
-from masklater.recipe.section import Section
+from masklater.recipe.section import ON_RESUME, Section
 from masklater.recipe.sections import (
     BatchSettings,
     CheckpointSettings,
@@ -44,15 +44,15 @@ class Recipe(Section):
     masking: MaskingSettings = MaskingSettings()
     batch: BatchSettings = BatchSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
-    schedule: ScheduleSettings = ScheduleSettings()
-    duration: Duration
-    evaluation: EvaluationSettings = EvaluationSettings()
-    checkpoint: CheckpointSettings = CheckpointSettings()
-    health: HealthSettings = HealthSettings()
-    precision: Literal["auto", "bfloat16", "float32"] = Field(
+    schedule: Annotated[ScheduleSettings, ON_RESUME] = ScheduleSettings()
+    duration: Annotated[Duration, ON_RESUME]
+    evaluation: Annotated[EvaluationSettings, ON_RESUME] = EvaluationSettings()
+    checkpoint: Annotated[CheckpointSettings, ON_RESUME] = CheckpointSettings()
+    health: Annotated[HealthSettings, ON_RESUME] = HealthSettings()
+    precision: Annotated[Literal["auto", "bfloat16", "float32"], ON_RESUME] = Field(
         "auto", description="auto: bfloat16 autocast where the hardware computes in it, float32 elsewhere"
     )
-    distributed: Literal["ddp", "fsdp"] = Field(
+    distributed: Annotated[Literal["ddp", "fsdp"], ON_RESUME] = Field(
         "ddp",
         description="under torchrun, ddp: the whole model in every process; fsdp: cut up over them (FSDP2), for models "
         "that do not fit one GPU",

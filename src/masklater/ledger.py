@@ -1,0 +1,68 @@
+"""What a run has spent so far. Part of its checkpoint, so that a resumed run goes on counting."""
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Spending:
+    """What one training step spends, apart from time."""
+
+    rows: int
+    tokens: int  # positions of the rows, the dropped ones included
+    tokens_seen: int  # positions that the encoder reads
+    tokens_predicted: int  # target slots
+    flops: float  # executed, LM head included
+    flops_head: float  # those of the LM head alone
+    flops_vanilla: float  # what vanilla MLM would have executed on the same rows with the same encoder
+    flops_optimizer: float = 0.0  # matrix products of the update itself (Muon's), which `flops` leaves out
+
+
+@dataclass
+class Ledger:
+    """Totals since step 0."""
+
+    steps: int = 0
+    skipped_steps: int = 0  # of them, those that changed nothing: loss or gradient was not finite
+    skipped_in_a_row: int = 0  # of these, the ones just before now
+    rows: int = 0
+    tokens: int = 0
+    tokens_seen: int = 0
+    tokens_predicted: int = 0
+    flops: float = 0.0
+    flops_head: float = 0.0
+    flops_vanilla: float = 0.0
+    flops_optimizer: float = 0.0
+    seconds: float = 0.0  # wall time of training steps
+    data_seconds: float = 0.0  # of it, waiting for data
+    evaluation_seconds: float = 0.0  # this and the next stand outside of `seconds`
+    checkpoint_seconds: float = 0.0
+    peak_memory_bytes: int = 0  # of the accelerator where there is one, else of the process
+    energy_joules: float | None = None  # of GPU or CPU package while the run was going on; None: it cannot be read
+    energy_source: str | None = None  # what was read
+    peak_flops_per_second: float | None = None  # of the device, where it is known or measured
+
+    @property
+    def hours(self) -> float:
+        """Wall time of training steps in hours."""
+        return self.seconds / 3600
+
+    @property
+    def compute_seconds(self) -> float:
+        """Wall time of training steps without the wait for data."""
+        return self.seconds - self.data_seconds
+
+    def utilisation(self, flops: float) -> float | None:
+        """So many FLOPs in these steps, as a share of the device's peak rate; None where that is unknown."""
+        if not self.peak_flops_per_second or not self.seconds:
+            return None
+        return flops / self.seconds / self.peak_flops_per_second
+
+    def add_step(self, spending: Spending, seconds: float, data_seconds: float, skipped: bool = False) -> None:
+        """Book one training step; a skipped one has cost as much."""
+        self.steps += 1
+        self.skipped_steps += skipped
+        self.skipped_in_a_row = self.skipped_in_a_row + 1 if skipped else 0
+        for name, amount in vars(spending).items():
+            setattr(self, name, getattr(self, name) + amount)
+        self.seconds += seconds
+        self.data_seconds += data_seconds

@@ -1,0 +1,185 @@
+"""benchmarks/ladder.py at a size that says nothing: stopped and killed, it goes on and ends with every cell in the table."""
+
+import importlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from masklater.budget.forecast import Rows, forecast
+from masklater.recipe.load import load
+from tests.conftest import REPOSITORY, make_text
+from tests.glue.folders import make_glue
+
+LADDER = REPOSITORY / "benchmarks" / "ladder.py"
+TINY: dict[str, Any] = {
+    "text": ["text.jsonl"],
+    "prepare": {"vocab_size": 400, "row_length": 32, "valid_fraction": 0.05},
+    "blimp": "blimp",
+    "glue": {
+        "official": "glue",
+        "subsets": None,
+        "sweep": {"tasks": "mrpc,rte", "lr": "2e-3", "batch": "8", "epochs": 1, "seeds": 1, "max_train_rows": None},
+        "twins": ["stock"],
+    },
+    "sizes": {
+        "cpu": {
+            "overrides": ["precision=float32", "evaluation.rows=8"],
+            "budgets": {
+                "3e9": {"width": 32, "layers": 2, "heads": 2, "rows": 8, "blimp": 2},
+                "5e9": {"width": 48, "layers": 2, "heads": 2, "rows": 8},
+            },
+            "order": [
+                {"budget": "3e9", "seeds": [0], "rungs": ["stock", "best-cross"]},
+                {"budget": "5e9", "seeds": [0], "rungs": ["stock", "best-cross"], "glue": True},
+            ],
+        }
+    },
+}
+
+
+def make_work(folder: Path, **changes: object) -> list[str]:
+    """Data and a tiny ladder of the shipped rungs; returns the command."""
+    shipped = yaml.safe_load(LADDER.with_suffix(".yaml").read_text())
+    tuned = {**shipped["tuned"], "lr": [1e-3, 2e-3]}
+    (folder / "tiny.yaml").write_text(yaml.safe_dump({**shipped, **TINY, "tuned": tuned, **changes}))
+    lines = [json.dumps({"text": make_text(number, 200)}) for number in range(200)]
+    (folder / "text.jsonl").write_text("\n".join(lines))
+    (folder / "blimp").mkdir(exist_ok=True)
+    pairs = [{"sentence_good": make_text(n, 8), "sentence_bad": make_text(n + 50, 8)} for n in range(3)]
+    (folder / "blimp" / "made_up.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+    if not (folder / "glue").exists():
+        make_glue(folder / "glue")
+    return [sys.executable, str(LADDER), "--plan", "tiny.yaml", "--data", ".", "--out", "out"]
+
+
+def ends(command: list[str], folder: Path, status: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done
+
+
+def stopped_by(number: signal.Signals, command: list[str], folder: Path, steps: int) -> str:
+    """Start it, and send a signal once a cell has logged so many steps that were not there before."""
+    before = {path: path.read_text() for path in (folder / "out" / "runs").glob("*/*/*/metrics.jsonl")}
+    work = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + 240
+
+    def has_gone_on() -> bool:
+        logs = (folder / "out" / "runs").glob("*/*/*/metrics.jsonl")
+        return any(len(path.read_text()[len(before.get(path, "")) :].splitlines()) > steps for path in logs)
+
+    while not has_gone_on() and time.monotonic() < deadline and work.poll() is None:
+        time.sleep(0.02)
+    work.send_signal(number)
+    said, _ = work.communicate(timeout=120)
+    assert work.returncode in {-number, 128 + number}, said
+    return said
+
+
+def table_rows(text: str) -> list[list[str]]:
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:]]
+
+
+@pytest.mark.slow
+def test_a_ladder_that_is_stopped_and_killed_goes_on(tmp_path: Path) -> None:
+    command, runs = make_work(tmp_path), tmp_path / "out" / "runs"
+    said = stopped_by(signal.SIGTERM, command, tmp_path, steps=5)
+    assert "give the same command again" in said
+    stopped_by(signal.SIGKILL, command, tmp_path, steps=10)
+    stopped_by(signal.SIGKILL, command, tmp_path, steps=20)
+    assert "hours are left" in ends([*command, "--status"], tmp_path).stdout
+
+    text = ends(command, tmp_path).stdout
+    rows = table_rows(text)
+    first = ["3e9/muon-cross-50", "3e9/muon-cross-50-all", "3e9/stock", "3e9/stock", "3e9/stock"]
+    assert [f"{row[0]}/{row[1]}" for row in rows][:5] == first
+    assert [row[2] for row in rows if row[1] == "stock" and row[0] == "3e9"] == ["lr-0.001", "lr-0.002", "seed-0"]
+    assert {row[1] for row in rows if row[0] == "5e9"} >= {"stock", "stock, random weights"}
+    assert len(rows) == 8, text
+    assert all(row[-2] in {"0.00", "50.00", "100.00"} for row in rows if row[0] == "3e9")  # 2 pairs of 3
+    assert all(float(row[-1]) > 0 for row in rows if row[0] == "5e9")
+    for run in runs.glob("*/*/*"):
+        ledger, steps = json.loads((run / "ledger.json").read_text()), load(run / "recipe.yaml").duration.steps
+        logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        assert [record["step"] for record in logged if "loss" in record] == list(range(1, (steps or 0) + 1)), run
+        assert ledger["flops"] + ledger["flops_optimizer"] == pytest.approx(
+            float(run.parts[-3]), rel=0.5 / (steps or 1)
+        )
+    losses = {name: final_loss(runs / "3e9" / "stock" / name) for name in ("lr-0.001", "lr-0.002")}
+    assert load(runs / "5e9" / "stock" / "seed-0" / "recipe.yaml").optimizer.lr == (
+        0.001 if losses["lr-0.001"] < losses["lr-0.002"] else 0.002
+    )
+    rungs = ("muon-cross-50", "muon-cross-50-all")
+    better = min(rungs, key=lambda rung: final_loss(runs / "3e9" / rung / "seed-0"))
+    assert [run.parent.name for run in (runs / "5e9").glob("muon-*/*")] == [better]
+
+    written = {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.name != "lock"}
+    again = ends(command, tmp_path)
+    assert again.stdout == text and "0.0 hours are left" in text
+    assert written == {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.name != "lock"}  # not repeated
+
+    make_work(tmp_path, common=["model.dropout=0.1"])
+    assert "model.dropout was 0.0, is 0.1" in ends(command, tmp_path, status=2).stderr
+    make_work(tmp_path)
+    with (tmp_path / "text.jsonl").open("a") as file:
+        file.write('\n{"text": "one more"}')
+    assert "text of the ladder in out was other" in ends(command, tmp_path, status=2).stderr
+
+
+def final_loss(run: Path) -> float:
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return float([record for record in records if "valid_loss_15" in record][-1]["valid_loss_15"])
+
+
+@pytest.fixture
+def plan(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(LADDER.parent)
+    return importlib.import_module("ladder_plan").Plan(LADDER.with_suffix(".yaml"), "cpu")
+
+
+def test_the_main_four_come_first_and_choices_follow_what_ended_lower(plan: Any) -> None:
+    jobs = [str(job.cell) for job in plan.jobs(lambda cell: None)]
+    assert jobs[:4] == [f"3e13/stock/lr-{lr}" for lr in ("0.001", "0.002", "0.004", "0.008")]
+    assert len(jobs) > len(set(jobs)), "the cells that are fine-tuned have been trained before"
+    mains = [name for name in jobs if name.startswith("3e14/") and name.endswith("seed-0")][:4]
+    assert mains == [f"3e14/{rung}/seed-0" for rung in ("stock", "muon-vanilla-40", "muon-self-50", "muon-cross-50")]
+
+    def losses(cell: Any) -> float:
+        return 4.0 - 0.1 * cell.rung.endswith("-all") - 0.1 * (cell.lr == 0.004)
+
+    assert plan.tuned_lr(losses) == 0.004
+    assert not plan.undecided(losses)
+    after = [str(job.cell) for job in plan.jobs(losses)]
+    assert "1e15/muon-self-50-all/seed-0" in after and "1e15/muon-self-50/seed-0" not in after
+
+
+def test_one_rule_gives_the_size_of_every_rung(plan: Any) -> None:
+    for budget, sizes in plan.budgets.items():
+        weights = 12 * sizes["layers"] * sizes["width"] ** 2
+        assert sizes["layers"] >= 8
+        for rung in ("stock", "muon-vanilla-40", "muon-self-50", "muon-cross-50", "muon-cross-50-all"):
+            name, *changes = plan.rungs[rung]
+            settings = [text for part in changes for text in plan.tree["parts"][part] if "optimizer" not in text]
+            settings += [f"model.{key}={value}" for key, value in model_of(sizes, rung).items()]
+            row = forecast(load(name, settings), Rows(128, 8192, 125.5)).row
+            assert 13 < float(budget) / row.training * 128 / weights < 23, (budget, rung)
+
+
+def model_of(sizes: dict[str, int], rung: str) -> dict[str, int]:
+    width = sizes["width"]
+    feed_forward = 4 * width if rung == "stock" else 8 * width // 3
+    return {"hidden_size": width, "num_hidden_layers": sizes["layers"], "num_attention_heads": sizes["heads"],
+            "intermediate_size": feed_forward}  # fmt: skip
+
+
+def test_a_plan_that_names_what_is_not_there_is_refused(tmp_path: Path) -> None:
+    command = make_work(tmp_path, choices={"best-cross": ["muon-cross-50", "muon-cros-50-all"]})
+    assert "names muon-cros-50-all, which it does not hold" in ends(command, tmp_path, status=2).stderr
