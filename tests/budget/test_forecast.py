@@ -109,7 +109,7 @@ def test_time_energy_and_what_they_assume_are_printed() -> None:
     seconds = seconds_of(one.total_flops, h100, 0.5)
     assert seconds == pytest.approx(one.total_flops / 989e12 / 0.5)
     text = as_text(one, "3ml-base-50", h100, 0.5, 600)
-    for expected in ("989 TFLOP/s peak", "50% utilisation, 600 W", f"{seconds / 3600:,.1f} hours", "138.7 M trained"):
+    for expected in ("50% of the 989 TFLOP/s that", ", 600 W", f"{seconds / 3600:,.1f} hours", "138.7 M trained"):
         assert expected in text
     tree = json.loads(json.dumps(as_tree(one, "3ml-base-50", h100, 0.5, 600)))
     assert tree["energy_joules"] == pytest.approx(seconds * 600)

@@ -16,6 +16,16 @@ def write(tmp_path: Path, text: str) -> Path:
     return path
 
 
+def test_a_setting_given_twice_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """The last one holds, so that a script's list of settings can be overridden."""
+    assert load("3ml-small", ["batch.rows=8", "seed=3", "batch.rows=16"]).batch.rows == 16
+    assert capsys.readouterr().err == "batch.rows=8 is given too, and replaced by batch.rows=16\n"
+    load("3ml-small", ["duration.steps=8", "duration={hours: 2}"])
+    assert capsys.readouterr().err == "duration.steps=8 is given too, and replaced by duration={hours: 2}\n"
+    load("3ml-small", ["seed=3", "seed=3", "duration={hours: 2}", "batch.rows=8"])
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("name", shipped())
 def test_shipped_recipes_load_and_round_trip(name: str, tmp_path: Path) -> None:
     recipe = load(name)

@@ -77,10 +77,11 @@ def against_text(one: Forecast, other: Forecast, names: tuple[str, str]) -> str:
     executed, paper = ratios(one.row, other.row), ratios(one.paper, other.paper)
     lines = [f"{f'{names[0]} / {names[1]}, a row':<50}{'executed':>10}{'paper':>10}"]
     lines += [f"  {what:<48}{executed[what]:>10.3f}{paper[what]:>10.3f}" for what in executed]
-    lines.append("paper: shares of the whole row instead of positions, every decoder layer on all of it.")
+    lines.append("executed: what is computed here, from the positions that are seen, dropped and predicted.")
+    lines.append("paper: as the paper counts, in shares of the row, with every decoder layer on the whole row.")
     if one.total_flops and other.total_flops:
         ratio = one.total_flops / other.total_flops
-        lines.append(f"whole runs, as executed: {one.total_flops:.3g} / {other.total_flops:.3g} FLOPs = {ratio:.3f}")
+        lines.append(f"whole runs: {one.total_flops:.3g} / {other.total_flops:.3g} FLOPs = {ratio:.3f}")
     return "\n".join(lines)
 
 
@@ -136,7 +137,7 @@ def _fit(forecast: Forecast, memory: Memory, micro_rows: int, name: str, room: f
 def _totals(forecast: Forecast, duration: str, hardware: Hardware, utilisation: float, watts: float | None) -> str:
     lines = []
     if forecast.total_flops is None or forecast.total_rows is None or forecast.total_head_flops is None:
-        lines.append(f"the whole run   lasts {duration}, whatever it executes in them")
+        lines.append(f"the whole run   lasts {duration}; how much it computes in that time is up to the machine")
     else:
         seconds = seconds_of(forecast.total_flops, hardware, utilisation)
         lines.append(
@@ -147,6 +148,9 @@ def _totals(forecast: Forecast, duration: str, hardware: Hardware, utilisation: 
         if watts is not None:
             lines.append(f"energy          {seconds * watts / 3.6e6:,.1f} kWh")
     power = "power not known" if watts is None else f"{watts:,.0f} W"
-    peak = f"{hardware.peak_flops_per_second / 1e12:,.3g} TFLOP/s peak ({hardware.name}; {hardware.source})"
-    lines.append(f"at              {peak} x {utilisation:.0%} utilisation, {power}")
+    best = f"{hardware.peak_flops_per_second / 1e12:,.3g} TFLOP/s"
+    lines.append(
+        f"assumed         {utilisation:.0%} of the {best} that the device does at best ({hardware.name}; "
+        f"{hardware.source}), {power}"
+    )
     return "\n".join(lines)

@@ -100,7 +100,7 @@ def prepare(
         **({"read more than once": f"{len(result.repeated):,} files"} if result.repeated else {}),
         "tokenizer": f"{result.vocabulary:,} entries",
         "rows": f"{result.train_rows:,} to train on, {result.valid_rows:,} held out, {row_length} positions each",
-        "tokens": f"{result.tokens:,}, {result.real_share:.1%} of all positions",
+        "tokens": f"{result.tokens:,}, which fill {result.real_share:.1%} of all positions",
         "unknown tokens": f"{result.unknown_tokens:,}, {result.unknown_share:.2%} of all that were read",
         "speed": f"{result.tokens_per_second:,.0f} tokens/s",
         "peak memory": f"{result.peak_memory_bytes / 2**20:,.0f} MiB",

@@ -13,6 +13,11 @@ from masklater.pretrain.batches import BatchMaker
 from masklater.pretrain.plan import Plan
 from masklater.recipe.load import Recipe
 
+DECODER_POSITIONS = {
+    "dropped": "the decoder gets position embeddings where tokens were dropped",
+    "all": "the decoder gets position embeddings everywhere",
+    "rotary": "the decoder knows positions by rotary attention",
+}
 ROWS_LOOKED_AT = 256
 """Of which words are counted."""
 
@@ -50,7 +55,7 @@ def announce(
     flops = row_flops(plan.encoder, recipe.decoder, counts)
     say(f"{flops.training / 1e9:.2f} GFLOPs to train on a row, {flops.head / flops.forward:.0%} in the LM head")
     if config.drops:
-        say(f"positions in the decoder: {config.decoder_positions}, {_why_these_positions(recipe, config)}")
+        say(f"{DECODER_POSITIONS[config.decoder_positions]}: {_why_these_positions(recipe, config)}")
     say(f"attention: {_attention_path(config, world.device)}")
     say("the LM head is computed at the predicted positions only")
     if world.size > 1:
@@ -96,12 +101,12 @@ def _why_these_positions(recipe: Recipe, config: MaskLaterConfig) -> str:
         return "the recipe says so"
     if config.decoder_positions == "rotary":
         return "the encoder knows distances only"
-    return "the encoder's output has positions in it"
+    return "elsewhere the encoder's output holds them"
 
 
 def _attention_path(config: MaskLaterConfig, device: torch.device) -> str:
     dropout = layer_sizes(config.encoder, config.encoder.hidden_size).attention_dropout
     if device.type == "cpu" and dropout:
-        why = f"the CPU's flash kernel has no dropout, the recipe's is {dropout:g}"
-        return f"scaled_dot_product_attention, all pairs in memory: {why}"
-    return "scaled_dot_product_attention"
+        held = f"with dropout ({dropout:g}) a CPU holds the weights of all pairs of positions in memory"
+        return f"torch's scaled_dot_product_attention; {held}"
+    return "torch's scaled_dot_product_attention"
