@@ -12,7 +12,7 @@ import traceback
 import typer
 
 from masklater import __version__
-from masklater.cli.app import app
+from masklater.cli.app import add, app
 from masklater.cli.blimp import blimp
 from masklater.cli.budget import budget
 from masklater.cli.compare import compare
@@ -28,8 +28,7 @@ from masklater.cli.stop import StopAtOnce, Stopped
 from masklater.errors import Interrupted, SaidElsewhere, UserError
 
 for command in (prepare, budget, pretrain, export, fill, glue, blimp, compare, rows, doctor, quickstart):
-    # Given as it is, a summary is wrapped; typer's own would be cut to one line.
-    app.command(short_help=" ".join((command.__doc__ or "").split("\n\n")[0].split()))(command)
+    add(command)
 
 
 def main() -> None:

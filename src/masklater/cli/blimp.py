@@ -20,7 +20,9 @@ def blimp(
     out: Annotated[Path | None, typer.Option(help="A JSON file to write the result to.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score a run on minimal pairs without fine-tuning: which sentence of a pair is likelier, one mask at a time.
+    """Score a run on minimal pairs, without fine-tuning.
+
+    Which sentence of a pair is likelier? Each of its tokens is masked and predicted in turn.
 
     \b
     Examples:

@@ -25,7 +25,7 @@ def budget(
     watts: Annotated[float | None, typer.Option(min=0, help="Power drawn [default: the board's own].")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Count what a recipe will cost: FLOPs per part, parameters, memory, time and energy.
+    """Count what a recipe costs: FLOPs, memory, time and energy.
 
     \b
     Examples:

@@ -23,9 +23,10 @@ def compare(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Set runs side by side: loss, accuracy and GLUE over compute, and where each reaches the baseline's quality.
+    """Set runs side by side: loss, accuracy and GLUE over compute.
 
-    REPORT holds index.html (one file, to send to a colleague), report.md, report.json and the plots.
+    It says too where each run reaches the baseline's quality. REPORT holds index.html (one file, to send to a
+    colleague), report.md, report.json and the plots.
 
     \b
     Examples:

@@ -14,9 +14,10 @@ def doctor(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Examine this machine, and SHARDS or a RUN: checksums, versions, device, free space. Nothing is changed.
+    """Examine this machine, and SHARDS or a RUN; change nothing.
 
-    The exit status is 2 where something is wrong; all of it is listed. Put what it prints into a bug report.
+    Checksums, versions, device and free space are looked at. The exit status is 2 where something is wrong; all of it
+    is listed. Put what it prints into a bug report.
 
     \b
     Examples:

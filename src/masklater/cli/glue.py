@@ -41,10 +41,11 @@ def glue(
     resume: Annotated[bool, typer.Option("--resume", help="Go on at the first run that SCORES lacks.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Fine-tune an encoder on GLUE: per task the median over seeds of the best grid point.
+    """Fine-tune an encoder on GLUE with several seeds.
 
-    Each finished run is kept; Ctrl-C or SIGTERM leaves, --resume goes on. A task that is missing or damaged is
-    reported, the others are scored, and the exit status is 2.
+    The score of a task is the median over seeds of the best grid point. Each finished run is kept; Ctrl-C or SIGTERM
+    leaves, --resume goes on. A task that is missing or damaged is reported, the others are scored, and the exit status
+    is 2.
 
     \b
     Examples:

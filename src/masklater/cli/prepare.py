@@ -48,7 +48,7 @@ def prepare(
     workers: Annotated[int | None, typer.Option(min=1, help="Tokenising threads [default: all cores].")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Turn text into SHARDS, rows of token ids that training reads in place.
+    """Turn text into SHARDS: rows of token ids that training reads.
 
     \b
     Examples:

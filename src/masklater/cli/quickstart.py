@@ -12,7 +12,9 @@ def quickstart(
     out: Annotated[Path, typer.Option(help="The folder to make.")] = Path("masklater-quickstart"),
     as_json: AsJson = False,
 ) -> None:
-    """The whole main job in a few minutes, on text found on this machine: the documentation of Python packages.
+    """Do the whole main job in minutes, on text found here.
+
+    The text is the documentation inside the Python packages that are installed on this machine.
 
     \b
     Examples:

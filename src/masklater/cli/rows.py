@@ -14,7 +14,9 @@ def rows(
     split: Annotated[Literal["train", "valid"], typer.Option(help="Rows to train on, or held out.")] = "train",
     as_json: AsJson = False,
 ) -> None:
-    """Print rows as text, special tokens and all: those of a loss spike, say, or the first few of new data.
+    """Print rows of SHARDS as text, special tokens and all.
+
+    Look at those of a loss spike, say, or at the first few of new data.
 
     \b
     Examples:
