@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from masklater.pretrain.checkpoint import list_checkpoints
 from masklater.pretrain.loop import pretrain
+from masklater.run.checkpoint import list_checkpoints
 from tests.conftest import TINY, tiny
 from tests.end_to_end.test_command_line import inside
 from tests.glue.folders import make_glue

@@ -11,10 +11,11 @@ from masklater.model.masked_lm import MaskLaterForMaskedLM, settle
 from masklater.pretrain.batches import make_batches
 from masklater.pretrain.loop import pretrain
 from masklater.pretrain.start import find_start
-from masklater.recipe.load import load, shipped
+from masklater.recipe.load import load, settings_of, shipped
 from tests.conftest import REPOSITORY, TINY, tiny
 
-MILLIONS = {"3ml-base-50": 100, "roberta-base-15": 86, "3ml-large-50": 329, "efficient-mlm-large-40": 304,
+MILLIONS = {"3ml-base-50": 100, "3ml-base-50-all": 100, "3ml-base-50-cross-all": 105, "roberta-base-15": 86,
+            "3ml-large-50": 329, "3ml-large-50-all": 329, "3ml-large-50-cross-all": 338, "efficient-mlm-large-40": 304,
             "vanilla-large-15": 304}  # fmt: skip
 """Parameters beside those that grow with the vocabulary: encoder, decoder, head (RoBERTa's published 125 M and 355 M
 include 39 M and 52 M of embeddings)."""
@@ -62,3 +63,11 @@ def test_it_trains(name: str, continuous: Shards, tmp_path: Path) -> None:
     assert (result.steps, result.finished) == (2, True)
     assert result.valid_loss is not None
     assert result.valid_loss < 7
+
+
+@pytest.mark.parametrize("size", ["base", "large"])
+def test_recipes_with_nothing_but_masks_change_nothing_else(size: str) -> None:
+    papers = settings_of(load(f"3ml-{size}-50"))
+    for name, kind in ((f"3ml-{size}-50-all", "self"), (f"3ml-{size}-50-cross-all", "cross")):
+        all_mask = {"masking.mask": 1.0, "masking.random": 0.0, "masking.keep": 0.0, "decoder.kind": kind}
+        assert settings_of(load(name)) == papers | all_mask

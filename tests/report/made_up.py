@@ -22,6 +22,7 @@ def make_run(
     data: str = "d" * 64,
     row_length: int = 128,
     targets: int = 1000,
+    optimizer: float | None = None,
 ) -> Path:
     """A RUN whose every step costs 10 rows and the same FLOPs and seconds, with (step, loss) evaluations."""
     path.mkdir(parents=True)
@@ -32,6 +33,8 @@ def make_run(
         spent = {"rows": 10 * step, "tokens": 10 * row_length * step, "flops": flops * step}
         if head is not None:
             spent["flops_head"] = head * step
+        if optimizer is not None:
+            spent["flops_optimizer"] = optimizer * step
         records.append({"step": step, "loss": 9.0, "lr": 1e-3, "grad_norm": 1.0, **spent, "step_seconds": seconds})
         records += [evaluation(step, loss, targets) for at, loss in losses if at == step]
     write_metrics(path, records)

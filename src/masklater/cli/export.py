@@ -33,5 +33,8 @@ def export(
     print_result(
         result,
         as_json,
-        lambda: f"The encoder of step {step:,} ({parameters / 1e6:.1f} M parameters) is in {out}; AutoModel loads it.",
+        lambda: (
+            f"The encoder of step {step:,} ({parameters / 1e6:.1f} M parameters) is in {out}; AutoModel loads it.\n"
+            "It has no pooler, as pre-training trains none: where a task needs one, transformers makes a fresh one."
+        ),
     )

@@ -41,15 +41,16 @@ def make_portable(folder: Path, tokenizer: "PreTrainedTokenizerFast") -> None:
     for name in (*candidates, "PreTrainedTokenizerFast"):
         config["tokenizer_class"] = name
         path.write_text(json.dumps(config, indent=2, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
-        if _is_the_same(folder, tokenizer):
+        if _is_the_same(name, folder, tokenizer):
             return
 
 
-def _is_the_same(folder: Path, tokenizer: "PreTrainedTokenizerFast") -> bool:
-    from transformers import AutoTokenizer
+def _is_the_same(name: str, folder: Path, tokenizer: "PreTrainedTokenizerFast") -> bool:
+    import transformers
 
     try:
-        loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        # Not AutoTokenizer, which imports torch.
+        loaded = getattr(transformers, name).from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         if loaded.get_vocab() != tokenizer.get_vocab() or loaded.special_tokens_map != tokenizer.special_tokens_map:
             return False
         now, before = loaded.backend_tokenizer, tokenizer.backend_tokenizer

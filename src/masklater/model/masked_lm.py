@@ -5,6 +5,7 @@ layer at which the encoder stops for [MASK]s to enter. Letters: see masking/batc
 """
 
 import copy
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -13,12 +14,13 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForMaskedLM, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import MaskedLMOutput
 
+from masklater.errors import UserError
 from masklater.masking.batch import MaskedBatch, batch_from_inputs
 from masklater.model import encoder as encoders
 from masklater.model import saved
 from masklater.model.attention import attention_mask, seen_places
 from masklater.model.check import check_encoder
-from masklater.model.config import MaskLaterConfig
+from masklater.model.config import MaskLaterConfig, check_decoder
 from masklater.model.decoder import MaskTokens, make_decoder
 from masklater.model.head import LMHead, loss_sum
 
@@ -151,6 +153,8 @@ class MaskLaterForMaskedLM(PreTrainedModel):
     ) -> Self:
         """A model around an encoder: the decoder is new, the encoder's weights and LM head are the source's.
 
+        A pooler of the source stays behind, with a warning.
+
         Args:
             source: A transformers encoder or masked LM, whose weights are copied; or a name or folder that
                 `from_pretrained` takes; or an encoder's config, for random weights.
@@ -170,6 +174,8 @@ class MaskLaterForMaskedLM(PreTrainedModel):
             ValueError: The mask token is not known.
         """
         origin = saved.open_source(source)
+        if origin.has_pooler:
+            warnings.warn("the source's pooler is left behind: a masked language model trains none", stacklevel=2)
         if mask_token_id is None:
             mask_token_id = origin.mask_token_id
         if mask_token_id is None:
@@ -207,6 +213,35 @@ class MaskLaterForMaskedLM(PreTrainedModel):
         """Replace the encoder's word embedding."""
         self.encoder.set_input_embeddings(value)
 
+    def resize_token_embeddings(
+        self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
+    ) -> nn.Module:
+        """Resize the vocabulary, the LM head's bias along with the encoder's word embedding, and the configs.
+
+        Args:
+            new_num_tokens: Entries wanted; None: as many as there are.
+            pad_to_multiple_of: Number that the entries are rounded up to a multiple of.
+            mean_resizing: Whether new embeddings are drawn around the mean of the old ones, and new biases begin as
+                their mean, rather than around 0 and as 0.
+
+        Returns:
+            The word embedding.
+
+        Raises:
+            UserError: The mask token would be cut off.
+        """
+        if new_num_tokens is not None and new_num_tokens <= self.config.mask_token_id:
+            raise UserError(
+                f"a vocabulary of {new_num_tokens} has no entry {self.config.mask_token_id}, which is the mask token",
+                "Keep more tokens, or build a model whose mask token is among those that are kept.",
+            )
+        embedding = super().resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+        vocabulary = embedding.weight.shape[0]
+        for config in (self.config.encoder, self.encoder.config):
+            config.vocab_size = vocabulary
+        self.head.resize(vocabulary, float(self.head.bias.mean()) if mean_resizing else 0.0)
+        return embedding
+
     def _check_and_adjust_attn_implementation(self, attn_implementation: str | None, *args: Any, **kwargs: Any) -> str:
         """Refuse, where transformers looks for it, an attention implementation that takes no mask per pair."""
         encoders.check_attention(attn_implementation)
@@ -223,8 +258,9 @@ def settle(config: MaskLaterConfig) -> MaskLaterConfig:
     """Find out by trial what a config leaves open, and refuse encoders that cannot carry the method.
 
     Raises:
-        UserError: The encoder cannot.
+        UserError: The encoder cannot, or the config describes no decoder.
     """
+    check_decoder(config)
     if config.position_offset is None or config.decoder_positions == "auto":
         positions = check_encoder(config.encoder, config.row_length)
         config.position_offset = positions.offset

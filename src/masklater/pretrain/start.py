@@ -36,6 +36,8 @@ class Start:
         new = [] if carried.head else ["LM head"]
         if not carried.decoder and list(model.decoder.parameters()):
             new.append("decoder")
+        if self.origin.has_pooler:
+            say("left behind: the pooler, which pre-training does not train; the encoder that is exported has none")
         say(f"taken over: {', '.join(parts)}" + (f"; new: {', '.join(new)}" if new else ""))
         if self.pieces:
             say(f"{len(self.pieces):,} new tokens begin as the mean of the pieces they were cut into before")

@@ -18,6 +18,7 @@ from masklater.console import say
 from masklater.errors import MISSING, Fault, RecipeError, UserError
 from masklater.recipe.contradictions import find_contradictions
 from masklater.recipe.duration import UNITS, Duration
+from masklater.recipe.effect import without_effect
 from masklater.recipe.section import ON_RESUME, Section
 from masklater.recipe.sections import (
     BatchSettings,
@@ -99,17 +100,21 @@ def validate(tree: Mapping[str, Any], source: str = "given") -> Recipe:
 
 
 def dump(recipe: Recipe) -> str:
-    """The resolved recipe as YAML: every setting present, durations with the unit they use."""
+    """The resolved recipe as YAML: every setting that acts, durations with the unit they use."""
     return yaml.safe_dump(plain(recipe), sort_keys=False, default_flow_style=None)
 
 
 def plain(recipe: Recipe) -> dict[str, Any]:
-    """The resolved recipe as a tree of plain values, by the names a recipe file uses."""
-    return recipe.model_dump(mode="json", by_alias=True)
+    """The resolved recipe as a tree of plain values, by the names a recipe file uses; what does nothing is left out."""
+    tree = recipe.model_dump(mode="json", by_alias=True)
+    for key in without_effect(recipe.decoder, recipe.masking):
+        section, _, name = key.partition(".")
+        del tree[section][name]
+    return tree
 
 
 def settings_of(recipe: Recipe) -> dict[str, Any]:
-    """Every setting of the resolved recipe by its dotted key."""
+    """Every setting of the resolved recipe that acts, by its dotted key."""
     return _leaves(plain(recipe))
 
 

@@ -8,13 +8,14 @@ from typing import Any
 
 from masklater.console import Meter
 from masklater.folders import complete_folder, refuse_existing
-from masklater.report.comparison import Comparison, caveats, check_comparable, choose_baseline
+from masklater.report.comparison import Comparison, caveats, check_comparable, choose_baseline, of_pairs
 from masklater.report.curves import Picture, curve, glue_average, glue_tasks
 from masklater.report.document import Document, as_markdown, compose
 from masklater.report.figures import figures
 from masklater.report.page import as_html
 from masklater.report.runs import UNITS, Unit, distinct_names, read_run
-from masklater.report.scores import find_scores
+from masklater.report.scaling_plots import law_plot, multiplier_plot
+from masklater.report.scores import find_pairs, find_scores
 
 PLOTS = "plots"
 
@@ -51,8 +52,9 @@ def compare(
     check_comparable(runs)
     chosen = choose_baseline(runs, baseline)
     found, left_out = find_scores(runs, scores)
-    notes = (*caveats(runs, chosen, found), *left_out)
-    comparison = Comparison(tuple(runs), chosen, unit, found, notes)
+    pairs = find_pairs(runs)
+    notes = (*caveats(runs, chosen, found), *of_pairs(runs, pairs), *left_out)
+    comparison = Comparison(tuple(runs), chosen, unit, found, notes, pairs)
 
     drawings = _drawings(comparison)
     pictures: dict[str, Picture] = {}
@@ -76,6 +78,12 @@ def compare(
 def _drawings(comparison: Comparison) -> list[Callable[[], Picture]]:
     """Every plot there is something to draw for, over each unit."""
     drawings: list[Callable[[], Picture]] = []
+    if comparison.scaling is not None:
+        for quality, laws in comparison.scaling.laws.items():
+            if laws:
+                drawings.append(partial(law_plot, comparison, quality))
+            if comparison.scaling.baseline is not None and comparison.scaling.costs(quality):
+                drawings.append(partial(multiplier_plot, comparison, quality))
     for unit in UNITS:
         if any(run.evaluations for run in comparison.runs):
             drawings.append(partial(curve, comparison, unit, "loss"))

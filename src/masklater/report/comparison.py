@@ -1,21 +1,38 @@
 """Several runs beside one of them, the baseline: what each spent, measured and reached."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from masklater.errors import UserError
 from masklater.recipe.load import settings_of
+from masklater.report.arms import Arm, Spread, find_arms, mean_spent, spread_of
 from masklater.report.quality import Reached, first_reach
 from masklater.report.runs import Run, Unit
-from masklater.report.scores import Scores
+from masklater.report.scaling import Scaling, find_scaling
+from masklater.report.scores import Pairs, Scores, together
 
 COMMON = "15% uniform [MASK]"
 """The corruption under which every run is evaluated, whatever it trains with."""
 
 MEASURES = ("flops", "flops_without_head", "hours", "rows", "tokens")
 """What a run spends, in the order of the tables."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How an arm ended beside the baseline."""
+
+    gap: float  # how much lower its mean loss is than the baseline's
+    spread: float | None  # how far seeds lie apart, in the arm or in the baseline; None: both have one seed
+
+    @property
+    def beyond(self) -> bool:
+        """Whether the two differ by more than seeds do, as far as that is known."""
+        return self.spread is None or abs(self.gap) > self.spread
 
 
 @dataclass(frozen=True)
@@ -27,6 +44,22 @@ class Comparison:
     unit: Unit  # what plots stand over first, and compute is stated in
     scores: dict[str, Scores]  # by run name; runs without any are not in it
     notes: tuple[str, ...]  # what a reader must know before trusting a figure
+    pairs: dict[str, Pairs] = field(default_factory=dict)  # minimal pairs by run name, where a run was scored on them
+
+    @cached_property
+    def scaling(self) -> Scaling | None:
+        """The arms over several budgets; None where there are none."""
+        return find_scaling(self.arms, self.runs, self.baseline_arm, self.pairs)
+
+    @cached_property
+    def arms(self) -> tuple[Arm, ...]:
+        """The runs, those that differ in their seed alone together."""
+        return find_arms(self.runs)
+
+    @property
+    def baseline_arm(self) -> Arm:
+        """The arm of the baseline."""
+        return next(arm for arm in self.arms if self.baseline in arm.runs)
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -34,22 +67,61 @@ class Comparison:
         return tuple(name for name in MEASURES if any(run.spent.of(name) is not None for run in self.runs))
 
     @property
-    def others(self) -> tuple[Run, ...]:
-        """All runs but the baseline."""
-        return tuple(run for run in self.runs if run is not self.baseline)
+    def others(self) -> tuple[Arm, ...]:
+        """All arms but the baseline's."""
+        return tuple(arm for arm in self.arms if arm is not self.baseline_arm)
+
+    @cached_property
+    def arm_scores(self) -> dict[str, Scores]:
+        """GLUE by arm name: what its runs scored, taken together."""
+        found = {arm.name: [self.scores[run.name] for run in arm.runs if run.name in self.scores] for arm in self.arms}
+        return {name: together(scores) for name, scores in found.items() if scores}
+
+    @property
+    def target(self) -> float | None:
+        """The loss to reach: the baseline's last, the mean over its seeds; None where there is none."""
+        loss = self.baseline_arm.loss
+        return None if loss is None else loss.mean
+
+    def verdict(self, arm: Arm) -> Verdict | None:
+        """How an arm ended beside the baseline; None where one of them has no loss."""
+        own, base = arm.loss, self.baseline_arm.loss
+        if own is None or base is None:
+            return None
+        known = [loss.range for loss in (own, base) if loss.count > 1]
+        return Verdict(base.mean - own.mean, max(known) if known else None)
 
     def reached(self, run: Run) -> Reached | None:
         """Where a run first comes down to the baseline's last loss; None where it does not, or cannot be told."""
-        target = self.baseline.final
-        return None if target is None else first_reach(run.evaluations, target.loss)
+        return None if self.target is None else first_reach(run.evaluations, self.target)
 
     def share(self, run: Run, measure: str) -> float | None:
         """What a run had spent when it reached the baseline's quality, as a share of what the baseline spent for it."""
-        reached, target = self.reached(run), self.baseline.final
+        reached, target = self.reached(run), self.baseline_arm.spent_at_final
         if reached is None or target is None:
             return None
-        own, whole = reached.spent.of(measure), target.spent.of(measure)
+        own, whole = reached.spent.of(measure), target.of(measure)
         return own / whole if own is not None and whole else None
+
+    def arm_reached(self, arm: Arm) -> Reached | None:
+        """Where the runs of an arm reach it on average; None unless all do, and the arm differs by more than seeds."""
+        verdict = self.verdict(arm)
+        if verdict is None or not (verdict.beyond or arm is self.baseline_arm):
+            return None
+        if arm is self.baseline_arm and len(arm.runs) > 1:
+            return None  # its seeds reach their own mean, or not, by chance
+        found = [self.reached(run) for run in arm.runs if run.evaluations]
+        reached = [each for each in found if each is not None]
+        if not found or len(reached) < len(found):
+            return None
+        return Reached(mean_spent([each.spent for each in reached]), any(each.at_most for each in reached))
+
+    def arm_share(self, arm: Arm, measure: str) -> Spread | None:
+        """The share over the seeds of an arm; None where `arm_reached` is."""
+        if self.arm_reached(arm) is None:
+            return None
+        shares = [self.share(run, measure) for run in arm.runs if run.evaluations]
+        return spread_of([math.nan if share is None else share for share in shares])
 
 
 def choose_baseline(runs: Sequence[Run], wanted: Path | None) -> Run:
@@ -90,21 +162,22 @@ def caveats(runs: Sequence[Run], baseline: Run, scores: dict[str, Scores]) -> li
     notes = []
     for run in runs:
         if not run.finished:
-            spent = run.spent.of(run.recipe.duration.unit) or 0.0
-            notes.append(f"{run.name} is not finished: it stands at {spent:,.6g} of {run.recipe.duration}.")
+            spent = f"{run.spent_of_duration:,.6g}"
+            notes.append(f"{run.name} is not finished: it stands at {spent} of {run.recipe.duration}.")
         if (start := settings_of(run.recipe).get("model.from")) is not None:
             notes.append(f"{run.name} began from {start}: what that had cost is not counted.")
         if not run.evaluations:
-            notes.append(
-                f"{run.name} has no evaluation: no rows are held out, they hold nothing to predict, or the first is "
-                "still to come."
-            )
+            notes.append(f"{run.name} has no evaluation: no rows are held out, or the first is still to come.")
+        elif run.final and not run.final.targets:
+            notes.append(f"{run.name} had nothing to predict in its held-out rows: it has no loss to be ranked by.")
+        elif run.final and not math.isfinite(run.final.loss):
+            notes.append(f"{run.name} diverged: its last loss is not finite, and counts in no mean.")
     targets = {run.name: run.final.targets for run in runs if run.final}
     if len(set(targets.values())) > 1:
         counts = ", ".join(f"{name} {count:,}" for name, count in targets.items())
         notes.append(f"The runs were not evaluated on equally many held-out rows (targets: {counts}).")
     if scores and len(runs) > 1:
-        if baseline.name not in scores:
+        if not any(run.name in scores for run in next(arm for arm in find_arms(runs) if baseline in arm.runs).runs):
             notes.append(f"The baseline {baseline.name} has no SCORES: there are no differences to it.")
         trees = [scored.settings for scored in scores.values()]
         unequal = [key for key in trees[0] if any(other.get(key) != trees[0][key] for other in trees[1:])]
@@ -121,9 +194,25 @@ def caveats(runs: Sequence[Run], baseline: Run, scores: dict[str, Scores]) -> li
     return notes
 
 
-def different_settings(runs: Sequence[Run]) -> dict[str, list[Any]]:
-    """The recipes' settings that are not the same in all runs: the value in each run, by dotted key."""
-    recipes = [settings_of(run.recipe) for run in runs]
+def of_pairs(runs: Sequence[Run], pairs: dict[str, Pairs]) -> list[str]:
+    """What is unequal among the minimal pairs that runs were scored on."""
+    notes = [
+        f"{run.name} was scored on minimal pairs as it was at step {pairs[run.name].step:,}, and has gone on to step "
+        f"{run.spent.steps:,.0f}."
+        for run in runs
+        if run.name in pairs and pairs[run.name].step != run.spent.steps
+    ]
+    counts = {run.name: pairs[run.name].pairs for run in runs if run.name in pairs}
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+        notes.append(f"The runs were not scored on equally many minimal pairs ({listed}).")
+    return notes
+
+
+def different_settings(arms: Sequence[Arm]) -> dict[str, list[Any]]:
+    """The recipes' settings that are not the same in all arms: the value in each, by dotted key."""
+    seeds = [", ".join(str(run.recipe.seed) for run in arm.runs) for arm in arms]
+    recipes = [settings_of(arm.runs[0].recipe) | {"seed": each} for arm, each in zip(arms, seeds, strict=True)]
     keys = list(dict.fromkeys(key for leaves in recipes for key in leaves))
     values = {key: [leaves.get(key) for leaves in recipes] for key in keys}
     return {key: each for key, each in values.items() if any(value != each[0] for value in each[1:])}

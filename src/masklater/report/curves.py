@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from io import BytesIO, StringIO
 from typing import TYPE_CHECKING, Any, Literal
 
+from masklater.report.arms import Arm, Spread
 from masklater.report.comparison import COMMON, Comparison
 from masklater.report.plots import AMBER, BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, new_figure, style, with_thousands
 from masklater.report.quantities import WHAT, Scale, scale_for
-from masklater.report.runs import Run, Unit
+from masklater.report.runs import Unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,37 +37,49 @@ class Picture:
 
 
 def curve(comparison: Comparison, unit: Unit, quality: Literal["loss", "accuracy"]) -> Picture:
-    """Held-out loss or masked accuracy, under the common corruption, over what was spent."""
-    names = [run.name for run in comparison.runs]
-    final = comparison.baseline.final
+    """Held-out loss or masked accuracy, under the common corruption, over what was spent; of several seeds the mean."""
+    names, handles = [], []
     with style():
         figure = new_figure(WIDTH, 3.5)
         axes = figure.subplots()
         scale = _x_axis(axes, comparison, unit)
-        for run, look in _looks(comparison):
-            axes.plot(
-                [(point.spent.of(unit) or 0.0) / scale.size for point in run.evaluations],
-                [point.loss if quality == "loss" else 100 * point.accuracy for point in run.evaluations],
-                linewidth=1.6,
-                markersize=4.5,
-                markevery=max(1, len(run.evaluations) // 12),
-                **look,
-            )
+        for arm, look in _looks(comparison):
+            line, seeds = _draw_arm(axes, arm, look, unit, quality, scale)
+            handles.append(line)
+            names.append(arm.name + (f" ({seeds} seeds)" if seeds > 1 else ""))
         if quality == "loss":
             axes.set(ylabel="masked-token loss (nats)", title="Validation loss")
-            if final is not None:
-                axes.axhline(final.loss, color=GREY, linewidth=1, linestyle=":")
-                names.append(f"final loss of {comparison.baseline.name}")
+            if comparison.target is not None:
+                handles.append(axes.axhline(comparison.target, color=GREY, linewidth=1, linestyle=":"))
+                names.append(f"final loss of {comparison.baseline_arm.name}")
         else:
             axes.set(ylabel="masked tokens predicted (%)", title="Masked accuracy")
-        _legend(figure, axes.lines, names, CORRUPTION)
-        return _picture(figure, f"{quality}-{unit}", f"{axes.get_title()} over {WHAT[unit]}")
+        several = any(len(arm.runs) > 1 for arm in comparison.arms)
+        legend(figure, handles, names, CORRUPTION + ("\nbands: lowest to highest seed" if several else ""))
+        return picture(figure, f"{quality}-{unit}", f"{axes.get_title()} over {WHAT[unit]}")
+
+
+def _draw_arm(
+    axes: "Axes", arm: Arm, look: dict[str, Any], unit: Unit, quality: Literal["loss", "accuracy"], scale: Scale
+) -> tuple[Any, int]:
+    """The line of an arm, its band from the lowest to the highest seed, and how many seeds there are."""
+    unknown = Spread(math.nan, math.nan, math.nan, 0)
+    size = 1 if quality == "loss" else 100
+    x = [(point.spent.of(unit) or 0.0) / scale.size for point in arm.points]
+    y = [(point.loss if quality == "loss" else point.accuracy) or unknown for point in arm.points]
+    every = max(1, len(x) // 12)
+    (line,) = axes.plot(x, [size * at.mean for at in y], linewidth=1.6, markersize=4.5, markevery=every, **look)
+    seeds = max((at.count for at in y), default=0)
+    if seeds > 1:
+        low, high = [size * at.low for at in y], [size * at.high for at in y]
+        axes.fill_between(x, low, high, color=look["color"], alpha=0.2, linewidth=0)
+    return line, seeds
 
 
 def glue_average(comparison: Comparison, unit: Unit) -> Picture:
-    """The average over tasks of each run that has one, over all that the run has spent."""
-    runs = {run.name: comparison.scores.get(run.name) for run in comparison.runs}
-    averages = {name: scores.average for name, scores in runs.items() if scores and scores.average}
+    """The average over tasks of each arm that has one, over all that a run of it has spent."""
+    arms = {arm.name: comparison.arm_scores.get(arm.name) for arm in comparison.arms}
+    averages = {name: scores.average for name, scores in arms.items() if scores and scores.average}
     with style():
         figure = new_figure(WIDTH, 3.0)
         axes = figure.subplots()
@@ -74,13 +87,13 @@ def glue_average(comparison: Comparison, unit: Unit) -> Picture:
         handles = _points(axes, comparison, unit, heights)
         axes.set(ylabel="average score (%)", title="GLUE, average over tasks")
         counted = [f"{name}: {average.tasks} tasks" for name, average in averages.items()]
-        _legend(figure, handles, counted, f"at the end of pre-training; {SIDE_BY_SIDE}")
-        return _picture(figure, f"glue-average-{unit}", f"GLUE average over {WHAT[unit]}")
+        legend(figure, handles, counted, f"at the end of pre-training; {SIDE_BY_SIDE}")
+        return picture(figure, f"glue-average-{unit}", f"GLUE average over {WHAT[unit]}")
 
 
 def glue_tasks(comparison: Comparison, unit: Unit) -> Picture:
     """Each task in a panel of its own: medians and, as bars, the lowest and highest seed."""
-    scores = comparison.scores
+    scores = comparison.arm_scores
     tasks = list(dict.fromkeys(task for each in scores.values() for task in each.tasks))
     with style():
         height = math.ceil(len(tasks) / 2)
@@ -96,32 +109,32 @@ def glue_tasks(comparison: Comparison, unit: Unit) -> Picture:
             handles = drawn if len(drawn) > len(handles) else handles
             panel.set_title(f"{task} ({'/'.join(dict.fromkeys(score.main for score in found.values()))})", fontsize=10)
             panel.set(xlabel=_scale(comparison, unit).unit, ylabel="score (%)")
-        names = [run.name for run in comparison.runs if run.name in scores]
-        _legend(figure, handles, names, f"bars: lowest to highest seed; {SIDE_BY_SIDE}")
-        return _picture(figure, f"glue-tasks-{unit}", f"GLUE tasks over {WHAT[unit]}")
+        names = [arm.name for arm in comparison.arms if arm.name in scores]
+        legend(figure, handles, names, f"bars: lowest to highest seed; {SIDE_BY_SIDE}")
+        return picture(figure, f"glue-tasks-{unit}", f"GLUE tasks over {WHAT[unit]}")
 
 
 def _points(
     axes: "Axes", comparison: Comparison, unit: Unit, heights: dict[str, tuple[float, float, float]]
 ) -> list[Any]:
-    """One point a run at all that it spent; points of (nearly) equal compute stand side by side."""
+    """One point an arm at all that its runs spent; points of (nearly) equal compute stand side by side."""
     from matplotlib.transforms import ScaledTranslation
 
     scale = _x_axis(axes, comparison, unit)
-    drawn = [(run, look) for run, look in _looks(comparison) if run.name in heights]
-    at = {run.name: (run.spent.of(unit) or 0.0) / scale.size for run, _ in drawn}
+    drawn = [(arm, look) for arm, look in _looks(comparison) if arm.name in heights]
+    at = {arm.name: (arm.spent.of(unit) or 0.0) / scale.size for arm, _ in drawn}
     right = max(at.values(), default=1.0)
     axes.set_xlim(0, 1.2 * right)
     handles = []
-    for run, look in drawn:
-        beside = [name for name, x in at.items() if abs(x - at[run.name]) < 0.04 * right]
-        points = min(6, 40 / len(beside)) * (beside.index(run.name) - (len(beside) - 1) / 2)
-        middle, low, high = heights[run.name]
+    for arm, look in drawn:
+        beside = [name for name, x in at.items() if abs(x - at[arm.name]) < 0.04 * right]
+        points = min(6, 40 / len(beside)) * (beside.index(arm.name) - (len(beside) - 1) / 2)
+        middle, low, high = heights[arm.name]
         figure = axes.get_figure(root=True)
         assert figure is not None
         handles.append(
             axes.errorbar(
-                [at[run.name]],
+                [at[arm.name]],
                 [middle],
                 yerr=[[middle - low], [high - middle]],
                 transform=axes.transData + ScaledTranslation(points / 72, 0, figure.dpi_scale_trans),
@@ -139,22 +152,24 @@ def _points(
     return handles
 
 
-def _looks(comparison: Comparison) -> Iterator[tuple[Run, dict[str, Any]]]:
-    """Each run with its colour, marker and line: the baseline in ink, the others told apart by all three."""
+def _looks(comparison: Comparison) -> Iterator[tuple[Arm, dict[str, Any]]]:
+    """Each arm with its colour, marker and line: the baseline in ink, the others told apart by all three."""
     number = 0
-    for run in comparison.runs:
-        if run is comparison.baseline:
-            yield run, {"color": INK, "marker": "o", "linestyle": "-"}
+    for arm in comparison.arms:
+        if arm is comparison.baseline_arm:
+            yield arm, {"color": INK, "marker": "o", "linestyle": "-"}
         else:
-            yield (
-                run,
-                {
-                    "color": COLOURS[number % len(COLOURS)],
-                    "marker": MARKERS[number % len(MARKERS)],
-                    "linestyle": DASHES[number % len(DASHES)],
-                },
-            )
+            yield arm, look_of(number)
             number += 1
+
+
+def look_of(number: int) -> dict[str, Any]:
+    """Colour, marker and line of an arm by its number."""
+    return {
+        "color": COLOURS[number % len(COLOURS)],
+        "marker": MARKERS[number % len(MARKERS)],
+        "linestyle": DASHES[number % len(DASHES)],
+    }
 
 
 def _scale(comparison: Comparison, unit: Unit) -> Scale:
@@ -165,7 +180,8 @@ def _x_label(comparison: Comparison, unit: Unit) -> str:
     scale = _scale(comparison, unit)
     if scale.unit == unit and unit != "hours":
         return WHAT[unit]
-    return f"{WHAT[unit]} ({scale.unit}{', LM head included' if unit == 'flops' else ''})"
+    counted = ", LM head and optimizer included" if any(run.spent.flops_optimizer for run in comparison.runs) else ""
+    return f"{WHAT[unit]} ({scale.unit}{(counted or ', LM head included') if unit == 'flops' else ''})"
 
 
 def _x_axis(axes: "Axes", comparison: Comparison, unit: Unit) -> Scale:
@@ -176,14 +192,14 @@ def _x_axis(axes: "Axes", comparison: Comparison, unit: Unit) -> Scale:
     return scale
 
 
-def _legend(figure: "Figure", handles: Sequence[Any], names: Sequence[str], title: str) -> None:
+def legend(figure: "Figure", handles: Sequence[Any], names: Sequence[str], title: str) -> None:
     """A legend below the axes, for which the figure grows."""
     labels = [textwrap.fill(name, 56) for name in names]
     columns = 2 if max(map(len, names), default=0) <= 24 and len(names) > 1 else 1
     lines = sum(1 + label.count("\n") for label in labels)
     lines = math.ceil(lines / columns)
     width, height = figure.get_size_inches()
-    figure.set_size_inches(width, height + LINE * (lines + 1) + 0.15)
+    figure.set_size_inches(width, height + LINE * (lines + 1 + title.count("\n")) + 0.15)
     legend = figure.legend(
         handles,
         [str(number) for number in range(len(labels))],
@@ -197,7 +213,8 @@ def _legend(figure: "Figure", handles: Sequence[Any], names: Sequence[str], titl
         text.set_text(label)  # given to legend() itself, a name that begins with _ would be left out
 
 
-def _picture(figure: "Figure", name: str, title: str) -> Picture:
+def picture(figure: "Figure", name: str, title: str) -> Picture:
+    """Draw a figure as both kinds of file."""
     import matplotlib as mpl
 
     png, svg = BytesIO(), StringIO()

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from masklater.report import glue_tables, tables
+from masklater.report import glue_tables, scaling_tables, tables
 from masklater.report.comparison import Comparison, different_settings
 from masklater.report.curves import Picture
 from masklater.report.quantities import WHAT
@@ -31,33 +31,62 @@ class Document:
 
 def compose(comparison: Comparison, pictures: dict[str, Picture]) -> Document:
     """The report of a comparison, from its plots by name: those over the chosen unit first, the others at the end."""
-    baseline, unit, runs = comparison.baseline, comparison.unit, comparison.runs
+    baseline, unit, arms = comparison.baseline_arm, comparison.unit, comparison.arms
 
     def over(some_unit: str, *names: str) -> list[Picture]:
         return [pictures[key] for name in names if (key := f"{name}-{some_unit}") in pictures]
 
-    blocks: list[Table | Plots] = [tables.identities(comparison)]
-    if baseline.final is not None:
+    scaling = comparison.scaling
+    over_budgets = scaling is not None and scaling.baseline is not None
+    blocks: list[Table | Plots] = [tables.identities(comparison), *_scaling(comparison, pictures)]
+    if any(run.final for run in baseline.runs) and not over_budgets:
         blocks.append(tables.reach(comparison))
     blocks.append(Plots(f"Held-out loss and accuracy over {WHAT[unit]}", over(unit, "loss", "accuracy")))
     blocks.append(tables.ends(comparison))
-    if comparison.scores:
+    if comparison.arm_scores:
         blocks.append(Plots(f"GLUE over {WHAT[unit]}", over(unit, "glue-average", "glue-tasks")))
         blocks.append(glue_tables.scores(comparison))
-        if baseline.name in comparison.scores and len(comparison.scores) > 1:
+        if baseline.name in comparison.arm_scores and len(comparison.arm_scores) > 1:
             blocks.append(glue_tables.differences(comparison))
-    if different_settings(runs):
+    if different_settings(arms):
         blocks.append(tables.settings(comparison))
     for other in UNITS:
         if other != unit:
             group = over(other, "loss", "accuracy", "glue-average", "glue-tasks")
             blocks.append(Plots(f"The same over {WHAT[other]}", group, folded=True))
     return Document(
-        title=f"{len(runs)} runs compared, baseline {baseline.name}" if len(runs) > 1 else f"The run {baseline.name}",
-        findings=tables.findings(comparison),
+        title=_title(comparison),
+        findings=scaling_tables.findings(scaling) if scaling and over_budgets else tables.findings(comparison),
         notes=list(comparison.notes),
         blocks=[block for block in blocks if isinstance(block, Table) or block.pictures],
     )
+
+
+def _scaling(comparison: Comparison, pictures: dict[str, Picture]) -> list[Table | Plots]:
+    """What arms over several budgets come to."""
+    scaling = comparison.scaling
+    if scaling is None:
+        return []
+    blocks: list[Table | Plots] = []
+    if scaling.baseline is not None:
+        blocks.append(scaling_tables.record(comparison, scaling))
+    for quality, title in (("loss", "Loss over budgets"), ("pairs", "BLiMP over budgets")):
+        names = (f"law-{quality}", f"multiplier-{quality}")
+        blocks.append(Plots(title, [pictures[name] for name in names if name in pictures]))
+    blocks.append(scaling_tables.laws(scaling))
+    for each in scaling.laws if scaling.baseline is not None else ():
+        if scaling.costs(each):
+            blocks.append(scaling_tables.multipliers(scaling, each))
+    return blocks
+
+
+def _title(comparison: Comparison) -> str:
+    name, runs, arms = comparison.baseline_arm.name, len(comparison.runs), len(comparison.arms)
+    if runs == 1:
+        return f"The run {name}"
+    if arms == 1:
+        return f"{runs} seeds of {name}"
+    return f"{runs} runs" + (f" in {arms} arms" if arms < runs else "") + f" compared, baseline {name}"
 
 
 def as_markdown(document: Document, folder: str) -> str:

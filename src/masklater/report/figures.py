@@ -5,8 +5,11 @@ from dataclasses import asdict
 from typing import Any
 
 import masklater
+from masklater.report.arms import Arm
 from masklater.report.comparison import COMMON, Comparison, describe
+from masklater.report.laws import Law, slope_of
 from masklater.report.runs import UNITS, Evaluation, Run
+from masklater.report.scaling import Scaling
 from masklater.report.scores import difference
 
 
@@ -19,13 +22,65 @@ def figures(comparison: Comparison) -> dict[str, Any]:
         "x": comparison.unit,
         "common_corruption": COMMON,
         "notes": list(comparison.notes),
+        "arms": [_arm_tree(comparison, arm) for arm in comparison.arms],
+        "scaling": _scaling_tree(comparison.scaling) if comparison.scaling else None,
         "runs": [_run_tree(comparison, run) for run in comparison.runs],
+    }
+
+
+def _arm_tree(comparison: Comparison, arm: Arm) -> dict[str, Any]:
+    verdict, loss = comparison.verdict(arm), arm.loss
+    shares = {measure: comparison.arm_share(arm, measure) for measure in ("flops_without_head", *UNITS)}
+    return {
+        "name": arm.name,
+        "runs": [run.name for run in arm.runs],
+        "seeds": [run.recipe.seed for run in arm.runs],
+        "loss": asdict(loss) if loss else None,
+        "spent": asdict(arm.spent),
+        "beside_baseline": asdict(verdict) | {"beyond_spread": verdict.beyond} if verdict else None,
+        "share": {measure: asdict(found) if found else None for measure, found in shares.items()},
+    }
+
+
+def _scaling_tree(scaling: Scaling) -> dict[str, Any]:
+    arms = scaling.baseline.arms if scaling.baseline else ()
+    return {
+        "baseline": scaling.baseline.name if scaling.baseline else None,
+        "arms": [
+            {
+                "name": method.name,
+                "budgets": [arm.name for arm in method.arms],
+                "laws": {
+                    quality: _law_tree(laws[method.name])
+                    for quality, laws in scaling.laws.items()
+                    if method.name in laws
+                },
+                "multipliers": {
+                    quality: [
+                        {"flops": arm.spent.flops, **asdict(cost)}
+                        for arm in arms
+                        if (cost := scaling.multiplier(quality, method, arm))
+                    ]
+                    for quality in scaling.laws
+                },
+            }
+            for method in scaling.methods
+        ],
+    }
+
+
+def _law_tree(law: Law) -> dict[str, Any]:
+    """Loss is a power law, whose intercept and levels are logarithms; so are the places of levels."""
+    return {
+        **asdict(law.line),
+        "slope_interval": asdict(slope_of(law)),
+        "levels": [asdict(level) for level in law.levels],
     }
 
 
 def _run_tree(comparison: Comparison, run: Run) -> dict[str, Any]:
     reached = comparison.reached(run)
-    scores, base = comparison.scores.get(run.name), comparison.scores.get(comparison.baseline.name)
+    scores, base = comparison.scores.get(run.name), comparison.arm_scores.get(comparison.baseline_arm.name)
     gaps = {}
     if scores and base:
         found = {task: difference(own, base.tasks[task]) for task, own in scores.tasks.items() if task in base.tasks}
@@ -45,6 +100,7 @@ def _run_tree(comparison: Comparison, run: Run) -> dict[str, Any]:
             "spent": asdict(reached.spent),
             "share": {measure: comparison.share(run, measure) for measure in ("flops_without_head", *UNITS)},
         },
+        "pairs": pairs.model_dump(mode="json") if (pairs := comparison.pairs.get(run.name)) else None,
         "scores": scores.model_dump(mode="json") if scores else None,
         "score_differences": gaps or None,
     }

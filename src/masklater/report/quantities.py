@@ -53,6 +53,15 @@ def digits(value: float) -> str:
     return f"{value:,.{decimals}f}"
 
 
+def power(amount: float) -> str:
+    """A large amount as a number below 10 and a power of ten."""
+    exponent = math.floor(math.log10(amount))
+    lead = f"{amount / 10**exponent:.2f}"
+    if lead == "10.00":
+        lead, exponent = "1.00", exponent + 1
+    return f"{lead}·10{str(exponent).translate(_SUPERSCRIPTS)}"
+
+
 def signed(value: float, decimals: int) -> str:
     """A difference, its sign always written; nothing is more or less than zero only by rounding."""
     if not math.isfinite(value):

@@ -22,9 +22,10 @@ class Spent:
     steps: float = 0.0
     rows: float = 0.0
     tokens: float = 0.0  # positions of the rows, the dropped ones included
-    flops: float = 0.0  # of training, LM head included
+    flops: float = 0.0  # of training, LM head and, where it was recorded, the optimizer's own products included
     hours: float = 0.0  # of training steps; evaluation and checkpoints stand outside
     flops_without_head: float | None = None  # None where the run did not record its head's FLOPs
+    flops_optimizer: float = 0.0  # of `flops`, the optimizer's own products
 
     def of(self, measure: str) -> float | None:
         """The amount of one measure, by its field's name."""
@@ -49,8 +50,8 @@ class Evaluation:
     loss: float  # under the common corruption, 15% uniform [MASK], the same for every run
     accuracy: float
     targets: int  # predicted under the common corruption; tells how many rows were evaluated
-    own_loss: float | None  # under the masking the run trains with; None where that left nothing to predict
-    own_accuracy: float | None
+    own_loss: float  # under the masking the run trains with; nan, as every figure here, where nothing was to predict
+    own_accuracy: float
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Run:
     data_sha256: str
     row_length: int
     spent: Spent  # at its last step
-    evaluations: tuple[Evaluation, ...]  # in order; empty where no rows were held out, or they hold nothing to predict
+    evaluations: tuple[Evaluation, ...]  # in order; empty where no rows were held out
 
     @property
     def final(self) -> Evaluation | None:
@@ -73,8 +74,13 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether the duration in the recipe was reached; sums of seconds may differ in their last digits."""
-        duration = self.recipe.duration
-        return (self.spent.of(duration.unit) or 0.0) >= duration.amount * (1 - 1e-9)
+        return self.spent_of_duration >= self.recipe.duration.amount * (1 - 1e-9)
+
+    @property
+    def spent_of_duration(self) -> float:
+        """What it has spent in the unit of its duration, which does not count the optimizer's FLOPs."""
+        unit = self.recipe.duration.unit
+        return (self.spent.of(unit) or 0.0) - (self.spent.flops_optimizer if unit == "flops" else 0.0)
 
 
 def distinct_names(paths: list[Path]) -> list[str]:
@@ -134,17 +140,15 @@ def _follow(path: Path) -> tuple[Spent, tuple[Evaluation, ...]]:
                 raise _damaged(
                     where, f"an evaluation at step {record['step']} after the record of step {spent.steps:g}"
                 )
-            targets, own = int(_amount(record, "valid_targets_15", where)), record.get("valid_targets") != 0
-            if not targets:  # there was nothing to predict, and a loss of nothing is none
-                continue
+            targets = int(_amount(record, "valid_targets_15", where))
             # A finished run that was resumed evaluates its last step again: the later record stands.
             evaluations[record["step"]] = Evaluation(
                 spent,
-                loss=_number(record, "valid_loss_15", where),
-                accuracy=_number(record, "valid_accuracy_15", where),
+                loss=_measured(record, "valid_loss", "_15", where),
+                accuracy=_measured(record, "valid_accuracy", "_15", where),
                 targets=targets,
-                own_loss=_number(record, "valid_loss", where) if own else None,
-                own_accuracy=_number(record, "valid_accuracy", where) if own else None,
+                own_loss=_measured(record, "valid_loss", "", where),
+                own_accuracy=_measured(record, "valid_accuracy", "", where),
             )
     if not spent.steps:
         raise UserError(f"the run {path.parent} has not made a step yet", "Compare runs that have begun to train.")
@@ -157,13 +161,15 @@ def _after_step(before: Spent, record: dict[str, Any], where: str) -> Spent:
         raise _damaged(where, f"step {record['step']} follows step {before.steps:g}")
     flops = _amount(record, "flops", where)
     head = _amount(record, "flops_head", where) if "flops_head" in record else None
+    optimizer = _amount(record, "flops_optimizer", where) if "flops_optimizer" in record else 0.0
     after = Spent(
         steps=record["step"],
         rows=_amount(record, "rows", where),
         tokens=_amount(record, "tokens", where),
-        flops=flops,
+        flops=flops + optimizer,
         hours=before.hours + _amount(record, "step_seconds", where) / 3600,
-        flops_without_head=None if head is None else flops - head,
+        flops_without_head=None if head is None else flops + optimizer - head,
+        flops_optimizer=optimizer,
     )
     if after.rows <= before.rows or after.tokens <= before.tokens or after.flops <= before.flops:
         raise _damaged(where, "rows, tokens and flops are totals, and must rise with each step")
@@ -197,6 +203,12 @@ def _number(record: dict[str, Any], key: str, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _damaged(where, f"{key} is {value!r}, not a number")
     return float(value)
+
+
+def _measured(record: dict[str, Any], key: str, suffix: str, where: str) -> float:
+    """A loss or an accuracy on held-out rows; nan where there was no target, whatever stands there."""
+    nothing = record.get(f"valid_targets{suffix}") == 0 or (key + suffix in record and record[key + suffix] is None)
+    return math.nan if nothing else _number(record, key + suffix, where)
 
 
 def _amount(record: dict[str, Any], key: str, where: str) -> float:

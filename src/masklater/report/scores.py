@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from statistics import fmean
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -70,6 +71,14 @@ class Scores(_Part):
     average: Average | None = None
 
 
+class Pairs(_Part):
+    """What `masklater blimp RUN --out RUN/blimp.json` wrote: minimal pairs told apart."""
+
+    accuracy: float  # percent of the pairs
+    pairs: int
+    step: int  # of the run, when it was scored
+
+
 @dataclass(frozen=True)
 class Difference:
     """A run's main metric less the baseline's, in points of percent."""
@@ -87,6 +96,41 @@ def difference(run: TaskScore, baseline: TaskScore) -> Difference | None:
     return Difference(own.median - other.median, own.min - other.max, own.max - other.min)
 
 
+def together(each: Sequence[Scores]) -> Scores:
+    """The scores of several pre-training seeds as one: means of medians, lowest and highest over all runs."""
+    if len(each) == 1:
+        return each[0]
+    tasks: dict[str, list[TaskScore]] = {}
+    for task, score in (item for scores in each for item in scores.tasks.items()):
+        if task not in tasks or tasks[task][0].main == score.main:
+            tasks.setdefault(task, []).append(score)
+    averages = [scores.average for scores in each if scores.average]
+    same = len(averages) == len(each) and len({average.tasks for average in averages}) == 1
+    return Scores(
+        encoder=each[0].encoder,
+        settings=each[0].settings,
+        tasks={
+            task: TaskScore(metric={found[0].main: _pooled(found)}, main=found[0].main, note=_notes(found))
+            for task, found in tasks.items()
+        },
+        average=Average(value=fmean(one.value for one in averages), tasks=averages[0].tasks) if same else None,
+    )
+
+
+def _pooled(found: Sequence[TaskScore]) -> Spread:
+    spreads = [score.spread for score in found]
+    return Spread(
+        median=fmean(spread.median for spread in spreads),
+        min=min(spread.min for spread in spreads),
+        max=max(spread.max for spread in spreads),
+        count=sum(spread.count for spread in spreads),
+    )
+
+
+def _notes(found: Sequence[TaskScore]) -> str | None:
+    return "; ".join(dict.fromkeys(score.note for score in found if score.note)) or None
+
+
 def read_scores(folder: Path) -> Scores:
     """Read a SCORES folder.
 
@@ -97,14 +141,35 @@ def read_scores(folder: Path) -> Scores:
     path = folder / "scores.json"
     if not path.is_file():
         raise UserError(f"{folder} is no SCORES folder: it has no scores.json", "Name a folder of finished scores.")
+    return _read(path, Scores)
+
+
+Kind = TypeVar("Kind", bound=_Part)
+
+
+def _read(path: Path, kind: type[Kind]) -> Kind:
     try:
-        return Scores.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(path.read_bytes())
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}", "Check its permissions.") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise DamagedDataError(f"{path} is damaged: {where}: {first['msg']}", "Score the encoder again.") from None
+
+
+def find_pairs(runs: Sequence[Run]) -> dict[str, Pairs]:
+    """What runs scored on minimal pairs, by the run's name: RUN/blimp.json, or RUN/scores/blimp.json.
+
+    Raises:
+        DamagedDataError: It is not what scoring writes.
+    """
+    found = {}
+    for run in runs:
+        for path in (run.path / "blimp.json", run.path / "scores" / "blimp.json"):
+            if path.is_file() and run.name not in found:
+                found[run.name] = _read(path, Pairs)
+    return found
 
 
 def find_scores(runs: Sequence[Run], named: Sequence[Path]) -> tuple[dict[str, Scores], list[str]]:

@@ -1,0 +1,134 @@
+"""Arms: runs that differ in nothing but their seed are one, and what seeds differ by is its spread."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from statistics import fmean
+from typing import Any
+
+from masklater.recipe.load import settings_of
+from masklater.report.runs import Run, Spent
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One figure over the seeds of an arm."""
+
+    mean: float
+    low: float
+    high: float
+    count: int  # of seeds
+
+    @property
+    def range(self) -> float:
+        """From the lowest to the highest."""
+        return self.high - self.low
+
+
+def spread_of(values: Sequence[float]) -> Spread | None:
+    """The spread of the values that are finite; None where there is none."""
+    finite = [value for value in values if math.isfinite(value)]
+    return Spread(fmean(finite), min(finite), max(finite), len(finite)) if finite else None
+
+
+@dataclass(frozen=True)
+class Point:
+    """What the seeds of an arm measured at one of its steps."""
+
+    spent: Spent
+    loss: Spread | None
+    accuracy: Spread | None
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Runs of one recipe under different seeds."""
+
+    name: str
+    runs: tuple[Run, ...]
+
+    @property
+    def loss(self) -> Spread | None:
+        """The last losses under the common corruption; None where there is none that is finite."""
+        return spread_of([run.final.loss for run in self.runs if run.final])
+
+    @property
+    def spent(self) -> Spent:
+        """What a run of it had spent at its last step, on average."""
+        return mean_spent([run.spent for run in self.runs])
+
+    @property
+    def spent_at_final(self) -> Spent | None:
+        """The same at its last evaluation."""
+        spent = [run.final.spent for run in self.runs if run.final]
+        return mean_spent(spent) if spent else None
+
+    @property
+    def points(self) -> list[Point]:
+        """The steps at which every run of it that was evaluated was evaluated."""
+        evaluated = [{each.spent.steps: each for each in run.evaluations} for run in self.runs if run.evaluations]
+        common = [step for step in (evaluated[0] if evaluated else ()) if all(step in each for each in evaluated)]
+        points = []
+        for step in common:
+            at = [each[step] for each in evaluated]
+            loss, accuracy = spread_of([one.loss for one in at]), spread_of([one.accuracy for one in at])
+            points.append(Point(mean_spent([one.spent for one in at]), loss, accuracy))
+        return points
+
+    def final(self, measure: str) -> Spread | None:
+        """A figure of the last evaluations, by its name."""
+        return spread_of([getattr(run.final, measure) for run in self.runs if run.final])
+
+
+def mean_spent(each: Sequence[Spent]) -> Spent:
+    """The mean of every measure that all of them have."""
+
+    def mean(measure: str) -> float | None:
+        amounts = [spent.of(measure) for spent in each]
+        known = [amount for amount in amounts if amount is not None]
+        return fmean(known) if len(known) == len(amounts) else None
+
+    return Spent(**{measure: mean(measure) for measure in Spent.__dataclass_fields__})  # type: ignore[arg-type]
+
+
+def find_arms(runs: Sequence[Run]) -> tuple[Arm, ...]:
+    """The runs by recipe, in the order of their first; a second run of the same seed is an arm of its own."""
+    groups: list[tuple[dict[str, Any], list[Run]]] = []
+    for run in runs:
+        settings = {key: value for key, value in settings_of(run.recipe).items() if key != "seed"}
+        for known, members in groups:
+            if known == settings and run.recipe.seed not in {member.recipe.seed for member in members}:
+                members.append(run)
+                break
+        else:
+            groups.append((settings, [run]))
+    names = name_groups([members for _, members in groups], runs)
+    return tuple(Arm(name, tuple(members)) for name, (_, members) in zip(names, groups, strict=True))
+
+
+def name_groups(groups: Sequence[Sequence[Run]], runs: Sequence[Run]) -> list[str]:
+    """A name for each group: a run's own where it is alone, else what the names of its runs share, else all of them."""
+    names = [members[0].name if len(members) == 1 else _shared_name(members, runs) for members in groups]
+    return [
+        " + ".join(run.name for run in members) if not name or names.count(name) > 1 else name
+        for name, members in zip(names, groups, strict=True)
+    ]
+
+
+def _shared_name(members: Sequence[Run], runs: Sequence[Run]) -> str:
+    """Folders that all members stand in and not all runs do, then how the members' own names begin."""
+    every = [run.path.absolute().parent.parts for run in runs]
+    parents = [run.path.absolute().parent.parts for run in members]
+    shared: list[str] = []
+    for place in range(-min(map(len, every)), 0):
+        folders = {parts[place] for parts in parents}
+        if len(folders) == 1 and folders != {parts[place] for parts in every}:
+            shared += folders
+    names = [run.path.name for run in members]
+    begin = "".join(letters[0] for letters in takewhile(lambda each: len(set(each)) == 1, zip(*names, strict=False)))
+    if not all(name[len(begin) :].isdecimal() for name in names):
+        begin = begin[: max(begin.rfind(mark) for mark in "-_. ") + 1]  # not inside a word
+    own = re.sub(r"[-_. ]+(seed|run|s)?[-_. ]*$|^(seed|run|s)[-_. ]+$", "", begin)
+    return "/".join([*shared, *([own] if own else [])])

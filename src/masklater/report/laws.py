@@ -1,0 +1,135 @@
+"""Laws of what training compute buys: straight lines in its logarithm, fitted by least squares.
+
+Of a loss the logarithm is fitted, which is a power law: loss = a x FLOPs^b. Of an accuracy its percents are. How far
+seeds move a law is found by bootstrap: each run's figure is replaced by its budget's mean and a deviation drawn from
+those of all arms that have several seeds.
+"""
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+DRAWS = 1000
+INTERVAL = 0.95
+FAR = 2.0
+"""Budgets further apart than this give a law."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """y over x, which is the logarithm of FLOPs."""
+
+    intercept: float
+    slope: float
+
+    def at(self, x: float) -> float:
+        """The height at a place."""
+        return self.intercept + self.slope * x
+
+    def where(self, y: float) -> float:
+        """The place of a height."""
+        return (y - self.intercept) / self.slope
+
+
+@dataclass(frozen=True)
+class Level:
+    """One budget: its logarithm, and what was measured there, a figure a seed."""
+
+    x: float
+    ys: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Law:
+    """A line through the levels of an arm, and what it might have been under other seeds."""
+
+    levels: tuple[Level, ...]
+    line: Line
+    draws: tuple[Line, ...]  # empty where no arm has several seeds
+
+    @property
+    def misfit(self) -> float:
+        """How far the mean of a level lies from the line, at most."""
+        return max(abs(fmean(level.ys) - self.line.at(level.x)) for level in self.levels)
+
+    def covers(self, x: float) -> bool:
+        """Whether a place lies between the smallest and the largest budget, a rounding aside."""
+        return self.levels[0].x - 0.01 <= x <= self.levels[-1].x + 0.01
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its bootstrap interval."""
+
+    value: float
+    low: float | None  # None: nothing is known of the spread of seeds
+    high: float | None
+    measured: bool  # not beyond the budgets that were run
+
+
+def can_have_law(levels: Sequence[Level]) -> bool:
+    """Whether budgets lie far enough apart."""
+    xs = [level.x for level in levels]
+    return len(xs) > 1 and max(xs) - min(xs) >= math.log(FAR)
+
+
+def fit_line(levels: Sequence[Level]) -> Line:
+    """Least squares over all figures of levels, of which there are two or more."""
+    points = [(level.x, y) for level in levels for y in level.ys]
+    middle, height = fmean(x for x, _ in points), fmean(y for _, y in points)
+    slope = sum((x - middle) * (y - height) for x, y in points) / sum((x - middle) ** 2 for x, _ in points)
+    return Line(height - slope * middle, slope)
+
+
+def seed_deviations(arms: Sequence[Sequence[Level]]) -> list[float]:
+    """How far seeds lie from the mean of their level, made larger by what a mean of so few hides."""
+    found = []
+    for level in (level for levels in arms for level in levels):
+        if (count := len(level.ys)) > 1:
+            found += [(y - fmean(level.ys)) * math.sqrt(count / (count - 1)) for y in level.ys]
+    return found
+
+
+def fit_law(levels: Sequence[Level], deviations: Sequence[float], seed: str) -> Law:
+    """The law of an arm, and its draws; the seed of these is a name, so that a report repeats itself."""
+    ordered = tuple(sorted(levels, key=lambda level: level.x))
+    draw, lines = random.Random(seed), []
+    for _ in range(DRAWS if deviations else 0):
+        moved = [
+            Level(level.x, tuple(fmean(level.ys) + draw.choice(deviations) for _ in level.ys)) for level in ordered
+        ]
+        lines.append(fit_line(moved))
+    return Law(ordered, fit_line(ordered), tuple(lines))
+
+
+def height_at(law: Law, x: float) -> Estimate:
+    """What a law says of a budget."""
+    return _estimate(law.line.at(x), [line.at(x) for line in law.draws], law.covers(x))
+
+
+def slope_of(law: Law) -> Estimate:
+    """How steep a law is."""
+    return _estimate(law.line.slope, [line.slope for line in law.draws], True)
+
+
+def multiplier(law: Law, reference: Law, x: float, falls: bool) -> Estimate | None:
+    """FLOPs of an arm over those of the reference where both are as good as the reference is at one of its budgets.
+
+    None where one of the laws does not get better with compute.
+    """
+    lines = [(law.line, reference.line), *zip(law.draws, reference.draws, strict=True)]
+    if any((line.slope < 0) != falls or line.slope == 0 for line in lines[0]):
+        return None
+    places = [own.where(base.at(x)) if own.slope else math.nan for own, base in lines]
+    ratios = [math.exp(min(place - x, 700.0)) for place in places if math.isfinite(place)]
+    return _estimate(ratios[0], ratios[1:], law.covers(places[0]) and reference.covers(x))
+
+
+def _estimate(value: float, drawn: Sequence[float], measured: bool) -> Estimate:
+    if not drawn:
+        return Estimate(value, None, None, measured)
+    ordered, outside = sorted(drawn), (1 - INTERVAL) / 2
+    low, high = (ordered[round(part * (len(ordered) - 1))] for part in (outside, 1 - outside))
+    return Estimate(value, low, high, measured)

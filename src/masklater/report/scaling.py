@@ -1,0 +1,143 @@
+"""Arms over several budgets: methods, the law of each, and what each costs beside the baseline's at equal quality."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from masklater.recipe.load import settings_of
+from masklater.report.arms import Arm, name_groups
+from masklater.report.laws import Estimate, Law, Level, can_have_law, fit_law, height_at, multiplier, seed_deviations
+from masklater.report.runs import Run
+from masklater.report.scores import Pairs
+
+SIZES = (
+    "seed", "model.hidden_size", "model.num_hidden_layers", "model.num_attention_heads", "model.intermediate_size",
+    "batch.rows", "batch.micro_rows", "duration.", "schedule.warmup.", "evaluation.", "checkpoint.", "health.",
+    "precision", "distributed",
+)  # fmt: skip
+"""Settings in which the runs of one method may differ: how large, how long, and what changes nothing."""
+RATES = ("optimizer.lr", "optimizer.adamw_lr")
+"""They may differ too, as larger models want other rates; unless several were tried at one size."""
+
+Quality = Literal["loss", "pairs"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """Arms of one recipe at several budgets, the smallest first."""
+
+    name: str
+    arms: tuple[Arm, ...]
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """The methods that were run at budgets far enough apart, and their laws by name."""
+
+    methods: tuple[Method, ...]
+    baseline: Method | None  # None: the baseline's method is not among them
+    laws: dict[Quality, dict[str, Law]]
+
+    def multiplier(self, quality: Quality, method: Method, arm: Arm) -> Estimate | None:
+        """FLOPs of a method over the baseline's where both are as good as the baseline is at the budget of an arm."""
+        assert self.baseline is not None
+        own, reference = (self.laws[quality].get(each.name) for each in (method, self.baseline))
+        if own is None or reference is None or method is self.baseline:
+            return None
+        return multiplier(own, reference, math.log(arm.spent.flops), falls=quality == "loss")
+
+    def costs(self, quality: Quality) -> bool:
+        """Whether there is a multiplier to show."""
+        assert self.baseline is not None
+        return any(self.multiplier(quality, method, self.baseline.arms[-1]) for method in self.methods)
+
+
+def find_scaling(arms: Sequence[Arm], runs: Sequence[Run], baseline: Arm, pairs: dict[str, Pairs]) -> Scaling | None:
+    """The methods that have laws; None where there is none. Runs that are not finished count in none."""
+    methods = find_methods(arms, runs)
+    levels: dict[Quality, dict[str, list[Level]]] = {"loss": {}, "pairs": {}}
+    for method in methods:
+        levels["loss"][method.name] = [level for arm in method.arms if (level := _level(arm, _losses(arm)))]
+        levels["pairs"][method.name] = [level for arm in method.arms if (level := _level(arm, _accuracies(arm, pairs)))]
+    laws: dict[Quality, dict[str, Law]] = {}
+    for quality, found in levels.items():
+        deviations = seed_deviations(list(found.values()))
+        laws[quality] = {
+            name: fit_law(each, deviations, f"{quality} {name}") for name, each in found.items() if can_have_law(each)
+        }
+    chosen = tuple(method for method in methods if method.name in laws["loss"])
+    own = next((method for method in chosen if baseline in method.arms), None)
+    return Scaling(chosen, own, laws) if chosen else None
+
+
+def find_methods(arms: Sequence[Arm], runs: Sequence[Run]) -> list[Method]:
+    """The arms by what their recipes say apart from sizes, in the order of their first."""
+    groups: dict[str, list[Arm]] = {}
+    for arm in arms:
+        groups.setdefault(_key(arm, lambda key: not key.startswith(SIZES) and key not in RATES), []).append(arm)
+    split: list[list[Arm]] = []
+    for members in groups.values():
+        sizes = [_key(arm, lambda key: key.startswith(SIZES) and key != "seed") for arm in members]
+        if len(set(sizes)) == len(sizes):
+            split.append(members)
+            continue
+        by_rate: dict[str, list[Arm]] = {}
+        for arm in members:
+            by_rate.setdefault(_key(arm, lambda key: key in RATES), []).append(arm)
+        split += by_rate.values()
+    split.sort(key=lambda members: min(arms.index(arm) for arm in members))
+    names = name_groups([[run for arm in members for run in arm.runs] for members in split], runs)
+    return [
+        Method(name, tuple(sorted(members, key=lambda arm: arm.spent.flops)))
+        for name, members in zip(names, split, strict=True)
+    ]
+
+
+def _key(arm: Arm, wanted: Any) -> str:
+    return repr({key: value for key, value in settings_of(arm.runs[0].recipe).items() if wanted(key)})
+
+
+def _losses(arm: Arm) -> list[tuple[float, float]]:
+    """FLOPs and logarithm of the last loss of each finished run."""
+    return [
+        (run.final.spent.flops, math.log(run.final.loss))
+        for run in arm.runs
+        if run.final and run.finished and math.isfinite(run.final.loss) and run.final.loss > 0
+    ]
+
+
+def _accuracies(arm: Arm, pairs: dict[str, Pairs]) -> list[tuple[float, float]]:
+    return [(run.spent.flops, pairs[run.name].accuracy) for run in arm.runs if run.name in pairs and run.finished]
+
+
+def _level(arm: Arm, found: Sequence[tuple[float, float]]) -> Level | None:
+    if not found:
+        return None
+    flops = sum(spent for spent, _ in found) / len(found)
+    return Level(math.log(flops), tuple(value for _, value in found))
+
+
+@dataclass(frozen=True)
+class Foresight:
+    """What the law of the smaller budgets says of the largest, and what was measured there."""
+
+    foreseen: float
+    measured: float
+
+
+def foresight(law: Law) -> Foresight | None:
+    """Leave the largest budget out and forecast its loss; None with fewer than three budgets."""
+    *before, last = law.levels
+    if len(before) < 2 or not can_have_law(before):
+        return None
+    line = fit_law(before, (), "").line
+    return Foresight(math.exp(line.at(last.x)), math.exp(sum(last.ys) / len(last.ys)))
+
+
+def next_budget(law: Law) -> tuple[float, Estimate]:
+    """The FLOPs that follow the largest budget by the last ratio, and the loss that the law says of them."""
+    x = law.levels[-1].x + (law.levels[-1].x - law.levels[-2].x)
+    log_loss = height_at(law, x)
+    low, high = (None if end is None else math.exp(end) for end in (log_loss.low, log_loss.high))
+    return math.exp(x), Estimate(math.exp(log_loss.value), low, high, log_loss.measured)

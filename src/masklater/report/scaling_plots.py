@@ -1,0 +1,141 @@
+"""The plots of arms over several budgets: quality over compute with its law, and FLOPs at equal quality."""
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from masklater.report.arms import spread_of
+from masklater.report.comparison import COMMON, Comparison
+from masklater.report.curves import WIDTH, Picture, legend, look_of, picture
+from masklater.report.laws import Law, height_at
+from masklater.report.plots import GREY, INK, new_figure, style
+from masklater.report.scaling import Method, Quality, Scaling
+from masklater.report.scaling_tables import AT_EQUAL
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+ACROSS = 60
+"""Places at which a law is drawn."""
+
+
+def law_plot(comparison: Comparison, quality: Quality) -> Picture:
+    """Each arm's last loss, or its BLiMP score, over the FLOPs of its budgets, with its law."""
+    scaling = comparison.scaling
+    assert scaling is not None
+    handles, names = [], []
+    with style():
+        figure = new_figure(WIDTH, 3.8)
+        axes = figure.subplots()
+        for method, look in _looks(scaling):
+            law = scaling.laws[quality].get(method.name)
+            if law is not None:
+                handles.append(_draw_law(axes, law, look, quality))
+                names.append(method.name)
+        axes.set_xscale("log")
+        if quality == "loss":
+            axes.set_yscale("log")
+            _plain_numbers(axes)
+            axes.set(ylabel="masked-token loss (nats)", title="Loss over training compute, with power laws")
+            what = f"held out, all under one corruption: {COMMON}"
+        else:
+            axes.set(ylabel="minimal pairs told apart (%)", title="BLiMP over training compute")
+            what = "pseudo-log-likelihood, one mask at a time"
+        axes.set_xlabel(_compute(comparison))
+        bars = "\nbars: lowest to highest seed; bands: 95% of bootstrapped laws" if _has_draws(scaling, quality) else ""
+        legend(figure, handles, names, what + bars)
+        return picture(figure, f"law-{quality}", str(axes.get_title()))
+
+
+def multiplier_plot(comparison: Comparison, quality: Quality) -> Picture:
+    """FLOPs of each arm over the baseline's at equal quality, at every budget of the baseline."""
+    scaling = comparison.scaling
+    assert scaling is not None
+    assert scaling.baseline is not None
+    handles, names = [], []
+    with style():
+        figure = new_figure(WIDTH, 3.5)
+        axes = figure.subplots()
+        axes.axhline(1, color=INK, linewidth=1)
+        arms = scaling.baseline.arms
+        for number, (method, look) in enumerate(each for each in _looks(scaling) if each[0] is not scaling.baseline):
+            found = [(arm.spent.flops, scaling.multiplier(quality, method, arm)) for arm in arms]
+            known = [(flops * 1.03**number, cost) for flops, cost in found if cost is not None]  # bars side by side
+            if known:
+                x, y = [flops for flops, _ in known], [cost.value for _, cost in known]
+                low = [
+                    cost.value - (cost.value if cost.low is None else min(cost.low, cost.value)) for _, cost in known
+                ]
+                high = [
+                    (cost.value if cost.high is None else max(cost.high, cost.value)) - cost.value for _, cost in known
+                ]
+                handles.append(axes.errorbar(x, y, yerr=[low, high], capsize=2, markersize=5, elinewidth=1.1, **look))
+                names.append(method.name)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        _plain_numbers(axes)
+        title = f"FLOPs at {AT_EQUAL[quality]}"
+        axes.set(
+            xlabel=f"{_compute(comparison)} of {scaling.baseline.name}", ylabel=f"x {scaling.baseline.name}'s FLOPs"
+        )
+        axes.set_title(title)
+        bars = "bars: 95% of bootstrapped laws; " if _has_draws(scaling, quality) else ""
+        legend(figure, handles, names, f"{bars}below 1: cheaper than {scaling.baseline.name}")
+        return picture(figure, f"multiplier-{quality}", title)
+
+
+def _draw_law(axes: "Axes", law: Law, look: dict[str, Any], quality: Quality) -> Any:
+    size = math.exp if quality == "loss" else float
+    spreads = [spread_of([size(y) for y in level.ys]) for level in law.levels]
+    known = [(math.exp(level.x), spread) for level, spread in zip(law.levels, spreads, strict=True) if spread]
+    handle = axes.errorbar(
+        [x for x, _ in known],
+        [spread.mean for _, spread in known],
+        yerr=[[spread.mean - spread.low for _, spread in known], [spread.high - spread.mean for _, spread in known]],
+        capsize=2,
+        markersize=5,
+        elinewidth=1.1,
+        color=look["color"],
+        marker=look["marker"],
+        linestyle="none",
+    )
+    first, last = law.levels[0].x, law.levels[-1].x
+    places = [first + (last - first) * number / (ACROSS - 1) for number in range(ACROSS)]
+    heights = [height_at(law, place) for place in places]
+    x = [math.exp(place) for place in places]
+    axes.plot(x, [size(at.value) for at in heights], color=look["color"], linestyle=look["linestyle"], linewidth=1.4)
+    band = [(at.low, at.high) for at in heights if at.low is not None and at.high is not None]
+    if band:
+        low, high = [size(low) for low, _ in band], [size(high) for _, high in band]
+        axes.fill_between(x, low, high, color=look["color"], alpha=0.15, linewidth=0)
+    return handle
+
+
+def _looks(scaling: Scaling) -> Iterator[tuple[Method, dict[str, Any]]]:
+    number = 0
+    for method in scaling.methods:
+        if method is scaling.baseline:
+            yield method, {"color": INK, "marker": "o", "linestyle": "-"}
+        else:
+            yield method, look_of(number)
+            number += 1
+
+
+def _has_draws(scaling: Scaling, quality: Quality) -> bool:
+    return any(law.draws for law in scaling.laws[quality].values())
+
+
+def _compute(comparison: Comparison) -> str:
+    optimizer = any(run.spent.flops_optimizer for run in comparison.runs)
+    return f"training FLOPs (LM head{' and optimizer' if optimizer else ''} included)"
+
+
+def _plain_numbers(axes: "Axes") -> None:
+    """Numbers, not powers, along a logarithmic y axis that spans less than a decade."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
+    axes.yaxis.set_minor_locator(MaxNLocator(1))
+    axes.yaxis.set_minor_formatter(lambda value, _: "")
+    axes.tick_params(axis="y", which="minor", length=0, colors=GREY)

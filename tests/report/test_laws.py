@@ -1,0 +1,103 @@
+"""Laws over compute: exact where figures lie on one, and as uncertain as seeds are."""
+
+import math
+
+import pytest
+
+from masklater.report.laws import (
+    Level,
+    can_have_law,
+    fit_law,
+    fit_line,
+    height_at,
+    multiplier,
+    seed_deviations,
+    slope_of,
+)
+
+BUDGETS = (3e13, 1e14, 3e14, 1e15)
+
+
+def levels(a: float, b: float, *offsets: float, budgets: tuple[float, ...] = BUDGETS) -> list[Level]:
+    """Losses a x (FLOPs / 1e14)^b, a seed for each offset, in logarithms."""
+    return [
+        Level(math.log(flops), tuple(math.log(a) + b * math.log(flops / 1e14) + offset for offset in offsets or (0.0,)))
+        for flops in budgets
+    ]
+
+
+def test_a_power_law_is_found_exactly() -> None:
+    law = fit_law(levels(4.0, -0.07), (), "")
+    assert slope_of(law).value == pytest.approx(-0.07)
+    assert math.exp(height_at(law, math.log(1e16)).value) == pytest.approx(4.0 * 100**-0.07)
+    assert law.misfit == pytest.approx(0, abs=1e-9)
+    assert slope_of(law).low is None  # one seed each: nothing is known of their spread
+
+
+def test_the_multiplier_of_the_same_law_at_less_compute() -> None:
+    """An arm that needs 0.6 of the FLOPs at every budget."""
+    reference, cheaper = fit_law(levels(4.0, -0.07), (), ""), fit_law(levels(4.0 * 0.6**0.07, -0.07), (), "")
+    for flops in BUDGETS[1:]:
+        found = multiplier(cheaper, reference, math.log(flops), falls=True)
+        assert found is not None and found.measured
+        assert found.value == pytest.approx(0.6)
+    at_the_smallest = multiplier(cheaper, reference, math.log(3e13), falls=True)
+    assert at_the_smallest is not None and not at_the_smallest.measured  # 1.8e13 was not run
+
+
+def test_a_multiplier_that_shrinks_with_size() -> None:
+    """Both are at 4.0 at 1e14, and the steeper one gains beyond."""
+    reference, steeper = fit_law(levels(4.0, -0.07), (), ""), fit_law(levels(4.0, -0.1), (), "")
+    found = [multiplier(steeper, reference, math.log(flops), falls=True) for flops in (1e14, 1e15)]
+    assert [each.value for each in found if each] == pytest.approx([1.0, 10 ** (0.07 / 0.1 - 1)])
+
+
+def test_intervals_are_as_wide_as_seeds_are_apart() -> None:
+    widths = []
+    for apart in (0.002, 0.02):
+        found = levels(4.0, -0.07, -apart, apart)
+        law = fit_law(found, seed_deviations([found]), "name")
+        slope = slope_of(law)
+        assert slope.low is not None and slope.high is not None
+        assert slope.low < -0.07 < slope.high
+        # Standard deviation of each figure times the line's own: s / sqrt(sum of squared distances of all eight).
+        distance = math.sqrt(2 * sum((level.x - sum(each.x for each in found) / 4) ** 2 for level in found))
+        assert slope.high - slope.low == pytest.approx(2 * 1.96 * apart * math.sqrt(2) / distance, rel=0.15)
+        widths.append(slope.high - slope.low)
+    assert widths[1] == pytest.approx(10 * widths[0], rel=1e-6)  # the draws repeat themselves
+
+
+def test_single_seeds_are_moved_by_what_others_tell_of_seeds() -> None:
+    alone, several = levels(4.0, -0.07), levels(5.0, -0.07, -0.01, 0.01)
+    law = fit_law(alone, seed_deviations([alone, several]), "name")
+    slope = slope_of(law)
+    assert slope.low is not None and slope.high is not None and slope.low < slope.high
+    assert seed_deviations([alone]) == []
+    assert seed_deviations([several])[:2] == pytest.approx([-0.01 * math.sqrt(2), 0.01 * math.sqrt(2)])
+
+
+def test_no_multiplier_where_more_compute_does_not_help() -> None:
+    reference, flat, worse = (fit_law(levels(4.0, b), (), "") for b in (-0.07, 0.0, 0.01))
+    assert multiplier(flat, reference, math.log(1e14), falls=True) is None
+    assert multiplier(worse, reference, math.log(1e14), falls=True) is None
+    assert multiplier(reference, worse, math.log(1e14), falls=True) is None
+
+
+def test_accuracies_rise() -> None:
+    """Percents over the logarithm of FLOPs: 2 points a factor of e, and 3 points ahead."""
+    rising = [Level(math.log(flops), (60 + 2 * math.log(flops / 1e14),)) for flops in BUDGETS]
+    ahead = [Level(level.x, (level.ys[0] + 3,)) for level in rising]
+    found = multiplier(fit_law(ahead, (), ""), fit_law(rising, (), ""), math.log(3e14), falls=False)
+    assert found is not None and found.value == pytest.approx(math.exp(-1.5))
+
+
+def test_budgets_close_together_give_no_law() -> None:
+    assert can_have_law(levels(4, -0.1, budgets=(1e14, 2e14)))
+    assert not can_have_law(levels(4, -0.1, budgets=(0.78e14, 1e14)))
+    assert not can_have_law(levels(4, -0.1, budgets=(1e14,)))
+
+
+def test_levels_in_any_order() -> None:
+    found = levels(4.0, -0.07)
+    assert fit_law(found[::-1], (), "").levels == tuple(found)
+    assert fit_line(found[::-1]).slope == pytest.approx(-0.07)
