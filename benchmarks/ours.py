@@ -54,8 +54,9 @@ class Ours:
         self.rows, self.row_length, self.vocabulary, self.precision = rows, row_length, vocabulary, precision
         self.decoder = recipe.decoder
         self.encoder = make_encoder_config(
-            recipe.model, vocabulary_size=vocabulary, row_length=row_length, pad=PAD, bos=BOS, eos=EOS, mask=MASK
-        )
+            recipe.model, vocabulary_size=vocabulary, row_length=row_length, token_types=1,
+            pad=PAD, bos=BOS, eos=EOS, mask=MASK,
+        )  # fmt: skip
         self.corruption = make_corruption(
             recipe.masking, drop=recipe.decoder.drops, row_length=row_length, maskable_per_row=row_length - 2,
             vocabulary_size=vocabulary, special_ids=(PAD, BOS, EOS, UNK, MASK), mask_id=MASK, pad_id=PAD,

@@ -19,14 +19,14 @@ MAY_KNOW = {
     "recipe": LEAVES,
     "corpus": {"recipe", *LEAVES},
     "masking": {"recipe", *LEAVES},
-    "model": {"masking", "recipe", *LEAVES},
+    "model": {"corpus", "masking", "recipe", *LEAVES},
     "budget": {"corpus", "masking", "machine", "recipe", *LEAVES},
     "run": {"corpus", "model", "machine", "recipe", *LEAVES},
     "pretrain": {"corpus", "masking", "model", "machine", "budget", "run", "recipe", *LEAVES},
     "report": {"run", "recipe", *LEAVES},
     "glue": {"model", "machine", "run", *LEAVES},
     "doctor": {"corpus", "model", "machine", "run", "recipe", *LEAVES},
-    "quickstart": {"corpus", "masking", "model", "run", "pretrain", "recipe", "report", *LEAVES},
+    "quickstart": {"corpus", "machine", "masking", "model", "run", "pretrain", "recipe", "report", *LEAVES},
     "cli": {
         *(
             "corpus",

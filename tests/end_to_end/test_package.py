@@ -1,4 +1,4 @@
-"""What leaves the house: the wheel, made from the sdist, holds every file of the package. Used by .ci/package."""
+"""What leaves the house: the wheel, made from the sdist, holds every file of the package."""
 
 import subprocess
 import sys

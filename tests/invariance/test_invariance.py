@@ -194,6 +194,6 @@ def test_one_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     with join() as world:
         assert not torch.distributed.is_initialized()
-        assert (world, world.leads, world.largest(3, 2.5), world.of_the_first("a")) == (ALONE, True, [3, 2.5], "a")
+        assert (world, world.is_main, world.all_max(3, 2.5), world.broadcast("a")) == (ALONE, True, [3, 2.5], "a")
         with pytest.raises(KeyError), world.all_or_none():
             raise KeyError

@@ -9,7 +9,7 @@ from masklater import MaskLaterForMaskedLM
 from masklater.corpus.shards import Shards
 from masklater.errors import UserError
 from masklater.masking.batch import MaskedBatch, batch_from_inputs
-from masklater.model.attention import ROTARY_BASE, rotate, turn
+from masklater.model.attention import ROTARY_BASE, rotary_angles, rotate
 from masklater.model.masked_lm import MaskLaterConfig
 from tests.reference.cases import make_batch, make_model
 
@@ -23,7 +23,7 @@ def test_turned_products_are_those_of_transformers() -> None:
     angles = (pos_BX[:, :, None] * speed).repeat(1, 1, 2)
     query, key = apply_rotary_pos_emb(*theirs, angles.cos(), angles.sin())
     expected = query @ key.transpose(2, 3)
-    found = rotate(ours[0], turn(pos_BX, 16)) @ rotate(ours[1], turn(pos_BX, 16)).transpose(2, 3)
+    found = rotate(ours[0], rotary_angles(pos_BX, 16)) @ rotate(ours[1], rotary_angles(pos_BX, 16)).transpose(2, 3)
     torch.testing.assert_close(found, expected)
     expected.square().sum().backward()
     found.square().sum().backward()
@@ -35,7 +35,7 @@ def test_turned_products_know_distances_only() -> None:
     query, key = torch.randn(1, 1, 5, 8), torch.randn(1, 1, 5, 8)
     pos_BX = torch.tensor([[0, 3, 4, 9, 100]])
     products = [
-        rotate(query, turn(pos_BX + moved, 8)) @ rotate(key, turn(pos_BX + moved, 8)).transpose(2, 3)
+        rotate(query, rotary_angles(pos_BX + moved, 8)) @ rotate(key, rotary_angles(pos_BX + moved, 8)).transpose(2, 3)
         for moved in (0, 37)
     ]
     torch.testing.assert_close(*products, rtol=1e-4, atol=1e-4)

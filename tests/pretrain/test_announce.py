@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from masklater.corpus.shards import Shards
-from masklater.pretrain.announce import introduce_words
+from masklater.pretrain.announce import announce_words
 from masklater.pretrain.batches import make_batches
 from masklater.recipe.sections import MaskingSettings
 from tests.conftest import make_shards
@@ -15,7 +15,7 @@ from tests.conftest import make_shards
 
 def said(shards: Shards, capsys: pytest.CaptureFixture[str], **masking: object) -> str:
     settings = MaskingSettings(**masking)  # type: ignore[arg-type]
-    introduce_words(make_batches(shards, shards.train, settings, True, "row", 0))
+    announce_words(make_batches(shards, shards.train, settings, True, "row", 0))
     return capsys.readouterr().err
 
 

@@ -93,6 +93,26 @@ def test_another_text_and_a_vocabulary_grown_by_its_words(continuous: Shards, tm
     torch.testing.assert_close(ours[:, :, :V], theirs, rtol=1e-4, atol=1e-5)
 
 
+def test_words_saved_beside_a_checkpoint_that_has_no_rows_for_them(
+    continuous: Shards, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reference = save_masked_lm("roberta", continuous, tmp_path / "model")
+    grown = AutoTokenizer.from_pretrained(tmp_path / "model")
+    pieces = {word: grown(word, add_special_tokens=False)["input_ids"] for word in ("kanlotmir", "sorenus")}
+    grown.add_tokens(list(pieces))
+    grown.save_pretrained(tmp_path / "model")
+    (tmp_path / "other.txt").write_text("\n".join(f"{make_text(i, 60)} kanlotmir sorenus" for i in range(60)))
+    data = make_shards(tmp_path / "other.txt", tmp_path / "data", tokenizer=tmp_path / "model", documents="line")
+    start = find_start(continue_from(tmp_path / "model"), Shards(data))
+    assert start.pieces == {grown.convert_tokens_to_ids(word): cut for word, cut in pieces.items()}
+    model = MaskLaterForMaskedLM(start.config)
+    start.copy_weights(model)
+    assert "2 new tokens begin as the mean of the pieces" in capsys.readouterr().err
+    words_VD = reference.roberta.embeddings.word_embeddings.weight
+    for token_id, parts in start.pieces.items():
+        torch.testing.assert_close(model.word_embeddings[token_id], words_VD[parts].mean(dim=0))
+
+
 @pytest.mark.parametrize("decoder", ["self", "cross"])
 def test_a_run_as_the_source_brings_its_decoder(decoder: str, continuous: Shards, tmp_path: Path) -> None:
     pretrain(tiny("3ml-small", f"decoder.kind={decoder}"), continuous.folder, tmp_path / "first")
@@ -165,8 +185,11 @@ def test_pieces_of_new_tokens(kind: TokenizerKind, tmp_path: Path) -> None:
     before = wrap(train(iter([make_text(i, 200) for i in range(20)]), kind, 300))
     before.save_pretrained(tmp_path)
     now = AutoTokenizer.from_pretrained(tmp_path)
-    assert pieces_of_new_tokens(before, now, "model") == {}
+    assert pieces_of_new_tokens(before, now, len(before), "model") == {}
     now.add_tokens(["minus", "mirnus"])
-    pieces = pieces_of_new_tokens(before, now, "model")
+    pieces = pieces_of_new_tokens(before, now, len(before), "model")
+    assert pieces_of_new_tokens(now, now, len(before), "model") == pieces  # saved beside the model, which has no rows
+    assert pieces_of_new_tokens(now, before, len(before), "model") == {}  # and the data has none of them
+    assert pieces_of_new_tokens(now, now, len(now), "model") == {}
     assert sorted(pieces) == [len(before), len(before) + 1]
     assert all(len(parts) > 1 and max(parts) < len(before) for parts in pieces.values())

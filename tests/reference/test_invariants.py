@@ -13,7 +13,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from masklater.corpus.shards import Shards
 from masklater.masking.batch import IGNORE, MaskedBatch
-from masklater.model.attention import attend, row_places, seen_places
+from masklater.model.attention import attention_mask, row_places, seen_places
 from masklater.model.encoder import encode, run_upper_layers
 from masklater.model.export import export_encoder
 from masklater.model.masked_lm import MaskLaterForMaskedLM
@@ -42,7 +42,7 @@ def test_encoding_what_is_seen_equals_hiding_what_is_not(objective: str, family:
     ids_BL, _ = rebuild_rows(batch, shards.vocabulary.mask)
     places = row_places(batch, ())
     is_seen_BL = torch.zeros_like(ids_BL, dtype=torch.bool).scatter_(1, batch.seen_pos_BS, True)
-    hide_BLL = attend(places, places, ()) & is_seen_BL[:, None, :]  # type: ignore[operator]
+    hide_BLL = attention_mask(places, places, ()) & is_seen_BL[:, None, :]  # type: ignore[operator]
     hide_BLL |= torch.eye(ids_BL.shape[1], dtype=torch.bool)  # so that no softmax is empty; read by nobody
     pos_BL = torch.arange(ids_BL.shape[1]).expand_as(ids_BL)
     offset, stop = model.config.position_offset, model.config.enter_layer
@@ -221,7 +221,7 @@ def test_masks_that_give_nothing_leave_the_unmasked_as_if_they_were_not_there(sh
     with torch.no_grad():
         row_BLD = model.decode(model.encode(batch), dense)
         alone_BSD = run_upper_layers(
-            model.encoder, model.encode(batch), batch.seen_pos_BS, 1, attend(places, places, ())
+            model.encoder, model.encode(batch), batch.seen_pos_BS, 1, attention_mask(places, places, ())
         )
     assert batch.documents_BL is not None
     is_text_BS = batch.documents_BL.gather(1, batch.seen_pos_BS) >= 0

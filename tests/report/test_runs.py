@@ -117,3 +117,15 @@ def test_a_run_that_has_only_evaluated(tmp_path: Path) -> None:
     write_metrics(path, [])
     with pytest.raises(UserError, match="has not made a step"):
         read_run(path, "run")
+
+
+def test_an_evaluation_of_nothing_is_none(tmp_path: Path) -> None:
+    """Runs of earlier versions recorded a loss of 0.0, which would beat every other."""
+    path = make_run(tmp_path / "run", [(4, 6.0), (10, 0.0)], targets=0)
+    assert read_run(path, "run").evaluations == ()
+    record = {**evaluation(4, 6.0), "valid_targets": 0}
+    path = make_run(tmp_path / "own", [])
+    lines = read_lines(path)
+    write_metrics(path, [*map(json.loads, lines[:4]), record, *map(json.loads, lines[4:])])
+    (point,) = read_run(path, "own").evaluations
+    assert (point.loss, point.own_loss, point.own_accuracy) == (6.0, None, None)

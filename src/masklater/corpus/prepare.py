@@ -4,6 +4,7 @@ Reading, packing and writing run here; tokenising runs in threads. The `tokenize
 it works, and one batch to a thread is faster than its own parallelism (docs/log.md, 2026-11-21).
 """
 
+import math
 import os
 import resource
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,11 +26,13 @@ from masklater.console import Meter, say
 from masklater.corpus import tokenizer as tokenizers_
 from masklater.corpus.files import ENDINGS, describe, find_files, is_gzipped, repeated
 from masklater.corpus.index import SPLITS, Split, make_index, row_dtype
+from masklater.corpus.interruptible import interruptible
 from masklater.corpus.lines import check_encoding
 from masklater.corpus.pack import Packing, make_packer
 from masklater.corpus.read import Document, DocumentUnit, ReadCounts, read_documents
 from masklater.corpus.shards import SplitWriter
 from masklater.corpus.tokenizer import Vocabulary
+from masklater.corpus.unknown import check_unknown
 from masklater.errors import UserError
 from masklater.folders import complete_folder, refuse_existing
 
@@ -42,6 +46,8 @@ GZIP_RATIO = 3
 """What a gzipped file is taken to unpack to, for that choice."""
 FEW_DOCUMENTS = 1000
 """A corpus of at most this many documents holds out at least one of them, whatever the fraction says."""
+SOME_UNKNOWN = 0.01
+"""Share of unknown tokens that is worth a warning."""
 CHUNK_DOCUMENTS, CHUNK_CHARS = 256, 2**18
 
 
@@ -58,6 +64,7 @@ class PrepareSettings:
     text_field: str = "text"
     valid_fraction: float = 0.005
     pack: Packing = "documents"
+    max_unknown: float = 0.2  # share of unknown tokens above which nothing is written
     workers: int = os.cpu_count() or 1
 
 
@@ -70,6 +77,8 @@ class PrepareResult:
     train_rows: int
     valid_rows: int
     tokens: int
+    unknown_tokens: int  # of all that were read: the sign for what the tokenizer does not know
+    unknown_share: float
     left_out_tokens: int  # at the end of a split, less than one row each (continuous)
     real_share: float  # of all positions, those that hold a token of a document
     seconds: float
@@ -100,21 +109,30 @@ def prepare(inputs: list[Path], out: Path, settings: PrepareSettings) -> Prepare
     tokenizer = _get_tokenizer(files, total_bytes, held_out_below, settings)
     tokenizer_seconds = time.monotonic() - began
     vocabulary = tokenizers_.vocabulary(tokenizer)
+    for note in tokenizers_.complete(tokenizer):
+        say(note)
+    if gaps := vocabulary.size - len(tokenizer):
+        say(f"{gaps:,} of the {vocabulary.size:,} ids have no entry, as where an entry stands in a vocabulary twice")
     counts = ReadCounts()
     with complete_folder(out) as folder:
         tokenizer_hash = tokenizers_.save(tokenizer, folder / "tokenizer", settings.row_length)
-        sides = [_Side(folder, split, settings, vocabulary) for split in SPLITS]
+        unknown_id = tokenizers_.unknown_id(tokenizer)
+        sides = [_Side(folder, split, settings, vocabulary, unknown_id) for split in SPLITS]
         pass_began = time.monotonic()
         _pack_and_write(files, total_bytes, tokenizer, held_out_below, settings, counts, sides)
         train, valid = (side.writer.close() for side in sides)
         pass_seconds = time.monotonic() - pass_began
         if not train.rows:
             raise UserError("there is no text in the input: every document is empty", "Name files that hold text.")
+        unknown, read_tokens = (sum(side.unknown for side in sides), sum(side.tokens for side in sides))
+        trained_as = None if settings.tokenizer else settings.train_tokenizer
+        check_unknown(unknown, read_tokens, tokenizer.unk_token, settings.max_unknown, trained_as)
         source = {
             **asdict(counts),
             "encoding": settings.encoding or "utf-8",
             "unit": settings.documents,
             "valid_fraction": settings.valid_fraction,
+            "unknown_tokens": unknown,
         }
         index = make_index(vocabulary, settings.row_length, tokenizer_hash, settings.pack, train, valid, source)
         (folder / "index.json").write_text(index.model_dump_json(indent=1), encoding="utf-8")
@@ -125,6 +143,8 @@ def prepare(inputs: list[Path], out: Path, settings: PrepareSettings) -> Prepare
         train_rows=train.rows,
         valid_rows=valid.rows,
         tokens=tokens,
+        unknown_tokens=unknown,
+        unknown_share=unknown / read_tokens,
         left_out_tokens=sum(side.packer.left_out for side in sides),
         real_share=tokens / ((train.rows + valid.rows) * settings.row_length),
         seconds=time.monotonic() - began,
@@ -189,7 +209,25 @@ def _get_tokenizer(
                     yield document.text
             meter.set(total_bytes, "merging")
 
-        return tokenizers_.wrap(tokenizers_.train(texts(), settings.train_tokenizer, settings.vocab_size))
+        train = partial(tokenizers_.train, texts(), settings.train_tokenizer, settings.vocab_size)
+        return tokenizers_.wrap(interruptible(train))
+
+
+def _check_unknown(unknown: int, tokens: int, token: str, settings: PrepareSettings) -> None:
+    """Say where much of the text is unknown to the tokenizer, and refuse where it is too much."""
+    share = unknown / tokens
+    if share <= min(SOME_UNKNOWN, settings.max_unknown):
+        return
+    found = f"{share:.1%} of the tokens ({unknown:,} of {tokens:,}) are {token}: text the tokenizer does not know"
+    if settings.tokenizer is None and settings.train_tokenizer == "wordpiece":
+        found += " (WordPiece knows no word of more than 100 characters)"
+    if share > settings.max_unknown:
+        raise UserError(
+            found,
+            "Take a tokenizer that was made for this text, or train one that knows every text with --train-tokenizer "
+            f"bpe. Or allow it with --max-unknown {math.ceil(share * 100) / 100:g}.",
+        )
+    say(f"{found}, and of which nothing is learned")
 
 
 def _pack_and_write(
@@ -215,13 +253,20 @@ def _pack_and_write(
 class _Side:
     """One split being made: its packer, and the writer of the rows it completes."""
 
-    def __init__(self, folder: Path, split: Split, settings: PrepareSettings, vocabulary: Vocabulary) -> None:
+    def __init__(
+        self, folder: Path, split: Split, settings: PrepareSettings, vocabulary: Vocabulary, unknown_id: int | None
+    ) -> None:
         dtype = row_dtype(vocabulary.size)
         self.packer = make_packer(settings.pack, settings.row_length, vocabulary.row_ids, dtype)
         self.writer = SplitWriter(folder, split, settings.row_length, vocabulary)
+        self.unknown_id = unknown_id
+        self.tokens = self.unknown = 0
 
     def add(self, ids: NDArray[np.integer]) -> None:
         """Take one document."""
+        self.tokens += len(ids)
+        if self.unknown_id is not None:
+            self.unknown += int(np.count_nonzero(ids == self.unknown_id))
         for row in self.packer.add(ids):
             self.writer.write(row)
 
@@ -237,15 +282,24 @@ def tokenise(
     """Yield each document, in order, with its ids (no special tokens).
 
     A text that spells a special token ("</s>") is text like any other: it never becomes the token.
+
+    Raises:
+        UserError: A text holds what the tokenizer does not know, and it has no unknown token.
     """
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
     backend.encode_special_tokens = True
-    dtype = row_dtype(len(tokenizer))
+    dtype = row_dtype(tokenizers_.num_ids(tokenizer))
 
     def encode(chunk: list[Document]) -> list[NDArray[np.integer]]:
-        encodings = backend.encode_batch_fast([document.text for document in chunk], add_special_tokens=False)
+        try:
+            encodings = backend.encode_batch_fast([document.text for document in chunk], add_special_tokens=False)
+        except Exception as error:  # tokenizers raises plain Exception
+            raise UserError(
+                f"the tokenizer cannot encode the text: {error}",
+                "Has it an unknown token, and is that in its vocabulary? Mend it, or train one with --train-tokenizer.",
+            ) from None
         return [np.array(encoding.ids, dtype=dtype) for encoding in encodings]
 
     waiting: deque[tuple[list[Document], Future[list[NDArray[np.integer]]]]] = deque()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from masklater.corpus.pack import SpecialIds
+from masklater.corpus.portable import make_portable
 from masklater.corpus.split import LONGEST_STRETCH, cut_stretches, gpt2_split, joins_marks, mark_keeping_split
 from masklater.errors import DamagedDataError, UserError, first_line
 
@@ -29,7 +30,7 @@ and under no other does transformers 5 put spaces between words that it is given
 class Vocabulary:
     """What the rest of the software needs to know of a tokenizer."""
 
-    size: int
+    size: int  # the largest id + 1; not every id below need have an entry
     bos: int  # begins a row: <s> or [CLS]
     eos: int  # ends a row and each document: </s> or [SEP]
     pad: int
@@ -132,10 +133,43 @@ def wrap(tokenizer: Tokenizer) -> "PreTrainedTokenizerFast":
 
 
 def save(tokenizer: "PreTrainedTokenizerFast", folder: Path, row_length: int) -> str:
-    """Save as a Hugging Face folder; return its hash."""
+    """Save as a Hugging Face folder that transformers 4 and 5 load; return its hash."""
     tokenizer.model_max_length = row_length
     tokenizer.save_pretrained(folder)
+    make_portable(folder, tokenizer)
     return fingerprint(folder)
+
+
+def complete(tokenizer: "PreTrainedTokenizerFast") -> list[str]:
+    """Have a tokenizer treat a text as preparing does; return what is to be said of it, in sentences.
+
+    It puts around a text what rows begin and end with, and its unknown token where it would leave characters out.
+    """
+    row, backend, notes = vocabulary(tokenizer), tokenizer.backend_tokenizer, []
+    if backend.encode("").ids != [row.bos, *backend.encode("", add_special_tokens=False).ids, row.eos]:
+        bos, eos = tokenizer.convert_ids_to_tokens([row.bos, row.eos])
+        _wrap_texts(backend, bos, eos)
+        notes.append(f"the tokenizer does not add {bos} and {eos} to a text, as rows have them; its copy does")
+    model, unknown = backend.model, tokenizer.unk_token
+    knows_bytes = getattr(model, "byte_fallback", False) or "ByteLevel" in str(backend.pre_tokenizer)
+    has_none = hasattr(model, "unk_token") and (model.unk_token is None or model.token_to_id(model.unk_token) is None)
+    if has_none and not knows_bytes:
+        if unknown is not None:
+            model.unk_token = unknown
+            notes.append(f"the tokenizer does not put {unknown} for what it does not know; its copy does")
+        elif isinstance(model, models.BPE):  # other models raise
+            notes.append("the tokenizer has no unknown token: characters that it does not know are left out, uncounted")
+    return notes
+
+
+def _wrap_texts(tokenizer: Tokenizer, bos: str, eos: str) -> None:
+    """Put special tokens around a text, or around a pair of texts, which fine-tuning has: as RoBERTa's or BERT's."""
+    between = [eos, eos] if eos == ROBERTA_TOKENS["eos"] else [eos]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=[bos, "$A", eos],
+        pair=[bos, "$A", *between, "$B", eos],
+        special_tokens=[(name, tokenizer.token_to_id(name)) for name in (bos, eos)],
+    )
 
 
 def fingerprint(folder: Path) -> str:
@@ -181,8 +215,25 @@ def vocabulary(tokenizer: "PreTrainedTokenizerFast") -> Vocabulary:
             "Add them to the tokenizer with add_special_tokens and save it, or train one with --train-tokenizer.",
         )
     bos, eos, pad, mask = (int(token_id) for token_id in ids.values() if token_id is not None)
-    special = sorted({*map(int, tokenizer.all_special_ids), bos, eos, pad, mask})
-    return Vocabulary(len(tokenizer), bos, eos, pad, mask, tuple(special))
+    unknown = unknown_id(tokenizer)
+    special = {*map(int, tokenizer.all_special_ids), bos, eos, pad, mask, *([] if unknown is None else [unknown])}
+    return Vocabulary(num_ids(tokenizer), bos, eos, pad, mask, tuple(sorted(special)))
+
+
+def num_ids(tokenizer: "PreTrainedTokenizerFast") -> int:
+    """The largest id + 1, which is more than there are entries where a vocabulary has gaps or an entry twice."""
+    return max(tokenizer.get_vocab().values()) + 1
+
+
+def unknown_id(tokenizer: "PreTrainedTokenizerFast") -> int | None:
+    """The id that stands for what the tokenizer does not know; None where it knows every text."""
+    if tokenizer.unk_token_id is not None:
+        return int(tokenizer.unk_token_id)
+    backend = tokenizer.backend_tokenizer
+    token = getattr(backend.model, "unk_token", None)
+    if token is not None:
+        return backend.token_to_id(token)
+    return json.loads(backend.to_str())["model"].get("unk_id")  # a Unigram model shows it nowhere else
 
 
 def _first(*ids: int | None) -> int | None:
@@ -254,14 +305,8 @@ def _roberta_ids(gpt2: dict[str, int], dict_file: Path) -> dict[str, int]:
 
 
 def _finish(tokenizer: Tokenizer, names: dict[str, str]) -> None:
-    """Special tokens, and how a text or a pair of texts is wrapped in them when fine-tuning."""
+    """Special tokens, and what stands around a text."""
     tokenizer.add_special_tokens(
         [AddedToken(name, special=True, lstrip=name == "<mask>", normalized=False) for name in names.values()]
     )
-    bos, eos = names["bos"], names["eos"]
-    between = f"{eos} {eos}" if names is ROBERTA_TOKENS else eos
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{bos} $A {eos}",
-        pair=f"{bos} $A {between} $B {eos}",
-        special_tokens=[(name, tokenizer.token_to_id(name)) for name in (bos, eos)],
-    )
+    _wrap_texts(tokenizer, names["bos"], names["eos"])

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from masklater.corpus.split import belongs_to_what_is_before, is_mark
+from masklater.corpus.tokenizer import num_ids
 from masklater.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ def word_classes(tokenizer: "PreTrainedTokenizerFast") -> WordClasses:
         UserError: The tokenizer is of another kind.
     """
     decoder = tokenizer.backend_tokenizer.decoder
-    tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    # An id may have no entry; no row holds it.
+    tokens = [token or "" for token in tokenizer.convert_ids_to_tokens(list(range(num_ids(tokenizer))))]
     none_V = np.zeros(len(tokens), np.int8)
     if type(decoder).__name__ == "ByteLevel":
         texts = [tokenizer.backend_tokenizer.decode([i], skip_special_tokens=False) for i in range(len(tokens))]

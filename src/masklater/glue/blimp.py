@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
-from masklater.console import Meter
+from masklater.console import Meter, say
 from masklater.errors import UserError
 from masklater.machine.allocator import keep_large_buffers
 from masklater.model.likelihood import log_likelihood
@@ -85,9 +85,7 @@ def score_pairs(run: Path, data: Path) -> BlimpResult:
         UserError: There is no run, no file, or no pair that can be scored.
     """
     began = time.monotonic()
-    files = [data] if data.is_file() else sorted(data.glob("*.jsonl"))
-    if not files:
-        raise UserError(f"there is no .jsonl file in {data}", "Name BLiMP's folder `data`, or one of its files.")
+    files = _find_files(data)
     pairs = {file.name: _read_pairs(file) for file in files}
     total = sum(len(each.good) for each in pairs.values())
     if not total:
@@ -183,6 +181,20 @@ def _score_file(scorer: SentenceScorer, pairs: _Pairs, meter: Meter) -> FileScor
         too_long += len(fits) - len(good)
         meter.advance(len(fits))
     return FileScore(scored, right, ties, pairs.identical, too_long, pairs.unreadable)
+
+
+def _find_files(data: Path) -> list[Path]:
+    """A file by whatever name, a pipe too; or the .jsonl files of a folder, and what else it holds is said."""
+    if not data.is_dir():
+        return [data]
+    beside = sorted(data.iterdir())
+    files = [path for path in beside if path.name.lower().endswith(".jsonl") and path.is_file()]
+    if not files:
+        raise UserError(f"there is no .jsonl file in {data}", "Name BLiMP's folder `data`, or one of its files.")
+    if others := [path.name for path in beside if path not in files]:
+        more = f" and {len(others) - 5:,} more" if len(others) > 5 else ""
+        say(f"not read, as no file of JSON lines: {', '.join(others[:5])}{more}")
+    return files
 
 
 def _read_pairs(path: Path) -> _Pairs:

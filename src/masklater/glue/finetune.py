@@ -30,14 +30,12 @@ SCORING_ROWS = 128
 
 @dataclass(frozen=True)
 class Protocol:
-    """What every run does alike."""
+    """What every run does alike, as far as numbers say it; it is recorded with every score."""
 
     warmup: float = 0.06
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = 1e-6
     weight_decay: float = 0.1
-    schedule: str = "linear"
-    clip: float | None = None
 
 
 PROTOCOL = Protocol()

@@ -88,9 +88,10 @@ class Scorer:
         }
 
     def _check_vocabulary(self, embeddings: int) -> None:
-        if len(self.tokenizer) > embeddings:
+        ids = max(self.tokenizer.get_vocab().values()) + 1
+        if ids > embeddings:
             raise UserError(
-                f"the tokenizer of {self.encoder.path} has {len(self.tokenizer):,} entries, its encoder {embeddings:,} "
-                "word embeddings",
+                f"the tokenizer of {self.encoder.path} has ids up to {ids - 1:,}, its encoder {embeddings:,} word "
+                "embeddings",
                 "Put the encoder's own tokenizer into its folder.",
             )

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 
 from masklater.console import Meter, say
 from masklater.errors import Interrupted, UserError
-from masklater.folders import disk_errors_for_people, refuse_existing
+from masklater.folders import begun_folder, refuse_existing
 from masklater.glue import table
 from masklater.glue.data import TaskData, read_task
 from masklater.glue.encoder import Encoder, open_encoder
@@ -71,11 +72,13 @@ def sweep(
         refuse_existing(out)
     rows, faults = _read(data, tasks, settings)
     devices = devices or all_devices()
-    found, scorer = _open(encoder, out, devices[0])
-    if resume:
-        found = check_identity(identity, found, settings)
-    else:
-        write_identity(identity, found, settings)
+    with nullcontext() if resume else begun_folder(out):
+        found = open_encoder(encoder, out)
+        scorer = Scorer(found, devices[0])
+        if resume:
+            found = check_identity(identity, found, settings)
+        else:
+            write_identity(identity, found, settings)
     log = RunLog(out / "runs.jsonl")
     check_data(log, {key: task_rows.sha256 for key, task_rows in rows.items()})
     done = {key_of(record) for record in log.records}
@@ -101,20 +104,6 @@ def _read(data: str, tasks: Sequence[Task], settings: SweepSettings) -> tuple[di
     if not rows:
         raise next(iter(errors.values()))
     return rows, {key: error.problem for key, error in errors.items()}
-
-
-def _open(encoder: str, out: Path, device: torch.device) -> tuple[Encoder, Scorer]:
-    """The encoder and what scores it. Where it cannot be scored, no SCORES folder is left behind."""
-    with disk_errors_for_people(out):
-        made = not out.exists()
-        out.mkdir(parents=True, exist_ok=True)
-        try:
-            found = open_encoder(encoder, out)
-            return found, Scorer(found, device)
-        except UserError:
-            if made and not any(out.iterdir()):
-                out.rmdir()
-            raise
 
 
 def _jobs(key: str, settings: SweepSettings) -> list[Job]:

@@ -38,7 +38,7 @@ class World:
     restarts: int = 0  # by torchrun, after a process had died
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the one that writes and speaks."""
         return self.rank == 0
 
@@ -47,14 +47,14 @@ class World:
         """What this process computes on."""
         return torch.device("cuda", self.local_rank) if torch.cuda.is_available() else torch.device("cpu")
 
-    def sum(self, tensor: Tensor) -> Tensor:
+    def all_sum(self, tensor: Tensor) -> Tensor:
         """The sum over all processes."""
         if self.size > 1:
             tensor = tensor.clone()
             dist.all_reduce(tensor)
         return tensor
 
-    def largest(self, *values: float) -> list[float]:
+    def all_max(self, *values: float) -> list[float]:
         """The largest of each value over all processes: what all of them go by from here on."""
         if self.size == 1:
             return list(values)
@@ -62,7 +62,7 @@ class World:
         dist.all_reduce(tensor, dist.ReduceOp.MAX)
         return tensor.tolist()
 
-    def of_the_first(self, text: str) -> str:
+    def broadcast(self, text: str) -> str:
         """What the first process has."""
         box = [text]
         if self.size > 1:
@@ -82,14 +82,14 @@ class World:
         except Exception as error:
             failure = error
         speaker = self.size - int(
-            self.largest(self.size - self.rank if failure else 0)[0]
+            self.all_max(self.size - self.rank if failure else 0)[0]
         )  # the lowest rank that failed
         if failure is not None and speaker == self.rank:
             raise failure
         if speaker < self.size:
             raise SaidElsewhere(2)
 
-    def spread(self, model: nn.Module, how: str, precision: Precision) -> nn.Module:
+    def parallelize(self, model: nn.Module, how: str, precision: Precision) -> nn.Module:
         """Make a model train on all processes; what is returned is to be called in its place.
 
         Args:
@@ -132,7 +132,7 @@ def join() -> Iterator[World]:
     if world.size == 1:
         yield world
         return
-    console.quiet = not world.leads
+    console.quiet = not world.is_main
     if world.device.type == "cuda":
         torch.cuda.set_device(world.device)
     # Beside NCCL, gloo: what processes settle about numbers on the CPU must not wait for the GPU.
@@ -144,7 +144,7 @@ def join() -> Iterator[World]:
         yield world
     except Interrupted as stop:
         dist.destroy_process_group()
-        if world.leads:
+        if world.is_main:
             raise
         raise SaidElsewhere(128 + stop.signal_number) from None
     except RuntimeError as error:
@@ -178,7 +178,7 @@ def _meeting_place(world: World) -> dist.Store:
     return dist.PrefixStore(f"start-{world.restarts}", store)
 
 
-def adding_up(model: nn.Module, last: bool) -> AbstractContextManager[None]:
+def gradient_sync(model: nn.Module, last: bool) -> AbstractContextManager[None]:
     """The context of one micro-batch, forward and backward: gradients are exchanged after the last one only."""
     if isinstance(model, FSDPModule):
         model.set_requires_gradient_sync(last)
@@ -187,14 +187,14 @@ def adding_up(model: nn.Module, last: bool) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_value(tensor: Tensor) -> Tensor:
     """The value of a tensor that may be spread over processes."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def is_first() -> bool:
+def is_main_process() -> bool:
     """Whether this process is the one that says what came out."""
-    return _from_environment().leads
+    return _from_environment().is_main
 
 
 def _from_environment() -> World:

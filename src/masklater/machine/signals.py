@@ -1,6 +1,8 @@
 """SIGTERM and Ctrl-C during training: finish the step, save, leave."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -30,6 +32,23 @@ class StopOnSignal:
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None and number == signal.SIGINT:
+            before = self.before[signal.SIGINT]
+            if callable(before):
+                before(number, frame)
             raise KeyboardInterrupt
         self.received = number
         say(f"{signal.Signals(number).name}: finishing the step, then saving")
+
+
+@contextmanager
+def children_deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes that are started inside never see Ctrl-C, which a terminal sends to all: their parent ends them.
+
+    The signal is blocked, which children inherit from their first instruction on; one that arrives here meanwhile is
+    received at the end.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -126,8 +126,9 @@ def make_encoder_config(
 
 
 def set_dropout(config: PretrainedConfig, dropout: float) -> None:
-    """Change the dropout of hidden states and attention."""
-    for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "mlp_dropout", "attention_dropout"):
+    """Change the dropout of embeddings, hidden states and attention, under whatever names a family has for it."""
+    of_hidden_states = ("hidden_dropout_prob", "mlp_dropout", "embedding_dropout", "dropout")
+    for name in (*of_hidden_states, "attention_probs_dropout_prob", "attention_dropout"):
         if hasattr(config, name):
             setattr(config, name, dropout)
 

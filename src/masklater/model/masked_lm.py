@@ -18,7 +18,7 @@ from masklater.errors import UserError
 from masklater.masking.batch import MaskedBatch, batch_from_inputs
 from masklater.model import encoder as encoders
 from masklater.model import saved
-from masklater.model.attention import attend, seen_places
+from masklater.model.attention import attention_mask, seen_places
 from masklater.model.check import check_encoder
 from masklater.model.config import MaskLaterConfig, check_decoder
 from masklater.model.decoder import MaskTokens, make_decoder
@@ -61,7 +61,7 @@ class MaskLaterForMaskedLM(PreTrainedModel):
             batch.seen_ids_BS,
             batch.seen_pos_BS,
             self.config.position_offset or 0,  # settled when the model was built
-            attend(places, places, blocked),
+            attention_mask(places, places, blocked),
             batch.token_types_BS,
             stop_before=self.config.enter_layer or None,
         )

@@ -17,7 +17,7 @@ ROWS_LOOKED_AT = 256
 """Of which words are counted."""
 
 
-def introduce(
+def announce(
     plan: Plan, num_parameters: tuple[int, int], hardware: Hardware, precision: Precision, world: World, steps: int
 ) -> None:
     """Say what is about to run.
@@ -52,20 +52,20 @@ def introduce(
     if config.drops:
         say(f"positions in the decoder: {config.decoder_positions}, {_why_these_positions(recipe, config)}")
     say(f"attention: {_attention_path(config, world.device)}")
-    say("LM head: at the targets only, its logits a part at a time")
+    say("the LM head is computed at the predicted positions only")
     if world.size > 1:
         spread = "whole in each (DDP)" if recipe.distributed == "ddp" else "cut up over them (FSDP2)"
         say(f"{world.size} processes of {recipe.batch.rows // world.size} rows a step each, the model {spread}")
     say(f"device {world.device.type}, {precision.name}: {precision.reason}")
-    say(f"peak rate {hardware.peak_flops_per_second / 1e12:.3g} TFLOP/s: {hardware.name}, {hardware.source}")
-    introduce_words(plan.batches)
+    say(f"at best {hardware.peak_flops_per_second / 1e12:.3g} TFLOP/s: {hardware.name}, {hardware.source}")
+    announce_words(plan.batches)
     if steps:
         say(f"resuming at step {steps:,}")
     if not plan.held_out["own"].rows.num_rows:
         say("no rows are held out (--valid-fraction 0): there will be no validation loss")
 
 
-def introduce_words(batches: BatchMaker) -> None:
+def announce_words(batches: BatchMaker) -> None:
     """Say how many words a row has, where words or spans of them are masked, and whether they fit what is masked."""
     num_rows, length_W = batches.word_lengths(ROWS_LOOKED_AT)
     if not len(length_W):

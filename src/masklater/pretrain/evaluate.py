@@ -1,5 +1,6 @@
 """Loss and accuracy on held-out rows, and the unigram baseline they have to beat."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -18,11 +19,18 @@ ROWS_COUNTED_AT_ONCE = 8192
 
 @dataclass(frozen=True)
 class Score:
-    """How well targets were predicted."""
+    """How well targets were predicted. Without a target there is nothing to predict: loss and accuracy are nan."""
 
     loss: float  # mean cross entropy, nats
     accuracy: float  # share of targets predicted right
     targets: int
+
+    def record(self, suffix: str) -> dict[str, float]:
+        """What metrics.jsonl says of it, under names that end so; without a target, that there was none."""
+        record: dict[str, float] = {f"valid_targets{suffix}": self.targets}
+        if self.targets:
+            record |= {f"valid_loss{suffix}": self.loss, f"valid_accuracy{suffix}": self.accuracy}
+        return record
 
 
 def evaluate(
@@ -45,8 +53,7 @@ def evaluate(
             right += (logits_NV.argmax(dim=1) == target_ids_N).sum()  # IGNORE is no id: it never counts
             targets += on_cpu.num_targets
     model.train(was_training)
-    num_targets = int(world.sum(targets))
-    return Score(float(world.sum(loss)) / max(num_targets, 1), int(world.sum(right)) / max(num_targets, 1), num_targets)
+    return _score(float(world.all_sum(loss)), int(world.all_sum(right)), int(world.all_sum(targets)))
 
 
 def unigram_baseline(train: SplitRows, vocabulary_size: int, batches: Iterable[MaskedBatch]) -> Score:
@@ -65,4 +72,8 @@ def unigram_baseline(train: SplitRows, vocabulary_size: int, batches: Iterable[M
         loss -= float(log_share_V[ids].sum())
         right += int((ids == best).sum())
         targets += len(ids)
-    return Score(loss / max(targets, 1), right / max(targets, 1), targets)
+    return _score(loss, right, targets)
+
+
+def _score(loss: float, right: int, targets: int) -> Score:
+    return Score(loss / targets, right / targets, targets) if targets else Score(math.nan, math.nan, 0)

@@ -9,7 +9,7 @@ from typing import Any
 
 from masklater.console import say
 from masklater.errors import UserError
-from masklater.folders import replace_file
+from masklater.folders import write_file
 from masklater.ledger import Ledger
 from masklater.pretrain.order import rows_of_step
 from masklater.recipe.load import Recipe
@@ -103,5 +103,5 @@ class Health:
             "split": "train",
             "steps": [{"step": step + 1, "row_numbers": self.rows_of(step)} for step in steps],
         }
-        replace_file(path, json.dumps(tree) + "\n")
+        write_file(path, json.dumps(tree) + "\n", replace=True)
         return path

@@ -16,11 +16,11 @@ from masklater.corpus.shards import Shards
 from masklater.errors import DamagedDataError, Interrupted
 from masklater.ledger import Ledger
 from masklater.machine.allocator import keep_large_buffers
-from masklater.machine.distributed import ALONE, World, adding_up, join, whole
+from masklater.machine.distributed import ALONE, World, full_value, gradient_sync, join
 from masklater.machine.precision import Precision, choose_precision
 from masklater.machine.signals import StopOnSignal
 from masklater.model.masked_lm import MaskLaterForMaskedLM, settle
-from masklater.pretrain.announce import introduce
+from masklater.pretrain.announce import announce
 from masklater.pretrain.batches import Prefetcher, StepShare, share_out
 from masklater.pretrain.evaluate import Score, evaluate
 from masklater.pretrain.health import Health
@@ -60,7 +60,7 @@ def train_step(
     for number, batch in enumerate(share.micro_batches):
         # Dropout is seeded by place in the step: a resumed run, and one on fewer processes, draws the same.
         torch.manual_seed(derive_seed(dropout_seed, "micro-batch", share.first + number))
-        with adding_up(model, last=number + 1 == len(share.micro_batches)):
+        with gradient_sync(model, last=number + 1 == len(share.micro_batches)):
             with precision.autocast():
                 part, _ = model(batch=batch)
             part = part / share.num_targets
@@ -68,7 +68,7 @@ def train_step(
             (part * world.size).backward()
         loss += part.detach()
     norm = nn.utils.clip_grad_norm_(model.parameters(), float("inf") if clip is None else clip)
-    loss, norm = world.sum(loss), whole(norm)
+    loss, norm = world.all_sum(loss), full_value(norm)
     if torch.isfinite(loss) & torch.isfinite(norm):
         optimizers.step(lr_multiplier)
     else:
@@ -97,7 +97,7 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
             (start or find_start(recipe, shards)).copy_weights(model)
         num_parameters = model.num_parameters(), model.encoder.num_parameters()
         model.to(world.device).train()
-        trained = world.spread(model, recipe.distributed, precision)
+        trained = world.parallelize(model, recipe.distributed, precision)
         optimizers = Optimizers(model, recipe.optimizer)
         if checkpoint is not None:
             with world.all_or_none():
@@ -106,8 +106,8 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
         accounts = Accounts(ledger, run.path, precision, world)
         saver = Saver(world, recipe.checkpoint.writes_in_background(world.device.type))
         with world.all_or_none():
-            introduce(plan, num_parameters, accounts.hardware, precision, world, ledger.steps)
-            log = MetricsLog(run.path, ledger.steps) if world.leads else None
+            announce(plan, num_parameters, accounts.hardware, precision, world, ledger.steps)
+            log = MetricsLog(run.path, ledger.steps) if world.is_main else None
             health = Health(recipe, plan.batches.rows.num_rows, run.path)
         decay = None if checkpoint is None else checkpoint.decay
         return _Training(
@@ -127,7 +127,7 @@ def _open(
         start: Start | None = None
         if resume:
             run = RunFolder(out)
-            if world.leads:
+            if world.is_main:
                 held.enter_context(only_process(out))
                 run.check_resumable(recipe, shards)
             config = run.load_config()
@@ -138,7 +138,7 @@ def _open(
             config = settle(start.config)
         plan = make_plan(recipe, shards, config)
     with world.all_or_none():
-        if run is None and world.leads:
+        if run is None and world.is_main:
             _verify(shards)
             run = RunFolder.create(out, recipe, shards, plan.config)
             held.enter_context(only_process(out))
@@ -225,7 +225,7 @@ class _Training:
         self.loss, grad_norm = float(loss), float(norm)
         skipped = not (math.isfinite(self.loss) and math.isfinite(grad_norm))
         # One clock for all: a duration in hours ends everywhere at the same step.
-        seconds, data_seconds, signal, save_failed = self.world.largest(
+        seconds, data_seconds, signal, save_failed = self.world.all_max(
             time.perf_counter() - began, data_seconds, stop.received or 0, self.saver.has_failed()
         )
         spending = replace(self.plan.spending(corruption), flops_optimizer=self.optimizers.flops)
@@ -249,11 +249,11 @@ class _Training:
                 "data_seconds": data_seconds,
             }
         )
-        if self.world.leads and (spike := self.health.spike(ledger, self.loss)):
+        if self.world.is_main and (spike := self.health.spike(ledger, self.loss)):
             self._write(spike)
         if skipped:
             with self.world.all_or_none():
-                if self.world.leads:
+                if self.world.is_main:
                     self.health.check(ledger, self.loss, grad_norm)
         if save_failed:
             self.saver.finish()
@@ -262,7 +262,7 @@ class _Training:
     def _lacks_an_evaluation(self) -> bool:
         """Whether the step that is resumed from could be saved, but not evaluated, as the held-out rows had gone."""
         due = self.ledger.steps > 0 and self.ledger.steps % self.plan.recipe.evaluation.every_steps == 0
-        return bool(self.world.largest(due and self.log is not None and not self.log.evaluated)[0])
+        return bool(self.world.all_max(due and self.log is not None and not self.log.evaluated)[0])
 
     def _evaluate(self) -> None:
         rows, micro_rows = self.plan.recipe.evaluation.rows, self.plan.recipe.batch.micro_rows
@@ -274,13 +274,10 @@ class _Training:
             with self.accounts.time("evaluation"):
                 fixed = batches.fixed(rows, micro_rows, self.world)
                 score = evaluate(self.model, fixed, self.precision, self.world)
+            if not score.targets and judge not in self.scores and self.world.is_main:
+                say(f"held-out rows, {'own masking' if judge == 'own' else '15% [MASK]'}: nothing to predict")
             self.scores[judge] = score
-            suffix = SUFFIXES[judge]
-            record |= {
-                f"valid_loss{suffix}": score.loss,
-                f"valid_accuracy{suffix}": score.accuracy,
-                f"valid_targets{suffix}": score.targets,
-            }
+            record |= score.record(SUFFIXES[judge])
         self._write(record)
 
     def _save(self) -> None:
@@ -298,7 +295,7 @@ class _Training:
     def _finish_saving(self) -> None:
         with self.accounts.time("checkpoint"):
             self.saver.finish()
-        if self.world.leads:
+        if self.world.is_main:
             self.accounts.write(self.ledger)
 
     def _mark_decay(self) -> None:
@@ -309,7 +306,7 @@ class _Training:
             self.decay = decay
 
     def _agree(self, stop: StopOnSignal) -> int:
-        (signal,) = self.world.largest(stop.received or 0)
+        (signal,) = self.world.all_max(stop.received or 0)
         return int(signal)
 
     def _write(self, record: dict[str, Any]) -> None:
@@ -322,7 +319,8 @@ class _Training:
         if ledger.skipped_steps:
             note += f"  {ledger.skipped_steps:,} skipped"
         if "own" in self.scores:
-            note += f"  valid {self.scores['own'].loss:.3f}"
+            score = self.scores["own"]
+            note += f"  valid {score.loss:.3f}" if score.targets else "  valid: nothing to predict"
         rate = ledger.rows / ledger.seconds
         return f"{note}  {rate:,.0f} rows/s  {rate * self.plan.batches.rows.row_length:,.0f} tokens/s"
 
@@ -336,9 +334,9 @@ def _find_checkpoint(run: RunFolder, decay: str | None, world: World) -> Checkpo
     """Find what to go on from, the same for all processes: the first one chooses."""
     chosen: Checkpoint | None = None
     with world.all_or_none():
-        if world.leads:
+        if world.is_main:
             chosen = run.find_checkpoint(decay)
-    path = world.of_the_first(str(chosen.path) if chosen else "")
+    path = world.broadcast(str(chosen.path) if chosen else "")
     with world.all_or_none():
         return chosen or (load_checkpoint(Path(path)) if path else None)
 

@@ -73,7 +73,7 @@ def find_start(recipe: Recipe, shards: Shards) -> Start:
     origin = saved.open_source(run.load_model()[0] if run else recipe.model.from_)
     # Without the source's own tokenizer nothing would tell whether its ids are those of the data.
     before, now = load(run.tokenizer if run else source), load(shards.folder / "tokenizer")
-    pieces = pieces_of_new_tokens(before, now, str(source))
+    pieces = pieces_of_new_tokens(before, now, _num_embeddings(origin), str(source))
     longest = saved.longest_row(origin.encoder_config)
     if row_length > longest:
         raise UserError(
@@ -91,6 +91,12 @@ def find_start(recipe: Recipe, shards: Shards) -> Start:
             "Lower decoder.enter_layer.",
         )
     return Start(_model_config(recipe, shards, encoder), origin, pieces)
+
+
+def _num_embeddings(origin: saved.Origin) -> int:
+    if origin.encoder is None:
+        return int(origin.encoder_config.vocab_size)
+    return len(origin.encoder.get_input_embeddings().weight)
 
 
 def _model_config(recipe: Recipe, shards: Shards, encoder: PretrainedConfig) -> MaskLaterConfig:

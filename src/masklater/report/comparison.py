@@ -95,7 +95,10 @@ def caveats(runs: Sequence[Run], baseline: Run, scores: dict[str, Scores]) -> li
         if (start := settings_of(run.recipe).get("model.from")) is not None:
             notes.append(f"{run.name} began from {start}: what that had cost is not counted.")
         if not run.evaluations:
-            notes.append(f"{run.name} has no evaluation: no rows are held out, or the first is still to come.")
+            notes.append(
+                f"{run.name} has no evaluation: no rows are held out, they hold nothing to predict, or the first is "
+                "still to come."
+            )
     targets = {run.name: run.final.targets for run in runs if run.final}
     if len(set(targets.values())) > 1:
         counts = ", ".join(f"{name} {count:,}" for name, count in targets.items())

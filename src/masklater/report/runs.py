@@ -49,8 +49,8 @@ class Evaluation:
     loss: float  # under the common corruption, 15% uniform [MASK], the same for every run
     accuracy: float
     targets: int  # predicted under the common corruption; tells how many rows were evaluated
-    own_loss: float  # under the masking the run trains with
-    own_accuracy: float
+    own_loss: float | None  # under the masking the run trains with; None where that left nothing to predict
+    own_accuracy: float | None
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Run:
     data_sha256: str
     row_length: int
     spent: Spent  # at its last step
-    evaluations: tuple[Evaluation, ...]  # in order; empty where no rows were held out
+    evaluations: tuple[Evaluation, ...]  # in order; empty where no rows were held out, or they hold nothing to predict
 
     @property
     def final(self) -> Evaluation | None:
@@ -129,19 +129,22 @@ def _follow(path: Path) -> tuple[Spent, tuple[Evaluation, ...]]:
         where = f"{path}, line {number}"
         if "loss" in record:
             spent = _after_step(spent, record, where)
-        elif "valid_loss" in record:
+        elif any(key.startswith("valid_") for key in record):
             if record["step"] != spent.steps:
                 raise _damaged(
                     where, f"an evaluation at step {record['step']} after the record of step {spent.steps:g}"
                 )
+            targets, own = int(_amount(record, "valid_targets_15", where)), record.get("valid_targets") != 0
+            if not targets:  # there was nothing to predict, and a loss of nothing is none
+                continue
             # A finished run that was resumed evaluates its last step again: the later record stands.
             evaluations[record["step"]] = Evaluation(
                 spent,
                 loss=_number(record, "valid_loss_15", where),
                 accuracy=_number(record, "valid_accuracy_15", where),
-                targets=int(_amount(record, "valid_targets_15", where)),
-                own_loss=_number(record, "valid_loss", where),
-                own_accuracy=_number(record, "valid_accuracy", where),
+                targets=targets,
+                own_loss=_number(record, "valid_loss", where) if own else None,
+                own_accuracy=_number(record, "valid_accuracy", where) if own else None,
             )
     if not spent.steps:
         raise UserError(f"the run {path.parent} has not made a step yet", "Compare runs that have begun to train.")

@@ -56,7 +56,8 @@ def ends(comparison: Comparison) -> Table:
         end = run.final
         scored = ["–"] * 4
         if end is not None:
-            scored = [f"{end.loss:.4f}", f"{end.accuracy:.2%}", f"{end.own_loss:.4f}", f"{end.own_accuracy:.2%}"]
+            own = ["–", "–"] if end.own_loss is None else [f"{end.own_loss:.4f}", f"{end.own_accuracy:.2%}"]
+            scored = [f"{end.loss:.4f}", f"{end.accuracy:.2%}", *own]
         spent = [scale(run.spent.of(measure)) for measure, scale in scales.items()]
         rows.append([run.name, *scored, f"{run.spent.steps:,.0f}", *spent])
     caption = (

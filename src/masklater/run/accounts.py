@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import torch
 
-from masklater.folders import replace_file
+from masklater.folders import write_file
 from masklater.ledger import Ledger
 from masklater.machine.distributed import World
 from masklater.machine.energy import EnergyMeter
@@ -31,7 +31,7 @@ class Accounts:
         self.hardware = this_hardware(precision.device, precision.name)
         self.world = world
         peak = torch.tensor(self.hardware.peak_flops_per_second, dtype=torch.float64)
-        ledger.peak_flops_per_second = float(world.sum(peak))
+        ledger.peak_flops_per_second = float(world.all_sum(peak))
         self.energy = EnergyMeter(_uuids(self.device))
 
     @contextmanager
@@ -45,19 +45,19 @@ class Accounts:
     def update(self) -> None:
         """Book memory (of the process that has most) and energy (of all); called before the ledger is saved."""
         ledger, world = self.ledger, self.world
-        (peak_memory,) = world.largest(self._peak_memory())
+        (peak_memory,) = world.all_max(self._peak_memory())
         ledger.peak_memory_bytes = max(ledger.peak_memory_bytes, int(peak_memory))
         joules = self.energy.since_last()
         if self.device.type == "cpu" and world.local_rank > 0:
             joules = 0.0  # the first process on a machine reads the meter of all
-        read = world.sum(torch.tensor([math.nan if joules is None else joules], dtype=torch.float64))
+        read = world.all_sum(torch.tensor([math.nan if joules is None else joules], dtype=torch.float64))
         if not read.isnan():
             ledger.energy_joules = (ledger.energy_joules or 0.0) + float(read)
             ledger.energy_source = self.energy.source
 
     def write(self, ledger: Ledger) -> None:
         """Write ledger.json as of a step, whole or not at all."""
-        replace_file(self.path, json.dumps(summary(ledger), indent=1) + "\n")
+        write_file(self.path, json.dumps(summary(ledger), indent=1) + "\n", replace=True)
 
     def _peak_memory(self) -> int:
         if self.device.type == "cuda":

@@ -19,7 +19,7 @@ from pathlib import Path
 from masklater.console import say
 from masklater.corpus.shards import Shards
 from masklater.errors import DamagedDataError, UserError, first_line
-from masklater.folders import complete_folder, disk_errors_for_people, refuse_existing, replace_file
+from masklater.folders import complete_folder, disk_errors_for_people, refuse_existing, write_file
 from masklater.machine.versions import versions
 from masklater.model.config import MaskLaterConfig
 from masklater.model.masked_lm import MaskLaterForMaskedLM
@@ -128,7 +128,7 @@ class RunFolder:
         for key in changed:
             say(f"changed on resume: {key} was {before.get(key)}, is {now.get(key)}")
         if changed:
-            replace_file(self.path / "recipe.yaml", dump(recipe))
+            write_file(self.path / "recipe.yaml", dump(recipe), replace=True)
 
     def find_checkpoint(self, decay: str | None) -> Checkpoint | None:
         """What to go on from: the newest sound checkpoint, unless it has decayed towards another end than it now has.

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from masklater.errors import DamagedDataError
-from masklater.folders import disk_errors_for_people, replace_file
+from masklater.folders import disk_errors_for_people, write_file
 
 
 class MetricsLog:
@@ -24,7 +24,7 @@ class MetricsLog:
         with disk_errors_for_people(self.path):
             if self.path.exists():
                 kept = [record for record in read_metrics(self.path) if record["step"] <= after_step]
-                replace_file(self.path, "".join(json.dumps(record) + "\n" for record in kept))
+                write_file(self.path, "".join(json.dumps(record) + "\n" for record in kept), replace=True)
                 self.evaluated = any("valid_loss" in record for record in kept if record["step"] == after_step)
             self.file = self.path.open("a", encoding="utf-8")
         self.board: Any = None

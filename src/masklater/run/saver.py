@@ -81,15 +81,15 @@ class Saver:
         """
         self.finish()
         if self._is_there(path):
-            if self.world.leads and then is not None:
+            if self.world.is_main and then is not None:
                 then(ledger)
             return
         with ExitStack() as folder:
             partial = ""
             with self.world.all_or_none():
-                if self.world.leads:
+                if self.world.is_main:
                     partial = str(folder.enter_context(complete_folder(path)))
-            partial = self.world.of_the_first(partial)
+            partial = self.world.broadcast(partial)
             tensors = tensors_of(model, optimizers)
             writer = HuggingFaceStorageWriter(partial, save_distributed=True)
             alone = self.world.size == 1
@@ -104,7 +104,7 @@ class Saver:
                 with self.world.all_or_none():
                     if failure is not None:
                         raise failure
-                    if self.world.leads:
+                    if self.world.is_main:
                         draft.complete()
             else:
                 with self.world.all_or_none():
@@ -141,11 +141,11 @@ class Saver:
     def _is_there(self, path: Path) -> bool:
         there = False
         with self.world.all_or_none():
-            if self.world.leads and path.exists():
+            if self.world.is_main and path.exists():
                 there = is_sound(path)
                 if not there:
                     set_aside(path, "damaged")  # passed over when the run was resumed
-        return bool(self.world.largest(there)[0])
+        return bool(self.world.all_max(there)[0])
 
     def _complete_later(self, draft: _Draft, writing: Future[object]) -> None:
         with draft.folder:
@@ -153,7 +153,7 @@ class Saver:
                 writing.result()
             except CheckpointException as error:
                 raise _cause(error) from None
-            if self.world.leads:
+            if self.world.is_main:
                 draft.complete()
 
 

@@ -41,10 +41,14 @@ def prepare(
         Literal["documents", "continuous"],
         typer.Option(help="documents: whole documents, padded rows; continuous: full rows across documents."),
     ] = "documents",
+    max_unknown: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Share of tokens unknown to the tokenizer above which nothing is written."),
+    ] = 0.2,
     workers: Annotated[int | None, typer.Option(min=1, help="Tokenising threads [default: all cores].")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Turn text into SHARDS, rows of token ids that training reads in place.
+    """Turn text into SHARDS: rows of token ids that training reads.
 
     \b
     Examples:
@@ -75,6 +79,7 @@ def prepare(
             text_field=text_field,
             valid_fraction=valid_fraction,
             pack=pack,
+            max_unknown=max_unknown,
             workers=workers or defaults.workers,
         ),
     )
@@ -96,10 +101,23 @@ def prepare(
         "tokenizer": f"{result.vocabulary:,} entries",
         "rows": f"{result.train_rows:,} to train on, {result.valid_rows:,} held out, {row_length} positions each",
         "tokens": f"{result.tokens:,}, {result.real_share:.1%} of all positions",
+        "unknown tokens": f"{result.unknown_tokens:,}, {result.unknown_share:.2%} of all that were read",
         "speed": f"{result.tokens_per_second:,.0f} tokens/s",
         "peak memory": f"{result.peak_memory_bytes / 2**20:,.0f} MiB",
         "written to": f"{out}",
     }
-    if tokenizer is None and result.vocabulary < (vocab_size or defaults.vocab_size):
-        lines["tokenizer"] += ", fewer than asked for: the text holds no more"
+    if tokenizer is None:
+        lines["tokenizer"] += _why_of_this_size(result.vocabulary, vocab_size or defaults.vocab_size)
     print_result(result, as_json, lambda: table(lines))
+
+
+def _why_of_this_size(entries: int, asked: int) -> str:
+    """What to add where a vocabulary that was trained has another size than was asked for."""
+    if entries < asked:
+        return (
+            f" of {asked:,} asked for: each word of the text, number and run of other signs has become one entry, and "
+            "nothing is left to merge; more text would give more"
+        )
+    if entries > asked:
+        return f", more than the {asked:,} asked for: each character of the text is one"
+    return ""
