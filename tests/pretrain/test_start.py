@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel
 
 from masklater.corpus.grow import pieces_of_new_tokens
 from masklater.corpus.shards import Shards
@@ -145,6 +145,17 @@ def test_a_run_stopped_before_its_first_checkpoint_starts_from_the_source_again(
     (tmp_path / "stopped" / "checkpoints").mkdir()
     pretrain(recipe, continuous.folder, tmp_path / "stopped", resume=True)
     assert first_loss(tmp_path / "stopped") == first_loss(tmp_path / "straight")
+
+
+def test_a_pooler_that_stays_behind_is_said_to(
+    continuous: Shards, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = save_masked_lm("bert", continuous, tmp_path / "model")
+    for name, has_pooler in (("first", False), ("second", True)):
+        if has_pooler:
+            AutoModel.from_config(model.config).save_pretrained(tmp_path / "model")
+        pretrain(continue_from(tmp_path / "model", "duration.steps=1"), continuous.folder, tmp_path / name)
+        assert ("left behind: the pooler" in capsys.readouterr().err) == has_pooler
 
 
 def test_mistakes(continuous: Shards, tmp_path: Path) -> None:

@@ -239,7 +239,7 @@ class MaskLaterForMaskedLM(PreTrainedModel):
         vocabulary = embedding.weight.shape[0]
         for config in (self.config.encoder, self.encoder.config):
             config.vocab_size = vocabulary
-        self.head.resize(vocabulary, float(self.head.bias.mean()) if mean_resizing else 0.0)
+        self.head.resize(vocabulary, float(self.head.bias.detach().mean()) if mean_resizing else 0.0)
         return embedding
 
     def _check_and_adjust_attn_implementation(self, attn_implementation: str | None, *args: Any, **kwargs: Any) -> str:
