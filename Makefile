@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 # --no-compile: bytecode is written on first import instead, for the modules that are used.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 
-.PHONY: help quickstart test test-all check format clean
+.PHONY: help quickstart test test-all check package format clean
 
 help:
 	@echo "make quickstart  install, then the whole main job on text found on this machine (at most 6 minutes on 2 cores)"
 	@echo "make test        install, then the fast test suite (under 4 minutes on 2 cores)"
 	@echo "make test-all    the slow tests too: whole runs and real corpora"
 	@echo "make check       lint, format and types"
+	@echo "make package     sdist, wheel, and the wheel at work in a fresh environment"
 	@echo "make format      let ruff mend what it can"
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -37,6 +38,9 @@ check: $(VENV)/.installed-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+package: $(VENV)/.installed-test
+	.ci/package $(BIN)/python
 
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix

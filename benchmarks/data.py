@@ -29,8 +29,9 @@ from arguments import at_least_one, exit_status
 from memory import resident
 
 from masklater.console import say
+from masklater.corpus.files import find_files
 from masklater.corpus.prepare import PrepareSettings, prepare
-from masklater.corpus.read import ReadCounts, find_files, read_documents
+from masklater.corpus.read import ReadCounts, read_documents
 from masklater.corpus.tokenizer import load
 from masklater.errors import UserError
 

@@ -26,12 +26,12 @@ from matplotlib.ticker import LogLocator
 from ours import Ours
 from sides import RECIPES, timed
 
+from masklater.budget.cost import encoder_sizes, row_flops
 from masklater.console import Meter
 from masklater.folders import complete_folder, refuse_existing
+from masklater.machine.allocator import keep_large_buffers
+from masklater.machine.precision import choose_precision
 from masklater.masking.counts import count
-from masklater.pretrain.allocator import keep_large_buffers
-from masklater.pretrain.cost import encoder_sizes, row_flops
-from masklater.pretrain.precision import choose_precision
 from masklater.recipe.load import Recipe, load
 from masklater.report.plots import BLUE, ORANGE, PAPER, new_figure, style
 

@@ -40,9 +40,9 @@ from masklater.glue.tasks import choose_tasks
 from masklater.model.export import export_encoder
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain.loop import pretrain
-from masklater.pretrain.order import derive_seed
-from masklater.pretrain.run import RunFolder
 from masklater.recipe.load import Recipe, settings_of
+from masklater.run.folder import RunFolder
+from masklater.seeds import derive_seed
 
 SUBSETS = ("MNLI", "QNLI", "QQP")
 PATIENCE = 10.0

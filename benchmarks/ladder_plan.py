@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 import yaml
 
+from masklater.budget.forecast import forecast, rows_of
 from masklater.corpus.shards import Shards
 from masklater.errors import UserError
 from masklater.model.masked_lm import MaskLaterForMaskedLM
-from masklater.pretrain.forecast import forecast, rows_of
 from masklater.pretrain.optim import Optimizers
 from masklater.pretrain.start import find_start
 from masklater.recipe.families import GATED

@@ -9,8 +9,8 @@ from typing import Any
 
 from ladder_plan import Job
 
-from masklater.pretrain.metrics import read_metrics
 from masklater.recipe.load import load
+from masklater.run.metrics import read_metrics
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from ours import Ours
 
 from masklater.corpus.index import SplitEntry, make_index
 from masklater.corpus.shards import SHARD_BYTES, Shards
-from masklater.pretrain.allocator import keep_large_buffers
-from masklater.pretrain.distributed import ALONE
-from masklater.pretrain.loader import BatchMaker, Prefetcher, make_batches
-from masklater.pretrain.precision import choose_precision
+from masklater.machine.allocator import keep_large_buffers
+from masklater.machine.distributed import ALONE
+from masklater.machine.precision import choose_precision
+from masklater.pretrain.batches import BatchMaker, Prefetcher, make_batches
 from masklater.recipe.load import Recipe, load
 
 RECIPE = "3ml-small"
@@ -145,5 +145,5 @@ def open_many(folder: Path) -> Opening:
         batches.of_step(step, recipe.batch.rows)
         seconds.append(time.perf_counter() - began)
     return Opening(
-        shards.train.num_rows, len(shards.train.ids), shards.bytes, opened, seconds[0], seconds[1], recipe.batch.rows
+        shards.train.num_rows, len(shards.train.shards), shards.bytes, opened, seconds[0], seconds[1], recipe.batch.rows
     )

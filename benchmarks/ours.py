@@ -7,15 +7,15 @@ import torch
 from sides import RECIPES, Step, Wanted
 from torch import Tensor
 
+from masklater.budget.cost import encoder_sizes, row_flops
+from masklater.machine.precision import Precision
 from masklater.masking.corrupt import Corruption, corrupt, make_corruption
 from masklater.model.config import MaskLaterConfig
 from masklater.model.encoder import make_encoder_config
 from masklater.model.masked_lm import MaskLaterForMaskedLM
-from masklater.pretrain.cost import encoder_sizes, row_flops
-from masklater.pretrain.loader import StepShare
+from masklater.pretrain.batches import StepShare
 from masklater.pretrain.loop import train_step
 from masklater.pretrain.optim import Optimizers
-from masklater.pretrain.precision import Precision
 from masklater.recipe.load import Recipe, load
 
 PAD, BOS, EOS, UNK, MASK = 1, 0, 2, 3, 4
@@ -54,8 +54,9 @@ class Ours:
         self.rows, self.row_length, self.vocabulary, self.precision = rows, row_length, vocabulary, precision
         self.decoder = recipe.decoder
         self.encoder = make_encoder_config(
-            recipe.model, vocabulary_size=vocabulary, row_length=row_length, pad=PAD, bos=BOS, eos=EOS, mask=MASK
-        )
+            recipe.model, vocabulary_size=vocabulary, row_length=row_length, token_types=1,
+            pad=PAD, bos=BOS, eos=EOS, mask=MASK,
+        )  # fmt: skip
         self.corruption = make_corruption(
             recipe.masking, drop=recipe.decoder.drops, row_length=row_length, maskable_per_row=row_length - 2,
             vocabulary_size=vocabulary, special_ids=(PAD, BOS, EOS, UNK, MASK), mask_id=MASK, pad_id=PAD,

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from arguments import exit_status
 
-from masklater.corpus.read import ReadCounts, find_files, read_documents
+from masklater.corpus.files import find_files
+from masklater.corpus.read import ReadCounts, read_documents
 from masklater.errors import UserError
 from masklater.folders import complete_folder, refuse_existing
 

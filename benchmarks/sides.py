@@ -18,7 +18,7 @@ import torch
 from memory import resident
 
 from masklater.errors import UserError
-from masklater.pretrain.allocator import keep_large_buffers
+from masklater.machine.allocator import keep_large_buffers
 
 RECIPES = {
     "small": ("3ml-small", "vanilla-small"),

@@ -20,8 +20,8 @@ import torch
 from arguments import at_least_one, exit_status
 from sides import PEERS, RECIPES, Side, Wanted
 
-from masklater.budget.hardware import Hardware
-from masklater.budget.peak import this_hardware
+from masklater.machine.hardware import Hardware
+from masklater.machine.peak import this_hardware
 
 HEADER = (
     f"{'peer':<12}{'3ML s':>9}{'peer s':>9}{'ratio':>8}{'of CPU s':>10}{'of FLOPs':>10}{'peak share':>12}"

@@ -15,8 +15,8 @@ from transformers import (
     TrainingArguments,
 )
 
+from masklater.budget.cost import encoder_sizes, row_flops
 from masklater.masking.counts import Counts
-from masklater.pretrain.cost import encoder_sizes, row_flops
 from masklater.recipe.load import load
 from masklater.recipe.sections import DecoderSettings
 

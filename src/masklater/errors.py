@@ -55,6 +55,11 @@ class RecipeError(UserError):
         super().__init__("\n  - ".join([f"the recipe {source} has {count}:", *map(str, faults)]))
 
 
+def first_line(error: BaseException) -> str:
+    """Return what an error of another library says, in one line; its class's name where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class Interrupted(Exception):  # noqa: N818 - not an error: the run was asked to stop, and did so in order
     """SIGINT or SIGTERM arrived and the work was saved. Exit status 128 + the signal's number."""
 

@@ -5,10 +5,13 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from masklater.errors import UserError
+
+_unfinished: set[Path] = set()
+"""What is being written by this process, and goes where the process is stopped."""
 
 
 def refuse_existing(path: Path) -> None:
@@ -20,8 +23,12 @@ def refuse_existing(path: Path) -> None:
             raise _exists_already(path)
 
 
-def _exists_already(path: Path) -> UserError:
-    return UserError(f"{path} exists already", "Nothing is overwritten: name another folder, or remove this one.")
+def _exists_already(path: Path, but: str = "") -> UserError:
+    inside = [entry.name for entry in path.iterdir() if entry.name != but] if path.is_dir() else []
+    holds = f", and holds {min(inside)}" if inside else ""
+    return UserError(
+        f"{path} exists already{holds}", "Nothing is overwritten: name another folder, or remove this one."
+    )
 
 
 @contextmanager
@@ -35,21 +42,113 @@ def complete_folder(path: Path) -> Iterator[Path]:
         UserError: The name is taken, the disk is full, or the place cannot be written to.
     """
     refuse_existing(path)
-    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
     with disk_errors_for_people(path):
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        try:
+        place = Path(os.path.realpath(path))  # "." has no name of its own
+        stays = _is_in_use(place)
+        partial = place.with_name(f"{place.name}.partial-{os.getpid()}")
+        if stays:
+            partial = place / partial.name
+        with _gone_on_failure(partial):
+            partial.mkdir(parents=True)
             yield partial
             for file in partial.rglob("*"):
                 if file.is_file():
                     _sync(file)
             _sync(partial)
-            _give_name(partial, path)
-            _sync(path.parent)
+            if stays:
+                _fill(place, partial)
+            else:
+                _give_name(partial, place)
+            _sync(place if stays else place.parent)
+
+
+@contextmanager
+def begun_folder(path: Path) -> Iterator[None]:
+    """Make a folder that grows from now on. Where the block fails, which makes its beginning, nothing of it is left.
+
+    Raises:
+        UserError: The name is taken, the disk is full, or the place cannot be written to.
+    """
+    refuse_existing(path)
+    made = not path.exists()
+    with disk_errors_for_people(path):
+        path.mkdir(parents=True, exist_ok=True)
+        try:
+            yield
         except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
+            for entry in path.iterdir():
+                _remove(entry)
+            if made:
+                path.rmdir()
             raise
+
+
+def write_file(path: Path, text: str, replace: bool = False) -> None:
+    """Write a file whole or not at all; what stands there is replaced where that is asked for.
+
+    Raises:
+        UserError: The name is taken, the disk is full, or the place cannot be written to.
+    """
+    if not replace and (path.exists() or path.is_symlink()):
+        raise _exists_already(path)
+    with disk_errors_for_people(path):
+        partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _gone_on_failure(partial):
+            partial.write_text(text, encoding="utf-8")
+            _sync(partial)
+            partial.replace(path)
+
+
+def remove_unfinished() -> None:
+    """Remove what this process has begun to write and not finished: it is about to end."""
+    for path in list(_unfinished):
+        _remove(path)
+
+
+@contextmanager
+def _gone_on_failure(path: Path) -> Iterator[None]:
+    _remove(path)
+    _unfinished.add(path)
+    try:
+        yield
+    except BaseException:
+        _remove(path)
+        raise
+    finally:
+        _unfinished.discard(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+
+
+def _is_in_use(place: Path) -> bool:
+    """Whether an empty folder must stay the folder it is: somebody stands in it, or a disk is mounted there."""
+    return place.is_dir() and (place == Path.cwd() or place.is_mount())
+
+
+def _fill(place: Path, partial: Path) -> None:
+    """Move everything from inside a folder into it. Files of JSON, which say what a folder is, come last."""
+    if any(entry.name != partial.name for entry in place.iterdir()):
+        raise _exists_already(place, partial.name)
+    entries = sorted(partial.iterdir(), key=lambda entry: (entry.suffix == ".json", entry.name))
+    targets = [place / entry.name for entry in entries]
+    try:
+        _unfinished.update(targets)
+        for entry, target in zip(entries, targets, strict=True):
+            entry.rename(target)
+        partial.rmdir()
+    except BaseException:
+        for target in targets:
+            _remove(target)
+        raise
+    finally:
+        _unfinished.difference_update(targets)
 
 
 def _give_name(partial: Path, path: Path) -> None:
@@ -88,7 +187,7 @@ def disk_errors_for_people(path: Path) -> Iterator[None]:
 def _elsewhere(error: Exception, path: Path) -> str:
     """The file that an error is about, where it is not in the place that was written."""
     name = getattr(error, "filename", None)
-    if name is None or str(name).startswith((str(path), str(path.parent / f"{path.name}.partial"))):
+    if name is None or str(name).startswith((str(path), str(path.absolute()))):
         return ""
     return f" ({name})"
 

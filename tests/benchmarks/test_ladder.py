@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from masklater.pretrain.forecast import Rows, forecast
+from masklater.budget.forecast import Rows, forecast
 from masklater.recipe.load import load
 from tests.conftest import REPOSITORY, make_text
 from tests.glue.folders import make_glue

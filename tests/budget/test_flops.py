@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from masklater.budget.cost import encoder_sizes, row_flops
 from masklater.budget.flops import RowShape, count_row_flops
 from masklater.corpus.shards import Shards
-from masklater.pretrain.cost import encoder_sizes, row_flops
-from masklater.pretrain.loader import make_batches
+from masklater.pretrain.batches import make_batches
 from tests.conftest import tiny
 from tests.reference.cases import CASES, OBJECTIVES, make_model
 

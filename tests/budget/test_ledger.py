@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from masklater.budget.energy import EnergyMeter
-from masklater.budget.ledger import Ledger, Spending
+from masklater.budget.forecast import forecast, rows_of
 from masklater.corpus.shards import Shards
-from masklater.pretrain.accounts import summary
-from masklater.pretrain.forecast import forecast, rows_of
+from masklater.ledger import Ledger, Spending
+from masklater.machine.energy import EnergyMeter
 from masklater.pretrain.loop import pretrain
-from masklater.pretrain.metrics import read_metrics
 from masklater.recipe.load import load
+from masklater.run.accounts import summary
+from masklater.run.metrics import read_metrics
 from tests.conftest import TINY, tiny
 
 SPENDING = Spending(

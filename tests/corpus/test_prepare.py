@@ -1,6 +1,7 @@
 """prepare: text to SHARDS, complete or not there."""
 
 import json
+import random
 import shutil
 import subprocess
 import sys
@@ -11,10 +12,13 @@ import pytest
 from transformers import AutoTokenizer
 
 from masklater.corpus import shards as shards_module
-from masklater.corpus.prepare import PrepareSettings, prepare
+from masklater.corpus.prepare import PrepareResult, PrepareSettings, prepare
 from masklater.corpus.shards import Shards, SplitWriter
+from masklater.doctor.examine import examine
 from masklater.errors import DamagedDataError, UserError
-from tests.conftest import fill_the_disk, make_shards, make_text
+from masklater.pretrain.loop import pretrain
+from tests.conftest import fill_the_disk, make_shards, make_text, tiny
+from tests.corpus.kinds import save_kind
 
 
 def texts_of(shards: Shards, split: str) -> list[str]:
@@ -108,7 +112,7 @@ from masklater.errors import UserError
 try:
     shards = Shards(Path(sys.argv[1]))
     shards.train.read(__import__("numpy").arange(shards.train.num_rows))
-    print(len(shards.train.ids))
+    print(len(shards.train.shards))
 except UserError as error:
     print(type(error).__name__, error)
 """
@@ -124,7 +128,7 @@ def test_more_shards_than_the_usual_number_of_open_files(
 
     def opened(soft: int, hard: int) -> str:
         arguments = [sys.executable, "-c", OPEN, str(folder), str(soft), str(hard)]
-        return subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=60).stdout
+        return subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=300).stdout
 
     assert opened(64, 2000) == f"{shards}\n"
     refused = opened(64, 64)
@@ -219,3 +223,116 @@ def test_no_shards_there(tmp_path: Path) -> None:
 def test_large_vocabularies_take_four_bytes() -> None:
     assert shards_module.row_dtype(65_536) is np.uint16
     assert shards_module.row_dtype(65_537) is np.uint32
+
+
+def unknown_text(folder: Path, known: int, unknown: int) -> Path:
+    """A file of so many characters, each a token, that a tokenizer of characters knows, and does not know."""
+    save_kind("characters", folder / "characters")
+    (folder / "text.txt").write_text("A" * known + "é" * unknown)
+    return folder / "text.txt"
+
+
+def prepare_characters(folder: Path, out: str, **settings: object) -> PrepareResult:
+    wanted = {"tokenizer": folder / "characters", "row_length": 16, "valid_fraction": 0.0, **settings}
+    return prepare([folder / "text.txt"], folder / out, PrepareSettings(**wanted))  # type: ignore[arg-type]
+
+
+def test_unknown_tokens_are_counted_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    unknown_text(tmp_path, 190, 10)
+    result = prepare_characters(tmp_path, "out")
+    assert (result.unknown_tokens, result.unknown_share) == (10, 0.05)
+    assert "5.0% of the tokens (10 of 200) are <unk>" in capsys.readouterr().err
+    assert Shards(tmp_path / "out").index.source["unknown_tokens"] == 10
+    found = examine(tmp_path / "out")
+    assert found.facts["unknown tokens"] == "10, 5.00% of all tokens"
+    assert any("5.0% of the tokens are unknown" in note for note in found.notes)
+    assert not found.problems
+
+
+def test_a_few_unknown_tokens_are_only_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    unknown_text(tmp_path, 198, 2)
+    assert prepare_characters(tmp_path, "out").unknown_tokens == 2
+    assert "<unk>" not in capsys.readouterr().err
+    assert examine(tmp_path / "out").notes == []
+
+
+def test_many_unknown_tokens_are_refused_unless_told_otherwise(tmp_path: Path) -> None:
+    unknown_text(tmp_path, 70, 30)
+    with pytest.raises(UserError, match=r"30\.0% of the tokens \(30 of 100\) are <unk>.*\n.*--max-unknown 0\.3"):
+        prepare_characters(tmp_path, "out")
+    assert not list(tmp_path.glob("out*"))
+    assert prepare_characters(tmp_path, "out", max_unknown=0.3).unknown_tokens == 30
+
+
+def test_wordpiece_does_not_know_a_text_without_spaces(tmp_path: Path) -> None:
+    (tmp_path / "dna.txt").write_text("".join(random.Random(0).choices("ACGT", k=2000)))
+    settings = PrepareSettings(train_tokenizer="wordpiece", vocab_size=300, valid_fraction=0)
+    with pytest.raises(UserError, match=r"100\.0% .* are \[UNK\].*no word of more than 100 characters"):
+        prepare([tmp_path / "dna.txt"], tmp_path / "out", settings)
+
+
+def without_unknown(folder: Path, model: dict, tokenizer_too: bool) -> None:  # type: ignore[type-arg]
+    """Save the tokenizer of characters again with another model, and without an unknown token of its own."""
+    path = folder / "characters" / "tokenizer.json"
+    pipeline = json.loads(path.read_text())
+    path.write_text(json.dumps({**pipeline, "model": {"vocab": pipeline["model"]["vocab"], **model}}))
+    if tokenizer_too:
+        config = json.loads((folder / "characters" / "tokenizer_config.json").read_text())
+        del config["unk_token"]
+        (folder / "characters" / "tokenizer_config.json").write_text(json.dumps(config))
+
+
+WITHOUT_UNKNOWN = {
+    "word level": {"type": "WordLevel", "unk_token": "<none>"},
+    "bpe": {"type": "BPE", "merges": [], "unk_token": None},
+}
+
+
+@pytest.mark.parametrize("model", WITHOUT_UNKNOWN)
+def test_a_model_is_given_the_tokenizers_unknown_token(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unknown_text(tmp_path, 98, 2)
+    without_unknown(tmp_path, WITHOUT_UNKNOWN[model], False)
+    assert prepare_characters(tmp_path, "out").unknown_tokens == 2
+    assert "the tokenizer does not put <unk> for what it does not know; its copy" in capsys.readouterr().err
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out" / "tokenizer")
+    assert tokenizer.tokenize("Aé") == ["A", "<unk>"]
+
+
+def test_a_bpe_that_leaves_out_what_it_does_not_know(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    unknown_text(tmp_path, 98, 2)
+    without_unknown(tmp_path, WITHOUT_UNKNOWN["bpe"], True)
+    assert prepare_characters(tmp_path, "out").tokens == 98
+    assert "characters that it does not know are left out, uncounted" in capsys.readouterr().err
+
+
+def test_a_tokenizer_without_an_unknown_token_and_a_text_it_does_not_know(tmp_path: Path) -> None:
+    unknown_text(tmp_path, 100, 1)
+    without_unknown(tmp_path, WITHOUT_UNKNOWN["word level"], True)
+    with pytest.raises(UserError, match=r"the tokenizer cannot encode the text: .*UNK"):
+        prepare_characters(tmp_path, "out")
+    assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize("last", ["river", "[MASK]"])
+def test_an_entry_that_stands_twice_leaves_a_gap(last: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever comes last in the file, its id is in the vocabulary."""
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    entries = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
+    entries += ["river", "the", "river", *map(str, range(10))]
+    entries = [entry for entry in entries if entry != last or last == "river"] + [last]
+    (tmp_path / "vocab").mkdir()
+    (tmp_path / "vocab" / "vocab.txt").write_text("\n".join(entries) + "\n")
+    config = {"tokenizer_class": "BertTokenizer", "do_lower_case": True}
+    (tmp_path / "vocab" / "tokenizer_config.json").write_text(json.dumps(config))
+    (tmp_path / "text.txt").write_text("\n".join(f"The tree by the river number {i} river" for i in range(40)))
+    settings = {"tokenizer": tmp_path / "vocab", "documents": "line", "row_length": 32}
+    shards = Shards(make_shards(tmp_path / "text.txt", tmp_path / "shards", **settings))
+    assert shards.vocabulary.size == len(entries)
+    assert f"of the {len(entries)} ids have no entry" in capsys.readouterr().err
+    assert len(entries) - 1 in shards.train.read(np.arange(shards.train.num_rows)).ids_NL or last == "[MASK]"
+    assert len(shards.words.begins_V) == len(entries)
+    assert not examine(shards.folder).problems
+    for recipe in ("3ml-small", "3ml-whole-word-small"):
+        assert pretrain(tiny(recipe, "duration.steps=1"), shards.folder, tmp_path / recipe).steps == 1

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from masklater.corpus import read
-from masklater.corpus.read import ReadCounts, find_files, read_documents
+from masklater.corpus.files import find_files
+from masklater.corpus.read import ReadCounts, read_documents
 from masklater.errors import DamagedDataError, UserError
 
 
@@ -38,7 +39,7 @@ def test_what_is_odd_is_mended_and_counted(tmp_path: Path) -> None:
     path.write_bytes(b"good\nb\xffad\nn\0u\0l\n   \n\n")
     found, counts = documents(path, "line")
     assert found == ["good", "b\ufffdad", "nul"]
-    assert (counts.invalid_utf8, counts.nul, counts.empty, counts.documents) == (1, 2, 2, 3)
+    assert (counts.invalid_lines, counts.nul, counts.empty, counts.documents) == (1, 2, 2, 3)
 
 
 def test_gzip_and_folders_are_read_and_hidden_files_are_not(tmp_path: Path) -> None:
@@ -62,7 +63,7 @@ def test_half_a_surrogate_pair_is_mended(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "a\\ud83d b"}\n')
     found, counts = documents(tmp_path)
     assert found == ["a\ufffd b"]
-    assert counts.invalid_utf8 == 1
+    assert (counts.half_pairs, counts.invalid_lines) == (1, 0)
 
 
 def test_long_documents_come_in_parts_with_one_key_and_lose_nothing(
@@ -91,7 +92,7 @@ def test_a_line_longer_than_the_limit_is_cut_between_characters(
     (tmp_path / "a.txt").write_text(text)
     found, counts = documents(tmp_path)
     assert "".join(found) == text
-    assert counts.invalid_utf8 == 0
+    assert counts.invalid_lines == 0
     (tmp_path / "a.txt").unlink()
     (tmp_path / "b.jsonl").write_text(json.dumps({"text": "a" * 200}))
     with pytest.raises(DamagedDataError, match="line 1: longer than"):

@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 from masklater.corpus import tokenizer as tokenizers_
 from masklater.corpus.prepare import tokenise
 from masklater.corpus.read import Document
-from masklater.errors import UserError
+from masklater.errors import DamagedDataError, UserError
 from tests.conftest import DATA, make_text
 
 HARD_TEXT = "العربية देवनागरी 中文\n\n👩‍👩‍👧  e\u0301 a\u200bb\ttab </s> <mask> <s>"
@@ -73,11 +73,36 @@ def write_gpt2(folder: Path, fairseq: bool) -> None:
         (folder / "dict.txt").write_text("".join(f"{i} 5\n" for i in order) + "madeupword0000 0\n")
 
 
-def test_gpt2_files_keep_their_ids_and_specials_follow(tmp_path: Path) -> None:
+def test_gpt2_files_keep_their_order_behind_the_special_tokens(tmp_path: Path) -> None:
+    """As in RoBERTa, whose positions are counted from the padding token's id on."""
     write_gpt2(tmp_path / "gpt2", fairseq=False)
     tokenizer = tokenizers_.load(tmp_path / "gpt2")
-    assert ids_of("abc", tmp_path / "gpt2") == [257]
-    assert tokenizers_.vocabulary(tokenizer).special == (259, 260, 261, 262, 263)
+    assert ids_of("abc", tmp_path / "gpt2") == [4 + 257]
+    vocabulary = tokenizers_.vocabulary(tokenizer)
+    assert (vocabulary.bos, vocabulary.pad, vocabulary.eos) == (0, 1, 2)
+    assert vocabulary.special == (0, 1, 2, 3, 263)
+    assert vocabulary.size == 264
+
+
+def test_gpt2_like_files_with_special_tokens_of_their_own_keep_their_ids(tmp_path: Path) -> None:
+    write_gpt2(tmp_path / "own", fairseq=False)
+    own = json.loads((tmp_path / "own" / "vocab.json").read_text()) | {"<pad>": 259, "<s>": 260}
+    (tmp_path / "own" / "vocab.json").write_text(json.dumps(own))
+    assert ids_of("abc", tmp_path / "own") == [257]
+    assert tokenizers_.vocabulary(tokenizers_.load(tmp_path / "own")).special == (259, 260, 261, 262, 263)
+
+
+def test_segments_are_told_apart_as_the_tokenizer_does(tmp_path: Path) -> None:
+    from transformers import BertTokenizer
+
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b"]))
+    BertTokenizer(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path / "bert")
+    trained = tokenizers_.wrap(tokenizers_.train(iter([make_text(i, 50) for i in range(9)]), "wordpiece", 320))
+    trained.save_pretrained(tmp_path / "trained")
+    assert [tokenizers_.token_types(tmp_path / name) for name in ("bert", "trained")] == [2, 1]
+    (tmp_path / "bert" / "tokenizer.json").write_text("{}")
+    with pytest.raises(DamagedDataError, match=r"tokenizer\.json does not load"):
+        tokenizers_.token_types(tmp_path / "bert")
 
 
 def test_with_fairseqs_dictionary_the_ids_are_robertas(tmp_path: Path) -> None:

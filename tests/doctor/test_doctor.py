@@ -11,14 +11,15 @@ import torch
 
 from masklater.cli import main
 from masklater.doctor import machine
-from masklater.doctor.examine import Examination, as_text, examine
+from masklater.doctor.examination import Examination, as_text
+from masklater.doctor.examine import examine
 from masklater.errors import UserError
 from masklater.model.masked_lm import MaskLaterForMaskedLM
-from masklater.pretrain.checkpoint import list_checkpoints, load_checkpoint
 from masklater.pretrain.loop import pretrain
 from masklater.pretrain.optim import Optimizers
-from masklater.pretrain.run import RunFolder
-from masklater.pretrain.saver import Saver
+from masklater.run.checkpoint import list_checkpoints, load_checkpoint
+from masklater.run.folder import RunFolder
+from masklater.run.saver import Saver
 from tests.conftest import tiny
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from masklater.cli import main
+from masklater.cli import app, main
 from masklater.pretrain.loop import pretrain
 from tests.conftest import DATA, TINY, tiny
 
@@ -50,7 +50,7 @@ def test_the_main_job(corpus: Path, tmp_path: Path) -> None:
         "assert m(**t('kan lot', return_tensors='pt')).last_hidden_state.shape[-1] == 32;"
         "assert not any('masklater' in name for name in sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
     assert not list((tmp_path / "encoder").glob("*.py"))
 
 
@@ -90,6 +90,27 @@ def test_output_for_people(corpus: Path, tmp_path: Path) -> None:
     assert "Tokenising" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("kind", "size", "said"),
+    [
+        (
+            "bpe",
+            5000,
+            "entries of 5,000 asked for: each word of the text, number and run of other signs has become one",
+        ),
+        ("wordpiece", 300, "more than the 300 asked for: each character of the text is one"),
+        ("bpe", 300, "300 entries\n"),
+    ],
+)
+def test_prepare_says_why_a_vocabulary_has_another_size(
+    kind: str, size: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.txt").write_text(" ".join(map(chr, range(0x4E00, 0x4E00 + 400))) + " the tree by the river")
+    wanted = ("--train-tokenizer", kind, "--vocab-size", size, "--valid-fraction", 0)
+    assert inside(monkeypatch, "prepare", tmp_path / "text.txt", "--out", tmp_path / "shards", *wanted) == 0
+    assert said in capsys.readouterr().out
+
+
 MISTAKES = {
     "a missing file": (["prepare", "{tmp}/nowhere.txt", "--out", "{tmp}/o"], "there is no file or folder"),
     "a folder without text": (["prepare", "{tmp}/empty", "--out", "{tmp}/o"], "holds no text"),
@@ -103,7 +124,7 @@ MISTAKES = {
     "scores below a file": (["glue", "{tmp}/empty", "--data", "{tmp}/empty", "--out", "{tmp}/full/file/o", "--tasks", "rte"], "there is no folder"),
     "an unknown recipe": (["pretrain", "nosuch", "--data", "{shards}", "--out", "{tmp}/o"], "Shipped recipes:"),
     "an unknown key": (["pretrain", "3ml-small", "batch.row=3", "--data", "{shards}", "--out", "{tmp}/o"], "Did you mean rows?"),
-    "a contradiction": (["pretrain", "3ml-small", "batch.rows=30", "--data", "{shards}", "--out", "{tmp}/o"], "must divide rows"),
+    "a contradiction": (["pretrain", "3ml-small", "model.num_attention_heads=7", "--data", "{shards}", "--out", "{tmp}/o"], "num_attention_heads must divide hidden_size"),
     "no shards": (["pretrain", "3ml-small", "--data", "{tmp}/empty", "--out", "{tmp}/o"], "is no SHARDS folder"),
     "a rate without targets": (["pretrain", "3ml-small", "masking.rate=0.001", "--data", "{shards}", "--out", "{tmp}/o"], "leaves no target"),
     "a run that exists not": (["export", "{tmp}/nowhere", "--out", "{tmp}/o"], "there is no run"),
@@ -115,6 +136,10 @@ MISTAKES = {
     "a doctor for something else": (["doctor", "{tmp}/empty"], "is neither SHARDS nor a RUN"),
     "an unknown command": (["pretrian"], "No such command"),
     "a missing option": (["prepare", "{corpus}"], "Missing option"),
+    "an option given twice": (["pretrain", "3ml-small", "--data", "{shards}", "--data", "{tmp}/empty", "--out", "{tmp}/o"], "--data is given 2 times, and takes one value"),
+    "an option given twice in two ways": (["budget", "3ml-small", "--gpu", "a100", "--gpu=h100"], "--gpu is given 2 times"),
+    "a tokenizer given twice": (["prepare", "{corpus}", "--out", "{tmp}/o", "--tokenizer", "a", "--tokenizer", "a"], "--tokenizer is given 2 times"),
+    "an unknown encoding": (["prepare", "{corpus}", "--out", "{tmp}/o", "--encoding", "utf-88"], "Python knows no text encoding of that name"),
     "a value out of range": (["prepare", "{corpus}", "--out", "{tmp}/o", "--row-length", "2"], "greater than or equal to 8"),
 }  # fmt: skip
 
@@ -168,7 +193,7 @@ def test_a_fault_of_ours_shows_its_traceback_and_exits_with_1() -> None:
         "load.load = lambda *_: 1 / 0\n"
         "sys.argv = ['masklater', 'pretrain', 'x', '--data', 'd', '--out', 'o']; cli.main()"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stderr
     assert "a fault of ours" in done.stderr
@@ -246,3 +271,16 @@ def test_prepare_real_novels_with_robertas_ids_and_flat_memory(tmp_path: Path) -
     thrice = result_of("prepare", *inputs, "--out", tmp_path / "out", *options, timeout=600)
     assert thrice["tokens"] == 3 * once["tokens"]
     assert thrice["peak_memory_bytes"] < 1.25 * once["peak_memory_bytes"]
+
+
+def test_help_shows_every_summary_whole() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "masklater", "--help"], capture_output=True, text=True, check=True,
+        env={**os.environ, "COLUMNS": "80", "TERMINAL_WIDTH": "80"},
+    )  # fmt: skip
+    shown = " ".join(done.stdout.split())
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    for command in app.registered_commands:
+        assert command.callback is not None
+        summary = " ".join((command.callback.__doc__ or "").split("\n\n")[0].split())
+        assert summary and summary in shown

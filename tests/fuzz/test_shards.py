@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from masklater.corpus import index as index_module
 from masklater.corpus.shards import Shards
 from masklater.errors import DamagedDataError, UserError
-from masklater.pretrain.run import Identity, RunFolder
+from masklater.run.folder import Identity, RunFolder
 from tests.fuzz.fuzz import EXAMPLES, fuzz
 
 ODD: list[Any] = [

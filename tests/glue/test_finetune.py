@@ -1,8 +1,10 @@
 """Metrics, batches, the schedule, one fine-tuning run, and the limits of an encoder."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,13 +16,14 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from masklater.errors import UserError
+from masklater.glue import finetune as finetune_module
 from masklater.glue.data import Split, read_split, read_task
 from masklater.glue.encoder import load_classifier, longest_row, open_encoder
-from masklater.glue.finetune import Setting, evaluate, finetune, lr_multiplier, predict
+from masklater.glue.finetune import Setting, evaluate, finetune, lr_multiplier, predict, protocol_record
 from masklater.glue.metrics import compute_metrics
 from masklater.glue.tasks import BY_KEY, TASKS
 from masklater.glue.tokens import TokenRows, TokenTask, scoring_batches, tokenise, training_batches
-from masklater.pretrain.precision import Precision
+from masklater.machine.precision import Precision
 from tests.conftest import DATA
 
 CPU = Precision("float32", "the test says so", torch.device("cpu"))
@@ -171,6 +174,21 @@ def test_the_same_seed_gives_the_same_scores(encoder_folder: Path, glue_folder: 
     torch.rand(17)  # whatever else draws from the generator in between
     assert score_once(encoder_folder, glue_folder, key, 0) == first
     assert score_once(encoder_folder, glue_folder, key, 1) != first
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"warmup": 0.5}, {"betas": (0.1, 0.2)}, {"eps": 1.0}, {"weight_decay": 10.0}],
+    ids=lambda other: next(iter(other)),
+)
+def test_every_recorded_setting_acts(
+    other: dict[str, Any], encoder_folder: Path, glue_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert set(protocol_record()) == {"warmup", "betas", "eps", "weight_decay"}
+    usual = score_once(encoder_folder, glue_folder, "rte", 0)
+    monkeypatch.setattr(finetune_module, "PROTOCOL", replace(finetune_module.PROTOCOL, **other))
+    assert score_once(encoder_folder, glue_folder, "rte", 0)[-1]["loss"] != usual[-1]["loss"]
+    assert protocol_record()[next(iter(other))] == next(iter(other.values()))
 
 
 def test_mnli_is_scored_on_both_dev_splits(encoder_folder: Path, glue_folder: Path) -> None:

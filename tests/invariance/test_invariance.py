@@ -7,12 +7,12 @@ import torch
 
 from masklater.corpus.shards import Shards
 from masklater.errors import UserError
+from masklater.machine.distributed import ALONE, World, join
 from masklater.masking.batch import IGNORE
-from masklater.pretrain.distributed import ALONE, World, join
-from masklater.pretrain.loader import check_share, make_batches, share_of
-from masklater.pretrain.metrics import read_metrics
-from masklater.pretrain.run import RunFolder
+from masklater.pretrain.batches import make_batches, share_of, share_out
 from masklater.recipe.sections import BatchSettings
+from masklater.run.folder import RunFolder
+from masklater.run.metrics import read_metrics
 from tests.conftest import tiny
 from tests.invariance.ranks import Job, run_jobs
 from tests.reference.cases import CASES, make_batch, make_model
@@ -149,18 +149,35 @@ def test_held_out_rows_are_shared(shards: Shards) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "micro_rows", "processes", "message"),
+    ("rows", "micro_rows", "processes", "lowered", "said"),
     [
-        (8, 4, 3, "batch.rows is 8, which 3 processes cannot share evenly"),
-        (8, 8, 2, r"batch.micro_rows is 8, which does not divide the 4 rows .*\n.*Set batch.micro_rows=4"),
-        (24, 8, 2, r"the 12 rows that each of 2 processes has of batch.rows 24\n.*Set batch.micro_rows=4"),
+        (
+            8,
+            8,
+            2,
+            4,
+            "batch.micro_rows is 4 in place of 8, to divide the 4 rows that each of 2 processes has of a step",
+        ),
+        (24, 8, 2, 6, "batch.micro_rows is 6 in place of 8, to divide the 12 rows that each of 2 processes has"),
+        (8, 32, 1, 8, "batch.micro_rows is 8 in place of 32, to divide the 8 rows of a step; what is trained on stays"),
+        (14, 4, 1, 2, "batch.micro_rows is 2 in place of 4, to divide the 14 rows of a step"),
+        (8, 2, 1, 2, ""),
+        (8, 2, 2, 2, ""),
+        (8, 2, 4, 2, ""),
     ],
 )
-def test_rows_that_cannot_be_shared(rows: int, micro_rows: int, processes: int, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        check_share(BatchSettings(rows=rows, micro_rows=micro_rows), World(0, processes))
-    for fits in (1, 2, 4):
-        check_share(BatchSettings(rows=8, micro_rows=2), World(0, fits))
+def test_micro_rows_are_lowered_aloud(
+    rows: int, micro_rows: int, processes: int, lowered: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shared = share_out(BatchSettings(rows=rows, micro_rows=micro_rows), World(0, processes))
+    assert (shared.rows, shared.micro_rows) == (rows, lowered)
+    text = " ".join(capsys.readouterr().err.split())
+    assert text.startswith(said) and bool(text) == bool(said)
+
+
+def test_rows_that_cannot_be_shared() -> None:
+    with pytest.raises(UserError, match=r"batch\.rows is 8, which 3 processes cannot share evenly"):
+        share_out(BatchSettings(rows=8, micro_rows=4), World(0, 3))
 
 
 @pytest.mark.parametrize("variables", [{"RANK": "x"}, {"RANK": "2", "WORLD_SIZE": "2"}, {"RANK": "1"}])
@@ -177,6 +194,6 @@ def test_one_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     with join() as world:
         assert not torch.distributed.is_initialized()
-        assert (world, world.leads, world.largest(3, 2.5), world.of_the_first("a")) == (ALONE, True, [3, 2.5], "a")
+        assert (world, world.is_main, world.all_max(3, 2.5), world.broadcast("a")) == (ALONE, True, [3, 2.5], "a")
         with pytest.raises(KeyError), world.all_or_none():
             raise KeyError

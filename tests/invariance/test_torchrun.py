@@ -10,14 +10,29 @@ from pathlib import Path
 
 import pytest
 
-from masklater.pretrain.checkpoint import load_newest
 from masklater.pretrain.loop import pretrain
-from masklater.pretrain.metrics import read_metrics
+from masklater.run.checkpoint import load_newest
+from masklater.run.metrics import read_metrics
 from tests.conftest import REPOSITORY, TINY, tiny
 
 pytestmark = pytest.mark.slow
 
 SETTINGS = ("duration.steps=30", "batch.micro_rows=2", "checkpoint.every_steps=2", "evaluation.every_steps=30")
+SLOW = """
+import time
+from masklater.cli import main
+from masklater.pretrain import loop
+
+train_step = loop.train_step
+
+def slow(*arguments):
+    time.sleep(0.2)
+    return train_step(*arguments)
+
+loop.train_step = slow
+main()
+"""
+"""Steps that take long enough to be killed in, however busy the machine is."""
 FAILS = """
 import os
 from masklater.cli import main
@@ -63,7 +78,7 @@ class Torchrun:
         pid = self.process.pid
         found = []
         for child in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
-            if b"masklater" in Path(f"/proc/{child}/cmdline").read_bytes():
+            if b"pretrain" in Path(f"/proc/{child}/cmdline").read_bytes():
                 found.append(child)
         return found
 
@@ -84,7 +99,9 @@ def test_a_killed_process_is_started_again_and_the_run_goes_on(
     background: str, shards_folder: Path, tmp_path: Path
 ) -> None:
     """The second kill is one too many: the job ends at once, and one process finishes what two began."""
-    job = Torchrun(tmp_path, shards_folder, f"checkpoint.background={background}", restarts=1)
+    script = tmp_path / "slow.py"
+    script.write_text(SLOW)
+    job = Torchrun(tmp_path, shards_folder, f"checkpoint.background={background}", restarts=1, script=script)
     job.wait_for_step(5)
     os.kill(job.workers()[1], signal.SIGKILL)
     while "resuming at step" not in job.log.read_text():
@@ -137,18 +154,19 @@ def test_sigterm_saves(shards_folder: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_said_is_said_once(shards_folder: Path, tmp_path: Path) -> None:
-    job = Torchrun(tmp_path, shards_folder, "duration.steps=3", "distributed=fsdp")
+    job = Torchrun(tmp_path, shards_folder, "duration.steps=3", "distributed=fsdp", "batch.micro_rows=8")
     status, text = job.end()
     assert status == 0, text
     assert text.count("2 processes of 4 rows a step each, the model cut up over them (FSDP2)") == 1
+    assert text.count("batch.micro_rows is 4 in place of 8, to divide the 4 rows that each of 2 processes") == 1
     results = [json.loads(line) for line in text.splitlines() if line.startswith('{"run"')]
     assert [(result["finished"], result["steps"], result["rows"]) for result in results] == [(True, 3, 24)]
 
     (tmp_path / "mistake").mkdir()
-    job = Torchrun(tmp_path / "mistake", shards_folder, "batch.micro_rows=8")
+    job = Torchrun(tmp_path / "mistake", shards_folder, "batch.rows=9")
     status, text = job.end()
     assert status != 0
-    assert text.count("batch.micro_rows is 8, which does not divide the 4 rows") == 1
-    assert "Set batch.micro_rows=4" in text
+    assert text.count("batch.rows is 9, which 2 processes cannot share evenly") == 1
+    assert "Start as many processes as divide 9" in text
     assert "src/masklater/" not in text  # no traceback of ours
     assert not job.run.exists()

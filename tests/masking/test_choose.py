@@ -1,5 +1,6 @@
 """Whole words and spans: on real text the rate, the lengths and the integrity of what is chosen."""
 
+import random
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from masklater.corpus.words import word_classes
 from masklater.errors import UserError
 from masklater.masking.choose import WordTable, group_spans, number_words, rank_units
 from masklater.masking.corrupt import corrupt
-from masklater.pretrain.loader import BatchMaker, make_batches
+from masklater.pretrain.batches import BatchMaker, make_batches
 from masklater.recipe.sections import MaskingSettings
 from tests.conftest import DATA, generator, make_shards, make_text
 
@@ -177,12 +178,75 @@ def units(lengths: list[int], specials: int = 1) -> Tensor:
     return torch.tensor([numbers])
 
 
-def test_smaller_units_fill_what_a_large_one_leaves() -> None:
-    unit_BL = units([5, 5, 1, 1, 1])
-    for seed in range(50):
-        chosen = rank_units(unit_BL, torch.tensor([7]), True, generator(seed))[0, :7]
-        got = torch.bincount(unit_BL[0, chosen], minlength=5).tolist()
-        assert sorted(got, reverse=True) in ([5, 1, 1, 0, 0], [4, 1, 1, 1, 0])  # the latter: all small ones came first
+def test_units_of_one_make_up_for_the_one_that_would_be_cut() -> None:
+    unit_BL = units([5, 5, 3, 2, *[1] * 30])
+    for seed in range(200):
+        for wanted in (14, 22, 31):
+            chosen = rank_units(unit_BL, torch.tensor([wanted]), True, generator(seed))[0, :wanted]
+            got = torch.bincount(unit_BL[0, chosen], minlength=34)[:4].tolist()
+            assert all(taken in (0, size) for taken, size in zip(got, (5, 5, 3, 2), strict=True)), (seed, wanted)
+
+
+LENGTHS = [[30], [10, 9, 1], [6, 2, 2], [5, 5, 1, 1, 1], [20, 1, 1, 1, 1, 3], [2, 1, 1, 2, 1, 1, 1, 3, 1, 1]]
+
+
+@pytest.mark.parametrize("fill", [True, False])
+@pytest.mark.parametrize("lengths", LENGTHS)
+def test_every_position_is_as_likely_at_every_rank_whatever_the_lengths(lengths: list[int], fill: bool) -> None:
+    """Also where one unit is longer than what is wanted: none of its parts is left out more often than another."""
+    draws, N = 20_000, sum(lengths)
+    unit_BL = units(lengths).expand(draws, -1)
+    for wanted in {2, N // 3, N - 2}:
+        order_BL = rank_units(unit_BL, torch.full((draws,), wanted), fill, generator(wanted))
+        for first, last in ((0, wanted), (0, wanted // 2), (wanted - 1, wanted)):
+            frequency_L = torch.bincount(order_BL[:, first:last].flatten(), minlength=N + 2) / draws
+            share = (last - first) / N
+            assert frequency_L[0] == frequency_L[-1] == 0
+            assert (frequency_L[1:-1] - share).abs().max() < 5 * (share * (1 - share) / draws) ** 0.5, (first, last)
+
+
+def without_spaces(kind: str) -> list[str]:
+    """Texts whose words are longer than what is masked of a row: all of one word, or long ones among short ones."""
+    rng = random.Random(0)
+    if kind == "thai":
+        words = ["ประเทศ", "ไทย", "เป็น", "ภาษา", "และ", "การ", "ของ", "ใน", "ที่", "มี", "คน", "น้ำ", "เมือง", "แม่", "ให้"]
+        phrases = ["".join(rng.choices(words, k=rng.randint(1, 12))) for _ in range(900)]
+        return [" ".join(phrases[n : n + 30]) for n in range(0, 900, 30)]
+    letters = {"dna": "ACGT", "protein": "ACDEFGHIKLMNPQRSTVWY"}[kind]
+    return ["".join(rng.choices(letters, k=900)) for _ in range(30)]
+
+
+@pytest.fixture(scope="module", params=["dna", "protein", "thai"])
+def spaceless(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Shards:
+    folder = tmp_path_factory.mktemp(request.param)
+    (folder / "text.txt").write_text("\n".join(without_spaces(request.param)))
+    settings = {"documents": "line", "vocab_size": 300, "row_length": 64, "pack": "continuous"}
+    return Shards(make_shards(folder / "text.txt", folder / "shards", **settings))
+
+
+@pytest.mark.parametrize("choose", ["word", "span"])
+@pytest.mark.parametrize("rate", [LOW, 0.5])
+def test_every_position_is_as_likely_where_words_are_longer_than_what_is_masked(
+    choose: str, rate: float, spaceless: Shards
+) -> None:
+    """To be predicted, to be dropped, and to be predicted from a random token or from itself."""
+    masking = MaskingSettings(choose=choose, rate=rate)  # type: ignore[arg-type]
+    maker = make_batches(spaceless, spaceless.train, masking, True, "row", 0)
+    longest = 0
+    for row in range(3):
+        ids_L = torch.from_numpy(spaceless.train.read(np.array([row])).ids_NL[0])
+        rows_BL = ids_L.expand(4000, -1)
+        batch = corrupt(rows_BL, None, maker.corruption, generator(row))
+        is_maskable_L = ~torch.isin(ids_L, torch.tensor(spaceless.vocabulary.special))
+        is_target_BL = torch.zeros_like(rows_BL).scatter_(1, batch.target_pos_BT, (batch.target_ids_BT >= 0).long())
+        is_dropped_BL = torch.zeros_like(rows_BL).scatter_(1, batch.masked_pos_BM, 1)
+        for is_what_BL in (is_target_BL, is_dropped_BL, is_target_BL - is_dropped_BL):
+            frequency_L = is_what_BL.float().mean(dim=0)[is_maskable_L]
+            share = float(frequency_L.mean())
+            assert (frequency_L - share).abs().max() < 5 * (share * (1 - share) / 4000) ** 0.5
+        word_1L = number_words(ids_L[None], is_maskable_L[None], maker.corruption.table)
+        longest = max(longest, int(sizes(word_1L, is_maskable_L[None]).max()))
+    assert longest > LOW * spaceless.index.row_length
 
 
 def test_one_unit_is_cut_where_none_fits() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from masklater.corpus.shards import Shards
 from masklater.masking.schedule import rate_at, rates_of
-from masklater.pretrain.loader import make_batches
+from masklater.pretrain.batches import make_batches
 from masklater.recipe.sections import MaskingSettings, RateScheduleSettings
 
 LINEAR = MaskingSettings(rate=0.3, schedule=RateScheduleSettings(name="linear", end=0.15))

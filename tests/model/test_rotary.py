@@ -8,7 +8,8 @@ from transformers.models.modernbert.modeling_modernbert import apply_rotary_pos_
 from masklater import MaskLaterForMaskedLM
 from masklater.corpus.shards import Shards
 from masklater.errors import UserError
-from masklater.model.attention import ROTARY_BASE, rotate, turn
+from masklater.masking.batch import MaskedBatch, batch_from_inputs
+from masklater.model.attention import ROTARY_BASE, rotary_angles, rotate
 from masklater.model.masked_lm import MaskLaterConfig
 from tests.reference.cases import make_batch, make_model
 
@@ -22,7 +23,7 @@ def test_turned_products_are_those_of_transformers() -> None:
     angles = (pos_BX[:, :, None] * speed).repeat(1, 1, 2)
     query, key = apply_rotary_pos_emb(*theirs, angles.cos(), angles.sin())
     expected = query @ key.transpose(2, 3)
-    found = rotate(ours[0], turn(pos_BX, 16)) @ rotate(ours[1], turn(pos_BX, 16)).transpose(2, 3)
+    found = rotate(ours[0], rotary_angles(pos_BX, 16)) @ rotate(ours[1], rotary_angles(pos_BX, 16)).transpose(2, 3)
     torch.testing.assert_close(found, expected)
     expected.square().sum().backward()
     found.square().sum().backward()
@@ -34,7 +35,7 @@ def test_turned_products_know_distances_only() -> None:
     query, key = torch.randn(1, 1, 5, 8), torch.randn(1, 1, 5, 8)
     pos_BX = torch.tensor([[0, 3, 4, 9, 100]])
     products = [
-        rotate(query, turn(pos_BX + moved, 8)) @ rotate(key, turn(pos_BX + moved, 8)).transpose(2, 3)
+        rotate(query, rotary_angles(pos_BX + moved, 8)) @ rotate(key, rotary_angles(pos_BX + moved, 8)).transpose(2, 3)
         for moved in (0, 37)
     ]
     torch.testing.assert_close(*products, rtol=1e-4, atol=1e-4)
@@ -48,13 +49,21 @@ def test_a_model_around_a_rotary_encoder_is_rotary(objective: str, family: str, 
     if (objective, family) == ("late", "esm"):
         pytest.skip("[MASK]s do not enter ESM late")
     model = make_model(continuous, objective, family)
-    mask, pad = continuous.vocabulary.mask, continuous.vocabulary.pad
+    mask = continuous.vocabulary.mask
     ids_BL = torch.randint(5, continuous.vocabulary.size, (1, 12))
     ids_BL[0, [3, 4, 9]] = mask
-    moved_BL = torch.cat([torch.full((1, 6), pad), ids_BL], dim=1)
+    batch = batch_from_inputs(ids_BL, None, None, mask, drop=True)
+    moved = MaskedBatch(
+        seen_ids_BS=batch.seen_ids_BS,
+        seen_pos_BS=batch.seen_pos_BS + 6,
+        masked_pos_BM=torch.cat([torch.arange(6)[None], batch.masked_pos_BM + 6], dim=1),
+        target_pos_BT=batch.target_pos_BT + 6,
+        target_ids_BT=batch.target_ids_BT,
+        documents_BL=torch.tensor([[-1] * 6 + [0] * 12]),
+        hidden_BS=batch.hidden_BS,
+    )
     with torch.no_grad():
-        logits_LV = model(input_ids=ids_BL).logits[0]
-        moved_LV = model(input_ids=moved_BL, attention_mask=(moved_BL != pad).long()).logits[0, 6:]
+        logits_LV, moved_LV = model.target_logits(batch), model.target_logits(moved)
     is_rotary = family != "roberta"
     assert model.config.decoder_positions == ("rotary" if is_rotary else "dropped")
     assert (model.decoder.masks.positions is None) == is_rotary

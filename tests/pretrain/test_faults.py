@@ -16,11 +16,12 @@ import pytest
 from masklater import folders
 from masklater.errors import DamagedDataError, UserError
 from masklater.folders import complete_folder, refuse_existing
-from masklater.pretrain import lock, loop
-from masklater.pretrain.checkpoint import list_checkpoints
-from masklater.pretrain.lock import last_holder, only_process
+from masklater.pretrain import loop
 from masklater.pretrain.loop import pretrain, train_step
-from masklater.pretrain.metrics import read_metrics
+from masklater.run import lock
+from masklater.run.checkpoint import list_checkpoints
+from masklater.run.lock import last_holder, only_process
+from masklater.run.metrics import read_metrics
 from tests.conftest import REPOSITORY, fill_the_disk, tiny
 
 pytestmark = pytest.mark.fault
@@ -74,6 +75,27 @@ def test_a_shard_that_goes_while_training(
     assert losses(tmp_path / "run") == losses(tmp_path / "straight")
 
 
+def test_an_evaluation_that_could_not_be_made_is_made_up_for(
+    shards_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step before it is saved; without the evaluation, the log would lack what a straight run's has."""
+    pretrain(tiny(), shards_folder, tmp_path / "straight")
+    data = Path(shutil.copytree(shards_folder, tmp_path / "data"))
+    file = data / "valid-00000.rows"
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train_step", before_step(3, file.unlink))
+        with pytest.raises(DamagedDataError, match=r"valid-00000\.rows is missing"):
+            pretrain(tiny(), data, tmp_path / "run")
+    shutil.copy(shards_folder / file.name, file)
+    pretrain(tiny(), data, tmp_path / "run", resume=True)
+    names = ("step", "loss", "valid_loss", "valid_loss_15")
+    straight, run = (
+        [[record.get(name) for name in names] for record in read_metrics(tmp_path / folder / "metrics.jsonl")]
+        for folder in ("straight", "run")
+    )
+    assert run == straight
+
+
 def test_an_id_that_is_no_token_is_refused_before_it_is_looked_up(shards_folder: Path, tmp_path: Path) -> None:
     data = Path(shutil.copytree(shards_folder, tmp_path / "data"))
     pretrain(tiny("3ml-small", "duration.steps=2"), data, tmp_path / "run")
@@ -92,7 +114,7 @@ def test_the_old_checkpoint_stays_until_the_new_one_is_complete(
     recipe = tiny("3ml-small", "checkpoint.keep=1")
     pretrain(recipe, shards_folder, tmp_path / "straight")
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "train_step", before_step(3, lambda: fill_the_disk(patch, "ledger.json")))
+        patch.setattr(loop, "train_step", before_step(3, lambda: fill_the_disk(patch, "progress.json")))
         with pytest.raises(UserError, match=r"the disk is full: .*step-00000004"):
             pretrain(recipe, shards_folder, tmp_path / "run")
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000002"]
@@ -140,8 +162,8 @@ def test_two_processes_on_one_run(shards_folder: Path, tmp_path: Path) -> None:
     """The second is told who holds the run; when the first is killed, the kernel lets go of the lock."""
     pretrain(tiny("3ml-small", "duration.steps=1"), shards_folder, tmp_path / "run")
     code = (
-        "import sys, time; from pathlib import Path; from masklater.pretrain.lock import only_process\n"
-        "with only_process(Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(60)"
+        "import sys, time; from pathlib import Path; from masklater.run.lock import only_process\n"
+        "with only_process(Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(600)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "run")], stdout=subprocess.PIPE)
     assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
@@ -263,12 +285,12 @@ def test_a_fault_inside_the_block_names_the_file_it_is_about(tmp_path: Path) -> 
     assert folders._existing(Path("/" + "x" * 300)) == Path("/")
 
 
-@pytest.mark.parametrize("ledger", [{}, [], {"ledger": 3, "decay": None}, {"ledger": {"stepz": 1}, "decay": None}])
-def test_a_checkpoint_that_is_something_else(ledger: Any, shards_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("progress", [{}, [], {"ledger": 3, "decay": None}, {"ledger": {"stepz": 1}, "decay": None}])
+def test_a_checkpoint_that_is_something_else(progress: Any, shards_folder: Path, tmp_path: Path) -> None:
     """Its checksum is right: whoever makes the folder can make that too."""
     pretrain(tiny("3ml-small", "duration.steps=2"), shards_folder, tmp_path / "run")
     checkpoint = list_checkpoints(tmp_path / "run" / "checkpoints")[-1]
-    (checkpoint / "ledger.json").write_text(json.dumps(ledger))
+    (checkpoint / "progress.json").write_text(json.dumps(progress))
     files = [file for file in checkpoint.iterdir() if file.name != "checkpoint.json"]
     hashes = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
     (checkpoint / "checkpoint.json").write_text(json.dumps({"step": 2, "sha256": hashes}))

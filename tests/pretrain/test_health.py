@@ -11,22 +11,22 @@ from typing import Any
 import pytest
 import torch
 
-from masklater.budget.ledger import Ledger
 from masklater.corpus.shards import Shards
 from masklater.errors import Interrupted, UserError
+from masklater.ledger import Ledger
+from masklater.machine.distributed import ALONE
+from masklater.machine.precision import choose_precision
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain import health, loop
-from masklater.pretrain.checkpoint import load_newest
-from masklater.pretrain.distributed import ALONE
-from masklater.pretrain.health import Health, recent_losses
-from masklater.pretrain.loader import make_batches, share_of
+from masklater.pretrain.batches import make_batches, share_of
+from masklater.pretrain.health import WINDOW, Health
 from masklater.pretrain.loop import pretrain, train_step
-from masklater.pretrain.metrics import read_metrics
 from masklater.pretrain.optim import Optimizers
 from masklater.pretrain.order import rows_of_step
-from masklater.pretrain.precision import choose_precision
-from masklater.pretrain.run import RunFolder
 from masklater.pretrain.start import find_start
+from masklater.run.checkpoint import load_newest
+from masklater.run.folder import RunFolder
+from masklater.run.metrics import read_metrics, recent_losses
 from tests.conftest import tiny
 
 WHOLE = ("batch.micro_rows=8",)
@@ -195,9 +195,9 @@ def test_spikes_are_logged_with_their_rows_and_after_a_resume_alike(
 
 def test_losses_are_read_from_the_end_of_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "metrics.jsonl"
-    assert recent_losses(path) == []
+    assert recent_losses(path, WINDOW) == []
     records = [{"step": step, "loss": step / 7, "note": "x" * 3000} for step in range(1, 300)]
     records[290]["loss"] = float("nan")
     path.write_text("".join(json.dumps(record) + "\n" for record in records) + '{"step": 300, "lo')
     expected = [record["loss"] for record in records if math.isfinite(record["loss"])][-health.WINDOW :]
-    assert recent_losses(path) == expected
+    assert recent_losses(path, WINDOW) == expected

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from masklater.budget.ledger import Ledger, Spending
 from masklater.errors import UserError
+from masklater.ledger import Ledger, Spending
 from masklater.pretrain.optim import Optimizers, Schedule, split_parameters
 from masklater.recipe.duration import Duration
 from masklater.recipe.sections import OptimizerSettings, ScheduleSettings

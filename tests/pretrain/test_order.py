@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from masklater.pretrain.order import derive_seed, permute, rows_of_step
+from masklater.pretrain.order import permute, rows_of_step
+from masklater.seeds import derive_seed
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 65, 1000, 4097])

@@ -16,20 +16,20 @@ import torch
 
 from masklater.corpus.shards import Shards
 from masklater.errors import DamagedDataError, Interrupted, UserError
+from masklater.machine.precision import choose_precision
 from masklater.masking.batch import IGNORE
 from masklater.model.export import export_encoder
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain import loop
-from masklater.pretrain.checkpoint import list_checkpoints, load_newest
+from masklater.pretrain.batches import StepShare, make_batches
 from masklater.pretrain.evaluate import unigram_baseline
-from masklater.pretrain.loader import StepShare, make_batches
 from masklater.pretrain.loop import pretrain, train_step
-from masklater.pretrain.metrics import read_metrics
 from masklater.pretrain.optim import Optimizers
-from masklater.pretrain.precision import choose_precision
-from masklater.pretrain.run import RunFolder
 from masklater.pretrain.start import find_start
 from masklater.recipe.load import load
+from masklater.run.checkpoint import list_checkpoints, load_newest
+from masklater.run.folder import RunFolder
+from masklater.run.metrics import read_metrics
 from tests.conftest import REPOSITORY, TINY, fill_the_disk, make_shards, tiny
 
 ADAMW_AND_MUON = [(), ("optimizer.name=muon", "optimizer.adamw_lr=1e-3", "optimizer.lr=0.02")]
@@ -99,6 +99,15 @@ def test_accumulation_changes_nothing(
         recipe = tiny("3ml-small", "model.dropout=0", f"batch.micro_rows={micro_rows}", *optimizer)
         pretrain(recipe, data, tmp_path / name)
     assert losses(tmp_path / "whole") == pytest.approx(losses(tmp_path / "parts"), rel=2e-5)
+
+
+def test_micro_rows_that_were_lowered_are_what_the_run_records(shards_folder: Path, tmp_path: Path) -> None:
+    for name, micro_rows in (("asked", 32), ("lowered", 8)):
+        pretrain(
+            tiny("3ml-small", f"batch.micro_rows={micro_rows}", "duration.steps=2"), shards_folder, tmp_path / name
+        )
+    assert RunFolder(tmp_path / "asked").recipe.batch.micro_rows == 8
+    assert losses(tmp_path / "asked") == losses(tmp_path / "lowered")
 
 
 @pytest.mark.parametrize("optimizer", ADAMW_AND_MUON)
@@ -317,7 +326,7 @@ def test_ctrl_c_in_a_real_process_saves_and_resumes(shards_folder: Path, tmp_pat
     arguments = [sys.executable, "-m", "masklater", "pretrain", "3ml-small", *TINY, "duration.steps=100000",
                  "--data", str(shards_folder), "--out", str(tmp_path / "run"), "--json"]  # fmt: skip
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY)
-    watchdog = threading.Timer(90, process.kill)
+    watchdog = threading.Timer(300, process.kill)
     watchdog.start()
     metrics = tmp_path / "run" / "metrics.jsonl"
     while process.poll() is None and not (metrics.exists() and metrics.stat().st_size > 2000):

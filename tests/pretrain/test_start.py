@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel
 
 from masklater.corpus.grow import pieces_of_new_tokens
 from masklater.corpus.shards import Shards
@@ -13,12 +13,12 @@ from masklater.corpus.tokenizer import TokenizerKind, train, wrap
 from masklater.corpus.tokenizer import load as load_tokenizer
 from masklater.errors import UserError
 from masklater.model.masked_lm import MaskLaterForMaskedLM
-from masklater.pretrain.loader import make_batches
+from masklater.pretrain.batches import make_batches
 from masklater.pretrain.loop import pretrain
-from masklater.pretrain.metrics import read_metrics
-from masklater.pretrain.run import RunFolder
 from masklater.pretrain.start import find_start
 from masklater.recipe.load import Recipe, load
+from masklater.run.folder import RunFolder
+from masklater.run.metrics import read_metrics
 from tests.conftest import TINY, make_shards, make_text, tiny
 from tests.reference.cases import randomize, rebuild_rows
 from tests.reference.test_against_transformers import tiny_config
@@ -93,6 +93,26 @@ def test_another_text_and_a_vocabulary_grown_by_its_words(continuous: Shards, tm
     torch.testing.assert_close(ours[:, :, :V], theirs, rtol=1e-4, atol=1e-5)
 
 
+def test_words_saved_beside_a_checkpoint_that_has_no_rows_for_them(
+    continuous: Shards, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reference = save_masked_lm("roberta", continuous, tmp_path / "model")
+    grown = AutoTokenizer.from_pretrained(tmp_path / "model")
+    pieces = {word: grown(word, add_special_tokens=False)["input_ids"] for word in ("kanlotmir", "sorenus")}
+    grown.add_tokens(list(pieces))
+    grown.save_pretrained(tmp_path / "model")
+    (tmp_path / "other.txt").write_text("\n".join(f"{make_text(i, 60)} kanlotmir sorenus" for i in range(60)))
+    data = make_shards(tmp_path / "other.txt", tmp_path / "data", tokenizer=tmp_path / "model", documents="line")
+    start = find_start(continue_from(tmp_path / "model"), Shards(data))
+    assert start.pieces == {grown.convert_tokens_to_ids(word): cut for word, cut in pieces.items()}
+    model = MaskLaterForMaskedLM(start.config)
+    start.copy_weights(model)
+    assert "2 new tokens begin as the mean of the pieces" in capsys.readouterr().err
+    words_VD = reference.roberta.embeddings.word_embeddings.weight
+    for token_id, parts in start.pieces.items():
+        torch.testing.assert_close(model.word_embeddings[token_id], words_VD[parts].mean(dim=0))
+
+
 @pytest.mark.parametrize("decoder", ["self", "cross"])
 def test_a_run_as_the_source_brings_its_decoder(decoder: str, continuous: Shards, tmp_path: Path) -> None:
     pretrain(tiny("3ml-small", f"decoder.kind={decoder}"), continuous.folder, tmp_path / "first")
@@ -127,6 +147,17 @@ def test_a_run_stopped_before_its_first_checkpoint_starts_from_the_source_again(
     assert first_loss(tmp_path / "stopped") == first_loss(tmp_path / "straight")
 
 
+def test_a_pooler_that_stays_behind_is_said_to(
+    continuous: Shards, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = save_masked_lm("bert", continuous, tmp_path / "model")
+    for name, has_pooler in (("first", False), ("second", True)):
+        if has_pooler:
+            AutoModel.from_config(model.config).save_pretrained(tmp_path / "model")
+        pretrain(continue_from(tmp_path / "model", "duration.steps=1"), continuous.folder, tmp_path / name)
+        assert ("left behind: the pooler" in capsys.readouterr().err) == has_pooler
+
+
 def test_mistakes(continuous: Shards, tmp_path: Path) -> None:
     save_masked_lm("bert", continuous, tmp_path / "model")
     with pytest.raises(UserError, match=r"model\.from is .*nowhere, and there is no such folder"):
@@ -154,8 +185,11 @@ def test_pieces_of_new_tokens(kind: TokenizerKind, tmp_path: Path) -> None:
     before = wrap(train(iter([make_text(i, 200) for i in range(20)]), kind, 300))
     before.save_pretrained(tmp_path)
     now = AutoTokenizer.from_pretrained(tmp_path)
-    assert pieces_of_new_tokens(before, now, "model") == {}
+    assert pieces_of_new_tokens(before, now, len(before), "model") == {}
     now.add_tokens(["minus", "mirnus"])
-    pieces = pieces_of_new_tokens(before, now, "model")
+    pieces = pieces_of_new_tokens(before, now, len(before), "model")
+    assert pieces_of_new_tokens(now, now, len(before), "model") == pieces  # saved beside the model, which has no rows
+    assert pieces_of_new_tokens(now, before, len(before), "model") == {}  # and the data has none of them
+    assert pieces_of_new_tokens(now, now, len(now), "model") == {}
     assert sorted(pieces) == [len(before), len(before) + 1]
     assert all(len(parts) > 1 and max(parts) < len(before) for parts in pieces.values())

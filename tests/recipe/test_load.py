@@ -7,13 +7,23 @@ import pytest
 
 from masklater.errors import RecipeError, UserError
 from masklater.recipe.duration import Duration
-from masklater.recipe.load import describe, dump, load, shipped, validate
+from masklater.recipe.load import Recipe, describe, dump, load, settings_of, shipped, validate
 
 
 def write(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "recipe.yaml"
     path.write_text(text)
     return path
+
+
+def test_a_setting_given_twice_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """The last one holds, so that a script's list of settings can be overridden."""
+    assert load("3ml-small", ["batch.rows=8", "seed=3", "batch.rows=16"]).batch.rows == 16
+    assert capsys.readouterr().err == "batch.rows=8 is given too, and replaced by batch.rows=16\n"
+    load("3ml-small", ["duration.steps=8", "duration={hours: 2}"])
+    assert capsys.readouterr().err == "duration.steps=8 is given too, and replaced by duration={hours: 2}\n"
+    load("3ml-small", ["seed=3", "seed=3", "duration={hours: 2}", "batch.rows=8"])
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("name", shipped())
@@ -41,6 +51,20 @@ def test_two_units_are_a_fault() -> None:
         load("3ml-small", ["duration.steps=5", "duration.rows=7"])
 
 
+@pytest.mark.parametrize(
+    ("overrides", "rows", "passes"),
+    [
+        (["batch.rows=8"], 8, [8, 4, 2, 1]),
+        (["batch.rows=12", "batch.micro_rows=8"], 12, [6, 4, 3, 2, 1]),
+        (["batch.rows=24", "batch.micro_rows=8"], 12, [6, 4, 3, 2, 1]),
+        (["batch.rows=256"], 256, [32, 16, 8, 4, 2, 1]),
+        (["batch.rows=2147483647", "batch.micro_rows=2147483646"], 2147483647, [1]),  # a prime
+    ],
+)
+def test_micro_rows_are_at_most_what_divides_rows(overrides: list[str], rows: int, passes: list[int]) -> None:
+    assert load("3ml-small", overrides).batch.passes_of(rows) == passes
+
+
 def test_all_faults_at_once(tmp_path: Path) -> None:
     path = write(
         tmp_path,
@@ -50,7 +74,7 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
         masking: {rate: 1.5, mask: 0.5}
         optimizer: {lr: fast, name: muon}
         schedule: {warmup: 1.2}
-        batch: {rows: 10, micro_rows: 3}
+        batch: {rows: 10, micro_rows: 0}
         duration: {}
         precision: int8
         """,
@@ -67,7 +91,7 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
         "share of the maskable positions that are corrupted",
         "optimizer.lr is 'fast': input should be a valid number",
         "warmup as a share must be at least 0 and below 1; it is 1.2",
-        "micro_rows must divide rows; 3 does not divide 10",
+        "batch.micro_rows is 0: input should be greater than 0",
         "exactly one of steps, rows, tokens, flops, hours; it has none",
         "precision is 'int8'",
     ):
@@ -168,3 +192,15 @@ def test_every_setting_has_a_meaning() -> None:
     settings = describe()
     assert len(settings) > 30
     assert all(meaning for _, _, meaning in settings)
+
+
+def test_what_a_resumed_run_may_change() -> None:
+    keys = settings_of(load("3ml-small", ["schedule.warmup.steps=3"]))
+    may = {key for key in keys if Recipe.may_change(key)}
+    whole = ("duration.", "schedule.", "evaluation.", "checkpoint.", "health.")
+    assert {key for key in may if not key.startswith(whole)} == {
+        "optimizer.lr", "optimizer.adamw_lr", "optimizer.weight_decay", "optimizer.clip", "batch.micro_rows", "precision",
+        "distributed",
+    }  # fmt: skip
+    assert {key for key in keys if key.startswith(whole)} < may
+    assert not Recipe.may_change("masking.schedule.name") and not Recipe.may_change("nothing.such")

@@ -8,7 +8,7 @@ import torch
 
 from masklater.corpus.shards import Shards
 from masklater.model.masked_lm import MaskLaterForMaskedLM, settle
-from masklater.pretrain.loader import make_batches
+from masklater.pretrain.batches import make_batches
 from masklater.pretrain.loop import pretrain
 from masklater.pretrain.start import find_start
 from masklater.recipe.load import load, settings_of, shipped

@@ -1,12 +1,14 @@
 """Every objective and every encoder family, tiny, with weights large enough to matter: what the invariants run over."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from masklater import MaskLaterForMaskedLM
 from masklater.corpus.shards import Shards
 from masklater.masking.batch import IGNORE, MaskedBatch
-from masklater.pretrain.loader import make_batches
+from masklater.pretrain.batches import make_batches
 from masklater.pretrain.start import find_start
 from masklater.recipe.families import ONE_STACK
 from tests.conftest import tiny
@@ -45,6 +47,11 @@ CASES = [
 
 CASES = list(dict.fromkeys(CASES))
 
+COUNT_TOKENS = ("roberta", "roberta-prelayernorm", "camembert", "xlm-roberta")
+"""Families that count positions over the tokens that are not padding, wherever that stands; others count all."""
+
+PaddingSide = Literal["right", "left", "both", "middle"]
+
 
 def make_model(shards: Shards, objective: str, family: str, *overrides: str) -> MaskLaterForMaskedLM:
     """A model in evaluation mode, whose attention is far from even and whose biases are not 0."""
@@ -66,6 +73,16 @@ def make_batch(shards: Shards, objective: str, *overrides: str, rows: int = 40) 
     recipe = tiny("3ml-small", *OBJECTIVES[objective], *overrides)
     drop = recipe.decoder.drops
     return make_batches(shards, shards.train, recipe.masking, drop, recipe.batch.attend, 0).of_step(0, rows)
+
+
+def padded_places(length: int, row_length: int, side: PaddingSide) -> Tensor:
+    """Where the tokens of a row stand that is padded on some side, places_N."""
+    spare = row_length - length
+    before = {"right": 0, "left": spare, "both": (spare + 1) // 2, "middle": 0}[side]
+    places_N = torch.arange(before, before + length)
+    if side == "middle":
+        places_N[length // 2 :] += spare
+    return places_N
 
 
 def rebuild_rows(batch: MaskedBatch, mask_id: int) -> tuple[Tensor, Tensor]:

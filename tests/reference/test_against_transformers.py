@@ -27,7 +27,17 @@ from masklater.errors import UserError
 from masklater.masking.batch import IGNORE
 from masklater.model.check import KNOWN_REASONS, Positions, check_encoder
 from tests.conftest import make_text
-from tests.reference.cases import FAMILIES, OBJECTIVES, make_batch, make_model, randomize, rebuild_rows
+from tests.reference.cases import (
+    COUNT_TOKENS,
+    FAMILIES,
+    OBJECTIVES,
+    PaddingSide,
+    make_batch,
+    make_model,
+    padded_places,
+    randomize,
+    rebuild_rows,
+)
 
 SIZES = {
     "vocab_size": 320, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,
@@ -71,6 +81,28 @@ def test_vanilla_mode_is_transformers_masked_lm(family: str, continuous: Shards)
             torch.testing.assert_close(parameter.grad, theirs[name].grad, rtol=1e-3, atol=1e-5, msg=name)
 
 
+@pytest.mark.parametrize("side", ["right", "left", "both", "middle"])
+@pytest.mark.parametrize("family", [*FAMILIES, "distilbert"])
+def test_positions_of_padded_rows_are_those_of_the_family(family: str, side: PaddingSide) -> None:
+    """Families that count tokens do so in ours; in others padding on the left, which would move the row, does not."""
+    reference = masked_lm(family)
+    model = MaskLaterForMaskedLM.from_encoder(reference, decoder_kind="none", mask_token_id=4).eval()
+    ids_N, places_N = torch.randint(5, 320, (9,)), padded_places(9, 16, side)
+    ids_BL = torch.full((1, 16), 1)
+    ids_BL[0, places_N] = ids_N
+    is_text_BL = ids_BL != 1
+    with torch.no_grad():
+        ours = model(input_ids=ids_BL, attention_mask=is_text_BL.long()).logits[0, places_N]
+        if family in COUNT_TOKENS or side in {"right", "middle"}:
+            expected = reference(input_ids=ids_BL, attention_mask=is_text_BL.long()).logits[0, places_N]
+        else:
+            expected = reference(input_ids=ids_N[None]).logits[0]
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
+        if family in COUNT_TOKENS:  # they do without a mask, too, and then attend to padding
+            ours, theirs = (each(input_ids=ids_BL).logits for each in (model, reference))
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
 def test_sources_to_start_from(shards: Shards, tmp_path: Path) -> None:
     """A masked LM, a bare encoder, a folder of either, a config, and a model of ours."""
     reference = masked_lm("bert")
@@ -94,6 +126,75 @@ def test_sources_to_start_from(shards: Shards, tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True))
     fresh = MaskLaterForMaskedLM.from_encoder(tiny_config("modernbert"), decoder_kind="cross", decoder_width=16)
     assert fresh(input_ids=ids_BL).logits.shape == (2, 12, 320)
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "distilbert"])
+@pytest.mark.parametrize("objective", ["self", "none"])
+def test_a_vocabulary_is_resized(family: str, objective: str, tmp_path: Path) -> None:
+    """As scripts do after add_tokens; what the model knew of the tokens that stay, it still knows."""
+    torch.manual_seed(0)
+    model = MaskLaterForMaskedLM.from_encoder(masked_lm(family), decoder_kind=objective, mask_token_id=4).eval()
+    ids_BL = torch.randint(5, 300, (2, 12))
+    ids_BL[:, 3] = 4
+    labels_BL = torch.where(ids_BL == 4, 299, IGNORE)
+    with torch.no_grad():
+        before = model(input_ids=ids_BL).logits
+        mean_bias = float(model.head.bias.mean())
+        for size, multiple, expected in ((323, None, 323), (330, 64, 384), (300, None, 300), (None, None, 300)):
+            words = model.resize_token_embeddings(size, pad_to_multiple_of=multiple)
+            assert words is model.get_input_embeddings()
+            assert {len(model.word_embeddings), len(model.head.bias)} == {expected}
+            assert {model.config.encoder.vocab_size, model.encoder.config.vocab_size} == {expected}
+            if size == 323:
+                assert model.head.bias[320:].tolist() == pytest.approx([mean_bias] * 3)
+            after = model(input_ids=ids_BL, labels=labels_BL)
+            torch.testing.assert_close(after.logits[:, :, :300], before[:, :, :300])
+            assert torch.isfinite(after.loss)
+            folder = tmp_path / str(expected)
+            model.save_pretrained(folder)
+            loaded = AutoModelForMaskedLM.from_pretrained(folder).eval()
+            assert torch.equal(loaded(input_ids=ids_BL).logits, after.logits)
+            model.encoder.save_pretrained(folder / "encoder")
+            assert len(AutoModel.from_pretrained(folder / "encoder").get_input_embeddings().weight) == expected
+    grown = model.train().resize_token_embeddings(310)
+    model(input_ids=torch.where(ids_BL == 4, 4, 309), labels=labels_BL).loss.backward()
+    assert (grown.weight.grad[309] != 0).any()
+    assert model.head.bias.grad is not None
+    with pytest.raises(UserError, match="a vocabulary of 4 has no entry 4, which is the mask token"):
+        model.resize_token_embeddings(4)
+
+
+def test_a_vocabulary_is_resized_around_nothing_where_asked() -> None:
+    model = MaskLaterForMaskedLM.from_encoder(masked_lm("roberta"), mask_token_id=4)
+    model.resize_token_embeddings(323, mean_resizing=False)
+    assert model.head.bias[320:].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "electra"])
+def test_a_pooler_that_stays_behind_is_said_to(family: str, tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    AutoModel.from_config(tiny_config(family)).save_pretrained(tmp_path / "bare")
+    masked_lm(family).save_pretrained(tmp_path / "masked-lm")
+    for source, has_pooler in ((tmp_path / "bare", family != "electra"), (tmp_path / "masked-lm", False)):
+        recwarn.clear()
+        MaskLaterForMaskedLM.from_encoder(source, mask_token_id=4)
+        said = [str(warning.message) for warning in recwarn if "pooler" in str(warning.message)]
+        assert len(said) == has_pooler, said
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_decoder_layers": 0}, "num_decoder_layers is 0.* Vanilla MLM.* is decoder_kind='none'"),
+        ({"num_decoder_layers": 0, "decoder_kind": "cross"}, "decoder_kind='cross' has at least one layer"),
+        ({"decoder_kind": "vanilla"}, "decoder_kind is 'vanilla'.* Choose among self, cross, cross-only, late, none"),
+        ({"decoder_kind": "late"}, "enter_layer is None, and with decoder_kind='late'"),
+        ({"decoder_kind": "late", "enter_layer": 2}, "enter_layer is 2.* one of the encoder's 2 layers"),
+        ({"mask_embedding": "none"}, "mask_embedding is 'none'.* Choose among own, word"),
+    ],
+)
+def test_a_decoder_that_is_none(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=f"(?s){message}"):
+        MaskLaterForMaskedLM.from_encoder(tiny_config("roberta"), **settings)
 
 
 def test_a_source_of_which_the_mask_token_is_unknown() -> None:

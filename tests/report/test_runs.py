@@ -1,6 +1,7 @@
 """RUN folders are read as pre-training writes them, and damage is named."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,16 @@ def test_a_run_that_has_only_evaluated(tmp_path: Path) -> None:
     write_metrics(path, [])
     with pytest.raises(UserError, match="has not made a step"):
         read_run(path, "run")
+
+
+def test_an_evaluation_of_nothing_is_none(tmp_path: Path) -> None:
+    """Runs of earlier versions recorded a loss of 0.0, which would beat every other."""
+    path = make_run(tmp_path / "run", [(4, 6.0), (10, 0.0)], targets=0)
+    assert [point.targets for point in read_run(path, "run").evaluations] == [0, 0]
+    assert all(math.isnan(point.loss) and math.isnan(point.own_loss) for point in read_run(path, "run").evaluations)
+    record = {**evaluation(4, 6.0), "valid_targets": 0}
+    path = make_run(tmp_path / "own", [])
+    lines = read_lines(path)
+    write_metrics(path, [*map(json.loads, lines[:4]), record, *map(json.loads, lines[4:])])
+    (point,) = read_run(path, "own").evaluations
+    assert point.loss == 6.0 and math.isnan(point.own_loss) and math.isnan(point.own_accuracy)

@@ -36,7 +36,7 @@ def count_parameters(
     Args:
         shape: The sizes.
         family: transformers' model type.
-        positions: Rows of the encoder's position embedding; of no effect where positions are rotary.
+        positions: Rows of the encoder's position embedding; 0 where positions are rotary.
         token_types: Rows of the encoder's token-type embedding, where the family has one.
         own_mask_embedding: Whether the mask embedding is a parameter apart.
     """
@@ -44,8 +44,8 @@ def count_parameters(
     if family == "modernbert":  # no biases; the first layer lacks a norm, and there is one more at the end
         embeddings = V * E + E
         layers = shape.encoder_layers * (4 * D * D + 3 * D * F + 2 * D)
-    elif family == "esm":  # rotary; norms before each block and one at the end
-        embeddings = V * E
+    elif family == "esm":  # norms before each block and one at the end
+        embeddings = (V + positions) * E
         layers = shape.encoder_layers * (4 * D * D + 2 * D * F + 9 * D + F) + 2 * D
     else:
         embeddings = (V + positions + token_types) * E + 2 * E + (E * D + D if E != D else 0)

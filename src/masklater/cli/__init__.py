@@ -12,43 +12,68 @@ import traceback
 import typer
 
 from masklater import __version__
-from masklater.cli.app import app
-from masklater.cli.data import prepare
-from masklater.cli.encoders import export, fill, quickstart
-from masklater.cli.judging import blimp, compare, glue
-from masklater.cli.looking import doctor, rows
-from masklater.cli.training import budget, pretrain
+from masklater.cli.app import add, app
+from masklater.cli.blimp import blimp
+from masklater.cli.budget import budget
+from masklater.cli.compare import compare
+from masklater.cli.doctor import doctor
+from masklater.cli.export import export
+from masklater.cli.fill import fill
+from masklater.cli.glue import glue
+from masklater.cli.prepare import prepare
+from masklater.cli.pretrain import pretrain
+from masklater.cli.quickstart import quickstart
+from masklater.cli.rows import rows
+from masklater.cli.stop import StopAtOnce, Stopped
 from masklater.errors import Interrupted, SaidElsewhere, UserError
 
 for command in (prepare, budget, pretrain, export, fill, glue, blimp, compare, rows, doctor, quickstart):
-    app.command()(command)
+    add(command)
 
 
 def main() -> None:
     """Run the command line and exit with its status."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers' own bars for saving and loading
+    stop = StopAtOnce()
     try:
-        status = app(standalone_mode=False)
-    except UserError as error:
-        print(f"masklater: {error}", file=sys.stderr)
-        status = 2
-    except Interrupted as stop:
-        print(f"masklater: {stop}", file=sys.stderr)
-        if "--json" in sys.argv:
-            print(json.dumps(stop.result))
-        status = 128 + stop.signal_number
-    except SaidElsewhere as other:
-        status = other.status
-    except (KeyboardInterrupt, typer.Abort):
-        print("masklater: interrupted", file=sys.stderr)
-        status = 130
-    except typer.Exit as leave:
-        status = leave.exit_code
-    except BrokenPipeError:
-        status = 1
-    except Exception as error:
-        status = _say(error)
+        with stop:
+            status = _run(stop)
+    except Stopped:
+        stop.leave()
     sys.exit(status)
+
+
+def _run(stop: StopAtOnce) -> int:
+    try:
+        return int(app(standalone_mode=False) or 0)
+    except BaseException as error:
+        if stop.received is not None:
+            raise Stopped from None  # whatever a library has made of it on its way
+        return _status_of(error)
+
+
+def _status_of(error: BaseException) -> int:
+    """Say why a command ended before its end; return the exit status."""
+    if isinstance(error, typer.Abort) and isinstance(error.__cause__, EOFError):  # which typer takes for Ctrl-D
+        error = error.__cause__
+    match error:
+        case UserError() | Interrupted():
+            print(f"masklater: {error}", file=sys.stderr)
+            if isinstance(error, Interrupted) and "--json" in sys.argv:
+                print(json.dumps(error.result))
+            return 128 + error.signal_number if isinstance(error, Interrupted) else 2
+        case SaidElsewhere():
+            return error.status
+        case typer.Exit():
+            return error.exit_code
+        case KeyboardInterrupt():
+            print("masklater: interrupted", file=sys.stderr)
+            return 130
+        case BrokenPipeError():
+            return 1
+        case Exception():
+            return _say(error)
+    raise error
 
 
 def _say(error: Exception) -> int:

@@ -1,13 +1,16 @@
 """What all commands share: the application, and how results are printed."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, is_dataclass
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
 from masklater import __version__
+from masklater.errors import UserError
 
 app = typer.Typer(
     name="masklater",
@@ -18,6 +21,31 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
+
+
+class OneOfEach(TyperCommand):
+    """A command that refuses an option given twice, of which the parser would take the last without a word."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse; --help and --settings leave from within.
+
+        Raises:
+            UserError: An option that takes one value is given several times.
+        """
+        given = list(args)
+        rest = super().parse_args(ctx, args)
+        _, _, order = self.make_parser(ctx).parse_args(args=given)
+        for option, times in Counter(order).items():
+            if times > 1 and isinstance(option, TyperOption) and not option.is_flag and not option.multiple:
+                raise UserError(f"{option.opts[0]} is given {times} times, and takes one value", "Keep one of them.")
+        return rest
+
+
+def add(command: Callable[..., None]) -> None:
+    """Make a function a command; its summary in the list of commands is whole, where typer would cut it."""
+    summary = " ".join((command.__doc__ or "").split("\n\n")[0].split())
+    app.command(cls=OneOfEach, short_help=summary)(command)
+
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object, the last line of stdout.")]
 

@@ -123,7 +123,15 @@ def row_dtype(vocabulary_size: int) -> type[np.unsignedinteger]:
 
 
 def read_index(folder: Path) -> Index:
+    """Read and check the index of a SHARDS folder; errors as `read_index_file`'s."""
+    return read_index_file(folder)[0]
+
+
+def read_index_file(folder: Path) -> tuple[Index, str]:
     """Read and check the index of a SHARDS folder.
+
+    Returns:
+        index, and the SHA-256 of the file it was read from.
 
     Raises:
         UserError: There is no such folder, or it is no SHARDS folder of this format.
@@ -134,7 +142,8 @@ def read_index(folder: Path) -> Index:
         raise UserError(f"there is no folder {folder}", "Make it with `masklater prepare ... --out`.")
     if not path.is_file():
         raise UserError(f"{folder} is no SHARDS folder: it has no index.json", "Make one with `masklater prepare`.")
-    index = _parse(path)
+    content = _read(path)
+    index = _parse(path, content)
     if index.format not in {WITHOUT_CHECKSUM, FORMAT}:
         raise UserError(
             f"{path} has format {index.format}; this version reads formats {WITHOUT_CHECKSUM} and {FORMAT}",
@@ -153,17 +162,24 @@ def read_index(folder: Path) -> Index:
                 f"{sum(shard.rows for shard in split.shards)}",
                 "Restore the file from a copy, or prepare the data again.",
             )
-    return index
+    return index, hashlib.sha256(content).hexdigest()
 
 
-def _parse(path: Path) -> Index:
+def _read(path: Path) -> bytes:
     try:
         if (size := path.stat().st_size) > MAX_INDEX_BYTES:
             raise DamagedDataError(
                 f"{path} has {size:,} bytes, and an index has at most {MAX_INDEX_BYTES:,}",
                 "Restore the file from a copy, or prepare the data again.",
             )
-        return Index.model_validate_json(path.read_bytes())
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}", "Check its permissions.") from None
+
+
+def _parse(path: Path, content: bytes) -> Index:
+    try:
+        return Index.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -171,5 +187,3 @@ def _parse(path: Path) -> Index:
             f"{path} is damaged{f' at {where}' if where else ''}: {first['msg']}",
             "Restore the file from a copy, or prepare the data again.",
         ) from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}", "Check its permissions.") from None

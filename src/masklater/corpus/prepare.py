@@ -4,15 +4,17 @@ Reading, packing and writing run here; tokenising runs in threads. The `tokenize
 it works, and one batch to a thread is faster than its own parallelism (docs/log.md, 2026-11-21).
 """
 
+import math
 import os
 import resource
 import sys
 import time
-from collections import deque
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,13 +22,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from masklater.console import Meter
+from masklater.console import Meter, say
 from masklater.corpus import tokenizer as tokenizers_
+from masklater.corpus.files import ENDINGS, describe, find_files, is_gzipped, repeated
 from masklater.corpus.index import SPLITS, Split, make_index, row_dtype
+from masklater.corpus.interruptible import interruptible
+from masklater.corpus.lines import check_encoding
 from masklater.corpus.pack import Packing, make_packer
-from masklater.corpus.read import Document, DocumentUnit, ReadCounts, find_files, read_documents
+from masklater.corpus.read import Document, DocumentUnit, ReadCounts, read_documents
 from masklater.corpus.shards import SplitWriter
 from masklater.corpus.tokenizer import Vocabulary
+from masklater.corpus.unknown import check_unknown
 from masklater.errors import UserError
 from masklater.folders import complete_folder, refuse_existing
 
@@ -40,6 +46,8 @@ GZIP_RATIO = 3
 """What a gzipped file is taken to unpack to, for that choice."""
 FEW_DOCUMENTS = 1000
 """A corpus of at most this many documents holds out at least one of them, whatever the fraction says."""
+SOME_UNKNOWN = 0.01
+"""Share of unknown tokens that is worth a warning."""
 CHUNK_DOCUMENTS, CHUNK_CHARS = 256, 2**18
 
 
@@ -51,10 +59,12 @@ class PrepareSettings:
     train_tokenizer: tokenizers_.TokenizerKind = "bpe"
     vocab_size: int = 32_000
     row_length: int = 128
+    encoding: str | None = None  # of files without a byte-order mark; None: UTF-8
     documents: DocumentUnit = "file"
     text_field: str = "text"
     valid_fraction: float = 0.005
     pack: Packing = "documents"
+    max_unknown: float = 0.2  # share of unknown tokens above which nothing is written
     workers: int = os.cpu_count() or 1
 
 
@@ -67,6 +77,8 @@ class PrepareResult:
     train_rows: int
     valid_rows: int
     tokens: int
+    unknown_tokens: int  # of all that were read: the sign for what the tokenizer does not know
+    unknown_share: float
     left_out_tokens: int  # at the end of a split, less than one row each (continuous)
     real_share: float  # of all positions, those that hold a token of a document
     seconds: float
@@ -74,6 +86,8 @@ class PrepareResult:
     tokens_per_second: float  # over the tokenise-pack-write pass alone
     peak_memory_bytes: int  # of the whole process
     read: ReadCounts
+    passed_over: dict[str, int]  # what the input folders hold beside, by ending or kind
+    repeated: dict[str, int]  # files that were read more than once, with how often
 
 
 def prepare(inputs: list[Path], out: Path, settings: PrepareSettings) -> PrepareResult:
@@ -84,23 +98,42 @@ def prepare(inputs: list[Path], out: Path, settings: PrepareSettings) -> Prepare
     """
     began = time.monotonic()
     refuse_existing(out)
-    files = find_files(inputs)
+    if settings.encoding is not None:
+        check_encoding(settings.encoding)
+    passed_over: Counter[str] = Counter()
+    files = find_files(inputs, passed_over)
+    twice = repeated(files)
+    _say_what_is_read(passed_over, twice)
     total_bytes = sum(file.stat().st_size for file in files)
     held_out_below = _held_out_below(files, settings)
     tokenizer = _get_tokenizer(files, total_bytes, held_out_below, settings)
     tokenizer_seconds = time.monotonic() - began
     vocabulary = tokenizers_.vocabulary(tokenizer)
+    for note in tokenizers_.complete(tokenizer):
+        say(note)
+    if gaps := vocabulary.size - len(tokenizer):
+        say(f"{gaps:,} of the {vocabulary.size:,} ids have no entry, as where an entry stands in a vocabulary twice")
     counts = ReadCounts()
     with complete_folder(out) as folder:
         tokenizer_hash = tokenizers_.save(tokenizer, folder / "tokenizer", settings.row_length)
-        sides = [_Side(folder, split, settings, vocabulary) for split in SPLITS]
+        unknown_id = tokenizers_.unknown_id(tokenizer)
+        sides = [_Side(folder, split, settings, vocabulary, unknown_id) for split in SPLITS]
         pass_began = time.monotonic()
         _pack_and_write(files, total_bytes, tokenizer, held_out_below, settings, counts, sides)
         train, valid = (side.writer.close() for side in sides)
         pass_seconds = time.monotonic() - pass_began
         if not train.rows:
             raise UserError("there is no text in the input: every document is empty", "Name files that hold text.")
-        source = {**asdict(counts), "unit": settings.documents, "valid_fraction": settings.valid_fraction}
+        unknown, read_tokens = (sum(side.unknown for side in sides), sum(side.tokens for side in sides))
+        trained_as = None if settings.tokenizer else settings.train_tokenizer
+        check_unknown(unknown, read_tokens, tokenizer.unk_token, settings.max_unknown, trained_as)
+        source = {
+            **asdict(counts),
+            "encoding": settings.encoding or "utf-8",
+            "unit": settings.documents,
+            "valid_fraction": settings.valid_fraction,
+            "unknown_tokens": unknown,
+        }
         index = make_index(vocabulary, settings.row_length, tokenizer_hash, settings.pack, train, valid, source)
         (folder / "index.json").write_text(index.model_dump_json(indent=1), encoding="utf-8")
     tokens = train.tokens + valid.tokens
@@ -110,6 +143,8 @@ def prepare(inputs: list[Path], out: Path, settings: PrepareSettings) -> Prepare
         train_rows=train.rows,
         valid_rows=valid.rows,
         tokens=tokens,
+        unknown_tokens=unknown,
+        unknown_share=unknown / read_tokens,
         left_out_tokens=sum(side.packer.left_out for side in sides),
         real_share=tokens / ((train.rows + valid.rows) * settings.row_length),
         seconds=time.monotonic() - began,
@@ -118,7 +153,26 @@ def prepare(inputs: list[Path], out: Path, settings: PrepareSettings) -> Prepare
         peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         * (1 if sys.platform == "darwin" else 1024),
         read=counts,
+        passed_over=dict(passed_over),
+        repeated=twice,
     )
+
+
+def _say_what_is_read(passed_over: Counter[str], twice: dict[str, int]) -> None:
+    """Before the work begins, what a user may not expect of what is read."""
+    if passed_over:
+        say(f"not read: {describe(passed_over)} (text ends in {', '.join(ENDINGS)})")
+    for names, number in twice.items():
+        say(f"named {number} times, and read as often: {names}")
+
+
+def _read(
+    files: list[Path],
+    settings: PrepareSettings,
+    counts: ReadCounts,
+    on_bytes: Callable[[int], None] = lambda _: None,
+) -> Iterator[Document]:
+    return read_documents(files, settings.documents, settings.text_field, counts, on_bytes, settings.encoding)
 
 
 def _held_out_below(files: list[Path], settings: PrepareSettings) -> int:
@@ -126,7 +180,7 @@ def _held_out_below(files: list[Path], settings: PrepareSettings) -> int:
     below = int(settings.valid_fraction * 2**64)
     if not settings.valid_fraction:
         return 0
-    documents = read_documents(files, settings.documents, settings.text_field, ReadCounts())
+    documents = _read(files, settings, ReadCounts())
     keys = {document.key for document in islice(documents, FEW_DOCUMENTS + 1)}
     if next(documents, None) is not None or len(keys) > FEW_DOCUMENTS:
         return below
@@ -145,17 +199,35 @@ def _get_tokenizer(
 ) -> "PreTrainedTokenizerFast":
     if settings.tokenizer is not None:
         return tokenizers_.load(settings.tokenizer)
-    unpacked = sum(file.stat().st_size * (GZIP_RATIO if file.suffix == ".gz" else 1) for file in files)
+    unpacked = sum(file.stat().st_size * (GZIP_RATIO if is_gzipped(file) else 1) for file in files)
     share = min(1.0, TOKENIZER_SAMPLE_BYTES / max(unpacked, 1))
     with Meter("Training the tokenizer: reading", total_bytes) as meter:
 
         def texts() -> Iterator[str]:
-            for document in read_documents(files, settings.documents, settings.text_field, ReadCounts(), meter.advance):
+            for document in _read(files, settings, ReadCounts(), meter.advance):
                 if document.key >= held_out_below and document.key % 2**32 < share * 2**32:
                     yield document.text
             meter.set(total_bytes, "merging")
 
-        return tokenizers_.wrap(tokenizers_.train(texts(), settings.train_tokenizer, settings.vocab_size))
+        train = partial(tokenizers_.train, texts(), settings.train_tokenizer, settings.vocab_size)
+        return tokenizers_.wrap(interruptible(train))
+
+
+def _check_unknown(unknown: int, tokens: int, token: str, settings: PrepareSettings) -> None:
+    """Say where much of the text is unknown to the tokenizer, and refuse where it is too much."""
+    share = unknown / tokens
+    if share <= min(SOME_UNKNOWN, settings.max_unknown):
+        return
+    found = f"{share:.1%} of the tokens ({unknown:,} of {tokens:,}) are {token}: text the tokenizer does not know"
+    if settings.tokenizer is None and settings.train_tokenizer == "wordpiece":
+        found += " (WordPiece knows no word of more than 100 characters)"
+    if share > settings.max_unknown:
+        raise UserError(
+            found,
+            "Take a tokenizer that was made for this text, or train one that knows every text with --train-tokenizer "
+            f"bpe. Or allow it with --max-unknown {math.ceil(share * 100) / 100:g}.",
+        )
+    say(f"{found}, and of which nothing is learned")
 
 
 def _pack_and_write(
@@ -169,7 +241,7 @@ def _pack_and_write(
 ) -> None:
     with Meter("Tokenising", total_bytes) as meter:
         began, tokens = time.monotonic(), 0
-        documents = read_documents(files, settings.documents, settings.text_field, counts, meter.advance)
+        documents = _read(files, settings, counts, meter.advance)
         for document, ids in tokenise(documents, tokenizer, settings.workers):
             sides[document.key < held_out_below].add(ids)
             tokens += len(ids)
@@ -181,13 +253,20 @@ def _pack_and_write(
 class _Side:
     """One split being made: its packer, and the writer of the rows it completes."""
 
-    def __init__(self, folder: Path, split: Split, settings: PrepareSettings, vocabulary: Vocabulary) -> None:
+    def __init__(
+        self, folder: Path, split: Split, settings: PrepareSettings, vocabulary: Vocabulary, unknown_id: int | None
+    ) -> None:
         dtype = row_dtype(vocabulary.size)
         self.packer = make_packer(settings.pack, settings.row_length, vocabulary.row_ids, dtype)
         self.writer = SplitWriter(folder, split, settings.row_length, vocabulary)
+        self.unknown_id = unknown_id
+        self.tokens = self.unknown = 0
 
     def add(self, ids: NDArray[np.integer]) -> None:
         """Take one document."""
+        self.tokens += len(ids)
+        if self.unknown_id is not None:
+            self.unknown += int(np.count_nonzero(ids == self.unknown_id))
         for row in self.packer.add(ids):
             self.writer.write(row)
 
@@ -203,15 +282,24 @@ def tokenise(
     """Yield each document, in order, with its ids (no special tokens).
 
     A text that spells a special token ("</s>") is text like any other: it never becomes the token.
+
+    Raises:
+        UserError: A text holds what the tokenizer does not know, and it has no unknown token.
     """
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
     backend.encode_special_tokens = True
-    dtype = row_dtype(len(tokenizer))
+    dtype = row_dtype(tokenizers_.num_ids(tokenizer))
 
     def encode(chunk: list[Document]) -> list[NDArray[np.integer]]:
-        encodings = backend.encode_batch_fast([document.text for document in chunk], add_special_tokens=False)
+        try:
+            encodings = backend.encode_batch_fast([document.text for document in chunk], add_special_tokens=False)
+        except Exception as error:  # tokenizers raises plain Exception
+            raise UserError(
+                f"the tokenizer cannot encode the text: {error}",
+                "Has it an unknown token, and is that in its vocabulary? Mend it, or train one with --train-tokenizer.",
+            ) from None
         return [np.array(encoding.ids, dtype=dtype) for encoding in encodings]
 
     waiting: deque[tuple[list[Document], Future[list[NDArray[np.integer]]]]] = deque()

@@ -1,20 +1,22 @@
 """Files to documents, streaming: memory stays flat whatever the size of a file, a line or a folder.
 
 `.txt` is cut into documents by file, line or blank line; `.jsonl` has one document a line, in a named field. Either
-may be gzipped. What is odd but harmless (invalid UTF-8, NUL bytes, a BOM, empty documents) is mended and counted;
-what is damaged (a truncated gzip, a line that is not JSON) is refused by file and line.
+may be gzipped. What is odd but harmless (a few invalid bytes or NULs, a BOM, empty documents) is counted; what is
+damaged (a truncated gzip, a line that is not JSON, text in another encoding) is refused by file and line.
 """
 
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
+from masklater.corpus.files import is_gzipped, is_jsonl
+from masklater.corpus.lines import LongLineError, Oddities, TextLines
 from masklater.errors import DamagedDataError, UserError
 
 DocumentUnit = Literal["file", "line", "blank-line"]
@@ -24,10 +26,6 @@ MAX_DOCUMENT_CHARS = 2**18
 cores busy. A part is hundreds of rows long, so that the cut costs nothing."""
 MAX_LINE_BYTES = 64 * 2**20
 """A longer line of .jsonl is refused; a longer line of .txt is cut."""
-
-TEXT_ENDINGS = (".txt", ".txt.gz")
-JSONL_ENDINGS = (".jsonl", ".jsonl.gz")
-ENDINGS = TEXT_ENDINGS + JSONL_ENDINGS
 
 
 class Document(NamedTuple):
@@ -39,50 +37,24 @@ class Document(NamedTuple):
 
 @dataclass
 class ReadCounts:
-    """What was read, and what had to be mended."""
+    """What was read, and what was not taken as it stands."""
 
     files: int = 0
     bytes: int = 0  # on disk, compressed where the file is
     documents: int = 0
     characters: int = 0
     empty: int = 0  # documents without text, left out
-    invalid_utf8: int = 0  # lines with invalid bytes or lone surrogates, each replaced by U+FFFD
+    invalid_lines: int = 0  # lines with bytes that are no text in their encoding, each replaced by U+FFFD
+    half_pairs: int = 0  # JSON strings with half of a surrogate pair, replaced by U+FFFD
     nul: int = 0  # NUL characters removed
     bom: int = 0  # byte-order marks removed
     cut: int = 0  # documents longer than MAX_DOCUMENT_CHARS, passed on in parts
 
-
-def find_files(inputs: list[Path]) -> list[Path]:
-    """All text files among the inputs and, sorted, inside their folders; hidden ones are passed over.
-
-    Raises:
-        UserError: An input is missing, has an ending that is not read, or is a folder without text.
-    """
-    files: list[Path] = []
-    for path in inputs:
-        if path.is_dir():
-            found = [
-                file
-                for file in sorted(path.rglob("*"))
-                if file.name.endswith(ENDINGS)
-                and file.is_file()
-                and not any(part.startswith(".") for part in file.relative_to(path).parts)
-            ]
-            if not found:
-                raise UserError(
-                    f"the folder {path} holds no text: no file in it ends in {', '.join(ENDINGS)}",
-                    "Name another folder, or rename the files to one of these endings.",
-                )
-            files += found
-        elif not path.exists():
-            raise UserError(f"there is no file or folder {path}", "Check the path.")
-        elif not path.name.endswith(ENDINGS):
-            raise UserError(
-                f"{path} does not end in {', '.join(ENDINGS)}", "Rename it by its content: plain text or JSON lines."
-            )
-        else:
-            files.append(path)
-    return list(dict.fromkeys(files))
+    def add(self, odd: Oddities) -> None:
+        """Book what was odd about a file that has been read."""
+        self.invalid_lines += odd.invalid_lines
+        self.nul += odd.nul
+        self.bom += odd.bom
 
 
 def read_documents(
@@ -91,6 +63,7 @@ def read_documents(
     text_field: str,
     counts: ReadCounts,
     on_bytes: Callable[[int], None] = lambda _: None,
+    encoding: str | None = None,
 ) -> Iterator[Document]:
     """Yield the documents of all files in order.
 
@@ -100,26 +73,29 @@ def read_documents(
         text_field: The field of each `.jsonl` record that holds the text.
         counts: Updated as reading goes on.
         on_bytes: Called with the number of bytes read from disk since its last call.
+        encoding: Of all files but those that begin with a byte-order mark; None is UTF-8.
 
     Raises:
-        DamagedDataError: A gzip file is truncated or damaged, or a `.jsonl` line is not a JSON object with text.
+        DamagedDataError: A gzip file is truncated or damaged, a file is in another encoding, or a `.jsonl` line is not
+            a JSON object with text.
         UserError: The text field is not in a record, or a file cannot be read.
     """
     for path in files:
         counts.files += 1
         try:
             with path.open("rb") as raw:
-                if path.suffix == ".gz" and not raw.read(1):
+                if is_gzipped(path) and not raw.read(1):
                     raise EOFError("it is empty, and not even the header of one is there")
                 raw.seek(0)
-                stream: BinaryIO = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw  # type: ignore[assignment]
-                is_jsonl = path.name.endswith(JSONL_ENDINGS)
-                metered = _metered(_lines(stream, counts, cut=not is_jsonl), raw, counts, on_bytes)
-                if is_jsonl:
-                    yield from _jsonl_documents(path, metered, text_field, counts)
+                stream: BinaryIO = gzip.GzipFile(fileobj=raw) if is_gzipped(path) else raw  # type: ignore[assignment]
+                lines = TextLines(path, stream, encoding, MAX_LINE_BYTES, cut=not is_jsonl(path))
+                metered = _metered(lines, raw, counts, on_bytes)
+                if is_jsonl(path):
+                    yield from _jsonl_documents(lines, metered, text_field, counts)
                 else:
                     yield from _text_documents(metered, unit, counts)
-        except _LongLineError as line:
+                counts.add(lines.odd)
+        except LongLineError as line:
             raise DamagedDataError(
                 f"{path}, line {line}: longer than {MAX_LINE_BYTES // 2**20} MiB",
                 "Split the document before preparing it.",
@@ -128,11 +104,15 @@ def read_documents(
             raise DamagedDataError(
                 f"{path} is a damaged or truncated gzip file ({error})", "Fetch it again, or leave it out."
             ) from None
+        except UnicodeError as error:  # of a codec that cannot go on
+            raise DamagedDataError(
+                f"{path} is not {encoding}: {error}", "Name its encoding with --encoding: utf-16-le or utf-16-be, say."
+            ) from None
         except OSError as error:
             raise UserError(f"{path} cannot be read: {error.strerror}", "Check its permissions and the disk.") from None
 
 
-def _metered(lines: Iterator[str], raw: BinaryIO, counts: ReadCounts, on_bytes: Callable[[int], None]) -> Iterator[str]:
+def _metered(lines: Iterable[str], raw: BinaryIO, counts: ReadCounts, on_bytes: Callable[[int], None]) -> Iterator[str]:
     """Pass lines through, reporting how far the file on disk has been read."""
     seen = 0
     for number, line in enumerate(lines):
@@ -143,53 +123,6 @@ def _metered(lines: Iterator[str], raw: BinaryIO, counts: ReadCounts, on_bytes: 
             seen = raw.tell()
     counts.bytes += raw.tell() - seen
     on_bytes(raw.tell() - seen)
-
-
-class _LongLineError(Exception):
-    """The number of a line that is longer than MAX_LINE_BYTES."""
-
-
-def _lines(stream: BinaryIO, counts: ReadCounts, cut: bool) -> Iterator[str]:
-    """Decoded lines with their line ends, BOM and NULs removed; those longer than MAX_LINE_BYTES cut, or refused."""
-    first, carried, number = True, b"", 0
-    while chunk := stream.readline(MAX_LINE_BYTES):
-        number += 1
-        if not cut and len(chunk) == MAX_LINE_BYTES and not chunk.endswith(b"\n"):
-            raise _LongLineError(number)
-        chunk = carried + chunk
-        carried = b""
-        if not chunk.endswith(b"\n"):  # cut by the limit, or the last line: keep a split character for the next
-            split = _split_character(chunk)
-            if split and len(chunk) >= MAX_LINE_BYTES:
-                chunk, carried = chunk[:-split], chunk[-split:]
-        if first and chunk.startswith(b"\xef\xbb\xbf"):
-            counts.bom += 1
-            chunk = chunk[3:]
-        first = False
-        try:
-            line = chunk.decode("utf-8")
-        except UnicodeDecodeError:
-            counts.invalid_utf8 += 1
-            line = chunk.decode("utf-8", errors="replace")
-        if "\0" in line:
-            counts.nul += line.count("\0")
-            line = line.replace("\0", "")
-        if line.endswith("\r\n"):
-            line = line[:-2] + "\n"
-        yield line
-    if carried:
-        counts.invalid_utf8 += 1
-        yield carried.decode("utf-8", errors="replace")
-
-
-def _split_character(chunk: bytes) -> int:
-    """How many bytes at the end begin a UTF-8 character that the chunk does not finish (0 to 3)."""
-    for back in range(1, min(4, len(chunk)) + 1):
-        byte = chunk[-back]
-        if byte & 0xC0 != 0x80:  # not a continuation byte: the start of the last character
-            length = 1 if byte < 0x80 else 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
-            return back if length > back else 0
-    return 0
 
 
 def _text_documents(lines: Iterator[str], unit: DocumentUnit, counts: ReadCounts) -> Iterator[Document]:
@@ -219,16 +152,18 @@ def _text_documents(lines: Iterator[str], unit: DocumentUnit, counts: ReadCounts
         yield from _emit("".join(parts), counts, key)
 
 
-def _jsonl_documents(path: Path, lines: Iterator[str], field: str, counts: ReadCounts) -> Iterator[Document]:
-    """Documents of one JSON-lines file."""
+def _jsonl_documents(source: TextLines, lines: Iterator[str], field: str, counts: ReadCounts) -> Iterator[Document]:
+    """Documents of one JSON-lines file; `lines` are its source's."""
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        where = f"{path}, line {number}"
+        where = f"{source.path}, line {number}"
         try:
             record = json.loads(line, object_pairs_hook=partial(_object, field=field))
         except (ValueError, RecursionError) as error:
-            raise DamagedDataError(f"{where}: not JSON ({error})", "Mend or remove the line.") from None
+            doubt = source.doubt()  # in another encoding there is no JSON to be seen
+            remedy = f"{doubt.what[0].upper()}{doubt.what[1:]}. {doubt.remedy}" if doubt else "Mend or remove the line."
+            raise DamagedDataError(f"{where}: not JSON ({error})", remedy) from None
         if not isinstance(record, dict):
             raise DamagedDataError(f"{where}: a {type(record).__name__}, not an object", "Mend or remove the line.")
         if field not in record:
@@ -262,7 +197,7 @@ def _without_surrogates(text: str, counts: ReadCounts) -> str:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        counts.invalid_utf8 += 1
+        counts.half_pairs += 1
         return "".join("\ufffd" if 0xD800 <= ord(character) < 0xE000 else character for character in text)
     return text
 

@@ -6,31 +6,28 @@
     SHARDS/train-00000.starts [rows, ceil(L / 8)] bytes: one bit a position, set where a document (or a piece) starts
     SHARDS/valid-00000.rows   the held-out rows, likewise
 
-Opening costs one stat a shard and maps the files; nothing is read until a row is asked for.
-Letters: N rows asked for, L row length.
+Opening costs one look at each file's size and one descriptor for it; nothing is read until a row is asked for.
+Letters: N rows asked for, U of them different, L row length.
 """
 
-import errno
 import hashlib
-import resource
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from masklater.corpus.index import Index, ShardEntry, Split, SplitEntry, read_index, row_dtype
+from masklater.corpus.index import Index, ShardEntry, Split, SplitEntry, read_index_file, row_dtype
 from masklater.corpus.pack import Row
+from masklater.corpus.row_file import RESTORE, RowFile, allow_open_files
 from masklater.corpus.tokenizer import Vocabulary, fingerprint, load
 from masklater.corpus.words import WordClasses, word_classes
-from masklater.errors import DamagedDataError, UserError
+from masklater.errors import DamagedDataError
 
 SHARD_BYTES = 256 * 2**20
-RESTORE = "Restore it from a copy, or prepare the data again."
-OTHER_FILES = 256
-"""Open files, at most, beside those of shards."""
 
 
 class SplitWriter:
@@ -141,6 +138,13 @@ class RowBlock(NamedTuple):
     documents_NL: NDArray[np.int64]  # which of the row's documents each position belongs to, from 0; padding -1
 
 
+class ShardFiles(NamedTuple):
+    """The open files of one shard."""
+
+    rows: RowFile
+    starts: RowFile
+
+
 class SplitRows:
     """The rows of one split, by their number."""
 
@@ -150,42 +154,46 @@ class SplitRows:
         self.row_length = index.row_length
         self.pad = index.special.pad
         self.special = list(index.special.all)
-        self.rows_per_shard = self.entry.shards[0].rows if self.entry.shards else 1
-        dtype = np.dtype(index.dtype).newbyteorder("<")
         self.vocabulary_size = index.vocabulary_size
-        self.ids: list[NDArray[np.integer]] = []
-        self.starts: list[NDArray[np.integer]] = []
-        self.files: list[dict[Path, int]] = []  # of each shard, with their sizes
-        bits = (index.row_length + 7) // 8
-        for shard in self.entry.shards:
-            rows, starts = (folder / f"{shard.name}.{ending}" for ending in ("rows", "starts"))
-            self.ids.append(_map(rows, dtype, (shard.rows, index.row_length)))
-            self.starts.append(_map(starts, np.dtype(np.uint8), (shard.rows, bits)))
-            self.files.append({rows: self.ids[-1].nbytes, starts: self.starts[-1].nbytes})
+        self.rows_per_shard = self.entry.shards[0].rows if self.entry.shards else 1
+        self.dtype = np.dtype(index.dtype).newbyteorder("<")
+        self.bytes_of_starts = (index.row_length + 7) // 8
+        self.shards = [
+            ShardFiles(
+                RowFile(folder / f"{shard.name}.rows", shard.rows, self.row_length * self.dtype.itemsize),
+                RowFile(folder / f"{shard.name}.starts", shard.rows, self.bytes_of_starts),
+            )
+            for shard in self.entry.shards
+        ]
 
     def read(self, numbers_N: NDArray[np.int64]) -> RowBlock:
         """Read rows by number, in the order asked for.
 
         Raises:
-            DamagedDataError: A shard has gone or shrunk since it was opened, or holds an id that is no token.
+            DamagedDataError: A shard has gone or shrunk since it was opened, cannot be read, or holds an id that is no
+                token.
         """
-        ids_NL = np.empty((len(numbers_N), self.row_length), dtype=np.int64)
-        bits_NL = np.empty((len(numbers_N), (self.row_length + 7) // 8), dtype=np.uint8)
-        shard_N, local_N = np.divmod(numbers_N, self.rows_per_shard)
-        for shard in np.unique(shard_N):
-            here_N = shard_N == shard
-            # To read beyond the end of a file that was cut would end the process without a word.
-            for path, size in self.files[shard].items():
-                _check_size(path, size)
-            ids_NL[here_N] = self.ids[shard][local_N[here_N]]
-            bits_NL[here_N] = self.starts[shard][local_N[here_N]]
-            if (largest := int(ids_NL[here_N].max(initial=0))) >= self.vocabulary_size:
-                raise DamagedDataError(
-                    f"{next(iter(self.files[shard]))} holds the id {largest:,}; the tokenizer has "
-                    f"{self.vocabulary_size:,} entries",
-                    RESTORE,
-                )
-        starts_NL = np.unpackbits(bits_NL, axis=1, count=self.row_length)
+        numbers_U, places_N = np.unique(numbers_N, return_inverse=True)
+        ids_UL = np.empty((len(numbers_U), self.row_length), dtype=self.dtype)
+        bits_UL = np.empty((len(numbers_U), self.bytes_of_starts), dtype=np.uint8)
+        shard_U, local_U = np.divmod(numbers_U, self.rows_per_shard)
+        # Where a row is not the neighbour of the one before it, on disk.
+        begins_U = (np.diff(numbers_U, prepend=-2) != 1) | (np.diff(shard_U, prepend=-1) != 0)
+        for first, last in pairwise([*np.flatnonzero(begins_U).tolist(), len(numbers_U)]):
+            files = self.shards[shard_U[first]]
+            if first == 0 or shard_U[first] != shard_U[first - 1]:
+                # Rows of a file that has lost its name can still be had, but nothing could be resumed on them.
+                files.rows.check()
+                files.starts.check()
+            files.rows.read_into(int(local_U[first]), ids_UL[first:last])
+            files.starts.read_into(int(local_U[first]), bits_UL[first:last])
+        if (largest := int(ids_UL.max(initial=0))) >= self.vocabulary_size:
+            path = self.shards[shard_U[ids_UL.max(axis=1).argmax()]].rows.path
+            raise DamagedDataError(
+                f"{path} holds the id {largest:,}; the tokenizer has {self.vocabulary_size:,} entries", RESTORE
+            )
+        ids_NL = ids_UL[places_N].astype(np.int64)
+        starts_NL = np.unpackbits(bits_UL[places_N], axis=1, count=self.row_length)
         starts_NL[:, :2] = 0  # <s> belongs with the first document, which begins at position 1
         documents_NL = np.cumsum(starts_NL, axis=1, dtype=np.int64)
         documents_NL[ids_NL == self.pad] = -1
@@ -193,7 +201,10 @@ class SplitRows:
 
 
 class Shards:
-    """An opened SHARDS folder."""
+    """An opened SHARDS folder.
+
+    `fingerprint` is the identity of the data: SHA-256 of the index, which holds the checksums of everything else.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Open and check what is cheap to check: the index, the tokenizer and the files' sizes.
@@ -203,16 +214,20 @@ class Shards:
             DamagedDataError: A part is missing, truncated, or belongs to another tokenizer.
         """
         self.folder = folder
-        self.index = read_index(folder)
-        if fingerprint(folder / "tokenizer") != self.index.tokenizer_sha256:
-            raise DamagedDataError(
-                f"{folder}: the tokenizer in {folder / 'tokenizer'} is not the one its rows were made with",
-                "Put the original tokenizer back, or prepare the data again with the new one.",
-            )
+        self.index, self.fingerprint = read_index_file(folder)
+        self.check_tokenizer(folder / "tokenizer")
         self.vocabulary = self.index.vocabulary
-        _allow_open_files(2 * (len(self.index.train.shards) + len(self.index.valid.shards)))
+        allow_open_files(2 * (len(self.index.train.shards) + len(self.index.valid.shards)))
         self.train = SplitRows(folder, self.index, "train")
         self.valid = SplitRows(folder, self.index, "valid")
+
+    def check_tokenizer(self, folder: Path) -> None:
+        """Raise DamagedDataError unless a folder holds the tokenizer that the rows were made with."""
+        if fingerprint(folder) != self.index.tokenizer_sha256:
+            raise DamagedDataError(
+                f"{self.folder}: the tokenizer in {folder} is not the one its rows were made with",
+                "Put the original tokenizer back, or prepare the data again with the new one.",
+            )
 
     def verify(self, on_bytes: Callable[[int], None] = lambda _: None) -> None:
         """Read every shard and compare its checksum.
@@ -220,8 +235,10 @@ class Shards:
         Raises:
             DamagedDataError: A shard differs from what was written.
         """
-        for fault in find_damage(self.folder, self.index, on_bytes):
-            raise fault
+        for split in (self.train, self.valid):
+            for entry, files in zip(split.entry.shards, split.shards, strict=True):
+                files.rows.verify(entry.rows_sha256, on_bytes)
+                files.starts.verify(entry.starts_sha256, on_bytes)
 
     @cached_property
     def words(self) -> WordClasses:
@@ -231,12 +248,7 @@ class Shards:
     @property
     def bytes(self) -> int:
         """Size of all shards on disk."""
-        return sum(array.nbytes for split in (self.train, self.valid) for array in (*split.ids, *split.starts))
-
-    @property
-    def fingerprint(self) -> str:
-        """Identity of the data: SHA-256 of the index, which holds the checksums of everything else."""
-        return hashlib.sha256((self.folder / "index.json").read_bytes()).hexdigest()
+        return sum(file.size for split in (self.train, self.valid) for shard in split.shards for file in shard)
 
 
 def find_damage(
@@ -249,62 +261,6 @@ def find_damage(
             for ending, expected in (("rows", shard.rows_sha256), ("starts", shard.starts_sha256)):
                 path = folder / f"{shard.name}.{ending}"
                 try:
-                    _check_size(path, shard.rows * widths[ending])
-                    _check_sha256(path, expected, on_bytes)
+                    RowFile(path, shard.rows, widths[ending]).verify(expected, on_bytes)
                 except DamagedDataError as fault:
                     yield fault
-
-
-def _check_sha256(path: Path, expected: str, on_bytes: Callable[[int], None]) -> None:
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while block := file.read(4 * 2**20):
-                digest.update(block)
-                on_bytes(len(block))
-    except OSError as error:
-        raise DamagedDataError(f"{path} cannot be read: {error.strerror}", RESTORE) from None
-    if digest.hexdigest() != expected:
-        raise DamagedDataError(
-            f"{path}: the content has changed since it was written (its checksum does not match)", RESTORE
-        )
-
-
-def _check_size(path: Path, expected: int) -> None:
-    try:
-        found = path.stat().st_size
-    except OSError as error:
-        raise DamagedDataError(f"{path} is missing or unreadable ({error.strerror})", RESTORE) from None
-    if found != expected:
-        raise DamagedDataError(
-            f"{path} has {found:,} bytes where the index says {expected:,}: "
-            f"{'it was truncated' if found < expected else 'something was added to it'}",
-            RESTORE,
-        )
-
-
-def _allow_open_files(number: int) -> None:
-    """Let this process keep so many files of shards open, as far as the system lets it say so.
-
-    A map keeps its file open, and the usual limit of 1,024 is reached at 128 GiB of shards.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = number + OTHER_FILES
-    if hard != resource.RLIM_INFINITY:
-        wanted = min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _map(path: Path, dtype: np.dtype, shape: tuple[int, int]) -> NDArray[np.integer]:
-    _check_size(path, shape[0] * shape[1] * dtype.itemsize)
-    try:
-        return np.memmap(path, dtype=dtype, mode="r", shape=shape)
-    except OSError as error:
-        if error.errno == errno.EMFILE:
-            raise UserError(
-                f"{path.parent} has more shards than this process may have files open "
-                f"({resource.getrlimit(resource.RLIMIT_NOFILE)[0]:,}; each shard is two files)",
-                "Raise the limit (`ulimit -n`, or LimitNOFILE, nofile and the like in what starts the process).",
-            ) from None
-        raise DamagedDataError(f"{path} cannot be read: {error.strerror}", RESTORE) from None

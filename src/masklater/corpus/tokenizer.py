@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Literal
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from masklater.corpus.pack import SpecialIds
-from masklater.errors import DamagedDataError, UserError
+from masklater.corpus.portable import make_portable
+from masklater.corpus.split import LONGEST_STRETCH, cut_stretches, gpt2_split, joins_marks, mark_keeping_split
+from masklater.errors import DamagedDataError, UserError, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -19,13 +21,16 @@ TokenizerKind = Literal["bpe", "wordpiece"]
 
 ROBERTA_TOKENS = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
 BERT_TOKENS = {"pad": "[PAD]", "unk": "[UNK]", "bos": "[CLS]", "eos": "[SEP]", "mask": "[MASK]"}
+MARKS_ARE_RARE = 0.001
+"""Where no more of a vocabulary's entries join a mark to its letter, the split is GPT-2's own: every program knows it,
+and under no other does transformers 5 put spaces between words that it is given one by one (`add_prefix_space`)."""
 
 
 @dataclass(frozen=True)
 class Vocabulary:
     """What the rest of the software needs to know of a tokenizer."""
 
-    size: int
+    size: int  # the largest id + 1; not every id below need have an entry
     bos: int  # begins a row: <s> or [CLS]
     eos: int  # ends a row and each document: </s> or [SEP]
     pad: int
@@ -48,23 +53,37 @@ def train(texts: Iterator[str], kind: TokenizerKind, size: int) -> Tokenizer:
         size: Entries wanted, special ones included. A small corpus may yield fewer.
     """
     names = ROBERTA_TOKENS if kind == "bpe" else BERT_TOKENS
-    if kind == "bpe":
-        tokenizer = Tokenizer(models.BPE())
-        _make_byte_level(tokenizer)
-        trainer: trainers.BpeTrainer | trainers.WordPieceTrainer = trainers.BpeTrainer(
-            vocab_size=size,
-            special_tokens=list(names.values()),
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        )
-    else:
-        tokenizer = Tokenizer(models.WordPiece(unk_token=names["unk"]))
-        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
-        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        tokenizer.decoder = decoders.WordPiece()
-        trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=list(names.values()), show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer = (_train_bpe if kind == "bpe" else _train_wordpiece)(texts, list(names.values()), size)
     _finish(tokenizer, names)
+    return tokenizer
+
+
+def _train_bpe(texts: Iterator[str], special: list[str], size: int) -> Tokenizer:
+    """Byte-level BPE whose words keep their marks; split as by GPT-2 where the text has next to no marks to keep."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = mark_keeping_split(LONGEST_STRETCH)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    joining = sum(joins_marks(tokenizer.decoder.decode([entry])) for entry in tokenizer.get_vocab())
+    tokenizer.pre_tokenizer = mark_keeping_split() if joining > MARKS_ARE_RARE * size else gpt2_split()
+    return tokenizer
+
+
+def _train_wordpiece(texts: Iterator[str], special: list[str], size: int) -> Tokenizer:
+    tokenizer = Tokenizer(models.WordPiece(unk_token=BERT_TOKENS["unk"]))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
+    split = pre_tokenizers.BertPreTokenizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, cut_stretches(LONGEST_STRETCH)])
+    tokenizer.decoder = decoders.WordPiece()
+    trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.pre_tokenizer = split
     return tokenizer
 
 
@@ -72,7 +91,7 @@ def load(folder: Path) -> "PreTrainedTokenizerFast":
     """Load a tokenizer folder: a saved Hugging Face one, or GPT-2's `vocab.json` and `merges.txt`.
 
     With fairseq's `dict.txt` beside GPT-2's files the ids are RoBERTa's: `<s> <pad> </s> <unk>`, the lines of the
-    dictionary in order, `<mask>` last (50,265 entries). Without it, RoBERTa's special tokens follow GPT-2's own.
+    dictionary in order, `<mask>` last (50,265 entries). Without it, the same four come first, then GPT-2's own entries.
 
     Raises:
         UserError: The folder is missing or holds no tokenizer, or the tokenizer lacks a special token that is needed.
@@ -114,10 +133,43 @@ def wrap(tokenizer: Tokenizer) -> "PreTrainedTokenizerFast":
 
 
 def save(tokenizer: "PreTrainedTokenizerFast", folder: Path, row_length: int) -> str:
-    """Save as a Hugging Face folder; return its hash."""
+    """Save as a Hugging Face folder that transformers 4 and 5 load; return its hash."""
     tokenizer.model_max_length = row_length
     tokenizer.save_pretrained(folder)
+    make_portable(folder, tokenizer)
     return fingerprint(folder)
+
+
+def complete(tokenizer: "PreTrainedTokenizerFast") -> list[str]:
+    """Have a tokenizer treat a text as preparing does; return what is to be said of it, in sentences.
+
+    It puts around a text what rows begin and end with, and its unknown token where it would leave characters out.
+    """
+    row, backend, notes = vocabulary(tokenizer), tokenizer.backend_tokenizer, []
+    if backend.encode("").ids != [row.bos, *backend.encode("", add_special_tokens=False).ids, row.eos]:
+        bos, eos = tokenizer.convert_ids_to_tokens([row.bos, row.eos])
+        _wrap_texts(backend, bos, eos)
+        notes.append(f"the tokenizer does not add {bos} and {eos} to a text, as rows have them; its copy does")
+    model, unknown = backend.model, tokenizer.unk_token
+    knows_bytes = getattr(model, "byte_fallback", False) or "ByteLevel" in str(backend.pre_tokenizer)
+    has_none = hasattr(model, "unk_token") and (model.unk_token is None or model.token_to_id(model.unk_token) is None)
+    if has_none and not knows_bytes:
+        if unknown is not None:
+            model.unk_token = unknown
+            notes.append(f"the tokenizer does not put {unknown} for what it does not know; its copy does")
+        elif isinstance(model, models.BPE):  # other models raise
+            notes.append("the tokenizer has no unknown token: characters that it does not know are left out, uncounted")
+    return notes
+
+
+def _wrap_texts(tokenizer: Tokenizer, bos: str, eos: str) -> None:
+    """Put special tokens around a text, or around a pair of texts, which fine-tuning has: as RoBERTa's or BERT's."""
+    between = [eos, eos] if eos == ROBERTA_TOKENS["eos"] else [eos]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=[bos, "$A", eos],
+        pair=[bos, "$A", *between, "$B", eos],
+        special_tokens=[(name, tokenizer.token_to_id(name)) for name in (bos, eos)],
+    )
 
 
 def fingerprint(folder: Path) -> str:
@@ -128,6 +180,20 @@ def fingerprint(folder: Path) -> str:
         raise DamagedDataError(
             f"{folder} holds no readable tokenizer.json ({error.strerror})", "Restore it, or prepare the data again."
         ) from None
+
+
+def token_types(folder: Path) -> int:
+    """Return how many kinds of segment a saved tokenizer tells apart in a pair of texts: 2 for BERT's.
+
+    Raises:
+        DamagedDataError: Its tokenizer.json does not load.
+    """
+    file = folder / "tokenizer.json"
+    try:
+        types = Tokenizer.from_file(str(file)).encode("a", "a").type_ids
+    except Exception as error:  # tokenizers raises plain Exception
+        raise DamagedDataError(f"{file} does not load: {first_line(error)}", "Restore it.") from None
+    return 1 + max(types, default=0)
 
 
 def vocabulary(tokenizer: "PreTrainedTokenizerFast") -> Vocabulary:
@@ -149,8 +215,25 @@ def vocabulary(tokenizer: "PreTrainedTokenizerFast") -> Vocabulary:
             "Add them to the tokenizer with add_special_tokens and save it, or train one with --train-tokenizer.",
         )
     bos, eos, pad, mask = (int(token_id) for token_id in ids.values() if token_id is not None)
-    special = sorted({*map(int, tokenizer.all_special_ids), bos, eos, pad, mask})
-    return Vocabulary(len(tokenizer), bos, eos, pad, mask, tuple(special))
+    unknown = unknown_id(tokenizer)
+    special = {*map(int, tokenizer.all_special_ids), bos, eos, pad, mask, *([] if unknown is None else [unknown])}
+    return Vocabulary(num_ids(tokenizer), bos, eos, pad, mask, tuple(sorted(special)))
+
+
+def num_ids(tokenizer: "PreTrainedTokenizerFast") -> int:
+    """The largest id + 1, which is more than there are entries where a vocabulary has gaps or an entry twice."""
+    return max(tokenizer.get_vocab().values()) + 1
+
+
+def unknown_id(tokenizer: "PreTrainedTokenizerFast") -> int | None:
+    """The id that stands for what the tokenizer does not know; None where it knows every text."""
+    if tokenizer.unk_token_id is not None:
+        return int(tokenizer.unk_token_id)
+    backend = tokenizer.backend_tokenizer
+    token = getattr(backend.model, "unk_token", None)
+    if token is not None:
+        return backend.token_to_id(token)
+    return json.loads(backend.to_str())["model"].get("unk_id")  # a Unigram model shows it nowhere else
 
 
 def _first(*ids: int | None) -> int | None:
@@ -163,9 +246,8 @@ def _load_saved(folder: Path) -> "PreTrainedTokenizerFast":
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers raises whatever its many readers raise
-        first_line = str(error).strip().split("\n")[0]
         raise UserError(
-            f"the tokenizer in {folder} does not load: {first_line}", "Save it again with save_pretrained."
+            f"the tokenizer in {folder} does not load: {first_line(error)}", "Save it again with save_pretrained."
         ) from None
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise UserError(
@@ -189,17 +271,26 @@ def _load_gpt2(vocab_file: Path, merges_file: Path, dict_file: Path | None) -> T
         entries: dict[str, int] = json.loads(vocab_file.read_text(encoding="utf-8"))
         lines = merges_file.read_text(encoding="utf-8").splitlines()
         merges = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
-        if dict_file is not None:
-            entries = _roberta_ids(entries, dict_file)
+        entries = _special_tokens_first(entries) if dict_file is None else _roberta_ids(entries, dict_file)
         tokenizer = Tokenizer(models.BPE(vocab=entries, merges=merges))  # type: ignore[arg-type]
     except Exception as error:  # tokenizers raises plain Exception
         raise DamagedDataError(
             f"{vocab_file} and {merges_file} are not GPT-2's vocabulary and merges: {error}", "Fetch them again."
         ) from None
-    _make_byte_level(tokenizer)
+    tokenizer.pre_tokenizer = gpt2_split()
+    tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([token for token in ROBERTA_TOKENS.values() if token not in entries])
     _finish(tokenizer, ROBERTA_TOKENS)
     return tokenizer
+
+
+def _special_tokens_first(entries: dict[str, int]) -> dict[str, int]:
+    """GPT-2's entries behind `<s> <pad> </s> <unk>`, unless `<pad>`, from which RoBERTa counts positions, is there."""
+    if ROBERTA_TOKENS["pad"] in entries:
+        return entries
+    first = [token for token in ROBERTA_TOKENS.values() if token != ROBERTA_TOKENS["mask"] and token not in entries]
+    moved = {token: token_id + len(first) for token, token_id in entries.items()}
+    return {token: token_id for token_id, token in enumerate(first)} | moved
 
 
 def _roberta_ids(gpt2: dict[str, int], dict_file: Path) -> dict[str, int]:
@@ -213,20 +304,9 @@ def _roberta_ids(gpt2: dict[str, int], dict_file: Path) -> dict[str, int]:
     return {token: token_id for token_id, token in enumerate(order)}
 
 
-def _make_byte_level(tokenizer: Tokenizer) -> None:
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-
-
 def _finish(tokenizer: Tokenizer, names: dict[str, str]) -> None:
-    """Special tokens, and how a text or a pair of texts is wrapped in them when fine-tuning."""
+    """Special tokens, and what stands around a text."""
     tokenizer.add_special_tokens(
         [AddedToken(name, special=True, lstrip=name == "<mask>", normalized=False) for name in names.values()]
     )
-    bos, eos = names["bos"], names["eos"]
-    between = f"{eos} {eos}" if names is ROBERTA_TOKENS else eos
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{bos} $A {eos}",
-        pair=f"{bos} $A {between} $B {eos}",
-        special_tokens=[(name, tokenizer.token_to_id(name)) for name in (bos, eos)],
-    )
+    _wrap_texts(tokenizer, names["bos"], names["eos"])

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from masklater.corpus.split import belongs_to_what_is_before, is_mark
+from masklater.corpus.tokenizer import num_ids
 from masklater.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-SPACE = 4
+LETTER, SPACE = 1, 4
 
 
 class WordClasses(NamedTuple):
@@ -26,21 +28,23 @@ def word_classes(tokenizer: "PreTrainedTokenizerFast") -> WordClasses:
     """The classes by which words are told apart.
 
     WordPiece: a token without `##` begins a word. Byte-level BPE: so does a token with a space before it, and, within
-    a stretch without spaces, a change between letters, digits and other characters, as in GPT-2's own splitting.
+    a stretch without spaces, a change between letters, digits and other characters. Combining marks and joiners belong
+    to what stands before them, whether the tokenizer was trained so or splits them off as GPT-2's does.
     SentencePiece: a token with `▁` before it.
 
     Raises:
         UserError: The tokenizer is of another kind.
     """
     decoder = tokenizer.backend_tokenizer.decoder
-    tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    # An id may have no entry; no row holds it.
+    tokens = [token or "" for token in tokenizer.convert_ids_to_tokens(list(range(num_ids(tokenizer))))]
     none_V = np.zeros(len(tokens), np.int8)
     if type(decoder).__name__ == "ByteLevel":
         texts = [tokenizer.backend_tokenizer.decode([i], skip_special_tokens=False) for i in range(len(tokens))]
         return WordClasses(
             begins_V=np.array([text[:1].isspace() for text in texts]),
             first_V=np.array([_class_of(text[:1]) for text in texts], np.int8),
-            last_V=np.array([_class_of(text[-1:]) for text in texts], np.int8),
+            last_V=np.array([_class_at_the_end(text) for text in texts], np.int8),
         )
     if type(decoder).__name__ == "WordPiece":
         return WordClasses(np.array([not token.startswith("##") for token in tokens]), none_V, none_V)
@@ -54,9 +58,21 @@ def word_classes(tokenizer: "PreTrainedTokenizerFast") -> WordClasses:
 
 
 def _class_of(character: str) -> int:
-    if not character or character == "\ufffd":  # some of a character's bytes
-        return 0
+    if not character or character == "\ufffd" or belongs_to_what_is_before(character):
+        return 0  # some of a character's bytes, or what belongs to the character before
     if character.isspace():
         return SPACE
-    category = unicodedata.category(character)[0]
-    return {"L": 1, "M": 1, "N": 2}.get(category, 3)
+    return {"L": LETTER, "N": 2}.get(unicodedata.category(character)[0], 3)
+
+
+def _class_at_the_end(text: str) -> int:
+    """The class of the last character that is no mark and no joiner; marks alone are taken to be a letter's.
+
+    A single space is the beginning of the word after it.
+    """
+    if text == " ":
+        return 0
+    for character in reversed(text):
+        if not belongs_to_what_is_before(character):
+            return _class_of(character)
+    return LETTER if any(map(is_mark, text)) else 0

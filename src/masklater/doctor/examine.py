@@ -1,38 +1,13 @@
-"""An examination: facts for a bug report, notes worth knowing, and everything that is wrong, at once."""
+"""What is to be examined, and by which look: the machine, and SHARDS or a RUN."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
+from masklater.doctor.examination import Examination
+from masklater.doctor.machine import look_at_machine
+from masklater.doctor.run import look_at_run
+from masklater.doctor.shards import look_at_shards
 from masklater.errors import UserError
-
-Result = TypeVar("Result")
-
-
-@dataclass
-class Examination:
-    """What was found."""
-
-    facts: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-
-    def problem(self, what: str, remedy: str = "") -> None:
-        """Book something that is wrong, once."""
-        text = f"{what}\n  {remedy}" if remedy else what
-        if text not in self.problems:
-            self.problems.append(text)
-
-    def attempt(self, look: Callable[[], Result]) -> Result | None:
-        """What a look at something gives; None, and a problem, where it is not as it must be."""
-        try:
-            return look()
-        except UserError as error:
-            self.problem(error.problem, error.remedy)
-        except OSError as error:
-            self.problem(f"{error.filename} cannot be read: {error.strerror}", "Check its permissions.")
-        return None
 
 
 def examine(path: Path | None) -> Examination:
@@ -41,8 +16,6 @@ def examine(path: Path | None) -> Examination:
     Raises:
         UserError: There is no such folder, or it is neither.
     """
-    from masklater.doctor.machine import look_at_machine
-
     found = Examination()
     look = None if path is None else _kind_of(path)
     look_at_machine(found)
@@ -52,9 +25,6 @@ def examine(path: Path | None) -> Examination:
 
 
 def _kind_of(path: Path) -> Callable[[Path, Examination], None]:
-    from masklater.doctor.run import look_at_run
-    from masklater.doctor.shards import look_at_shards
-
     if not path.is_dir():
         raise UserError(f"there is no folder {path}", "Name SHARDS or a RUN, or nothing for the machine alone.")
     if (path / "index.json").exists() or any(path.glob("train-*.rows")):
@@ -62,18 +32,3 @@ def _kind_of(path: Path) -> Callable[[Path, Examination], None]:
     if any((path / name).exists() for name in ("run.json", "recipe.yaml", "checkpoints")):
         return look_at_run
     raise UserError(f"{path} is neither SHARDS nor a RUN", "Name a folder that prepare or pretrain made.")
-
-
-def as_text(found: Examination) -> str:
-    """The examination for a terminal, and for a bug report."""
-    width = max(map(len, found.facts))
-    blocks = ["\n".join(f"{name:<{width}}  {value}" for name, value in found.facts.items())]
-    if found.notes:
-        blocks.append("worth knowing:\n" + "\n".join(f"  - {note}" for note in found.notes))
-    if found.problems:
-        count = "1 problem" if len(found.problems) == 1 else f"{len(found.problems)} problems"
-        listed = "\n".join("  - " + problem.replace("\n", "\n  ") for problem in found.problems)
-        blocks.append(f"{count}:\n{listed}")
-    else:
-        blocks.append("nothing is wrong")
-    return "\n\n".join(blocks)

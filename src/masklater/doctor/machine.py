@@ -3,14 +3,14 @@
 import os
 import platform
 from importlib import metadata
-from pathlib import Path
 
 import torch
 from packaging.requirements import Requirement
 
 import masklater
-from masklater.doctor.examine import Examination
-from masklater.pretrain.precision import choose_precision
+from masklater.doctor.examination import Examination
+from masklater.machine.device import all_devices, processor_name
+from masklater.machine.precision import choose_precision
 
 THREADS = "OMP_NUM_THREADS"
 
@@ -23,12 +23,12 @@ def look_at_machine(found: Examination) -> None:
     _look_at_packages(found)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = torch.get_num_threads()
-    found.facts["processor"] = f"{_processor()}, {cores} cores for this process"
+    found.facts["processor"] = f"{processor_name()}, {cores} cores for this process"
     found.facts["threads"] = f"{threads} ({THREADS} is {os.environ.get(THREADS, 'not set')})"
     if threads > cores:
         found.notes.append(f"{threads} threads on {cores} cores wait for each other: set {THREADS}={cores}")
     found.facts["memory"] = f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:,.1f} GiB"
-    for device in _devices():
+    for device in all_devices():
         _look_at_device(device, found)
 
 
@@ -48,22 +48,6 @@ def _look_at_packages(found: Examination) -> None:
         if not needed.specifier.contains(version, prereleases=True):
             found.problem(f"{needed.name} is {version}; masklater needs {needed}", f"pip install '{needed}'")
     found.facts["packages"] = ", ".join(versions)
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass  # not Linux
-    return platform.processor() or platform.machine()
-
-
-def _devices() -> list[torch.device]:
-    if torch.cuda.is_available():
-        return [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
-    return [torch.device("cpu")]
 
 
 def _look_at_device(device: torch.device, found: Examination) -> None:

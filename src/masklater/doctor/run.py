@@ -2,22 +2,20 @@
 
 import json
 import os
-import platform
 import shutil
 from pathlib import Path
 
 import torch
-import transformers
 
-import masklater
 from masklater.corpus.tokenizer import fingerprint, load
-from masklater.doctor.examine import Examination
+from masklater.doctor.examination import Examination
+from masklater.machine.versions import versions
 from masklater.model.masked_lm import MaskLaterForMaskedLM
-from masklater.pretrain.checkpoint import list_checkpoints, load_checkpoint
-from masklater.pretrain.lock import last_holder
-from masklater.pretrain.metrics import read_metrics
-from masklater.pretrain.run import RunFolder
 from masklater.recipe.load import load as load_recipe
+from masklater.run.checkpoint import list_checkpoints, load_checkpoint
+from masklater.run.folder import RunFolder
+from masklater.run.lock import last_holder
+from masklater.run.metrics import read_metrics
 
 BYTES_PER_PARAMETER = 12
 """A weight and AdamW's two moments in float32."""
@@ -48,12 +46,7 @@ def _compare_identity(run: RunFolder, found: Examination) -> None:
     if digest is not None and digest != identity.tokenizer_sha256:
         found.problem(f"{run.tokenizer} is not the tokenizer the run began with", "Put the original tokenizer back.")
     found.facts["data"] = f"index.json has SHA-256 {identity.data_sha256[:12]}..., rows of {identity.row_length}"
-    now = {
-        "masklater": masklater.__version__,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "python": platform.python_version(),
-    }
+    now = versions()
     changed = [
         f"{name} was {getattr(identity, name)}, is {now[name]}" for name in now if getattr(identity, name) != now[name]
     ]
@@ -76,7 +69,7 @@ def _look_at_checkpoints(folder: Path, found: Examination) -> int:
         newest = max(newest, steps)
         if path.name != f"step-{steps:08d}":
             found.problem(f"{path} holds step {steps:,}", "Was it renamed? Give it its own name back.")
-        if bad := checkpoint.not_finite():
+        if bad := found.attempt(checkpoint.not_finite):
             found.problem(
                 f"{path}: weights are not finite: {', '.join(bad[:3])}{' ...' if len(bad) > 3 else ''}",
                 "Remove this checkpoint, so that --resume takes the one before it.",

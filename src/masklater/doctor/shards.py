@@ -6,7 +6,8 @@ from masklater.console import Meter
 from masklater.corpus.index import read_index
 from masklater.corpus.shards import find_damage
 from masklater.corpus.tokenizer import fingerprint, load, vocabulary
-from masklater.doctor.examine import Examination
+from masklater.corpus.unknown import SOME_UNKNOWN
+from masklater.doctor.examination import Examination
 
 _ENDINGS = ("rows", "starts")
 
@@ -21,6 +22,12 @@ def look_at_shards(path: Path, found: Examination) -> None:
     found.facts["SHARDS"] = str(path)
     found.facts["rows"] = f"{train.rows:,} to train on, {valid.rows:,} held out, {index.row_length} positions each"
     found.facts["tokenizer"] = f"{index.vocabulary_size:,} entries, SHA-256 {index.tokenizer_sha256[:12]}..."
+    unknown = index.source.get("unknown_tokens")
+    if isinstance(unknown, int):  # SHARDS of earlier versions do not say
+        share = unknown / max(train.tokens + valid.tokens, 1)
+        found.facts["unknown tokens"] = f"{unknown:,}, {share:.2%} of all tokens"
+        if share > SOME_UNKNOWN:
+            found.notes.append(f"{share:.1%} of the tokens are unknown to the tokenizer: nothing is learned there")
     digest = found.attempt(lambda: fingerprint(path / "tokenizer"))
     if digest is not None and digest != index.tokenizer_sha256:
         found.problem(

@@ -18,11 +18,15 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
-from masklater.console import Meter
+from masklater.console import Meter, say
 from masklater.errors import UserError
+from masklater.machine.allocator import keep_large_buffers
+from masklater.model.likelihood import log_likelihood
 from masklater.model.masked_lm import MaskLaterForMaskedLM
-from masklater.pretrain.allocator import keep_large_buffers
-from masklater.pretrain.run import RunFolder
+from masklater.run.folder import RunFolder
+
+TOKENS_AT_ONCE = 2**13
+"""Most tokens of one forward pass: on a CPU more of them leave its cache, and fewer keep it waiting."""
 
 LOGITS_AT_ONCE = 2**26
 """Most logits of one forward pass: 256 MiB in float32."""
@@ -81,9 +85,7 @@ def score_pairs(run: Path, data: Path) -> BlimpResult:
         UserError: There is no run, no file, or no pair that can be scored.
     """
     began = time.monotonic()
-    files = [data] if data.is_file() else sorted(data.glob("*.jsonl"))
-    if not files:
-        raise UserError(f"there is no .jsonl file in {data}", "Name BLiMP's folder `data`, or one of its files.")
+    files = _find_files(data)
     pairs = {file.name: _read_pairs(file) for file in files}
     total = sum(len(each.good) for each in pairs.values())
     if not total:
@@ -150,7 +152,7 @@ class SentenceScorer:
         start = 0
         while start < len(copies):
             length = len(rows[copies[start][0]])
-            most = max(1, LOGITS_AT_ONCE // (length * self.model.config.encoder.vocab_size))
+            most = max(1, min(TOKENS_AT_ONCE // length, LOGITS_AT_ONCE // self.model.config.encoder.vocab_size))
             stop = start
             while stop < len(copies) and stop - start < most and len(rows[copies[stop][0]]) == length:
                 stop += 1
@@ -159,15 +161,9 @@ class SentenceScorer:
 
     @torch.no_grad()
     def _score_copies(self, copies: list[tuple[int, int]], rows: Sequence[list[int]]) -> NDArray[np.float64]:
-        ids_BL = torch.tensor([rows[row] for row, _ in copies])
-        position_B = torch.tensor([position for _, position in copies])
-        every_B = torch.arange(len(copies))
-        true_B = ids_BL[every_B, position_B].to(self.device)
-        ids_BL[every_B, position_B] = self.tokenizer.mask_token_id
-        ids_BL = ids_BL.to(self.device)
-        logits_BLV = self.model(input_ids=ids_BL, attention_mask=torch.ones_like(ids_BL)).logits
-        logits_BV = logits_BLV[every_B, position_B].float()
-        return torch.log_softmax(logits_BV, dim=1)[every_B, true_B].double().cpu().numpy()
+        ids_BL = torch.tensor([rows[row] for row, _ in copies], device=self.device)
+        position_B = torch.tensor([position for _, position in copies], device=self.device)
+        return log_likelihood(self.model, ids_BL, position_B).double().cpu().numpy()
 
 
 def _score_file(scorer: SentenceScorer, pairs: _Pairs, meter: Meter) -> FileScore:
@@ -185,6 +181,20 @@ def _score_file(scorer: SentenceScorer, pairs: _Pairs, meter: Meter) -> FileScor
         too_long += len(fits) - len(good)
         meter.advance(len(fits))
     return FileScore(scored, right, ties, pairs.identical, too_long, pairs.unreadable)
+
+
+def _find_files(data: Path) -> list[Path]:
+    """A file by whatever name, a pipe too; or the .jsonl files of a folder, and what else it holds is said."""
+    if not data.is_dir():
+        return [data]
+    beside = sorted(data.iterdir())
+    files = [path for path in beside if path.name.lower().endswith(".jsonl") and path.is_file()]
+    if not files:
+        raise UserError(f"there is no .jsonl file in {data}", "Name BLiMP's folder `data`, or one of its files.")
+    if others := [path.name for path in beside if path not in files]:
+        more = f" and {len(others) - 5:,} more" if len(others) > 5 else ""
+        say(f"not read, as no file of JSON lines: {', '.join(others[:5])}{more}")
+    return files
 
 
 def _read_pairs(path: Path) -> _Pairs:

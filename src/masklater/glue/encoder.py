@@ -19,7 +19,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from masklater.errors import DamagedDataError, UserError
+from masklater.errors import DamagedDataError, UserError, first_line
 
 LONGEST_ROW = 512
 """Longer rows are truncated, as in fairseq's GLUE recipe; so are rows longer than the encoder has positions for."""
@@ -51,7 +51,7 @@ class Encoder:
             tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
         except Exception as error:  # transformers raises whatever its many readers raise
             raise UserError(
-                f"the tokenizer of {self.path} does not load: {_first_line(error)}",
+                f"the tokenizer of {self.path} does not load: {first_line(error)}",
                 "Save it into the encoder's folder with save_pretrained.",
             ) from None
         if tokenizer.pad_token_id is None:
@@ -150,8 +150,12 @@ def load_classifier(encoder: Encoder, num_outputs: int, device: torch.device) ->
     return model.to(device)
 
 
-def longest_row(model: PreTrainedModel) -> int:
-    """How many tokens a row can have: found by trial, as RoBERTa's kin keep some positions for padding.
+def longest_row(model: PreTrainedModel, at_most: int = LONGEST_ROW) -> int:
+    """Return how many tokens a row can have: found by trial, as RoBERTa's kin keep some positions for padding.
+
+    Args:
+        model: The encoder, with a head or without.
+        at_most: What its tokenizer says; an encoder may have more positions than were trained.
 
     Raises:
         UserError: The encoder takes no row at all.
@@ -160,15 +164,16 @@ def longest_row(model: PreTrainedModel) -> int:
     positions = getattr(config, "max_position_embeddings", None) or LONGEST_ROW
     reserved = (config.pad_token_id or 0) + 1
     filler = next(token for token in range(config.vocab_size) if token != config.pad_token_id)
-    for length in (min(LONGEST_ROW, positions), min(LONGEST_ROW, positions - reserved)):
-        if length >= LONGEST_ROW and positions >= LONGEST_ROW + reserved:
+    at_most = min(LONGEST_ROW, at_most)
+    for length in (min(at_most, positions), min(at_most, positions - reserved)):
+        if length >= at_most and positions >= at_most + reserved:
             return length
         ids_BL = torch.full((1, max(length, 1)), filler)
         try:
             with torch.no_grad():
                 model.eval()(input_ids=ids_BL, attention_mask=torch.ones_like(ids_BL))
         except (IndexError, RuntimeError) as error:
-            reason = _first_line(error)
+            reason = first_line(error)
             continue
         return length
     raise UserError(f"the encoder takes no row of {positions - reserved} tokens: {reason}", "Is its config.json right?")
@@ -176,7 +181,7 @@ def longest_row(model: PreTrainedModel) -> int:
 
 def _export(run_path: Path, scores: Path) -> Encoder:
     from masklater.model.export import export_encoder
-    from masklater.pretrain.run import RunFolder
+    from masklater.run.folder import RunFolder
 
     run = RunFolder(run_path)
     model, step = run.load_model()
@@ -204,19 +209,15 @@ def _fetch(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=list(IDENTIFYING)))
     except Exception as error:
         raise UserError(
-            f"there is no folder {name}, and the hub gives no model of that name: {_first_line(error)}",
+            f"there is no folder {name}, and the hub gives no model of that name: {first_line(error)}",
             "Check the spelling, or the network.",
         ) from None
 
 
 def _does_not_load(encoder: Encoder, error: Exception) -> UserError:
     return UserError(
-        f"the encoder {encoder.path} does not load: {_first_line(error)}", "Save it again with save_pretrained."
+        f"the encoder {encoder.path} does not load: {first_line(error)}", "Save it again with save_pretrained."
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n")[0]
 
 
 @contextmanager

@@ -22,22 +22,20 @@ from masklater.glue.encoder import Encoder, load_classifier
 from masklater.glue.metrics import compute_metrics
 from masklater.glue.tasks import MISMATCHED, Task
 from masklater.glue.tokens import TokenRows, TokenTask, scoring_batches, training_batches
-from masklater.pretrain.order import derive_seed
-from masklater.pretrain.precision import Precision
+from masklater.machine.precision import Precision
+from masklater.seeds import derive_seed
 
 SCORING_ROWS = 128
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """What every run does alike."""
+    """What every run does alike, as far as numbers say it; it is recorded with every score."""
 
     warmup: float = 0.06
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = 1e-6
     weight_decay: float = 0.1
-    schedule: str = "linear"
-    clip: float | None = None
 
 
 PROTOCOL = Protocol()

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from masklater.errors import UserError
+from masklater.errors import UserError, first_line
 from masklater.glue.data import Split, TaskData, make_task_data
 from masklater.glue.tasks import MISMATCHED, Task
 
@@ -25,9 +25,8 @@ def read_from_hub(task: Task) -> TaskData:
     try:
         official = load_dataset(HUB_NAME, task.key)
     except Exception as error:  # the library raises whatever its network and file layers raise
-        first_line = str(error).strip().split("\n")[0]
         raise UserError(
-            f"{HUB_NAME}, {task.key}, could not be loaded: {type(error).__name__}: {first_line}",
+            f"{HUB_NAME}, {task.key}, could not be loaded: {type(error).__name__}: {first_line(error)}",
             "Check the network, or name a folder that holds the tsv files.",
         ) from None
     names = {"train": "train", "dev": "validation"}

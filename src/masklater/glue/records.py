@@ -14,7 +14,7 @@ from typing import Any
 
 from masklater.console import say
 from masklater.errors import DamagedDataError, UserError
-from masklater.folders import disk_errors_for_people
+from masklater.folders import disk_errors_for_people, write_file
 from masklater.glue.encoder import Encoder
 from masklater.glue.grid import SweepSettings
 from masklater.glue.table import as_markdown
@@ -132,7 +132,4 @@ def _identity(encoder: Encoder, settings: SweepSettings) -> dict[str, Any]:
 def write_table(out: Path, scores: dict[str, Any]) -> None:
     """Write scores.json and scores.md, each whole or not at all; what stood there before is replaced."""
     for name, text in (("scores.json", json.dumps(scores, indent=1)), ("scores.md", as_markdown(scores))):
-        with disk_errors_for_people(out / name):
-            partial = out / f"{name}.partial"
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(out / name)
+        write_file(out / name, text, replace=True)

@@ -1,21 +1,19 @@
 """One process's part of a sweep: it keeps the encoder's limits and the current task's tokens, and makes records."""
 
-import os
-import platform
 from collections.abc import Callable
 
 import torch
-import transformers
 
-import masklater
 from masklater.errors import UserError
 from masklater.glue.data import TaskData
 from masklater.glue.encoder import Encoder, attention_of, load_classifier, longest_row
 from masklater.glue.finetune import Setting, finetune, protocol_record
 from masklater.glue.records import Record
 from masklater.glue.tokens import TokenTask, tokenise
-from masklater.pretrain.allocator import keep_large_buffers
-from masklater.pretrain.precision import choose_precision
+from masklater.machine.allocator import keep_large_buffers
+from masklater.machine.device import device_name
+from masklater.machine.precision import choose_precision
+from masklater.machine.versions import versions
 
 
 class Scorer:
@@ -32,7 +30,7 @@ class Scorer:
         self.precision = choose_precision("auto", device)
         self.tokenizer = encoder.tokenizer()
         model = load_classifier(encoder, 2, torch.device("cpu"))
-        self.max_length = longest_row(model)
+        self.max_length = longest_row(model, self.tokenizer.model_max_length)
         self.num_types = getattr(model.config, "type_vocab_size", 0) or 0
         self._check_vocabulary(model.get_input_embeddings().weight.shape[0])
         self.data: TaskData | None = None
@@ -90,35 +88,10 @@ class Scorer:
         }
 
     def _check_vocabulary(self, embeddings: int) -> None:
-        if len(self.tokenizer) > embeddings:
+        ids = max(self.tokenizer.get_vocab().values()) + 1
+        if ids > embeddings:
             raise UserError(
-                f"the tokenizer of {self.encoder.path} has {len(self.tokenizer):,} entries, its encoder {embeddings:,} "
-                "word embeddings",
+                f"the tokenizer of {self.encoder.path} has ids up to {ids - 1:,}, its encoder {embeddings:,} word "
+                "embeddings",
                 "Put the encoder's own tokenizer into its folder.",
             )
-
-
-def versions() -> dict[str, str]:
-    """Of everything that a score depends on."""
-    return {
-        "masklater": masklater.__version__,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "python": platform.python_version(),
-    }
-
-
-def device_name(device: torch.device) -> str:
-    """What the device is, for people."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"CPU, {os.cpu_count()} cores, {_processor()}"
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123 - no path of ours
-            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
-        return names[0]
-    except (OSError, IndexError):
-        return platform.machine()

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 
 from masklater.console import Meter, say
 from masklater.errors import Interrupted, UserError
-from masklater.folders import disk_errors_for_people, refuse_existing
+from masklater.folders import begun_folder, refuse_existing
 from masklater.glue import table
 from masklater.glue.data import TaskData, read_task
 from masklater.glue.encoder import Encoder, open_encoder
@@ -22,7 +23,8 @@ from masklater.glue.records import Record, RunLog, check_data, check_identity, k
 from masklater.glue.scorer import Scorer
 from masklater.glue.tasks import Task
 from masklater.glue.workers import Job, Workers
-from masklater.pretrain.signals import StopOnSignal
+from masklater.machine.device import all_devices
+from masklater.machine.signals import StopOnSignal
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,14 @@ def sweep(
             raise UserError(f"{out} holds a sweep already", "Go on with --resume, or name another folder with --out.")
         refuse_existing(out)
     rows, faults = _read(data, tasks, settings)
-    devices = devices or _devices()
-    found, scorer = _open(encoder, out, devices[0])
-    if resume:
-        found = check_identity(identity, found, settings)
-    else:
-        write_identity(identity, found, settings)
+    devices = devices or all_devices()
+    with nullcontext() if resume else begun_folder(out):
+        found = open_encoder(encoder, out)
+        scorer = Scorer(found, devices[0])
+        if resume:
+            found = check_identity(identity, found, settings)
+        else:
+            write_identity(identity, found, settings)
     log = RunLog(out / "runs.jsonl")
     check_data(log, {key: task_rows.sha256 for key, task_rows in rows.items()})
     done = {key_of(record) for record in log.records}
@@ -100,20 +104,6 @@ def _read(data: str, tasks: Sequence[Task], settings: SweepSettings) -> tuple[di
     if not rows:
         raise next(iter(errors.values()))
     return rows, {key: error.problem for key, error in errors.items()}
-
-
-def _open(encoder: str, out: Path, device: torch.device) -> tuple[Encoder, Scorer]:
-    """The encoder and what scores it. Where it cannot be scored, no SCORES folder is left behind."""
-    with disk_errors_for_people(out):
-        made = not out.exists()
-        out.mkdir(parents=True, exist_ok=True)
-        try:
-            found = open_encoder(encoder, out)
-            return found, Scorer(found, device)
-        except UserError:
-            if made and not any(out.iterdir()):
-                out.rmdir()
-            raise
 
 
 def _jobs(key: str, settings: SweepSettings) -> list[Job]:
@@ -188,12 +178,6 @@ class _Progress:
 
 def _cost(job: Job, rows: dict[str, TaskData]) -> int:
     return len(rows[job.task].splits["train"]) * job.setting.epochs
-
-
-def _devices() -> list[torch.device]:
-    if torch.cuda.is_available():
-        return [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
-    return [torch.device("cpu")]
 
 
 def _introduce(encoder: Encoder, rows: dict[str, TaskData], faults: dict[str, str], todo: int, done: int) -> None:

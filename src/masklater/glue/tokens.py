@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from masklater.console import Meter
 from masklater.glue.data import Split, TaskData
-from masklater.pretrain.order import derive_seed
+from masklater.seeds import derive_seed
 
 CHUNK = 10_000
 """Rows tokenised at a time."""

@@ -16,6 +16,7 @@ from masklater.glue.encoder import Encoder
 from masklater.glue.finetune import Setting
 from masklater.glue.records import Record
 from masklater.glue.scorer import Scorer
+from masklater.machine.signals import children_deaf_to_ctrl_c
 
 POLL_SECONDS = 0.5
 
@@ -69,8 +70,9 @@ class Workers:
         Raises:
             UserError: A worker met one, or was killed.
         """
-        for process in self.processes:
-            process.start()
+        with children_deaf_to_ctrl_c():
+            for process in self.processes:
+                process.start()
         try:
             received = 0
             while received < self.count and not stop():
@@ -103,7 +105,6 @@ class Workers:
 def _work(
     encoder: Encoder, rows: dict[str, TaskData], device: torch.device, threads: int, waiting: Any, results: Any
 ) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(threads)
     try:

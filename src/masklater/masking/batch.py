@@ -68,11 +68,15 @@ def batch_from_inputs(
     mask_id: int,
     drop: bool,
     token_type_ids_BL: Tensor | None = None,
+    uncounted_id: int | None = None,
 ) -> MaskedBatch:
     """A batch from what every masked LM of transformers takes: padded rows, any number of [MASK]s in each.
 
     [MASK]s are dropped, and padding with them. Rows with fewer seen positions than the fullest get slots to spare,
     which are hidden from attention. Every position is a target slot; unlabelled ones are not in use.
+
+    Positions in the row are those of the row without its padding: padding before it is moved behind it, and where the
+    encoder counts tokens, padding inside it too. Target slots keep the order in which the tokens were given.
 
     Args:
         input_ids_BL: Ids, [MASK]s included.
@@ -82,15 +86,27 @@ def batch_from_inputs(
         mask_id: The mask token's id.
         drop: Whether [MASK]s are dropped; False in vanilla mode, where they are seen.
         token_type_ids_BL: BERT's segment ids.
+        uncounted_id: The padding token's id where the encoder counts tokens other than it, as RoBERTa does; None: the
+            encoder counts all positions, and here those from the first that is not padding.
     """
     B, L = input_ids_BL.shape
-    positions_BL = torch.arange(L, device=input_ids_BL.device).expand(B, L)
     if attention_mask_BL is None:
         padding_BL = torch.zeros_like(input_ids_BL, dtype=torch.bool)
     else:
         padding_BL = attention_mask_BL == 0
+    target_ids_BT = torch.where(input_ids_BL == mask_id, input_ids_BL, IGNORE) if labels_BL is None else labels_BL
+
+    is_before_BL = (~padding_BL).cumsum(dim=1) == 0
+    moved_back_BL = is_before_BL if uncounted_id is None else input_ids_BL == uncounted_id
+    given_BL = torch.argsort(moved_back_BL, dim=1, stable=True)  # where each position of the row was given
+    positions_BL = torch.arange(L, device=input_ids_BL.device).expand(B, L)
+    target_pos_BT = torch.empty_like(given_BL).scatter_(1, given_BL, positions_BL)
+    input_ids_BL, padding_BL = input_ids_BL.gather(1, given_BL), padding_BL.gather(1, given_BL)
+    if token_type_ids_BL is not None:
+        token_type_ids_BL = token_type_ids_BL.gather(1, given_BL)
+
     is_mask_BL = input_ids_BL == mask_id
-    unseen_BL = padding_BL | is_mask_BL if drop else padding_BL
+    unseen_BL = padding_BL | is_mask_BL if drop else torch.zeros_like(padding_BL)
     num_seen = max(1, int((~unseen_BL).sum(dim=1).max())) if drop else L
     order_BL = torch.argsort(unseen_BL, dim=1, stable=True)  # seen positions first, each group ascending
     seen_pos_BS = order_BL[:, :num_seen]
@@ -99,8 +115,8 @@ def batch_from_inputs(
         seen_ids_BS=input_ids_BL.gather(1, seen_pos_BS),
         seen_pos_BS=seen_pos_BS,
         masked_pos_BM=order_BL[:, num_seen:],
-        target_pos_BT=positions_BL,
-        target_ids_BT=torch.where(is_mask_BL, input_ids_BL, IGNORE) if labels_BL is None else labels_BL,
+        target_pos_BT=target_pos_BT,
+        target_ids_BT=target_ids_BT,
         documents_BL=torch.where(padding_BL, -1, 0) if any_padding else None,
         hidden_BS=unseen_BL.gather(1, seen_pos_BS) if drop else None,
         token_types_BS=None if token_type_ids_BL is None else token_type_ids_BL.gather(1, seen_pos_BS),

@@ -1,17 +1,21 @@
 """Which positions are corrupted: single tokens, whole words, or spans of words, with a fixed count per row.
 
-Each chooser ranks a row's positions; the first `wanted` ranks are corrupted. Words and spans are taken in random order,
-and at most one a row is cut to make the count. For words it is next to never: smaller words fill what the first that is
-too large leaves. Filling with spans would favour short ones (3.3 tokens on average where 4.4 were drawn, measured at
-15%), so that there the first span too large is cut, as SpanBERT does.
+Each chooser ranks a row's positions; the first `wanted` ranks are corrupted. Words and spans are taken whole, but for
+at most one a row that is cut to make the count, and every position is exactly as likely as any other, however long the
+words are: in text without spaces one may be longer than what is wanted, or be the whole row.
 
-Letters: see masking/batch.py; U units (words or spans) of a row.
+A chooser is a function in CHOOSERS, at the end. Letters: see masking/batch.py; U units (words or spans) of a row.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from masklater.masking.corrupt import Corruption
 
 
 @dataclass(frozen=True)
@@ -66,13 +70,14 @@ def group_spans(word_BL: Tensor, p: float, longest: int, generator: torch.Genera
 
 
 def rank_units(unit_BL: Tensor, wanted_B: Tensor, fill: bool, generator: torch.Generator) -> Tensor:
-    """Rank positions so that the first `wanted` of a row are whole units, in random order.
+    """Rank positions so that the first `wanted` of a row are whole units, but for at most one.
+
+    Every maskable position is equally likely at every rank, whatever the sizes of the units.
 
     Args:
         unit_BL: int64, the unit of each position: contiguous, numbered from 0 along the row; -1 where not maskable.
         wanted_B: int64, how many positions to choose; no more than are maskable.
-        fill: Whether smaller units fill the gap that the first unit too large leaves, before one is cut. That keeps
-            units whole, and favours small ones by a little.
+        fill: Whether units of one position make up for the one that would be cut, where there are enough of them.
         generator: The source of all randomness.
 
     Returns:
@@ -84,26 +89,126 @@ def rank_units(unit_BL: Tensor, wanted_B: Tensor, fill: bool, generator: torch.G
     size_BU = torch.zeros(B, L, dtype=torch.int64).scatter_add_(1, unit_or_0_BL, is_maskable_BL.long())
     by_draw_BU = torch.argsort(torch.rand((B, L), generator=generator), dim=1)
     size_in_order_BU = size_BU.gather(1, by_draw_BU)
+    taken_BU = _take_in_order(size_in_order_BU, wanted_B, generator)
+    if fill:
+        taken_BU = _make_whole(size_in_order_BU, taken_BU, generator)
+    taken_BU = torch.zeros_like(size_BU).scatter_(1, by_draw_BU, taken_BU)
+    turn_BU = torch.empty_like(size_BU).scatter_(1, by_draw_BU, torch.arange(L).expand(B, L))
 
-    taken_BU = (size_in_order_BU > 0) & (size_in_order_BU.cumsum(dim=1) <= wanted_B[:, None])
-    left_B = wanted_B - (size_in_order_BU * taken_BU).sum(dim=1)
-    while fill:  # each turn takes at least one unit in each row where one fits
-        fits_BU = ~taken_BU & (size_in_order_BU > 0) & (size_in_order_BU <= left_B[:, None])
-        now_BU = fits_BU & ((size_in_order_BU * fits_BU).cumsum(dim=1) <= left_B[:, None])
-        if not now_BU.any():
-            break
-        taken_BU |= now_BU
-        left_B -= (size_in_order_BU * now_BU).sum(dim=1)
-    # What is left over is cut from the first unit that did not fit.
-    cut_B = (~taken_BU & (size_in_order_BU > 0)).int().argmax(dim=1)
-    chosen_BU = torch.where(taken_BU, size_in_order_BU, 0)
-    chosen_BU.scatter_add_(1, cut_B[:, None], left_B[:, None])
-    num_chosen_BU = torch.zeros_like(size_BU).scatter_(1, by_draw_BU, chosen_BU)
-
-    # Ranks are drawn afresh: in the order of taking, small units that filled a gap would always come last.
+    # A unit is a ring entered at a random place, so that any part of it is as likely to be cut off as any other.
     start_BU = size_BU.cumsum(dim=1) - size_BU
-    place_BL = is_maskable_BL.cumsum(dim=1) - 1 - start_BU.gather(1, unit_or_0_BL)
-    is_chosen_BL = is_maskable_BL & (place_BL < num_chosen_BU.gather(1, unit_or_0_BL))
-    draws_BL = torch.rand((B, L), generator=generator).gather(1, unit_or_0_BL)
-    draws_BL = torch.where(is_chosen_BL, draws_BL, torch.where(is_maskable_BL, 1.0, 2.0))
-    return torch.argsort(draws_BL, dim=1, stable=True)
+    size_BL = size_BU.gather(1, unit_or_0_BL).clamp(min=1)
+    entry_BL = _draw_below(size_BU, generator).gather(1, unit_or_0_BL)
+    place_BL = (is_maskable_BL.cumsum(dim=1) - 1 - start_BU.gather(1, unit_or_0_BL) - entry_BL) % size_BL
+    is_chosen_BL = is_maskable_BL & (place_BL < taken_BU.gather(1, unit_or_0_BL))
+
+    key_BL = turn_BU.gather(1, unit_or_0_BL) * L + place_BL
+    key_BL = torch.where(is_chosen_BL, key_BL, torch.where(is_maskable_BL, L * L, L * L + 1))
+    order_BL = torch.argsort(key_BL, dim=1, stable=True)
+    # Ranks begin anywhere among the chosen: units of no size come first more often than others.
+    rank_L = torch.arange(L)
+    begin_B1 = _draw_below(wanted_B[:, None], generator)
+    turned_BL = (rank_L + begin_B1) % wanted_B[:, None].clamp(min=1)
+    return order_BL.gather(1, torch.where(rank_L < wanted_B[:, None], turned_BL, rank_L))
+
+
+def _take_in_order(size_BU: Tensor, wanted_B: Tensor, generator: torch.Generator) -> Tensor:
+    """How much to take of each unit, taken_BU: all or nothing, but for at most one; on average its share of the row.
+
+    The units, in random order, lie on a ring, and a stretch of it as long as what is wanted begins at a random place
+    (systematic sampling: every position is equally likely). It cuts two units, one at either end. Taking from one what
+    the other gets makes one of them whole or leaves it out; which way is drawn so that neither gains on average.
+    """
+    end_BU = size_BU.cumsum(dim=1)
+    start_BU, total_B1, wanted_B1 = end_BU - size_BU, end_BU[:, -1:], wanted_B[:, None]
+    from_B1 = _draw_below(total_B1, generator)
+    to_B1 = from_B1 + wanted_B1
+    taken_BU = torch.zeros_like(size_BU)
+    for round_B1 in (torch.zeros_like(total_B1), total_B1):
+        inside_BU = torch.minimum(end_BU + round_B1, to_B1) - torch.maximum(start_BU + round_B1, from_B1)
+        taken_BU += inside_BU.clamp(min=0)
+
+    is_cut_BU = (taken_BU > 0) & (taken_BU < size_BU)
+    one_B1 = is_cut_BU.int().argmax(dim=1, keepdim=True)
+    other_B1 = is_cut_BU.shape[1] - 1 - is_cut_BU.flip(1).int().argmax(dim=1, keepdim=True)
+    of_one_B1, of_other_B1 = taken_BU.gather(1, one_B1), taken_BU.gather(1, other_B1)
+    gain_B1 = torch.minimum(size_BU.gather(1, one_B1) - of_one_B1, of_other_B1)
+    loss_B1 = torch.minimum(of_one_B1, size_BU.gather(1, other_B1) - of_other_B1)
+    gains_B1 = _draw_below(gain_B1 + loss_B1, generator) < loss_B1
+    moved_B1 = torch.where(gains_B1, gain_B1, -loss_B1) * (is_cut_BU.sum(dim=1, keepdim=True) == 2)
+    return taken_BU.scatter_add_(1, one_B1, moved_B1).scatter_add_(1, other_B1, -moved_B1)
+
+
+def _make_whole(size_BU: Tensor, taken_BU: Tensor, generator: torch.Generator) -> Tensor:
+    """The same with the unit that is cut taken whole or left out, units of one position making up for it.
+
+    Which of the two is drawn so that no unit gains on average. Where there are too few units of one position for
+    either, the cut stays.
+    """
+    is_cut_BU = (taken_BU > 0) & (taken_BU < size_BU)
+    cut_B1 = is_cut_BU.int().argmax(dim=1, keepdim=True)
+    size_B1, of_cut_B1 = size_BU.gather(1, cut_B1), taken_BU.gather(1, cut_B1)
+    is_taken_BU, is_free_BU = (size_BU == 1) & (taken_BU == 1), (size_BU == 1) & (taken_BU == 0)
+    can_B1 = is_cut_BU.any(dim=1, keepdim=True)
+    can_B1 &= is_taken_BU.sum(dim=1, keepdim=True) >= size_B1 - of_cut_B1
+    can_B1 &= is_free_BU.sum(dim=1, keepdim=True) >= of_cut_B1
+    is_whole_B1 = _draw_below(size_B1, generator) < of_cut_B1
+    gives_BU = is_taken_BU & (is_taken_BU.cumsum(dim=1) <= size_B1 - of_cut_B1) & can_B1 & is_whole_B1
+    gets_BU = is_free_BU & (is_free_BU.cumsum(dim=1) <= of_cut_B1) & can_B1 & ~is_whole_B1
+    moved_B1 = torch.where(is_whole_B1, size_B1 - of_cut_B1, -of_cut_B1) * can_B1
+    return (taken_BU + gets_BU.long() - gives_BU.long()).scatter_add_(1, cut_B1, moved_B1)
+
+
+def _draw_below(limit: Tensor, generator: torch.Generator) -> Tensor:
+    """A random int64 from 0 to each limit - 1; 0 where the limit is 0."""
+    draws = torch.rand(limit.shape, generator=generator, dtype=torch.float64)
+    return (draws * limit).long()
+
+
+def choose_uniform(
+    rows_BL: Tensor, maskable_BL: Tensor, wanted_B: Tensor, corruption: "Corruption", generator: torch.Generator
+) -> Tensor:
+    """Choose single tokens."""
+    return rank_uniform(maskable_BL, generator)
+
+
+def choose_words(
+    rows_BL: Tensor, maskable_BL: Tensor, wanted_B: Tensor, corruption: "Corruption", generator: torch.Generator
+) -> Tensor:
+    """Choose whole words."""
+    return rank_units(number_words(rows_BL, maskable_BL, corruption.table), wanted_B, True, generator)
+
+
+def choose_spans(
+    rows_BL: Tensor, maskable_BL: Tensor, wanted_B: Tensor, corruption: "Corruption", generator: torch.Generator
+) -> Tensor:
+    """Choose spans of words."""
+    settings = corruption.settings
+    word_BL = number_words(rows_BL, maskable_BL, corruption.table)
+    span_BL = group_spans(word_BL, settings.span_p, settings.span_max, generator)
+    return rank_units(span_BL, wanted_B, False, generator)
+
+
+def word_table(shards: Any) -> WordTable:
+    """Read off SHARDS where words begin."""
+    return WordTable(*map(torch.from_numpy, shards.words))
+
+
+class Chooser(NamedTuple):
+    """A way to choose positions.
+
+    `rank` takes rows_BL (int64 ids), maskable_BL (bool), wanted_B (how many are corrupted), the Corruption and a
+    generator, the source of all randomness; it returns int64 order_BL, positions by rank, maskable ones first.
+    `table` reads what it has to know of each token off SHARDS, once; ranks find it in `Corruption.table`.
+    """
+
+    rank: Callable[[Tensor, Tensor, Tensor, "Corruption", torch.Generator], Tensor]
+    table: Callable[[Any], Any] | None = None
+
+
+CHOOSERS: dict[str, Chooser] = {
+    "uniform": Chooser(choose_uniform),
+    "word": Chooser(choose_words, word_table),
+    "span": Chooser(choose_spans, word_table),
+}
+"""By the names that recipes use, each of which stands in recipe.sections.CHOOSERS too."""

@@ -10,14 +10,14 @@ Letters: see masking/batch.py; C corrupted positions of a row.
 """
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from masklater.errors import UserError
 from masklater.masking.batch import IGNORE, MaskedBatch
-from masklater.masking.choose import WordTable, group_spans, number_words, rank_uniform, rank_units
+from masklater.masking.choose import CHOOSERS, rank_uniform
 from masklater.masking.counts import Counts, count
 from masklater.masking.schedule import rates_of
 from masklater.recipe.sections import MaskingSettings
@@ -36,7 +36,7 @@ class Corruption:
     ordinary_ids_K: Tensor  # int64: the ids a random token is drawn from, K = V - specials
     mask_id: int
     pad_id: int
-    words: WordTable | None  # where words begin; None where single tokens are chosen
+    table: Any  # what the chooser has to know of each token; None where it needs nothing
 
     @property
     def counts(self) -> Counts:
@@ -58,7 +58,7 @@ def make_corruption(
     special_ids: tuple[int, ...],
     mask_id: int,
     pad_id: int,
-    words: WordTable | None = None,
+    table: Any = None,
 ) -> Corruption:
     """Fix the counts for rows of one length, at the rate a run begins with.
 
@@ -72,7 +72,7 @@ def make_corruption(
         special_ids: Never corrupted, never drawn as random tokens.
         mask_id: The mask token.
         pad_id: The padding token.
-        words: Where words begin, which choosing words and spans needs.
+        table: What the chooser has to know of each token (`Chooser.table`).
 
     Raises:
         UserError: A rate leaves no target, or nothing to see, in rows of this length.
@@ -89,7 +89,7 @@ def make_corruption(
         ordinary_ids_K=(~is_special_V).nonzero().squeeze(1),
         mask_id=mask_id,
         pad_id=pad_id,
-        words=words,
+        table=table,
     )
     for rate in rates_of(settings):
         if corruption.at_rate(rate).counts.targets < 1:
@@ -125,7 +125,8 @@ def corrupt(
     masks_B = (settings.mask * corrupted_B).round().long()
     randoms_B = ((settings.mask + settings.random) * corrupted_B).round().long() - masks_B
 
-    order_BL = _rank(rows_BL, maskable_BL, corrupted_B, corruption, generator)
+    chooser = CHOOSERS[settings.choose]
+    order_BL = chooser.rank(rows_BL, maskable_BL, corrupted_B, corruption, generator)
     rank_BL = torch.empty_like(order_BL).scatter_(1, order_BL, torch.arange(L).expand(B, L))
     is_mask_BL = rank_BL < masks_B[:, None]
     is_random_BL = (rank_BL >= masks_B[:, None]) & (rank_BL < (masks_B + randoms_B)[:, None])
@@ -157,17 +158,3 @@ def corrupt(
         target_ids_BT=torch.where(in_use_BT, rows_BL.gather(1, target_pos_BT), IGNORE),
         documents_BL=documents_BL,
     )
-
-
-def _rank(
-    rows_BL: Tensor, maskable_BL: Tensor, wanted_B: Tensor, corruption: Corruption, generator: torch.Generator
-) -> Tensor:
-    """Positions in the order in which they are corrupted, order_BL."""
-    settings = corruption.settings
-    if settings.choose == "uniform":
-        return rank_uniform(maskable_BL, generator)
-    assert corruption.words is not None
-    unit_BL = number_words(rows_BL, maskable_BL, corruption.words)
-    if settings.choose == "span":
-        unit_BL = group_spans(unit_BL, settings.span_p, settings.span_max, generator)
-    return rank_units(unit_BL, wanted_B, settings.choose == "word", generator)

@@ -9,9 +9,11 @@ Letters: see masking/batch.py; Q queries, K keys, X either; H heads, e width of 
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from masklater.masking.batch import MaskedBatch
@@ -25,7 +27,7 @@ class Places(NamedTuple):
     is_mask_BX: Tensor | None  # bool: [MASK]s; None where no flow is blocked
 
 
-class Turn(NamedTuple):
+class RotaryAngles(NamedTuple):
     """Rotary positions (RoFormer, arXiv 2104.09864): by what angles each position turns queries and keys."""
 
     cos_B1Xh: Tensor  # float32
@@ -36,8 +38,8 @@ class Pairs(NamedTuple):
     """What attention knows of its queries and keys."""
 
     attend_BQK: Tensor | None  # bool, True where the query may attend to the key; None: all to all
-    query: Turn | None = None  # None: not turned, as positions were added to the hidden states
-    key: Turn | None = None
+    query: RotaryAngles | None = None  # None: not turned, as positions were added to the hidden states
+    key: RotaryAngles | None = None
 
 
 def seen_places(batch: MaskedBatch, mask_id: int, blocked_flows: Sequence[str]) -> Places:
@@ -65,19 +67,19 @@ def row_places(batch: MaskedBatch, blocked_flows: Sequence[str]) -> Places:
     return Places(pos_BL, batch.documents_BL, is_mask_BL)
 
 
-def at(places: Places, pos_BX: Tensor) -> Places:
+def select(places: Places, pos_BX: Tensor) -> Places:
     """Some of the positions of a row."""
     gathered = [None if tensor is None else tensor.gather(1, pos_BX) for tensor in places]
     return Places(pos_BX, gathered[1], gathered[2])
 
 
-def pair(queries: Places, keys: Places, blocked_flows: Sequence[str], rotary_width: int | None) -> Pairs:
+def make_pairs(queries: Places, keys: Places, blocked_flows: Sequence[str], rotary_width: int | None) -> Pairs:
     """All of it; `rotary_width` is the width of a head where queries and keys are turned."""
-    allowed_BQK = attend(queries, keys, blocked_flows)
+    allowed_BQK = attention_mask(queries, keys, blocked_flows)
     if rotary_width is None:
         return Pairs(allowed_BQK)
-    of_keys = turn(keys.pos_BX, rotary_width)
-    of_queries = of_keys if queries is keys else turn(queries.pos_BX, rotary_width)
+    of_keys = rotary_angles(keys.pos_BX, rotary_width)
+    of_queries = of_keys if queries is keys else rotary_angles(queries.pos_BX, rotary_width)
     return Pairs(allowed_BQK, of_queries, of_keys)
 
 
@@ -85,15 +87,15 @@ ROTARY_BASE = 10_000.0
 """RoFormer's: the slowest pair of a head turns once in 2 pi times as many positions."""
 
 
-def turn(pos_BX: Tensor, head_width: int) -> Turn:
+def rotary_angles(pos_BX: Tensor, head_width: int) -> RotaryAngles:
     """The angles of some positions."""
     half = head_width // 2
     speed_h = ROTARY_BASE ** (-torch.arange(half, device=pos_BX.device, dtype=torch.float32) / half)
     angle_B1Xh = pos_BX[:, None, :, None] * speed_h
-    return Turn(angle_B1Xh.cos(), angle_B1Xh.sin())
+    return RotaryAngles(angle_B1Xh.cos(), angle_B1Xh.sin())
 
 
-def rotate(part_BHXe: Tensor, angles: Turn | None) -> Tensor:
+def rotate(part_BHXe: Tensor, angles: RotaryAngles | None) -> Tensor:
     """Queries or keys, turned: their products then depend on the distance between two positions, not on where they are.
 
     In float32, as half a turn of the fastest pair must not be lost at far positions in bfloat16.
@@ -106,7 +108,27 @@ def rotate(part_BHXe: Tensor, angles: Turn | None) -> Tensor:
     return torch.cat(turned, dim=3).to(part_BHXe.dtype)
 
 
-def attend(queries: Places, keys: Places, blocked_flows: Sequence[str]) -> Tensor | None:
+def in_float32(*parts: Tensor) -> tuple[AbstractContextManager[None], tuple[Tensor, ...]]:
+    """Queries, keys and values as attention takes them, and the context to call it in.
+
+    On a CPU bfloat16 ones become float32: the backward pass of torch's fused attention in bfloat16 takes three times as
+    long there as in float32, more than bfloat16 gains in the products around it (docs/performance.md).
+    """
+    if parts[0].device.type != "cpu" or parts[0].dtype != torch.bfloat16:
+        return nullcontext(), parts
+    return torch.autocast("cpu", enabled=False), tuple(part.float() for part in parts)
+
+
+def mix(query_BHQe: Tensor, key_BHKe: Tensor, value_BHKe: Tensor, attend_BQK: Tensor | None, dropout: float) -> Tensor:
+    """Scaled dot-product attention, mixed_BHQe: for each query the values, weighed by how well their keys fit it."""
+    context, (query, key, value) = in_float32(query_BHQe, key_BHKe, value_BHKe)
+    attend_B1QK = None if attend_BQK is None else attend_BQK[:, None]
+    with context:
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=attend_B1QK, dropout_p=dropout)
+    return mixed.to(value_BHKe.dtype)
+
+
+def attention_mask(queries: Places, keys: Places, blocked_flows: Sequence[str]) -> Tensor | None:
     """Which query may attend to which key, bool attend_BQK; None: all to all.
 
     Positions of one document attend to each other, and padding to padding, so that no position is left with nothing. A

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import torch
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
-from masklater.errors import UserError
-from masklater.model.encoder import build_encoder, encode
+from masklater.errors import UserError, first_line
+from masklater.model.encoder import attention_mask, build_encoder, encode
 
 TOLERANCE = 1e-4
 """Largest difference between two ways of computing the same hidden states in float32; equal ones differ by 1e-6."""
@@ -40,8 +40,13 @@ KNOWN_REASONS = {
 class Positions(NamedTuple):
     """How an encoder takes positions."""
 
-    offset: int  # what it counts a row's first position as
+    offset: int  # what it counts a row's first position as: 0, or padding index + 1
     relative: bool  # whether it knows distances only: moving a row as a whole changes nothing
+
+    @property
+    def count_tokens(self) -> bool:
+        """Whether positions are counted over the tokens that are not padding, wherever it stands, or over all."""
+        return self.offset > 0
 
 
 def check_encoder(config: PretrainedConfig, row_length: int) -> Positions:
@@ -52,7 +57,9 @@ def check_encoder(config: PretrainedConfig, row_length: int) -> Positions:
     """
     if config.model_type in KNOWN_REASONS:
         raise _refusal(config, KNOWN_REASONS[config.model_type])
-    return _find_positions(config.to_json_string(use_diff=False), row_length)
+    found = _find_positions(config.to_json_string(use_diff=False), row_length)
+    # The small copy has few words, so that its padding token may be another one.
+    return found._replace(offset=(config.pad_token_id or 0) + 1) if found.count_tokens else found
 
 
 @cache
@@ -64,9 +71,9 @@ def _find_positions(config_json: str, row_length: int) -> Positions:
         try:
             encoder = build_encoder(config).eval()
         except Exception as error:  # a config of any family may be impossible in its own way
-            first_line = str(error).strip().split("\n")[0]
             raise UserError(
-                f"transformers cannot build an encoder of type {config.model_type} from this config: {first_line}",
+                f"transformers cannot build an encoder of type {config.model_type} from this config: "
+                f"{first_line(error)}",
                 "Mend the config.",
             ) from None
         with torch.no_grad():
@@ -87,7 +94,7 @@ def _find_positions(config_json: str, row_length: int) -> Positions:
                     whole_BLD = _encode_whole(encoder, ids_BL, hide_BLL)
                 seen_BSD = encode(encoder, ids_BS, pos_BS, offset, None)
             except Exception as error:  # whatever a family raises at inputs it does not take
-                reason = str(error).strip().split("\n")[0] or type(error).__name__
+                reason = first_line(error)
                 continue
             differences.append(float((seen_BSD - whole_BLD[:, seen_L]).abs().max()))
             if differences[-1] < TOLERANCE:
@@ -105,7 +112,7 @@ def _find_positions(config_json: str, row_length: int) -> Positions:
 def _encode_whole(encoder: PreTrainedModel, ids_BL: torch.Tensor, hide_BLL: torch.Tensor) -> torch.Tensor:
     if encoder.config.model_type == "esm":  # takes a mask per position, but none per pair
         return encoder(input_ids=ids_BL, attention_mask=hide_BLL[:, 0].long()).last_hidden_state
-    return encoder(input_ids=ids_BL, attention_mask=hide_BLL[:, None]).last_hidden_state
+    return encoder(input_ids=ids_BL, attention_mask=attention_mask(encoder, hide_BLL)).last_hidden_state
 
 
 def _window(config: PretrainedConfig) -> str:

@@ -5,6 +5,15 @@ from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
 
+from masklater.errors import UserError
+
+CHOICES = {
+    "decoder_kind": ("self", "cross", "cross-only", "late", "none"),
+    "mask_embedding": ("own", "word"),
+    "decoder_positions": ("auto", "dropped", "all", "rotary"),
+}
+"""Of a MaskLaterConfig, as in recipe.sections.DecoderSettings."""
+
 
 class MaskLaterConfig(PretrainedConfig):
     """Configuration of MaskLaterForMaskedLM.
@@ -63,6 +72,8 @@ class MaskLaterConfig(PretrainedConfig):
         kwargs.setdefault("pad_token_id", self.encoder.pad_token_id)
         kwargs.setdefault("bos_token_id", self.encoder.bos_token_id)
         kwargs.setdefault("eos_token_id", self.encoder.eos_token_id)
+        # Left out, transformers would take the encoder's away.
+        kwargs.setdefault("attn_implementation", self.encoder._attn_implementation)
         kwargs["tie_word_embeddings"] = False  # the head reads the word embedding itself: nothing is left to tie
         super().__init__(**kwargs)
 
@@ -70,3 +81,23 @@ class MaskLaterConfig(PretrainedConfig):
     def drops(self) -> bool:
         """Whether [MASK]s are left out of the encoder's input."""
         return self.decoder_kind != "none" and self.enter_layer != 0
+
+
+def check_decoder(config: MaskLaterConfig) -> None:
+    """Raise UserError where a config describes no decoder."""
+    kind, layers = config.decoder_kind, config.num_decoder_layers
+    for name, allowed in CHOICES.items():
+        if getattr(config, name) not in allowed:
+            raise UserError(f"{name} is {getattr(config, name)!r}", f"Choose among {', '.join(allowed)}.")
+    if kind in {"self", "cross", "cross-only"} and layers < 1:
+        raise UserError(
+            f"num_decoder_layers is {layers}, and decoder_kind={kind!r} has at least one layer",
+            "Vanilla MLM, whose [MASK]s stay in the encoder's input, is decoder_kind='none'.",
+        )
+    depth = config.encoder.num_hidden_layers
+    if kind == "late" and (config.enter_layer is None or not 0 <= config.enter_layer < depth):
+        raise UserError(
+            f"enter_layer is {config.enter_layer}, and with decoder_kind='late' [MASK]s enter one of the encoder's "
+            f"{depth} layers",
+            f"Choose a number from 0, which is vanilla MLM, to {depth - 1}.",
+        )

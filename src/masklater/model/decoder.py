@@ -11,7 +11,17 @@ from transformers import PreTrainedModel
 
 from masklater.masking.batch import IGNORE, MaskedBatch
 from masklater.model import encoder as encoders
-from masklater.model.attention import Pairs, Places, at, attend, pair, rotate, row_places, seen_places
+from masklater.model.attention import (
+    Pairs,
+    Places,
+    attention_mask,
+    make_pairs,
+    mix,
+    rotate,
+    row_places,
+    seen_places,
+    select,
+)
 from masklater.model.config import MaskLaterConfig
 from masklater.model.encoder import LayerSizes
 
@@ -84,13 +94,8 @@ class AttentionBlock(nn.Module):
             takes_BQ1 = attend_BQK.any(dim=2, keepdim=True)
             attend_BQK = attend_BQK | ~takes_BQ1
         query, key, value = (part.unflatten(2, (self.sizes.heads, -1)).transpose(1, 2) for part in (query, key, value))
-        mixed_BHQe = F.scaled_dot_product_attention(
-            rotate(query, pairs.query),
-            rotate(key, pairs.key),
-            value,
-            attn_mask=None if attend_BQK is None else attend_BQK[:, None],
-            dropout_p=self.sizes.attention_dropout if self.training else 0.0,
-        )
+        dropout = self.sizes.attention_dropout if self.training else 0.0
+        mixed_BHQe = mix(rotate(query, pairs.query), rotate(key, pairs.key), value, attend_BQK, dropout)
         mixed_BQd = mixed_BHQe.transpose(1, 2).flatten(2)
         if takes_BQ1 is not None:
             mixed_BQd = mixed_BQd * takes_BQ1
@@ -188,11 +193,11 @@ class SelfDecoder(_LightDecoder):
         places = row_places(batch, blocked)
         _, row_BLd = self.append(seen_BSD, batch, encoder)
         *lower, last = self.layers
-        among_row = pair(places, places, blocked, self.rotary_width)
+        among_row = make_pairs(places, places, blocked, self.rotary_width)
         for layer in lower:
             row_BLd = layer(row_BLd, None, among_row)
         targets_BTd = gather(row_BLd, batch.target_pos_BT)
-        to_row = pair(at(places, batch.target_pos_BT), places, blocked, self.rotary_width)
+        to_row = make_pairs(select(places, batch.target_pos_BT), places, blocked, self.rotary_width)
         targets_BTd = last(targets_BTd, row_BLd, to_row)
         return self.widen(self.last_norm(targets_BTd))
 
@@ -211,8 +216,8 @@ class CrossDecoder(_LightDecoder):
     def forward(self, seen_BSD: Tensor, batch: MaskedBatch, encoder: PreTrainedModel) -> Tensor:
         """Hidden states of the targets, targets_BTD."""
         blocked, target_pos_BT = self.config.blocked_flows, batch.target_pos_BT
-        targets = at(row_places(batch, blocked), target_pos_BT)
-        to_seen = pair(targets, seen_places(batch, self.masks.mask_id, blocked), blocked, self.rotary_width)
+        targets = select(row_places(batch, blocked), target_pos_BT)
+        to_seen = make_pairs(targets, seen_places(batch, self.masks.mask_id, blocked), blocked, self.rotary_width)
         seen_BSd, row_BLd = self.append(seen_BSD, batch, encoder)
         if self.masks.at_all_positions:
             seen_BSd = gather(row_BLd, batch.seen_pos_BS)
@@ -227,7 +232,7 @@ class CrossDecoder(_LightDecoder):
         in_use_BT = batch.target_ids_BT != IGNORE
         itself_TT = torch.eye(in_use_BT.shape[1], dtype=torch.bool, device=in_use_BT.device)
         allowed_BTT = in_use_BT[:, None, :] | itself_TT
-        pairs = pair(targets, targets, self.config.blocked_flows, self.rotary_width)
+        pairs = make_pairs(targets, targets, self.config.blocked_flows, self.rotary_width)
         if pairs.attend_BQK is not None:
             allowed_BTT = allowed_BTT & pairs.attend_BQK
         return pairs._replace(attend_BQK=allowed_BTT)
@@ -244,7 +249,7 @@ class LateEntry(nn.Module):
     def forward(self, seen_BSD: Tensor, batch: MaskedBatch, encoder: PreTrainedModel) -> Tensor:
         """Hidden states of the targets after the layers from k on, targets_BTD."""
         places = row_places(batch, self.config.blocked_flows)
-        attend_BLL = attend(places, places, self.config.blocked_flows)
+        attend_BLL = attention_mask(places, places, self.config.blocked_flows)
         row_BLD = self.masks(seen_BSD, batch, self.masks.word_embedding(encoder))
         pos_BL = places.pos_BX + (self.config.position_offset or 0)
         row_BLD = encoders.run_upper_layers(encoder, row_BLD, pos_BL, self.config.enter_layer or 0, attend_BLL)

@@ -8,12 +8,24 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
-from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from torch import Tensor, nn
+from transformers import (
+    MODEL_MAPPING,
+    AttentionInterface,
+    AttentionMaskInterface,
+    AutoConfig,
+    AutoModel,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 
 from masklater.errors import UserError
-from masklater.recipe.families import ONE_STACK, PRE_NORM, ROTARY
+from masklater.model.attention import in_float32
+from masklater.recipe.families import ONE_STACK, PRE_NORM, ROTARY, position_embeddings
 from masklater.recipe.sections import ModelSettings
+
+ATTENTION_IMPLEMENTATIONS = ("sdpa", "eager")
+"""Of transformers, those that take a mask of who attends to whom. Flash attention and flex attention take none."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +67,29 @@ def layer_sizes(config: PretrainedConfig, width: int) -> LayerSizes:
 
 
 def make_encoder_config(
-    settings: ModelSettings, *, vocabulary_size: int, row_length: int, pad: int, bos: int, eos: int, mask: int
+    settings: ModelSettings,
+    *,
+    vocabulary_size: int,
+    row_length: int,
+    token_types: int,
+    pad: int,
+    bos: int,
+    eos: int,
+    mask: int,
 ) -> PretrainedConfig:
-    """The transformers config of an encoder from scratch, with positions for rows of `row_length`."""
+    """The transformers config of an encoder from scratch.
+
+    Args:
+        settings: The recipe's `model` section.
+        vocabulary_size: V.
+        row_length: L; the encoder has positions for rows of this length and no longer ones.
+        token_types: Kinds of segment that the tokenizer tells apart in a pair of texts.
+        pad: The padding token.
+        bos: The token that begins a row.
+        eos: The token that ends a row.
+        mask: The mask token.
+    """
+    assert settings.family is not None
     of_family: dict[str, dict[str, Any]] = {
         "esm": {"position_embedding_type": "rotary", "emb_layer_norm_before": False, "mask_token_id": mask},
         # Windows read distances off the index; every layer global is what carries the method.
@@ -83,34 +115,89 @@ def make_encoder_config(
         num_hidden_layers=settings.num_hidden_layers,
         num_attention_heads=settings.num_attention_heads,
         intermediate_size=settings.intermediate_size,
-        max_position_embeddings=pad + 1 + row_length,
-        type_vocab_size=1,
+        max_position_embeddings=position_embeddings(settings.family, row_length, pad) or row_length,
+        type_vocab_size=token_types,
         pad_token_id=pad,
         bos_token_id=bos,
         eos_token_id=eos,
         **dropout,
-        **of_family.get(settings.family or "", {}),
+        **of_family.get(settings.family, {}),
     )
 
 
 def set_dropout(config: PretrainedConfig, dropout: float) -> None:
-    """Change the dropout of hidden states and attention."""
-    for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "mlp_dropout", "attention_dropout"):
+    """Change the dropout of embeddings, hidden states and attention, under whatever names a family has for it."""
+    of_hidden_states = ("hidden_dropout_prob", "mlp_dropout", "embedding_dropout", "dropout")
+    for name in (*of_hidden_states, "attention_probs_dropout_prob", "attention_dropout"):
         if hasattr(config, name):
             setattr(config, name, dropout)
+
+
+FLOAT32_ON_CPU = "sdpa-float32-on-cpu"
+"""Name of the attention that our encoders are called with in place of `sdpa`. No saved config knows it."""
+
+
+def _float32_on_cpu(
+    module: nn.Module, query_BHSe: Tensor, key_BHSe: Tensor, value_BHSe: Tensor, mask_B1SS: Tensor | None, **kwargs: Any
+) -> tuple[Tensor, None]:
+    """The `sdpa` of transformers, computed as `in_float32` says."""
+    context, parts = in_float32(query_BHSe, key_BHSe, value_BHSe)
+    with context:
+        mixed_BSHe, _ = AttentionInterface()["sdpa"](module, *parts, mask_B1SS, **kwargs)
+    return mixed_BSHe.to(value_BHSe.dtype), None
+
+
+AttentionInterface.register(FLOAT32_ON_CPU, _float32_on_cpu)
+AttentionMaskInterface.register(FLOAT32_ON_CPU, AttentionMaskInterface()["sdpa"])
 
 
 def build_encoder(config: PretrainedConfig) -> PreTrainedModel:
     """A randomly initialised encoder of that config, without a pooler: nothing here would train it.
 
     Its weights are in torch's default dtype, whatever dtype the config says a checkpoint was saved in.
+
+    Raises:
+        UserError: The config asks for an attention implementation that cannot be used here.
     """
+    check_attention(config._attn_implementation)
     has_pooler = "add_pooling_layer" in inspect.signature(MODEL_MAPPING[type(config)].__init__).parameters
     pooler = {"add_pooling_layer": False} if has_pooler else {}
     encoder = AutoModel.from_config(config, dtype=torch.get_default_dtype(), **pooler)
+    if encoder.config._attn_implementation == "sdpa":
+        encoder.set_attn_implementation(FLOAT32_ON_CPU)
     if hasattr(encoder, "contact_head"):  # ESM's, for protein contacts: no masked LM trains it
         encoder.contact_head.requires_grad_(False)
     return encoder
+
+
+def check_attention(implementation: str | None) -> None:
+    """Raise UserError unless masks of who attends to whom can be handed to an attention implementation."""
+    if implementation not in {None, FLOAT32_ON_CPU, *ATTENTION_IMPLEMENTATIONS}:
+        raise UserError(
+            f"attn_implementation is {implementation}, which takes no mask of who attends to whom: padding, other "
+            "documents and slots to spare would be attended to",
+            f"Choose {' or '.join(ATTENTION_IMPLEMENTATIONS)}.",
+        )
+
+
+def attention_mask(encoder: PreTrainedModel, attend_BQK: Tensor | None) -> Tensor | None:
+    """The mask in the form that the encoder's attention implementation takes, mask_B1QK; None: all attend to all.
+
+    sdpa takes bool, True where the query may attend to the key. eager adds what it is given to the scores: 0, or the
+    lowest number.
+
+    Raises:
+        UserError: The implementation takes neither.
+    """
+    implementation = encoder.config._attn_implementation
+    check_attention(implementation)
+    if attend_BQK is None:
+        return None
+    mask_B1QK = attend_BQK[:, None]
+    if implementation != "eager":
+        return mask_B1QK
+    lowest = torch.finfo(encoder.dtype).min
+    return torch.zeros(mask_B1QK.shape, dtype=encoder.dtype, device=mask_B1QK.device).masked_fill_(~mask_B1QK, lowest)
 
 
 def encode(
@@ -128,7 +215,7 @@ def encode(
         encoder: As `build_encoder` makes it.
         ids_BS: The tokens.
         pos_BS: Their positions in the row, from 0.
-        position_offset: What the encoder counts position 0 as.
+        position_offset: What the encoder counts position 0 as: 0, or padding index + 1 in families that count tokens.
         attend_BSS: bool, True where the first may attend to the second; None: all to all.
         token_types_BS: BERT's segment ids; None: all 0.
         stop_before: The layer at which to stop, for [MASK]s to enter; None: after the last layer and norm.
@@ -137,6 +224,8 @@ def encode(
         hidden_BSD.
     """
     pos_BS = pos_BS + position_offset
+    if position_offset:  # the family counts tokens, and all padding as the position before the first
+        pos_BS = torch.where(ids_BS == encoder.config.pad_token_id, position_offset - 1, pos_BS)
     if stop_before is not None:
         return _run_layers(
             encoder, slice(stop_before), _embed(encoder, ids_BS, pos_BS, token_types_BS), pos_BS, attend_BSS
@@ -144,8 +233,9 @@ def encode(
     inputs = {"input_ids": ids_BS, "position_ids": pos_BS}
     if token_types_BS is not None:
         inputs["token_type_ids"] = token_types_BS
-    if attend_BSS is not None:
-        inputs["attention_mask"] = attend_BSS[:, None]
+    mask_B1SS = attention_mask(encoder, attend_BSS)
+    if mask_B1SS is not None:
+        inputs["attention_mask"] = mask_B1SS
         if encoder.config.model_type == "esm":  # its embeddings take no mask per pair, so they are computed beforehand
             ids_BS = inputs.pop("input_ids")
             inputs["inputs_embeds"] = encoder.embeddings(input_ids=ids_BS, position_ids=inputs["position_ids"])
@@ -179,7 +269,7 @@ def _embed(encoder: PreTrainedModel, ids_BX: Tensor, pos_BX: Tensor, token_types
 def _run_layers(
     encoder: PreTrainedModel, which: slice, hidden_BXD: Tensor, pos_BX: Tensor, attend_BXX: Tensor | None
 ) -> Tensor:
-    mask_B1XX = None if attend_BXX is None else attend_BXX[:, None]
+    mask_B1XX = attention_mask(encoder, attend_BXX)
     if encoder.config.model_type == "modernbert":
         for layer in encoder.layers[which]:
             angles = encoder.rotary_emb(hidden_BXD, pos_BX, layer.attention_type)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from masklater.corpus.tokenizer import load, save
 from masklater.folders import complete_folder
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 
@@ -13,12 +14,10 @@ def export_encoder(model: MaskLaterForMaskedLM, tokenizer_folder: Path, out: Pat
     pre-training trains none; transformers makes a fresh one unless told `add_pooling_layer=False`.
 
     Raises:
-        UserError: Something stands under that name already.
+        UserError: Something stands under that name already, or the tokenizer does not load.
     """
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, local_files_only=True, trust_remote_code=False)
+    tokenizer = load(tokenizer_folder)
     with complete_folder(out) as partial:
         model.encoder.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
+        save(tokenizer, partial, model.config.row_length)
     return sum(parameter.numel() for parameter in model.encoder.parameters())

@@ -28,6 +28,14 @@ class LMHead(nn.Module):
         """logits_NV."""
         return F.linear(self._transform(hidden_ND), word_embeddings_VE, self.bias)
 
+    def resize(self, vocabulary: int, new_bias: float) -> None:
+        """Keep the bias of the first entries of a vocabulary of another size; entries that are new get this one."""
+        if vocabulary == len(self.bias):
+            return
+        kept_V = self.bias.detach()[:vocabulary]
+        bias_V = F.pad(kept_V, (0, vocabulary - len(kept_V)), value=new_bias)
+        self.bias = nn.Parameter(bias_V, requires_grad=self.bias.requires_grad)
+
     def loss_sum(self, hidden_ND: Tensor, word_embeddings_VE: Tensor, target_ids_N: Tensor) -> Tensor:
         """`loss_sum` of the logits, which never stand in memory all at once."""
         hidden_NE = self._transform(hidden_ND)

@@ -4,20 +4,23 @@ Mask More and Mask Later (arXiv 2211.04898), figure 2. What the variants differ 
 layer at which the encoder stops for [MASK]s to enter. Letters: see masking/batch.py.
 """
 
+import copy
+import warnings
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForMaskedLM, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import MaskedLMOutput
 
+from masklater.errors import UserError
 from masklater.masking.batch import MaskedBatch, batch_from_inputs
 from masklater.model import encoder as encoders
 from masklater.model import saved
-from masklater.model.attention import attend, seen_places
+from masklater.model.attention import attention_mask, seen_places
 from masklater.model.check import check_encoder
-from masklater.model.config import MaskLaterConfig
+from masklater.model.config import MaskLaterConfig, check_decoder
 from masklater.model.decoder import MaskTokens, make_decoder
 from masklater.model.head import LMHead, loss_sum
 
@@ -58,7 +61,7 @@ class MaskLaterForMaskedLM(PreTrainedModel):
             batch.seen_ids_BS,
             batch.seen_pos_BS,
             self.config.position_offset or 0,  # settled when the model was built
-            attend(places, places, blocked),
+            attention_mask(places, places, blocked),
             batch.token_types_BS,
             stop_before=self.config.enter_layer or None,
         )
@@ -88,7 +91,8 @@ class MaskLaterForMaskedLM(PreTrainedModel):
 
         Args:
             input_ids: int64 [B, L], [MASK]s included; the model finds them itself.
-            attention_mask: [B, L], 1 at tokens and 0 at padding.
+            attention_mask: [B, L], 1 at tokens and 0 at padding, which may stand on either side: a row's logits are
+                those of the row alone.
             token_type_ids: int64 [B, L], BERT's segment ids.
             labels: int64 [B, L], -100 at positions that are not targets.
             num_items_in_batch: Targets of the whole optimizer step, over which the loss is averaged; None: those of
@@ -114,8 +118,16 @@ class MaskLaterForMaskedLM(PreTrainedModel):
                 f"input_ids has rows of {input_ids.shape[1]}, and the decoder has positions for "
                 f"{self.config.row_length}: truncate them, or build the model with a larger row_length"
             )
-        mask_id, drops = self.config.mask_token_id, self.config.drops
-        batch = batch_from_inputs(input_ids, attention_mask, labels, mask_id, drops, token_type_ids)
+        config = self.config
+        batch = batch_from_inputs(
+            input_ids,
+            attention_mask,
+            labels,
+            config.mask_token_id,
+            config.drops,
+            token_type_ids,
+            uncounted_id=config.encoder.pad_token_id if config.position_offset else None,
+        )
         logits_NV = self.target_logits(batch)
         loss = None
         if labels is not None:
@@ -137,8 +149,11 @@ class MaskLaterForMaskedLM(PreTrainedModel):
         mask_embedding: str = "own",
         decoder_positions: str = "auto",
         blocked_flows: tuple[str, ...] = (),
+        attn_implementation: str | None = None,
     ) -> Self:
         """A model around an encoder: the decoder is new, the encoder's weights and LM head are the source's.
+
+        A pooler of the source stays behind, with a warning.
 
         Args:
             source: A transformers encoder or masked LM, whose weights are copied; or a name or folder that
@@ -152,19 +167,25 @@ class MaskLaterForMaskedLM(PreTrainedModel):
             mask_embedding: `own` or `word`.
             decoder_positions: How the decoder knows positions.
             blocked_flows: Attention flows switched off.
+            attn_implementation: The encoder's, `sdpa` or `eager`; None: as the source has it.
 
         Raises:
-            UserError: The encoder cannot carry the method.
+            UserError: The encoder cannot carry the method, or not with this attention implementation.
             ValueError: The mask token is not known.
         """
         origin = saved.open_source(source)
+        if origin.has_pooler:
+            warnings.warn("the source's pooler is left behind: a masked language model trains none", stacklevel=2)
         if mask_token_id is None:
             mask_token_id = origin.mask_token_id
         if mask_token_id is None:
             raise ValueError("mask_token_id is not known from the source: give it, as in tokenizer.mask_token_id")
+        encoder = copy.deepcopy(origin.encoder_config)  # the source keeps its own
+        if attn_implementation is not None:
+            encoder._attn_implementation = attn_implementation
         model = cls(
             MaskLaterConfig(
-                encoder=origin.encoder_config,
+                encoder=encoder,
                 decoder_kind=decoder_kind,
                 num_decoder_layers=num_decoder_layers,
                 decoder_width=decoder_width,
@@ -192,6 +213,40 @@ class MaskLaterForMaskedLM(PreTrainedModel):
         """Replace the encoder's word embedding."""
         self.encoder.set_input_embeddings(value)
 
+    def resize_token_embeddings(
+        self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
+    ) -> nn.Module:
+        """Resize the vocabulary, the LM head's bias along with the encoder's word embedding, and the configs.
+
+        Args:
+            new_num_tokens: Entries wanted; None: as many as there are.
+            pad_to_multiple_of: Number that the entries are rounded up to a multiple of.
+            mean_resizing: Whether new embeddings are drawn around the mean of the old ones, and new biases begin as
+                their mean, rather than around 0 and as 0.
+
+        Returns:
+            The word embedding.
+
+        Raises:
+            UserError: The mask token would be cut off.
+        """
+        if new_num_tokens is not None and new_num_tokens <= self.config.mask_token_id:
+            raise UserError(
+                f"a vocabulary of {new_num_tokens} has no entry {self.config.mask_token_id}, which is the mask token",
+                "Keep more tokens, or build a model whose mask token is among those that are kept.",
+            )
+        embedding = super().resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+        vocabulary = embedding.weight.shape[0]
+        for config in (self.config.encoder, self.encoder.config):
+            config.vocab_size = vocabulary
+        self.head.resize(vocabulary, float(self.head.bias.detach().mean()) if mean_resizing else 0.0)
+        return embedding
+
+    def _check_and_adjust_attn_implementation(self, attn_implementation: str | None, *args: Any, **kwargs: Any) -> str:
+        """Refuse, where transformers looks for it, an attention implementation that takes no mask per pair."""
+        encoders.check_attention(attn_implementation)
+        return super()._check_and_adjust_attn_implementation(attn_implementation, *args, **kwargs)
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
@@ -203,8 +258,9 @@ def settle(config: MaskLaterConfig) -> MaskLaterConfig:
     """Find out by trial what a config leaves open, and refuse encoders that cannot carry the method.
 
     Raises:
-        UserError: The encoder cannot.
+        UserError: The encoder cannot, or the config describes no decoder.
     """
+    check_decoder(config)
     if config.position_offset is None or config.decoder_positions == "auto":
         positions = check_encoder(config.encoder, config.row_length)
         config.position_offset = positions.offset

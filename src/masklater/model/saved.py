@@ -20,7 +20,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from masklater.errors import UserError
+from masklater.errors import UserError, first_line
 from masklater.model.check import check_encoder
 from masklater.model.config import MaskLaterConfig
 from masklater.model.head import LMHead
@@ -35,6 +35,7 @@ class Origin:
     head: dict[str, Tensor] | None  # by the names of our LMHead; None: there is none that fits
     decoder: dict[str, Tensor] | None  # of a model of ours
     mask_token_id: int | None
+    has_pooler: bool = False  # a trained one, which stays behind: pre-training trains none
 
 
 class Carried(NamedTuple):
@@ -56,24 +57,29 @@ def open_source(source: PreTrainedModel | PretrainedConfig | str | Path) -> Orig
         config = source.encoder if ours else source
         return Origin(config, None, None, None, source.mask_token_id if ours else _mask_of(config))
     if isinstance(source, PreTrainedModel):
-        return _open_model(source, has_head=True, mask_token_id=_mask_of(source.config))
-    model, has_head = _load(source)
+        has_pooler = getattr(_base_of(source), "pooler", None) is not None
+        return _open_model(source, True, has_pooler, _mask_of(source.config))
+    model, has_head, has_pooler = _load(source)
     mask_token_id = _mask_of(model.config)
     if mask_token_id is None:
         try:
             mask_token_id = AutoTokenizer.from_pretrained(source, trust_remote_code=False).mask_token_id
         except (OSError, ValueError):  # no tokenizer beside it; whoever needs the id says so
             mask_token_id = None
-    return _open_model(model, has_head, mask_token_id)
+    return _open_model(model, has_head, has_pooler, mask_token_id)
 
 
-def _open_model(model: PreTrainedModel, has_head: bool, mask_token_id: int | None) -> Origin:
+def _open_model(model: PreTrainedModel, has_head: bool, has_pooler: bool, mask_token_id: int | None) -> Origin:
     if isinstance(model.config, MaskLaterConfig):
         decoder = model.decoder.state_dict()
         return Origin(model.config.encoder, model.encoder, model.head.state_dict(), decoder, mask_token_id)
-    base = getattr(model, model.base_model_prefix, model)
+    base = _base_of(model)
     head = find_head(model, base) if has_head and base is not model else None
-    return Origin(base.config, base, head, None, mask_token_id)
+    return Origin(base.config, base, head, None, mask_token_id, has_pooler)
+
+
+def _base_of(model: PreTrainedModel) -> PreTrainedModel:
+    return getattr(model, model.base_model_prefix, model)
 
 
 def copy_weights(origin: Origin, model: PreTrainedModel, pieces: dict[int, list[int]] | None = None) -> Carried:
@@ -166,19 +172,18 @@ def longest_row(config: PretrainedConfig) -> int:
     return config.max_position_embeddings - check_encoder(config, 12).offset
 
 
-def _load(source: str | Path) -> tuple[PreTrainedModel, bool]:
-    """A saved model, as a masked LM where it has a head, and whether it has."""
+def _load(source: str | Path) -> tuple[PreTrainedModel, bool, bool]:
+    """A saved model, as a masked LM where it has a head, whether it has, and whether a pooler was saved with it."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # which weights are missing is reported here, in one sentence
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         if type(config) not in MODEL_FOR_MASKED_LM_MAPPING:
-            return AutoModel.from_pretrained(source, trust_remote_code=False), False
+            return AutoModel.from_pretrained(source, trust_remote_code=False), False, False
         model, report = AutoModelForMaskedLM.from_pretrained(source, output_loading_info=True, trust_remote_code=False)
     except Exception as error:  # transformers raises whatever its many readers raise
-        first_line = str(error).strip().split("\n")[0]
         raise UserError(
-            f"{source} does not load as a saved model: {first_line}",
+            f"{source} does not load as a saved model: {first_line(error)}",
             "Name a folder with config.json and model.safetensors, as save_pretrained writes it.",
         ) from None
     finally:
@@ -191,7 +196,9 @@ def _load(source: str | Path) -> tuple[PreTrainedModel, bool]:
             f"{source} lacks weights of its encoder: {', '.join(sorted(missing & of_base)[:3])} ...",
             "Restore the folder, or save the model again.",
         )
-    return model, not missing
+    # No masked LM has a place for one.
+    has_pooler = any("pooler" in name.split(".") for name in report["unexpected_keys"])
+    return model, not missing, has_pooler
 
 
 def _mask_of(config: PretrainedConfig) -> int | None:

@@ -1,5 +1,6 @@
 """Loss and accuracy on held-out rows, and the unigram baseline they have to beat."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -7,20 +8,29 @@ import numpy as np
 import torch
 
 from masklater.corpus.shards import SplitRows
+from masklater.machine.distributed import ALONE, World
+from masklater.machine.precision import Precision
 from masklater.masking.batch import IGNORE, MaskedBatch
 from masklater.model.head import loss_sum
 from masklater.model.masked_lm import MaskLaterForMaskedLM
-from masklater.pretrain.distributed import ALONE, World
-from masklater.pretrain.precision import Precision
+
+ROWS_COUNTED_AT_ONCE = 8192
 
 
 @dataclass(frozen=True)
 class Score:
-    """How well targets were predicted."""
+    """How well targets were predicted. Without a target there is nothing to predict: loss and accuracy are nan."""
 
     loss: float  # mean cross entropy, nats
     accuracy: float  # share of targets predicted right
     targets: int
+
+    def record(self, suffix: str) -> dict[str, float]:
+        """What metrics.jsonl says of it, under names that end so; without a target, that there was none."""
+        record: dict[str, float] = {f"valid_targets{suffix}": self.targets}
+        if self.targets:
+            record |= {f"valid_loss{suffix}": self.loss, f"valid_accuracy{suffix}": self.accuracy}
+        return record
 
 
 def evaluate(
@@ -43,16 +53,15 @@ def evaluate(
             right += (logits_NV.argmax(dim=1) == target_ids_N).sum()  # IGNORE is no id: it never counts
             targets += on_cpu.num_targets
     model.train(was_training)
-    num_targets = int(world.sum(targets))
-    return Score(float(world.sum(loss)) / max(num_targets, 1), int(world.sum(right)) / max(num_targets, 1), num_targets)
+    return _score(float(world.all_sum(loss)), int(world.all_sum(right)), int(world.all_sum(targets)))
 
 
 def unigram_baseline(train: SplitRows, vocabulary_size: int, batches: Iterable[MaskedBatch]) -> Score:
     """What always guessing by token frequency scores: frequencies of the training rows, each count raised by one."""
     counts_V = np.ones(vocabulary_size, dtype=np.int64)
-    for shard in train.ids:
-        for start in range(0, len(shard), 65_536):
-            counts_V += np.bincount(shard[start : start + 65_536].reshape(-1), minlength=vocabulary_size)
+    for first in range(0, train.num_rows, ROWS_COUNTED_AT_ONCE):
+        numbers_N = np.arange(first, min(first + ROWS_COUNTED_AT_ONCE, train.num_rows))
+        counts_V += np.bincount(train.read(numbers_N).ids_NL.reshape(-1), minlength=vocabulary_size)
     seen_V = counts_V.copy()
     seen_V[train.special] = 0  # specials are never targets
     log_share_V = np.log(seen_V.clip(min=1) / seen_V.sum())
@@ -63,4 +72,8 @@ def unigram_baseline(train: SplitRows, vocabulary_size: int, batches: Iterable[M
         loss -= float(log_share_V[ids].sum())
         right += int((ids == best).sum())
         targets += len(ids)
-    return Score(loss / max(targets, 1), right / max(targets, 1), targets)
+    return _score(loss, right, targets)
+
+
+def _score(loss: float, right: int, targets: int) -> Score:
+    return Score(loss / targets, right / targets, targets) if targets else Score(math.nan, math.nan, 0)

@@ -7,12 +7,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from masklater.budget.ledger import Ledger
 from masklater.console import say
 from masklater.errors import UserError
-from masklater.folders import disk_errors_for_people
+from masklater.folders import write_file
+from masklater.ledger import Ledger
 from masklater.pretrain.order import rows_of_step
 from masklater.recipe.load import Recipe
+from masklater.run.metrics import recent_losses
 
 WINDOW = 100
 """Losses that a spike is measured against; after a resume they are read from metrics.jsonl, so that nothing changes."""
@@ -39,7 +40,7 @@ class Health:
         self.recipe = recipe
         self.num_rows = num_rows
         self.run = run
-        self.recent = deque(recent_losses(run / "metrics.jsonl"), maxlen=WINDOW)
+        self.recent = deque(recent_losses(run / "metrics.jsonl", WINDOW), maxlen=WINDOW)
 
     def rows_of(self, step: int) -> list[int]:
         """Numbers of the training rows that a step (from 0) was made of."""
@@ -102,38 +103,5 @@ class Health:
             "split": "train",
             "steps": [{"step": step + 1, "row_numbers": self.rows_of(step)} for step in steps],
         }
-        partial = path.with_suffix(".partial")
-        with disk_errors_for_people(path):
-            partial.write_text(json.dumps(tree) + "\n", encoding="utf-8")
-            partial.replace(path)
+        write_file(path, json.dumps(tree) + "\n", replace=True)
         return path
-
-
-def recent_losses(path: Path) -> list[float]:
-    """The last finite losses of training steps in a metrics.jsonl, oldest first; only the end of the file is read."""
-    if not path.is_file():
-        return []
-    size = path.stat().st_size
-    read = min(size, 2**16)
-    while True:
-        with path.open("rb") as file:
-            file.seek(size - read)
-            lines = file.read(read).split(b"\n")
-        losses = _finite_losses(lines if read == size else lines[1:])
-        if len(losses) >= WINDOW or read == size:
-            return losses[-WINDOW:]
-        read = min(size, 2 * read)
-
-
-def _finite_losses(lines: list[bytes]) -> list[float]:
-    losses = []
-    for line in lines:
-        if b'"loss"' not in line:
-            continue
-        try:
-            loss = json.loads(line)["loss"]
-        except ValueError:
-            continue  # cut short by a crash
-        if isinstance(loss, float) and math.isfinite(loss):
-            losses.append(loss)
-    return losses

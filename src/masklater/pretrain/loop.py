@@ -4,39 +4,38 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from masklater.budget.ledger import Ledger
 from masklater.console import Meter, clock, say
 from masklater.corpus.shards import Shards
 from masklater.errors import DamagedDataError, Interrupted
+from masklater.ledger import Ledger
+from masklater.machine.allocator import keep_large_buffers
+from masklater.machine.distributed import ALONE, World, full_value, gradient_sync, join
+from masklater.machine.precision import Precision, choose_precision
+from masklater.machine.signals import StopOnSignal
 from masklater.model.masked_lm import MaskLaterForMaskedLM, settle
-from masklater.pretrain.accounts import Accounts
-from masklater.pretrain.allocator import keep_large_buffers
-from masklater.pretrain.checkpoint import Checkpoint, keep_newest, load_checkpoint
-from masklater.pretrain.distributed import ALONE, World, adding_up, join, whole
+from masklater.pretrain.announce import announce
+from masklater.pretrain.batches import Prefetcher, StepShare, share_out
 from masklater.pretrain.evaluate import Score, evaluate
 from masklater.pretrain.health import Health
-from masklater.pretrain.introduce import introduce
-from masklater.pretrain.loader import EVALUATION_SEED, Prefetcher, StepShare, check_share, make_batches
-from masklater.pretrain.lock import only_process
-from masklater.pretrain.metrics import MetricsLog
-from masklater.pretrain.optim import Optimizers, Schedule
-from masklater.pretrain.order import derive_seed
-from masklater.pretrain.plan import cost_of_step, first_step, train_batches
-from masklater.pretrain.precision import Precision, choose_precision
+from masklater.pretrain.optim import Optimizers
+from masklater.pretrain.plan import SUFFIXES, Judge, Plan, make_plan
 from masklater.pretrain.result import PretrainResult, make_result
-from masklater.pretrain.run import RunFolder
-from masklater.pretrain.saver import Saver
-from masklater.pretrain.signals import StopOnSignal
 from masklater.pretrain.start import Start, find_start
 from masklater.recipe.load import Recipe
-from masklater.recipe.sections import COMMON_CORRUPTION
+from masklater.run.accounts import Accounts
+from masklater.run.checkpoint import Checkpoint, keep_newest, load_checkpoint
+from masklater.run.folder import RunFolder
+from masklater.run.lock import only_process
+from masklater.run.metrics import MetricsLog
+from masklater.run.saver import Saver
+from masklater.seeds import derive_seed
 
 
 def train_step(
@@ -61,7 +60,7 @@ def train_step(
     for number, batch in enumerate(share.micro_batches):
         # Dropout is seeded by place in the step: a resumed run, and one on fewer processes, draws the same.
         torch.manual_seed(derive_seed(dropout_seed, "micro-batch", share.first + number))
-        with adding_up(model, last=number + 1 == len(share.micro_batches)):
+        with gradient_sync(model, last=number + 1 == len(share.micro_batches)):
             with precision.autocast():
                 part, _ = model(batch=batch)
             part = part / share.num_targets
@@ -69,7 +68,7 @@ def train_step(
             (part * world.size).backward()
         loss += part.detach()
     norm = nn.utils.clip_grad_norm_(model.parameters(), float("inf") if clip is None else clip)
-    loss, norm = world.sum(loss), whole(norm)
+    loss, norm = world.all_sum(loss), full_value(norm)
     if torch.isfinite(loss) & torch.isfinite(norm):
         optimizers.step(lr_multiplier)
     else:
@@ -89,109 +88,97 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
     """
     keep_large_buffers()
     with join() as world, ExitStack() as held:
-        resume = resume or (world.restarts > 0 and (out / "run.json").exists())
-        with world.all_or_none():
-            check_share(recipe.batch, world)
-            shards = Shards(data)
-            if not resume:
-                # What can be refused is refused before there is a RUN, so that a second try finds its name free.
-                RunFolder.refuse_existing(out)
-            start = None if resume else find_start(recipe, shards)
-        with world.all_or_none():
-            if world.leads and start is None:
-                run = RunFolder(out)
-                held.enter_context(only_process(out))
-                run.check_resumable(recipe, shards)
-            elif world.leads and start is not None:
-                settle(start.config)
-                batches = train_batches(recipe, shards)
-                Schedule(recipe.schedule, recipe.duration, first_step(recipe, start.config, batches.corruption))
-                _verify(shards)
-                RunFolder.create(out, recipe, shards, start.config)
-                held.enter_context(only_process(out))
-        with world.all_or_none():
-            run = RunFolder(out)
-        return _Trainer(recipe, shards, run, world, start).train()
-
-
-class _Trainer:
-    """The parts of a run in progress, and the loop over its steps."""
-
-    def __init__(
-        self, recipe: Recipe, shards: Shards, run: RunFolder, world: World = ALONE, start: Start | None = None
-    ) -> None:
-        self.recipe = recipe
-        self.run = run
-        self.world = world
-        self.precision = choose_precision(recipe.precision, world.device)
-        self.batches = train_batches(recipe, shards)
-        drop, attend = self.batches.corruption.drop, recipe.batch.attend
-        self.held_out = {  # by the suffix their scores have in metrics.jsonl
-            suffix: make_batches(shards, shards.valid, masking, drop, attend, EVALUATION_SEED)
-            for suffix, masking in (("", recipe.masking), ("_15", COMMON_CORRUPTION))
-        }
-        self.config = run.load_config()
-        self.schedule = Schedule(
-            recipe.schedule, recipe.duration, first_step(recipe, self.config, self.batches.corruption)
-        )
-        checkpoint = self._find_checkpoint()
-        self.ledger = Ledger() if checkpoint is None else checkpoint.ledger
-        self.decay = None if checkpoint is None else checkpoint.decay
-
+        plan, run, shards, start = _open(recipe, data, out, resume, world, held)
+        checkpoint = _find_checkpoint(run, plan.schedule.decay, world)
+        precision = choose_precision(recipe.precision, world.device)
         torch.manual_seed(derive_seed(recipe.seed, "weights"))
-        self.model = MaskLaterForMaskedLM(self.config)
+        model = MaskLaterForMaskedLM(plan.config)
         if checkpoint is None:
-            (start or find_start(recipe, shards)).copy_weights(self.model)
-        self.num_parameters = self.model.num_parameters(), self.model.encoder.num_parameters()
-        self.model.to(world.device).train()
-        self.trained = world.spread(self.model, recipe.distributed, self.precision)  # what a step calls
-        self.optimizers = Optimizers(self.model, recipe.optimizer)
+            (start or find_start(recipe, shards)).copy_weights(model)
+        num_parameters = model.num_parameters(), model.encoder.num_parameters()
+        model.to(world.device).train()
+        trained = world.parallelize(model, recipe.distributed, precision)
+        optimizers = Optimizers(model, recipe.optimizer)
         if checkpoint is not None:
             with world.all_or_none():
-                checkpoint.load_into(self.model, self.optimizers)
+                checkpoint.load_into(model, optimizers)
+        ledger = Ledger() if checkpoint is None else checkpoint.ledger
+        accounts = Accounts(ledger, run.path, precision, world)
+        saver = Saver(world, recipe.checkpoint.writes_in_background(world.device.type))
+        with world.all_or_none():
+            announce(plan, num_parameters, accounts.hardware, precision, world, ledger.steps)
+            log = MetricsLog(run.path, ledger.steps) if world.is_main else None
+            health = Health(recipe, plan.batches.rows.num_rows, run.path)
+        decay = None if checkpoint is None else checkpoint.decay
+        return _Training(
+            plan, run, world, precision, model, trained, optimizers, ledger, decay, accounts, saver, log, health
+        ).finish()
 
-        self.saver = Saver(world, recipe.checkpoint.writes_in_background(world.device.type))
-        self.accounts = Accounts(self.ledger, run.path, self.precision, world)
-        self.log: MetricsLog | None = None  # the first process has one
-        self.loss: float | None = None
-        self.scores: dict[str, Score] = {}
-        self.evaluated_at = -1
 
-    def _find_checkpoint(self) -> Checkpoint | None:
-        """The same for all processes: the first one chooses."""
-        chosen: Checkpoint | None = None
-        with self.world.all_or_none():
-            if self.world.leads:
-                chosen = self.run.find_checkpoint(self.schedule.decay)
-        path = self.world.of_the_first(str(chosen.path) if chosen else "")
-        with self.world.all_or_none():
-            return chosen or (load_checkpoint(Path(path)) if path else None)
+def _open(
+    recipe: Recipe, data: Path, out: Path, resume: bool, world: World, held: ExitStack
+) -> tuple[Plan, RunFolder, Shards, Start | None]:
+    """Open the data and the RUN, made or gone on with, and plan; `held` keeps the RUN's lock. A new RUN has a start."""
+    resume = resume or (world.restarts > 0 and (out / "run.json").exists())
+    with world.all_or_none():
+        recipe = recipe.model_copy(update={"batch": share_out(recipe.batch, world)})
+        shards = Shards(data)
+        run: RunFolder | None = None
+        start: Start | None = None
+        if resume:
+            run = RunFolder(out)
+            if world.is_main:
+                held.enter_context(only_process(out))
+                run.check_resumable(recipe, shards)
+            config = run.load_config()
+        else:
+            # What can be refused is refused before there is a RUN, so that a second try finds its name free.
+            RunFolder.refuse_existing(out)
+            start = find_start(recipe, shards)
+            config = settle(start.config)
+        plan = make_plan(recipe, shards, config)
+    with world.all_or_none():
+        if run is None and world.is_main:
+            _verify(shards)
+            run = RunFolder.create(out, recipe, shards, plan.config)
+            held.enter_context(only_process(out))
+    with world.all_or_none():
+        run = run or RunFolder(out)
+    return plan, run, shards, start
 
-    def train(self) -> PretrainResult:
-        """Every step until the duration is reached."""
-        recipe, ledger = self.recipe, self.ledger
-        introduce(
-            recipe,
-            self.config,
-            self.batches.corruption,
-            self.num_parameters,
-            self.accounts.hardware,
-            self.precision,
-            self.world,
-        )
-        if ledger.steps:
-            say(f"resuming at step {ledger.steps:,}")
-        if not self.held_out[""].rows.num_rows:
-            say("no rows are held out (--valid-fraction 0): there will be no validation loss")
+
+@dataclass
+class _Training:
+    """A run in progress: its parts, where it stands, and the loop over its steps."""
+
+    plan: Plan
+    run: RunFolder
+    world: World
+    precision: Precision
+    model: MaskLaterForMaskedLM
+    trained: nn.Module  # what a step calls: the model, or what spreads it over processes
+    optimizers: Optimizers
+    ledger: Ledger
+    decay: str | None  # the decay that the last step was part of
+    accounts: Accounts
+    saver: Saver
+    log: MetricsLog | None  # the first process has one
+    health: Health
+    loss: float | None = None  # of the last step
+    scores: dict[Judge, Score] = field(default_factory=dict)  # of the last evaluation
+    evaluated_at: int = -1
+
+    def finish(self) -> PretrainResult:
+        """Make every step until the duration is reached."""
+        recipe, ledger = self.plan.recipe, self.ledger
         meter = Meter("Pre-training", recipe.duration.amount)
         meter.set(recipe.duration.spent(ledger))
-        with self.world.all_or_none():
-            self.log = MetricsLog(self.run.path, ledger.steps) if self.world.leads else None
-            self.health = Health(recipe, self.batches.rows.num_rows, self.run.path)
-        prefetcher = Prefetcher(self.batches, recipe.batch, ledger.steps, self.world)
+        prefetcher = Prefetcher(self.plan.batches, recipe.batch, ledger.steps, self.world)
         try:
             with StopOnSignal() as stop, self.log or nullcontext(), meter:
                 signal = self._agree(stop)
+                if self._lacks_an_evaluation():
+                    self._evaluate()
                 while not recipe.duration.reached(ledger) and not signal:
                     signal = self._step(prefetcher, stop)
                     meter.set(recipe.duration.spent(ledger), self._note())
@@ -219,12 +206,12 @@ class _Trainer:
 
     def _step(self, prefetcher: Prefetcher, stop: StopOnSignal) -> int:
         """One step and its record; returns the number of a signal that any process has received, or 0."""
-        recipe, ledger = self.recipe, self.ledger
+        recipe, ledger = self.plan.recipe, self.ledger
         self._mark_decay()
         began = time.perf_counter()
-        share, corruption = prefetcher.take(), self.batches.corruption_of_step(ledger.steps)
+        share, corruption = prefetcher.take(), self.plan.batches.corruption_of_step(ledger.steps)
         data_seconds = time.perf_counter() - began
-        multiplier = self.schedule.multiplier(ledger)
+        multiplier = self.plan.schedule.multiplier(ledger)
         loss, norm = train_step(
             self.trained,
             self.optimizers,
@@ -235,13 +222,13 @@ class _Trainer:
             derive_seed(recipe.seed, "dropout", ledger.steps),
             self.world,
         )
-        self.loss, self.norm = float(loss), float(norm)
-        skipped = not (math.isfinite(self.loss) and math.isfinite(self.norm))
+        self.loss, grad_norm = float(loss), float(norm)
+        skipped = not (math.isfinite(self.loss) and math.isfinite(grad_norm))
         # One clock for all: a duration in hours ends everywhere at the same step.
-        seconds, data_seconds, signal, save_failed = self.world.largest(
+        seconds, data_seconds, signal, save_failed = self.world.all_max(
             time.perf_counter() - began, data_seconds, stop.received or 0, self.saver.has_failed()
         )
-        spending = replace(cost_of_step(recipe, self.config, corruption), flops_optimizer=self.optimizers.flops)
+        spending = replace(self.plan.spending(corruption), flops_optimizer=self.optimizers.flops)
         ledger.add_step(spending, seconds, data_seconds, skipped)
         self._write(
             {
@@ -249,7 +236,7 @@ class _Trainer:
                 "loss": self.loss,
                 "lr": recipe.optimizer.lr * multiplier,
                 "masking_rate": corruption.rate,
-                "grad_norm": self.norm,
+                "grad_norm": grad_norm,
                 "skipped": skipped,
                 "rows": ledger.rows,
                 "tokens": ledger.tokens,
@@ -262,37 +249,40 @@ class _Trainer:
                 "data_seconds": data_seconds,
             }
         )
-        if self.world.leads and (spike := self.health.spike(ledger, self.loss)):
+        if self.world.is_main and (spike := self.health.spike(ledger, self.loss)):
             self._write(spike)
         if skipped:
             with self.world.all_or_none():
-                if self.world.leads:
-                    self.health.check(ledger, self.loss, self.norm)
+                if self.world.is_main:
+                    self.health.check(ledger, self.loss, grad_norm)
         if save_failed:
             self.saver.finish()
         return int(signal)
 
+    def _lacks_an_evaluation(self) -> bool:
+        """Whether the step that is resumed from could be saved, but not evaluated, as the held-out rows had gone."""
+        due = self.ledger.steps > 0 and self.ledger.steps % self.plan.recipe.evaluation.every_steps == 0
+        return bool(self.world.all_max(due and self.log is not None and not self.log.evaluated)[0])
+
     def _evaluate(self) -> None:
-        rows, micro_rows = self.recipe.evaluation.rows, self.recipe.batch.micro_rows
+        rows, micro_rows = self.plan.recipe.evaluation.rows, self.plan.recipe.batch.micro_rows
         self.evaluated_at = self.ledger.steps
-        if not self.held_out[""].rows.num_rows:
+        if not self.plan.held_out["own"].rows.num_rows:
             return
         record: dict[str, Any] = {"step": self.ledger.steps}
-        for suffix, batches in self.held_out.items():
+        for judge, batches in self.plan.held_out.items():
             with self.accounts.time("evaluation"):
                 fixed = batches.fixed(rows, micro_rows, self.world)
                 score = evaluate(self.model, fixed, self.precision, self.world)
-            self.scores[suffix] = score
-            record |= {
-                f"valid_loss{suffix}": score.loss,
-                f"valid_accuracy{suffix}": score.accuracy,
-                f"valid_targets{suffix}": score.targets,
-            }
+            if not score.targets and judge not in self.scores and self.world.is_main:
+                say(f"held-out rows, {'own masking' if judge == 'own' else '15% [MASK]'}: nothing to predict")
+            self.scores[judge] = score
+            record |= score.record(SUFFIXES[judge])
         self._write(record)
 
     def _save(self) -> None:
         def then(ledger: Ledger) -> None:
-            keep_newest(self.run.checkpoints, self.recipe.checkpoint.keep)
+            keep_newest(self.run.checkpoints, self.plan.recipe.checkpoint.keep)
             self.accounts.write(ledger)
 
         self._save_as(self.run.checkpoints / f"step-{self.ledger.steps:08d}", then)
@@ -305,18 +295,18 @@ class _Trainer:
     def _finish_saving(self) -> None:
         with self.accounts.time("checkpoint"):
             self.saver.finish()
-        if self.world.leads:
+        if self.world.is_main:
             self.accounts.write(self.ledger)
 
     def _mark_decay(self) -> None:
         """Before the first step that decays, keep what a longer run would go on from."""
-        decay = self.schedule.decay_of(self.ledger)
+        decay = self.plan.schedule.decay_of(self.ledger)
         if decay is not None and self.decay is None:
             self._save_as(self.run.before_decay(self.ledger.steps))
             self.decay = decay
 
     def _agree(self, stop: StopOnSignal) -> int:
-        (signal,) = self.world.largest(stop.received or 0)
+        (signal,) = self.world.all_max(stop.received or 0)
         return int(signal)
 
     def _write(self, record: dict[str, Any]) -> None:
@@ -328,15 +318,27 @@ class _Trainer:
         note = f"step {ledger.steps:,}  loss {self.loss:.3f}"
         if ledger.skipped_steps:
             note += f"  {ledger.skipped_steps:,} skipped"
-        if "" in self.scores:
-            note += f"  valid {self.scores[''].loss:.3f}"
+        if "own" in self.scores:
+            score = self.scores["own"]
+            note += f"  valid {score.loss:.3f}" if score.targets else "  valid: nothing to predict"
         rate = ledger.rows / ledger.seconds
-        return f"{note}  {rate:,.0f} rows/s  {rate * self.batches.rows.row_length:,.0f} tokens/s"
+        return f"{note}  {rate:,.0f} rows/s  {rate * self.plan.batches.rows.row_length:,.0f} tokens/s"
 
     def _result(self) -> PretrainResult:
-        own, common = self.scores.get(""), self.scores.get("_15")
-        finished = self.recipe.duration.reached(self.ledger)
+        own, common = self.scores.get("own"), self.scores.get("common")
+        finished = self.plan.recipe.duration.reached(self.ledger)
         return make_result(self.run.path, finished, self.ledger, self.loss, own, common)
+
+
+def _find_checkpoint(run: RunFolder, decay: str | None, world: World) -> Checkpoint | None:
+    """Find what to go on from, the same for all processes: the first one chooses."""
+    chosen: Checkpoint | None = None
+    with world.all_or_none():
+        if world.is_main:
+            chosen = run.find_checkpoint(decay)
+    path = world.broadcast(str(chosen.path) if chosen else "")
+    with world.all_or_none():
+        return chosen or (load_checkpoint(Path(path)) if path else None)
 
 
 def _verify(shards: Shards) -> None:

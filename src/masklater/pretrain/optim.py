@@ -6,8 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from masklater.budget.ledger import Ledger
 from masklater.errors import UserError
+from masklater.ledger import Ledger
+from masklater.machine.precision import choose_precision
+from masklater.pretrain.muon import Muon
 from masklater.recipe.duration import Duration
 from masklater.recipe.sections import OptimizerSettings, ScheduleSettings
 
@@ -85,17 +87,13 @@ def muon_flops(matrix: Tensor) -> float:
 
 
 def _muon(matrices: list[nn.Parameter], settings: OptimizerSettings) -> Optimizer:
-    muon = getattr(torch.optim, "Muon", None)
-    if muon is None:
-        raise UserError(
-            f"optimizer.name is muon, which torch {torch.__version__} does not have",
-            "Install a newer torch, or set optimizer.name=adamw.",
-        )
-    return muon(
+    has_bfloat16 = not matrices or choose_precision("auto", matrices[0].device).name == "bfloat16"
+    return Muon(
         matrices,
         lr=settings.lr,
         momentum=0.95 if settings.momentum is None else settings.momentum,
         weight_decay=settings.weight_decay,
+        dtype=torch.bfloat16 if has_bfloat16 else torch.float32,
     )
 
 

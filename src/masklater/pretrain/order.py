@@ -1,18 +1,13 @@
-"""What makes a batch a function of (seed, step) alone: derived seeds, and a row order that is computed, not stored."""
+"""The order of rows, computed and not stored, so that a batch is a function of (seed, step) alone."""
 
 import math
-from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
 
+from masklater.seeds import derive_seed
+
 ROUNDS = 6
-
-
-def derive_seed(seed: int, purpose: str, *numbers: int) -> int:
-    """A 63-bit seed for one purpose at one place, unrelated to that of any other."""
-    text = ":".join(map(str, (seed, purpose, *numbers)))
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def permute(indices_N: NDArray[np.int64], size: int, key: int) -> NDArray[np.int64]:

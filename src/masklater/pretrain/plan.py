@@ -1,31 +1,74 @@
-"""What a recipe makes of SHARDS before the first step: its batches, and what a step of them will spend."""
+"""All that follows from a recipe, SHARDS and the model's config before the first step, made once."""
 
-from masklater.budget.ledger import Ledger, Spending
+from dataclasses import dataclass, field
+from typing import Literal
+
+from masklater.budget.cost import EncoderSizes, encoder_sizes, step_spending
 from masklater.corpus.shards import Shards
+from masklater.ledger import Ledger, Spending
 from masklater.masking.corrupt import Corruption
+from masklater.masking.counts import Counts
 from masklater.model.config import MaskLaterConfig
-from masklater.pretrain.cost import encoder_sizes, step_spending
-from masklater.pretrain.loader import BatchMaker, make_batches
+from masklater.pretrain.batches import EVALUATION_SEED, BatchMaker, make_batches
+from masklater.pretrain.optim import Schedule
 from masklater.recipe.load import Recipe
+from masklater.recipe.sections import COMMON_CORRUPTION
+
+Judge = Literal["own", "common"]
+"""What held-out rows are corrupted by: the recipe's own masking, or 15% uniform [MASK] as in every other run."""
+
+SUFFIXES: dict[Judge, str] = {"own": "", "common": "_15"}
+"""What the names of their scores end in, in metrics.jsonl."""
 
 
-def train_batches(recipe: Recipe, shards: Shards) -> BatchMaker:
-    """The batches to train on."""
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do: its batches, what is held out, the learning rate, and what a step costs."""
+
+    recipe: Recipe
+    config: MaskLaterConfig  # of the model, nothing in it left open
+    encoder: EncoderSizes
+    batches: BatchMaker  # to train on
+    held_out: dict[Judge, BatchMaker]
+    schedule: Schedule
+    spent_at: dict[Counts, Spending] = field(default_factory=dict, repr=False)  # few: one for each masking rate
+
+    def spending(self, corruption: Corruption) -> Spending:
+        """What a step under this corruption spends, apart from time."""
+        counts = corruption.counts
+        if counts not in self.spent_at:
+            recipe, maskable = self.recipe, corruption.maskable_per_row
+            self.spent_at[counts] = step_spending(recipe.batch.rows, self.encoder, recipe.decoder, counts, maskable)
+        return self.spent_at[counts]
+
+
+def make_plan(recipe: Recipe, shards: Shards, config: MaskLaterConfig) -> Plan:
+    """Make the plan of a run.
+
+    Args:
+        recipe: Of the run.
+        shards: What it trains on.
+        config: Of its model, settled.
+
+    Raises:
+        UserError: A masking rate leaves no target in such rows, or warm-up takes the whole run.
+    """
+    drops, attend = recipe.decoder.drops, recipe.batch.attend
+    batches = make_batches(
+        shards, shards.train, recipe.masking, drops, attend, recipe.seed, _step_share(recipe, shards)
+    )
+    own = BatchMaker(shards.valid, batches.corruption, attend, EVALUATION_SEED)
+    common = make_batches(shards, shards.valid, COMMON_CORRUPTION, drops, attend, EVALUATION_SEED)
+    encoder = encoder_sizes(config.encoder)
+    counts, maskable = batches.corruption.counts, batches.corruption.maskable_per_row
+    first = step_spending(recipe.batch.rows, encoder, recipe.decoder, counts, maskable)
+    after_one = Ledger()
+    after_one.add_step(first, seconds=0.0, data_seconds=0.0)  # not known beforehand
+    schedule = Schedule(recipe.schedule, recipe.duration, after_one)
+    return Plan(recipe, config, encoder, batches, {"own": own, "common": common}, schedule, {counts: first})
+
+
+def _step_share(recipe: Recipe, shards: Shards) -> float:
+    """The share of the run that a step is; 0 in units under which the masking rate does not change."""
     duration, rows = recipe.duration, recipe.batch.rows
-    one_step = Ledger(steps=1, rows=rows, tokens=rows * shards.index.row_length)
-    step_share = duration.spent(one_step) / duration.amount  # 0 in units under which the rate does not change
-    masking, attend, seed = recipe.masking, recipe.batch.attend, recipe.seed
-    return make_batches(shards, shards.train, masking, recipe.decoder.drops, attend, seed, step_share)
-
-
-def cost_of_step(recipe: Recipe, config: MaskLaterConfig, corruption: Corruption) -> Spending:
-    """What a step under this corruption spends."""
-    rows, maskable = recipe.batch.rows, corruption.maskable_per_row
-    return step_spending(rows, encoder_sizes(config.encoder), recipe.decoder, corruption.counts, maskable)
-
-
-def first_step(recipe: Recipe, config: MaskLaterConfig, corruption: Corruption) -> Ledger:
-    """A ledger after the first step, whose seconds are not known beforehand."""
-    ledger = Ledger()
-    ledger.add_step(cost_of_step(recipe, config, corruption), seconds=0.0, data_seconds=0.0)
-    return ledger
+    return duration.spent(Ledger(steps=1, rows=rows, tokens=rows * shards.index.row_length)) / duration.amount

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from masklater.budget.ledger import Ledger
+from masklater.ledger import Ledger
 from masklater.pretrain.evaluate import Score
 
 
@@ -23,10 +23,12 @@ class PretrainResult:
     utilisation: float | None  # FLOPs executed in training steps over the device's peak
     utilisation_vanilla_equivalent: float | None  # the same with the FLOPs of vanilla MLM at 15% on these rows
     loss: float | None  # of the last step; None where this call made no step
-    valid_loss: float | None  # under the recipe's own corruption; None where no rows are held out
+    valid_loss: float | None  # under the recipe's own corruption; None where there was nothing to predict
     valid_accuracy: float | None
+    valid_targets: int | None  # None where no rows are held out, 0 where they hold nothing to predict
     valid_loss_15: float | None  # under 15% [MASK], the same for every run
     valid_accuracy_15: float | None
+    valid_targets_15: int | None
 
 
 def make_result(
@@ -55,8 +57,10 @@ def make_result(
         utilisation=ledger.utilisation(ledger.flops),
         utilisation_vanilla_equivalent=ledger.utilisation(ledger.flops_vanilla),
         loss=loss,
-        valid_loss=own.loss if own else None,
-        valid_accuracy=own.accuracy if own else None,
-        valid_loss_15=common.loss if common else None,
-        valid_accuracy_15=common.accuracy if common else None,
+        valid_loss=own.loss if own and own.targets else None,
+        valid_accuracy=own.accuracy if own and own.targets else None,
+        valid_targets=own.targets if own else None,
+        valid_loss_15=common.loss if common and common.targets else None,
+        valid_accuracy_15=common.accuracy if common and common.targets else None,
+        valid_targets_15=common.targets if common else None,
     )

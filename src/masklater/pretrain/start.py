@@ -9,14 +9,14 @@ from transformers import PretrainedConfig
 from masklater.console import say
 from masklater.corpus.grow import pieces_of_new_tokens
 from masklater.corpus.shards import Shards
-from masklater.corpus.tokenizer import load
+from masklater.corpus.tokenizer import load, token_types
 from masklater.errors import UserError
 from masklater.model import saved
 from masklater.model.config import MaskLaterConfig
 from masklater.model.encoder import make_encoder_config, set_dropout
 from masklater.model.masked_lm import MaskLaterForMaskedLM
-from masklater.pretrain.run import RunFolder
 from masklater.recipe.load import Recipe
+from masklater.run.folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Start:
         new = [] if carried.head else ["LM head"]
         if not carried.decoder and list(model.decoder.parameters()):
             new.append("decoder")
+        if self.origin.has_pooler:
+            say("left behind: the pooler, which pre-training does not train; the encoder that is exported has none")
         say(f"taken over: {', '.join(parts)}" + (f"; new: {', '.join(new)}" if new else ""))
         if self.pieces:
             say(f"{len(self.pieces):,} new tokens begin as the mean of the pieces they were cut into before")
@@ -53,6 +55,7 @@ def find_start(recipe: Recipe, shards: Shards) -> Start:
             recipe.model,
             vocabulary_size=vocabulary.size,
             row_length=row_length,
+            token_types=token_types(shards.folder / "tokenizer"),
             pad=vocabulary.pad,
             bos=vocabulary.bos,
             eos=vocabulary.eos,
@@ -70,7 +73,7 @@ def find_start(recipe: Recipe, shards: Shards) -> Start:
     origin = saved.open_source(run.load_model()[0] if run else recipe.model.from_)
     # Without the source's own tokenizer nothing would tell whether its ids are those of the data.
     before, now = load(run.tokenizer if run else source), load(shards.folder / "tokenizer")
-    pieces = pieces_of_new_tokens(before, now, str(source))
+    pieces = pieces_of_new_tokens(before, now, _num_embeddings(origin), str(source))
     longest = saved.longest_row(origin.encoder_config)
     if row_length > longest:
         raise UserError(
@@ -88,6 +91,12 @@ def find_start(recipe: Recipe, shards: Shards) -> Start:
             "Lower decoder.enter_layer.",
         )
     return Start(_model_config(recipe, shards, encoder), origin, pieces)
+
+
+def _num_embeddings(origin: saved.Origin) -> int:
+    if origin.encoder is None:
+        return int(origin.encoder_config.vocab_size)
+    return len(origin.encoder.get_input_embeddings().weight)
 
 
 def _model_config(recipe: Recipe, shards: Shards, encoder: PretrainedConfig) -> MaskLaterConfig:

@@ -8,6 +8,7 @@ import sysconfig
 import warnings
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import chain
@@ -15,6 +16,8 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from masklater.console import Meter
+from masklater.errors import UserError
+from masklater.machine.signals import children_deaf_to_ctrl_c
 
 PACKAGES = ("torch", "transformers", "numpy", "scipy", "sklearn", "sympy", "networkx", "matplotlib", "pydantic",
             "huggingface_hub", "fsspec", "fontTools", "mpmath")  # fmt: skip
@@ -65,25 +68,33 @@ def gather(out: Path, sources: list[Path], workers: int) -> Gathered:
 
     A paragraph that occurred before is left out: generated documentation repeats itself, and what was seen in training
     must not be what is held out.
+
+    Raises:
+        UserError: A process that reads some of them was killed.
     """
     tasks = [sources[start : start + FILES_A_TASK] for start in range(0, len(sources), FILES_A_TASK)]
     seen: set[bytes] = set()
     modules = characters = repeated = 0
     topics = [("pydoc_data.topics", [text for _, text in sorted(pydoc_data.topics.topics.items())])]
-    with (
-        out.open("w", encoding="utf-8") as file,
-        Meter("Reading docstrings", len(tasks)) as meter,
-        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
-    ):
-        for found in chain([topics], pool.map(_docstrings_of_all, tasks)):
-            for name, texts in found:
-                fresh, again = _without_repeats(texts, seen)
-                repeated += again
-                if fresh:
-                    file.write(json.dumps({"module": name, "text": fresh}, ensure_ascii=True) + "\n")
-                    modules += 1
-                    characters += len(fresh)
-            meter.advance(1, f"{modules:,} modules, {characters / 1e6:.1f} M characters")
+    try:
+        with (
+            out.open("w", encoding="utf-8") as file,
+            Meter("Reading docstrings", len(tasks)) as meter,
+            ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
+        ):
+            with children_deaf_to_ctrl_c():
+                found_in_files = pool.map(_docstrings_of_all, tasks)
+            for found in chain([topics], found_in_files):
+                for name, texts in found:
+                    fresh, again = _without_repeats(texts, seen)
+                    repeated += again
+                    if fresh:
+                        file.write(json.dumps({"module": name, "text": fresh}, ensure_ascii=True) + "\n")
+                        modules += 1
+                        characters += len(fresh)
+                meter.advance(1, f"{modules:,} modules, {characters / 1e6:.1f} M characters")
+    except BrokenProcessPool:
+        raise UserError("a process that reads docstrings was killed", "Was memory short? Try again.") from None
     return Gathered(modules, characters, repeated)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from masklater.console import clock, say
 from masklater.corpus.prepare import PrepareSettings, prepare
 from masklater.corpus.shards import Shards
-from masklater.errors import UserError
-from masklater.folders import disk_errors_for_people, refuse_existing
+from masklater.errors import Interrupted, UserError
+from masklater.folders import begun_folder
 from masklater.quickstart.docstrings import find_sources, gather
 from masklater.recipe.load import Recipe
 from masklater.recipe.load import load as load_recipe
@@ -57,14 +57,20 @@ def quickstart(
 
     Raises:
         UserError: The folder exists, or the disk does not take it.
+        Interrupted: SIGINT or SIGTERM while training; as after any other failure, the folder is gone.
     """
+    try:
+        with begun_folder(out):
+            return _main_job(out, find_sources() if sources is None else sources, overrides, vocab_size)
+    except Interrupted as stop:  # the run was saved, but nothing would go on with it
+        message = f"stopped before its end; nothing is left of {out}"
+        raise Interrupted(stop.signal_number, message, {"out": str(out), "finished": False}) from None
+
+
+def _main_job(out: Path, sources: list[Path], overrides: Sequence[str], vocab_size: int) -> QuickstartResult:
     began = time.monotonic()
-    refuse_existing(out)
-    with disk_errors_for_people(out):
-        out.mkdir(parents=True, exist_ok=True)
-        workers = os.cpu_count() or 1
-        say("1/5  text: docstrings of the installed Python packages")
-        gathered = gather(out / "docstrings.jsonl", find_sources() if sources is None else sources, workers)
+    say("1/5  text: docstrings of the installed Python packages")
+    gathered = gather(out / "docstrings.jsonl", sources, os.cpu_count() or 1)
     if not gathered.characters:
         raise UserError("no documentation was found in the installed packages", "Were they stripped (python -OO)?")
 
@@ -152,7 +158,7 @@ def _export_and_fill(out: Path) -> dict[str, list[str]]:
 
     from masklater.model.export import export_encoder
     from masklater.model.fill import fill_masks
-    from masklater.pretrain.run import RunFolder
+    from masklater.run.folder import RunFolder
 
     run = RunFolder(out / "run")
     model, _ = run.load_model()
@@ -165,8 +171,8 @@ def _export_and_fill(out: Path) -> dict[str, list[str]]:
 
 
 def _unigram_scores(out: Path, recipe: Recipe) -> tuple[tuple[float, float], tuple[float, float]]:
+    from masklater.pretrain.batches import EVALUATION_SEED, make_batches
     from masklater.pretrain.evaluate import unigram_baseline
-    from masklater.pretrain.loader import EVALUATION_SEED, make_batches
     from masklater.recipe.sections import COMMON_CORRUPTION, MaskingSettings
 
     shards = Shards(out / "shards")
@@ -181,8 +187,8 @@ def _unigram_scores(out: Path, recipe: Recipe) -> tuple[tuple[float, float], tup
 
 
 def _plot(out: Path, quick: QuickstartResult) -> None:
-    from masklater.pretrain.metrics import read_metrics
     from masklater.report.plots import plot_losses
+    from masklater.run.metrics import read_metrics
 
     plot_losses(
         read_metrics(out / "run" / "metrics.jsonl"),

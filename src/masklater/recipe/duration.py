@@ -4,7 +4,7 @@ from typing import Literal, Self, get_args
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_serializer, model_validator
 
-from masklater.budget.ledger import Ledger
+from masklater.ledger import Ledger
 from masklater.recipe.section import Section
 
 Unit = Literal["steps", "rows", "tokens", "flops", "hours"]

@@ -9,5 +9,17 @@ GATED = {"modernbert", "eurobert", "nomic_bert"}
 ROTARY = {"esm", "modernbert", "eurobert"}
 """Families whose attention turns queries and keys by position; the decoder's then does too, unless told otherwise."""
 
+COUNT_TOKENS = {"roberta", "roberta-prelayernorm", "camembert", "xlm-roberta"}
+"""Families that count positions over the tokens that are not padding, from the padding token's id + 1 on; others count
+all, from 0."""
+
+
+def position_embeddings(family: str, row_length: int, pad: int) -> int:
+    """How many position embeddings a family needs for rows of this length; 0 where it turns by position instead."""
+    if family in ROTARY:
+        return 0
+    return row_length + (pad + 1 if family in COUNT_TOKENS else 0)
+
+
 ONE_STACK = {"roberta", "roberta-prelayernorm", "bert", "camembert", "xlm-roberta", "modernbert"}
 """Families whose layers can be called one by one, for [MASK]s to enter between two of them."""

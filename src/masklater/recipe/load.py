@@ -8,16 +8,18 @@ import difflib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from masklater.console import say
 from masklater.errors import MISSING, Fault, RecipeError, UserError
 from masklater.recipe.contradictions import find_contradictions
 from masklater.recipe.duration import UNITS, Duration
-from masklater.recipe.section import Section
+from masklater.recipe.effect import without_effect
+from masklater.recipe.section import ON_RESUME, Section
 from masklater.recipe.sections import (
     BatchSettings,
     CheckpointSettings,
@@ -43,15 +45,15 @@ class Recipe(Section):
     masking: MaskingSettings = MaskingSettings()
     batch: BatchSettings = BatchSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
-    schedule: ScheduleSettings = ScheduleSettings()
-    duration: Duration
-    evaluation: EvaluationSettings = EvaluationSettings()
-    checkpoint: CheckpointSettings = CheckpointSettings()
-    health: HealthSettings = HealthSettings()
-    precision: Literal["auto", "bfloat16", "float32"] = Field(
+    schedule: Annotated[ScheduleSettings, ON_RESUME] = ScheduleSettings()
+    duration: Annotated[Duration, ON_RESUME]
+    evaluation: Annotated[EvaluationSettings, ON_RESUME] = EvaluationSettings()
+    checkpoint: Annotated[CheckpointSettings, ON_RESUME] = CheckpointSettings()
+    health: Annotated[HealthSettings, ON_RESUME] = HealthSettings()
+    precision: Annotated[Literal["auto", "bfloat16", "float32"], ON_RESUME] = Field(
         "auto", description="auto: bfloat16 autocast where the hardware computes in it, float32 elsewhere"
     )
-    distributed: Literal["ddp", "fsdp"] = Field(
+    distributed: Annotated[Literal["ddp", "fsdp"], ON_RESUME] = Field(
         "ddp",
         description="under torchrun, ddp: the whole model in every process; fsdp: cut up over them (FSDP2), for models "
         "that do not fit one GPU",
@@ -98,17 +100,21 @@ def validate(tree: Mapping[str, Any], source: str = "given") -> Recipe:
 
 
 def dump(recipe: Recipe) -> str:
-    """The resolved recipe as YAML: every setting present, durations with the unit they use."""
+    """The resolved recipe as YAML: every setting that acts, durations with the unit they use."""
     return yaml.safe_dump(plain(recipe), sort_keys=False, default_flow_style=None)
 
 
 def plain(recipe: Recipe) -> dict[str, Any]:
-    """The resolved recipe as a tree of plain values, by the names a recipe file uses."""
-    return recipe.model_dump(mode="json", by_alias=True)
+    """The resolved recipe as a tree of plain values, by the names a recipe file uses; what does nothing is left out."""
+    tree = recipe.model_dump(mode="json", by_alias=True)
+    for key in without_effect(recipe.decoder, recipe.masking):
+        section, _, name = key.partition(".")
+        del tree[section][name]
+    return tree
 
 
 def settings_of(recipe: Recipe) -> dict[str, Any]:
-    """Every setting of the resolved recipe by its dotted key."""
+    """Every setting of the resolved recipe that acts, by its dotted key."""
     return _leaves(plain(recipe))
 
 
@@ -198,11 +204,13 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> None:
     replaced: set[tuple[str, ...]] = set()
+    given: dict[tuple[str, ...], str] = {}
     if any(override.startswith("model.from=") for override in overrides) and isinstance(tree.get("model"), dict):
         tree["model"] = {}  # the saved model's own family and sizes hold, not the recipe's
     for override in overrides:
         dotted, equals, text = override.partition("=")
         keys = tuple(dotted.strip().split("."))
+        _say_what_is_lost(keys, text, given)
         if not equals or not all(keys):
             raise UserError(
                 f"the override {override!r} is not of the form dotted.key=value", "For example batch.rows=128."
@@ -222,6 +230,14 @@ def _apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> None:
             for unit in UNITS:
                 parent.pop(unit, None)
         parent[keys[-1]] = value
+
+
+def _say_what_is_lost(keys: tuple[str, ...], text: str, given: dict[tuple[str, ...], str]) -> None:
+    """The last of several values for a setting holds, which lets a script's list of settings be overridden: aloud."""
+    for earlier, value in given.items():
+        if earlier[: len(keys)] == keys and (earlier != keys or value != text):
+            say(f"{'.'.join(earlier)}={value} is given too, and replaced by {'.'.join(keys)}={text}")
+    given[keys] = text
 
 
 def _branch(path: Sequence[int | str]) -> int | None:

@@ -1,13 +1,13 @@
 """The sections of a recipe. Every setting has its meaning beside it; `masklater pretrain --settings` prints them."""
 
 import math
-from collections.abc import Mapping
-from typing import Any, Literal, Self, get_args
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from masklater.recipe.duration import Duration
-from masklater.recipe.section import Section
+from masklater.recipe.section import ON_RESUME, Section
 
 Family = Literal[
     "roberta", "roberta-prelayernorm", "bert", "electra", "camembert", "xlm-roberta", "esm", "modernbert"
@@ -28,6 +28,23 @@ FROM_SCRATCH: dict[str, object] = {
     "dropout": 0.1,
 }
 """Defaults of the model section. With `from`, what is not given is the saved model's own and stays null."""
+
+
+CHOOSERS = {"uniform": "single tokens", "word": "whole words", "span": "spans of words as in SpanBERT"}
+"""Ways to choose positions, with what each chooses; masking/choose.py has the function of each."""
+
+
+def _one_of(known: Mapping[str, str]) -> Callable[[str], str]:
+    def check(name: str) -> str:
+        if name not in known:
+            raise ValueError(f"it must be one of {', '.join(known)}")
+        return name
+
+    return check
+
+
+def _listed(known: Mapping[str, str]) -> str:
+    return "; ".join(f"{name}: {meaning}" for name, meaning in known.items())
 
 
 class ModelSettings(Section):
@@ -140,8 +157,8 @@ class MaskingSettings(Section):
     random: float = Field(0.1, ge=0, le=1, description="share of them that become a random token")
     keep: float = Field(0.1, ge=0, le=1, description="share of them that stay as they are")
     predict: float = Field(1.0, gt=0, le=1, description="share of the corrupted positions that are predicted")
-    choose: Literal["uniform", "word", "span"] = Field(
-        "uniform", description="what is chosen: single tokens, whole words, or spans of words as in SpanBERT"
+    choose: Annotated[str, AfterValidator(_one_of(CHOOSERS))] = Field(
+        "uniform", description=f"what is chosen: {_listed(CHOOSERS)}"
     )
     span_p: float = Field(0.2, gt=0, lt=1, description="span: chance that a span ends after each of its words")
     span_max: int = Field(10, gt=0, le=MOST, description="span: longest span in words")
@@ -162,31 +179,40 @@ class BatchSettings(Section):
     """What one optimizer step is made of."""
 
     rows: int = Field(256, gt=0, le=MOST, description="rows a step, over all processes")
-    micro_rows: int = Field(
-        32, gt=0, le=MOST, description="rows a forward pass in one process; divides a process's rows"
+    micro_rows: Annotated[int, ON_RESUME] = Field(
+        32,
+        gt=0,
+        le=MOST,
+        description="rows a forward pass in one process, at most; lowered to what divides a process's rows",
     )
     attend: Literal["document", "row"] = Field(
         "document", description="document: tokens see their own document only; row: the whole packed row"
     )
 
-    @model_validator(mode="after")
-    def _micro_divides_rows(self) -> Self:
-        if self.rows % self.micro_rows:
-            raise ValueError(f"micro_rows must divide rows; {self.micro_rows} does not divide {self.rows}")
-        return self
+    def passes_of(self, rows: int) -> list[int]:
+        """How large forward passes can be that cut a process's rows evenly, up to micro_rows; the largest first."""
+        small = [number for number in range(1, math.isqrt(rows) + 1) if rows % number == 0]
+        divisors = {*small, *(rows // number for number in small)}
+        return sorted((number for number in divisors if number <= self.micro_rows), reverse=True)
 
 
 class OptimizerSettings(Section):
     """AdamW, or Muon for the layers' matrices with AdamW for all other parameters."""
 
     name: Literal["adamw", "muon"] = Field("adamw", description="muon: matrices by Muon, the rest by AdamW")
-    lr: float = Field(1e-3, gt=0, description="peak learning rate (of the matrices, where name is muon)")
-    adamw_lr: float | None = Field(None, gt=0, description="peak learning rate of the rest, where name is muon")
+    lr: Annotated[float, ON_RESUME] = Field(
+        1e-3, gt=0, description="peak learning rate (of the matrices, where name is muon)"
+    )
+    adamw_lr: Annotated[float | None, ON_RESUME] = Field(
+        None, gt=0, description="peak learning rate of the rest, where name is muon"
+    )
     momentum: float | None = Field(None, ge=0, lt=1, description="Muon's momentum (0.95 unless given)")
     betas: tuple[float, float] = Field((0.9, 0.98), description="AdamW's decay of its two moments")
     eps: float = Field(1e-6, gt=0, description="AdamW's epsilon")
-    weight_decay: float = Field(0.01, ge=0, description="decoupled; not applied to biases and norms")
-    clip: float | None = Field(1.0, gt=0, description="largest gradient norm; null: no clipping")
+    weight_decay: Annotated[float, ON_RESUME] = Field(
+        0.01, ge=0, description="decoupled; not applied to biases and norms"
+    )
+    clip: Annotated[float | None, ON_RESUME] = Field(1.0, gt=0, description="largest gradient norm; null: no clipping")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -48,7 +48,6 @@ def plot_losses(records: list[dict[str, Any]], baselines: dict[str, float], out:
     """
     steps = [record for record in records if "loss" in record]
     rows_at = {record["step"]: record["rows"] for record in steps}
-    held_out = [record for record in records if "valid_loss" in record]
 
     with style():
         figure = new_figure(7.5, 4.5)
@@ -60,11 +59,12 @@ def plot_losses(records: list[dict[str, Any]], baselines: dict[str, float], out:
             linewidth=0.8,
             label="training, own masking (smoothed)",
         )
-        at = [rows_at[record["step"]] for record in held_out]
         for key, marker, color, label in (
             ("valid_loss", "o", BLUE, "held out, own masking"),
             ("valid_loss_15", "s", ORANGE, "held out, 15% [MASK]"),
         ):
+            held_out = [record for record in records if key in record]
+            at = [rows_at[record["step"]] for record in held_out]
             losses = [record[key] for record in held_out]
             axes.plot(at, losses, marker=marker, color=color, markersize=3, label=label)
         for name, loss in baselines.items():

@@ -50,7 +50,7 @@ class Evaluation:
     loss: float  # under the common corruption, 15% uniform [MASK], the same for every run
     accuracy: float
     targets: int  # predicted under the common corruption; tells how many rows were evaluated
-    own_loss: float  # under the masking the run trains with
+    own_loss: float  # under the masking the run trains with; nan, as every figure here, where nothing was to predict
     own_accuracy: float
 
 
@@ -135,17 +135,18 @@ def _follow(path: Path) -> tuple[Spent, tuple[Evaluation, ...]]:
         where = f"{path}, line {number}"
         if "loss" in record:
             spent = _after_step(spent, record, where)
-        elif "valid_loss" in record:
+        elif any(key.startswith("valid_") for key in record):
             if record["step"] != spent.steps:
                 raise _damaged(
                     where, f"an evaluation at step {record['step']} after the record of step {spent.steps:g}"
                 )
+            targets = int(_amount(record, "valid_targets_15", where))
             # A finished run that was resumed evaluates its last step again: the later record stands.
             evaluations[record["step"]] = Evaluation(
                 spent,
                 loss=_measured(record, "valid_loss", "_15", where),
                 accuracy=_measured(record, "valid_accuracy", "_15", where),
-                targets=int(_amount(record, "valid_targets_15", where)),
+                targets=targets,
                 own_loss=_measured(record, "valid_loss", "", where),
                 own_accuracy=_measured(record, "valid_accuracy", "", where),
             )

@@ -1,0 +1,95 @@
+"""What a recipe costs: FLOPs of a row and of a step, before any is made (no torch)."""
+
+from dataclasses import dataclass
+
+from masklater.budget.flops import RowFlops, RowShape, count_row_flops
+from masklater.ledger import Spending
+from masklater.masking.counts import Counts, count
+from masklater.recipe.families import GATED, PRE_NORM, ROTARY
+from masklater.recipe.sections import COMMON_CORRUPTION, DecoderSettings, MaskingSettings
+
+VANILLA = MaskingSettings(rate=COMMON_CORRUPTION.rate)
+"""What others would have run on the same rows: 15%, 80-10-10."""
+
+
+@dataclass(frozen=True)
+class EncoderSizes:
+    """The sizes of an encoder that decide what it costs."""
+
+    family: str  # transformers' model type
+    vocabulary: int
+    width: int
+    feed_forward: int
+    layers: int
+    embedding_width: int | None  # None: the width
+    positions: int  # rows of its position embedding; 0 where positions are rotary
+    token_types: int
+
+
+def encoder_sizes(config: object) -> EncoderSizes:
+    """The sizes in a transformers config, or in anything with the same names.
+
+    Raises:
+        AttributeError: It lacks one.
+    """
+
+    def first(*names: str) -> int:  # families name the same thing differently
+        return next((getattr(config, name) for name in names[:-1] if hasattr(config, name)), None) or getattr(
+            config, names[-1]
+        )
+
+    is_rotary = getattr(config, "position_embedding_type", None) == "rotary"  # ESM's say so
+    return EncoderSizes(
+        family=config.model_type,  # type: ignore[attr-defined]
+        vocabulary=first("vocab_size"),
+        width=first("dim", "hidden_size"),
+        feed_forward=first("hidden_dim", "intermediate_size"),
+        layers=first("n_layers", "num_hidden_layers"),
+        embedding_width=getattr(config, "embedding_size", None),
+        positions=0 if is_rotary else getattr(config, "max_position_embeddings", 0),
+        token_types=getattr(config, "type_vocab_size", 0),
+    )
+
+
+def row_shape(encoder: EncoderSizes, decoder: DecoderSettings, counts: Counts) -> RowShape:
+    """The sizes a row passes through."""
+    return RowShape(
+        seen=counts.seen,
+        row_length=counts.row_length,
+        targets=counts.targets,
+        width=encoder.width,
+        feed_forward=encoder.feed_forward,
+        vocabulary=encoder.vocabulary,
+        encoder_layers=encoder.layers,
+        decoder=decoder.kind,
+        decoder_layers=decoder.num_layers,
+        decoder_width=decoder.hidden_size,
+        enter_layer=decoder.enter_layer,
+        embedding_width=encoder.embedding_width,
+        gated=encoder.family in GATED,
+        pre_norm=encoder.family in PRE_NORM,
+        rotary_decoder=decoder.positions == "rotary" or (decoder.positions == "auto" and encoder.family in ROTARY),
+    )
+
+
+def row_flops(encoder: EncoderSizes, decoder: DecoderSettings, counts: Counts) -> RowFlops:
+    """FLOPs of one row."""
+    return count_row_flops(row_shape(encoder, decoder, counts))
+
+
+def step_spending(
+    rows: int, encoder: EncoderSizes, decoder: DecoderSettings, counts: Counts, maskable_per_row: float
+) -> Spending:
+    """What one step of so many rows spends."""
+    flops = row_flops(encoder, decoder, counts)
+    of_vanilla = count(VANILLA, VANILLA.rate, False, counts.row_length, maskable_per_row)
+    vanilla = row_flops(encoder, DecoderSettings(kind="none"), of_vanilla)
+    return Spending(
+        rows=rows,
+        tokens=rows * counts.row_length,
+        tokens_seen=rows * counts.seen,
+        tokens_predicted=rows * counts.targets,
+        flops=float(rows * flops.training),
+        flops_head=float(rows * flops.training_head),
+        flops_vanilla=float(rows * vanilla.training),
+    )

@@ -1,0 +1,156 @@
+"""A forecast as a person reads it, and as JSON."""
+
+from dataclasses import asdict
+from typing import Any
+
+from masklater.budget.flops import RowFlops
+from masklater.budget.forecast import Forecast, memory_of, micro_rows_that_fit, seconds_of
+from masklater.budget.parameters import Memory
+from masklater.console import clock
+from masklater.machine.hardware import Hardware
+
+PARTS = {
+    "embeddings": "embeddings", "encoder_linear": "encoder, linear", "encoder_attention": "encoder, attention",
+    "decoder_linear": "decoder, linear", "decoder_attention": "decoder, attention", "head": "LM head",
+}  # fmt: skip
+
+
+def ratios(one: RowFlops, other: RowFlops) -> dict[str, float]:
+    """One row's FLOPs over another's, by what is counted."""
+    return {
+        "linear layers of encoder and decoder": _linear(one) / _linear(other),
+        "with attention": (one.forward - one.head) / (other.forward - other.head),
+        "with attention and LM head": one.forward / other.forward,
+    }
+
+
+def as_tree(
+    forecast: Forecast, name: str, hardware: Hardware, utilisation: float, watts: float | None
+) -> dict[str, Any]:
+    """Everything a forecast says, for JSON."""
+    tree: dict[str, Any] = {
+        "recipe": name,
+        "row_length": forecast.rows.row_length,
+        "vocabulary": forecast.rows.vocabulary,
+        "seen": forecast.counts.seen,
+        "dropped": forecast.counts.dropped,
+        "targets": forecast.counts.targets,
+        "row_forward_flops": asdict(forecast.row) | {"total": forecast.row.forward},
+        "row_training_flops": forecast.row.training,
+        "row_forward_flops_as_the_paper_counts": asdict(forecast.paper) | {"total": forecast.paper.forward},
+        "parameters": asdict(forecast.parameters) if forecast.parameters else None,
+        "memory_bytes": asdict(forecast.memory) | {"total": forecast.memory.total} if forecast.memory else None,
+        "hardware": {**asdict(hardware), "utilisation": utilisation, "watts": watts},
+        "total_rows": forecast.total_rows,
+        "total_flops": forecast.total_flops,
+        "total_head_flops": forecast.total_head_flops,
+    }
+    if forecast.parameters and hardware.memory_bytes is not None:
+        tree["micro_rows_that_fit"] = micro_rows_that_fit(forecast, hardware.memory_bytes)
+    if forecast.parameters:
+        tree["parameters"] |= {"trained": forecast.parameters.trained, "exported": forecast.parameters.exported}
+    if forecast.total_flops is not None:
+        seconds = seconds_of(forecast.total_flops, hardware, utilisation)
+        tree["seconds"] = seconds
+        tree["energy_joules"] = None if watts is None else seconds * watts
+    return tree
+
+
+def as_text(forecast: Forecast, name: str, hardware: Hardware, utilisation: float, watts: float | None) -> str:
+    """One recipe's forecast."""
+    counts, recipe = forecast.counts, forecast.recipe
+    blocks = [
+        f"{name}: rows of {counts.row_length}, of which the encoder sees {counts.seen} and {counts.targets} are "
+        f"predicted; vocabulary {forecast.rows.vocabulary:,}",
+        _flops_table(forecast.row),
+    ]
+    if forecast.parameters and forecast.memory:
+        blocks.append(_parameters_and_memory(forecast, hardware))
+    else:
+        blocks.append("parameters and memory: not counted for encoders of this family")
+    blocks.append(_totals(forecast, str(recipe.duration), hardware, utilisation, watts))
+    return "\n\n".join(blocks)
+
+
+def against_text(one: Forecast, other: Forecast, names: tuple[str, str]) -> str:
+    """The ratio of two recipes' rows, as executed here and as the paper counts."""
+    executed, paper = ratios(one.row, other.row), ratios(one.paper, other.paper)
+    lines = [f"{f'{names[0]} / {names[1]}, a row':<50}{'executed':>10}{'paper':>10}"]
+    lines += [f"  {what:<48}{executed[what]:>10.3f}{paper[what]:>10.3f}" for what in executed]
+    lines.append("executed: what is computed here, from the positions that are seen, dropped and predicted.")
+    lines.append("paper: as the paper counts, in shares of the row, with every decoder layer on the whole row.")
+    if one.total_flops and other.total_flops:
+        ratio = one.total_flops / other.total_flops
+        lines.append(f"whole runs: {one.total_flops:.3g} / {other.total_flops:.3g} FLOPs = {ratio:.3f}")
+    return "\n".join(lines)
+
+
+def _linear(flops: RowFlops) -> float:
+    return flops.embeddings + flops.encoder_linear + flops.decoder_linear
+
+
+def _flops_table(row: RowFlops) -> str:
+    lines = [f"{'a row':<24}{'forward MFLOPs':>16}{'training MFLOPs':>17}{'share':>8}"]
+    for part, label in PARTS.items():
+        forward = getattr(row, part)
+        lines.append(f"  {label:<22}{forward / 1e6:>16,.1f}{3 * forward / 1e6:>17,.1f}{forward / row.forward:>8.1%}")
+    lines.append(f"  {'total':<22}{row.forward / 1e6:>16,.1f}{row.training / 1e6:>17,.1f}{1:>8.1%}")
+    return "\n".join(lines)
+
+
+def _parameters_and_memory(forecast: Forecast, hardware: Hardware) -> str:
+    parameters, memory, batch = forecast.parameters, forecast.memory, forecast.recipe.batch
+    assert parameters
+    assert memory
+    micro_rows = batch.passes_of(batch.rows)[0]
+    lines = [
+        f"parameters      {parameters.trained / 1e6:,.1f} M trained, {parameters.exported / 1e6:,.1f} M exported",
+        f"memory          {memory.total / 1e9:,.1f} GB with {micro_rows} rows a forward pass (an estimate):",
+    ]
+    for part, number in vars(memory).items():
+        lines.append(f"  {part:<14}{number / 1e9:,.2f} GB")
+    if hardware.memory_bytes is not None:
+        lines.append(_fit(forecast, memory, micro_rows, hardware.name, hardware.memory_bytes))
+    return "\n".join(lines)
+
+
+def _fit(forecast: Forecast, memory: Memory, micro_rows: int, name: str, room: float) -> str:
+    """Whether a step fits a device, and what would."""
+    device = f"{name} with its {room / 1e9:,.0f} GB, of which a tenth should stay free"
+    fitting = micro_rows_that_fit(forecast, room)
+    if fitting == micro_rows:
+        return f"  fits            {device}"
+    verdict = "DOES NOT FIT" if memory.total > room else "HARDLY FITS"
+    if fitting is not None:
+        remedy = f"batch.micro_rows={fitting} fits; what is trained on stays the same"
+    else:
+        assert forecast.parameters
+        one_row = memory_of(forecast.recipe, forecast.shape, forecast.parameters, 1)
+        standing = one_row.weights + one_row.gradients + one_row.optimizer
+        remedy = (
+            f"no batch.micro_rows fits: one row needs {one_row.total / 1e9:,.1f} GB, {standing / 1e9:,.1f} GB of it "
+            "for weights, gradients and optimizer states, which distributed=fsdp cuts up over several GPUs"
+        )
+    return f"  {verdict:<14}  {device}:\n                  {remedy}"
+
+
+def _totals(forecast: Forecast, duration: str, hardware: Hardware, utilisation: float, watts: float | None) -> str:
+    lines = []
+    if forecast.total_flops is None or forecast.total_rows is None or forecast.total_head_flops is None:
+        lines.append(f"the whole run   lasts {duration}; how much it computes in that time is up to the machine")
+    else:
+        seconds = seconds_of(forecast.total_flops, hardware, utilisation)
+        lines.append(
+            f"the whole run   {duration}: {forecast.total_rows:,.0f} rows, {forecast.total_flops:.3g} FLOPs, "
+            f"{forecast.total_flops - forecast.total_head_flops:.3g} without the LM head"
+        )
+        lines.append(f"time            {clock(seconds)} ({seconds / 3600:,.1f} hours)")
+        if watts is not None:
+            lines.append(f"energy          {seconds * watts / 3.6e6:,.1f} kWh")
+    power = "power not known" if watts is None else f"{watts:,.0f} W"
+    best = f"{hardware.peak_flops_per_second / 1e12:,.3g} TFLOP/s"
+    lines.append(
+        f"assumed         {utilisation:.0%} of the {best} that the device does at best ({hardware.name}; "
+        f"{hardware.source}), {power}"
+    )
+    return "\n".join(lines)

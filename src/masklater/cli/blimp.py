@@ -1,0 +1,42 @@
+"""`blimp`: minimal pairs, without fine-tuning."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from masklater.cli.app import AsJson, print_result
+from masklater.errors import UserError
+
+
+def blimp(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run with at least one checkpoint.")],
+    *,
+    data: Annotated[
+        Path, typer.Option(help="A .jsonl file of minimal pairs (sentence_good, sentence_bad), or a folder of them.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="A JSON file to write the result to.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score a run on minimal pairs, without fine-tuning.
+
+    Which sentence of a pair is likelier? Each of its tokens is masked and predicted in turn.
+
+    \b
+    Examples:
+      masklater blimp run --data blimp/data
+      masklater blimp run --data pairs.jsonl --out blimp.json
+    """
+    if out is not None and (out.exists() or out.is_symlink()):
+        kind = "is a folder; the result is one file" if out.is_dir() else "exists already"
+        raise UserError(f"{out} {kind}", "Nothing is overwritten: name another file, or remove this one.")
+    from masklater.glue.blimp import as_text, score_pairs
+
+    result = score_pairs(run, data)
+    if out is not None:
+        from masklater.folders import write_file
+
+        write_file(out, json.dumps(asdict(result), indent=1) + "\n")
+    print_result(result, as_json, lambda: as_text(result))

@@ -1,0 +1,53 @@
+"""`budget`: what a run would cost."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from masklater.cli.app import AsJson, print_result
+
+
+def budget(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings that replace the recipe's.")
+    ] = None,
+    *,
+    against: Annotated[str | None, typer.Option(metavar="RECIPE", help="Compare with another recipe.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="SHARDS to take row length, vocabulary and special tokens from.")
+    ] = None,
+    row_length: Annotated[int, typer.Option(min=8, max=65536, help="Without --data: tokens a row.")] = 128,
+    vocab_size: Annotated[int, typer.Option(min=2, help="Without --data: entries of the tokenizer.")] = 50_265,
+    gpu: Annotated[str, typer.Option(help="What it runs on: h100, a100, ..., or this (measured).")] = "h100",
+    utilisation: Annotated[float, typer.Option(min=0.001, max=1, help="Share of the peak rate that is reached.")] = 0.4,
+    watts: Annotated[float | None, typer.Option(min=0, help="Power drawn [default: the board's own].")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Count what a recipe costs: FLOPs, memory, time and energy.
+
+    They are counted part by part, alone or against another recipe.
+
+    \b
+    Examples:
+      masklater budget 3ml-base-50 --against roberta-base-15
+      masklater budget 3ml-large-50 decoder.num_layers=4 --gpu a100 --utilisation 0.5
+      masklater budget my-recipe.yaml --data shards --gpu this --json
+    """
+    from masklater.budget.forecast import Rows, find_hardware, forecast, rows_of
+    from masklater.budget.forecast_text import against_text, as_text, as_tree, ratios
+    from masklater.recipe.load import load
+
+    rows = rows_of(data) if data else Rows(row_length, vocab_size, row_length - 2)
+    hardware = find_hardware(gpu)
+    power = hardware.watts if watts is None else watts
+    one = forecast(load(recipe, overrides or []), rows)
+    tree = as_tree(one, recipe, hardware, utilisation, power)
+    text = as_text(one, recipe, hardware, utilisation, power)
+    if against:
+        other = forecast(load(against), rows)
+        tree["against"] = as_tree(other, against, hardware, utilisation, power)
+        tree["ratios"] = {"executed": ratios(one.row, other.row), "paper": ratios(one.paper, other.paper)}
+        text += "\n\n" + against_text(one, other, (recipe, against))
+    print_result(tree, as_json, lambda: text)

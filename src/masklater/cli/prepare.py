@@ -1,0 +1,123 @@
+"""`prepare`: text in, SHARDS out."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from masklater.cli.app import AsJson, print_result, table
+from masklater.errors import UserError
+
+
+def prepare(
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="INPUT...", help="Text files (.txt, .jsonl, either .gz) or folders of them.")
+    ],
+    out: Annotated[Path, typer.Option(help="The SHARDS folder to make.")],
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(help="A saved tokenizer: a Hugging Face folder, or GPT-2's vocab.json and merges.txt."),
+    ] = None,
+    train_tokenizer: Annotated[
+        Literal["bpe", "wordpiece"] | None, typer.Option(help="Train one on the input [default: bpe].")
+    ] = None,
+    vocab_size: Annotated[
+        int | None, typer.Option(min=300, max=2**31 - 1, help="Its entries [default: 32000].")
+    ] = None,
+    row_length: Annotated[int, typer.Option(min=8, max=65536, help="Tokens a row, <s> and </s> included.")] = 128,
+    encoding: Annotated[
+        str | None,
+        typer.Option(help="What text is in that has no byte-order mark, by Python's name for it [default: utf-8]."),
+    ] = None,
+    documents: Annotated[
+        Literal["file", "line", "blank-line"], typer.Option(help="What one document is in a .txt file.")
+    ] = "file",
+    text_field: Annotated[str, typer.Option(help="The field of a .jsonl record that holds the text.")] = "text",
+    valid_fraction: Annotated[
+        float, typer.Option(min=0, max=0.5, help="Share of the documents held out, chosen by a hash of their text.")
+    ] = 0.005,
+    pack: Annotated[
+        Literal["documents", "continuous"],
+        typer.Option(help="documents: whole documents, padded rows; continuous: full rows across documents."),
+    ] = "documents",
+    max_unknown: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Share of tokens unknown to the tokenizer above which nothing is written."),
+    ] = 0.2,
+    workers: Annotated[int | None, typer.Option(min=1, help="Tokenising threads [default: all cores].")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Turn text into SHARDS: rows of token ids that training reads.
+
+    \b
+    Examples:
+      masklater prepare texts/ --out shards
+      masklater prepare wiki.jsonl.gz --out shards --train-tokenizer bpe --vocab-size 16000
+      masklater prepare corpus.txt --documents blank-line --out shards --tokenizer my-tokenizer
+    """
+    from masklater.corpus.files import describe
+    from masklater.corpus.prepare import PrepareSettings
+    from masklater.corpus.prepare import prepare as run
+
+    if tokenizer is not None and (train_tokenizer is not None or vocab_size is not None):
+        raise UserError(
+            f"--tokenizer {tokenizer} names a ready tokenizer; --train-tokenizer and --vocab-size ask to train one",
+            "Keep one of the two.",
+        )
+    defaults = PrepareSettings()
+    result = run(
+        inputs,
+        out,
+        PrepareSettings(
+            tokenizer=tokenizer,
+            train_tokenizer=train_tokenizer or defaults.train_tokenizer,
+            vocab_size=vocab_size or defaults.vocab_size,
+            row_length=row_length,
+            encoding=encoding,
+            documents=documents,
+            text_field=text_field,
+            valid_fraction=valid_fraction,
+            pack=pack,
+            max_unknown=max_unknown,
+            workers=workers or defaults.workers,
+        ),
+    )
+    read = result.read
+    odd = {
+        "empty documents left out": read.empty,
+        "lines with invalid bytes, now \ufffd": read.invalid_lines,
+        "half surrogate pairs, now \ufffd": read.half_pairs,
+        "NUL characters removed": read.nul,
+        "byte-order marks removed": read.bom,
+        "long documents passed on in parts": read.cut,
+        "tokens left over at the end": result.left_out_tokens,
+    }
+    lines = {
+        "read": f"{read.documents:,} documents, {read.characters / 1e6:,.1f} M characters in {read.files:,} files",
+        **{name: f"{count:,}" for name, count in odd.items() if count},
+        **({"not read": describe(Counter(result.passed_over))} if result.passed_over else {}),
+        **({"read more than once": f"{len(result.repeated):,} files"} if result.repeated else {}),
+        "tokenizer": f"{result.vocabulary:,} entries",
+        "rows": f"{result.train_rows:,} to train on, {result.valid_rows:,} held out, {row_length} positions each",
+        "tokens": f"{result.tokens:,}, which fill {result.real_share:.1%} of all positions",
+        "unknown tokens": f"{result.unknown_tokens:,}, {result.unknown_share:.2%} of all that were read",
+        "speed": f"{result.tokens_per_second:,.0f} tokens/s",
+        "peak memory": f"{result.peak_memory_bytes / 2**20:,.0f} MiB",
+        "written to": f"{out}",
+    }
+    if tokenizer is None:
+        lines["tokenizer"] += _why_of_this_size(result.vocabulary, vocab_size or defaults.vocab_size)
+    print_result(result, as_json, lambda: table(lines))
+
+
+def _why_of_this_size(entries: int, asked: int) -> str:
+    """What to add where a vocabulary that was trained has another size than was asked for."""
+    if entries < asked:
+        return (
+            f" of {asked:,} asked for: each word of the text, number and run of other signs has become one entry, and "
+            "nothing is left to merge; more text would give more"
+        )
+    if entries > asked:
+        return f", more than the {asked:,} asked for: each character of the text is one"
+    return ""

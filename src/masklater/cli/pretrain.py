@@ -1,0 +1,87 @@
+"""`pretrain`: the run."""
+
+import shutil
+import textwrap
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from masklater.cli.app import AsJson, print_result, table
+
+
+def _print_settings(wanted: bool) -> None:
+    if not wanted:
+        return
+    from masklater.recipe.load import describe, shipped
+
+    rows = [("setting", "default", "meaning"), *describe()]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    indent = sum(widths) + 4
+    room = max(40, shutil.get_terminal_size((120, 24)).columns - indent)
+    for setting, default, meaning in rows:
+        first, *others = textwrap.wrap(meaning, room, break_on_hyphens=False)
+        print(f"{setting:<{widths[0]}}  {default:<{widths[1]}}  {first}")
+        for line in others:
+            print(" " * indent + line)
+    print(f"\nshipped recipes: {', '.join(shipped())}")
+    raise typer.Exit
+
+
+def pretrain(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings that replace the recipe's.")
+    ] = None,
+    *,
+    data: Annotated[Path, typer.Option(help="The SHARDS folder.")],
+    out: Annotated[Path, typer.Option(help="The RUN folder to make, or to continue.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Continue RUN from its newest checkpoint.")] = False,
+    settings: Annotated[
+        bool,
+        typer.Option(
+            "--settings", callback=_print_settings, is_eager=True, help="List every setting of a recipe, then exit."
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Pre-train an encoder on SHARDS.
+
+    Ctrl-C or SIGTERM saves a checkpoint and leaves; --resume goes on exactly where the run stood. Under torchrun the
+    processes share each step, and the run is the same however many there are.
+
+    \b
+    Examples:
+      masklater pretrain 3ml-small --data shards --out run
+      masklater pretrain 3ml-small duration.hours=0.5 optimizer.lr=5e-4 --data shards --out run
+      masklater pretrain my-recipe.yaml --data shards --out run --resume
+      torchrun --nproc-per-node 8 -m masklater pretrain 3ml-base-50 --data shards --out run
+    """
+    from masklater.recipe.load import load
+
+    loaded = load(recipe, overrides or [])
+    from masklater.machine.distributed import is_main_process
+    from masklater.pretrain.loop import pretrain as run
+
+    result = run(loaded, data, out, resume)
+    if not is_main_process():
+        return
+    lines = {
+        "run": f"{result.run}, {result.steps:,} steps, {result.rows:,} rows, {result.tokens:,} tokens",
+        "compute": f"{result.flops:.3g} FLOPs in {result.seconds:,.0f} s, {result.rows_per_second:,.1f} rows/s",
+    }
+    if result.skipped_steps:
+        lines["skipped"] = f"{result.skipped_steps:,} steps, whose loss or gradient was not finite"
+    if result.utilisation is not None:
+        lines["hardware"] = f"{result.utilisation:.1%} of the operations that it can do at best in this time"
+    for name, loss, accuracy, targets in (
+        ("held out, own masking", result.valid_loss, result.valid_accuracy, result.valid_targets),
+        ("held out, 15% [MASK]", result.valid_loss_15, result.valid_accuracy_15, result.valid_targets_15),
+    ):
+        if targets is not None:
+            lines[name] = (
+                f"loss {loss:.4f} nats a token, {accuracy:.2%} of them guessed right"
+                if targets
+                else "nothing to predict"
+            )
+    print_result(result, as_json, lambda: table(lines))

@@ -1,0 +1,69 @@
+"""Ctrl-C and SIGTERM where nothing is to be saved: one line, nothing half-written, 128 + the signal's number.
+
+Commands that save before they leave (`pretrain`, `glue`) take the signals over while they work.
+"""
+
+import atexit
+import os
+import signal
+import sys
+import threading
+from multiprocessing import active_children
+from types import FrameType, TracebackType
+from typing import Never, Self
+
+from masklater.folders import remove_unfinished
+
+AGAIN_SECONDS = 2.0
+"""An exception may be lost on its way, in a destructor say, or held up by what waits for threads: it is raised anew."""
+
+
+class Stopped(BaseException):
+    """A signal arrived. No Exception, so that nothing takes it for a failure that it can mend."""
+
+
+class StopAtOnce:
+    """Raises Stopped in the main thread when SIGINT or SIGTERM arrives; one that was ignored before stays ignored."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self.before: dict[int, object] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self.before[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.received is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in self.before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received is None:
+            self.received = number
+            threading.excepthook = lambda _: None  # threads whose work is taken away complain of it
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
+        raise Stopped
+
+    def leave(self) -> Never:
+        """End this process and those it started, at once: threads may still be at work on what is not wanted now."""
+        number = self.received or signal.SIGINT
+        for other in self.before:
+            signal.signal(other, signal.SIG_IGN)
+        remove_unfinished()
+        print(
+            f"masklater: stopped by {'Ctrl-C' if number == signal.SIGINT else 'SIGTERM'}", file=sys.stderr, flush=True
+        )
+        signal.signal(signal.SIGALRM, lambda *_: os._exit(128 + number))
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
+        for child in active_children():
+            child.terminate()
+        atexit._run_exitfuncs()  # temporary folders and semaphores go; os._exit would leave them
+        sys.stdout.flush()
+        os._exit(128 + number)

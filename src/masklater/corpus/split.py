@@ -1,0 +1,56 @@
+"""How a byte-level BPE splits a text into pieces, inside of which alone it merges: as GPT-2, with marks kept.
+
+GPT-2 splits letters from all that is no letter, combining marks (vowel signs, accents) included, so that a word of
+Hindi or Thai falls into pieces which never merge. Here a mark stays with its letter, and so does a joiner inside a
+word. Numbers, spaces, punctuation and contractions are split as by GPT-2.
+"""
+
+import unicodedata
+from itertools import pairwise
+
+from tokenizers import Regex, pre_tokenizers
+
+JOINERS = "\u200c\u200d"
+"""ZERO WIDTH NON-JOINER and JOINER, which stand inside words of Persian, Sinhala and others."""
+WORDS = (
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}[\p{L}\p{M}]*(?:[\u200c\u200d][\p{L}\p{M}]+)*| ?\p{N}+| ?[^\s\p{L}\p{N}]+"
+    r"|\s+(?!\S)|\s+"
+)
+LONGEST_STRETCH = 256
+"""Characters of a piece that a trainer is given: merging takes time that grows faster than a piece (docs/log.md)."""
+
+
+def gpt2_split() -> pre_tokenizers.PreTokenizer:
+    """GPT-2's own, which every program around tokenizers knows."""
+    return pre_tokenizers.ByteLevel(add_prefix_space=False)
+
+
+def mark_keeping_split(longest: int | None = None) -> pre_tokenizers.PreTokenizer:
+    """The same, but for marks and joiners.
+
+    Args:
+        longest: Characters at which pieces are cut; None: they are not.
+    """
+    words = pre_tokenizers.Split(Regex(WORDS), "isolated")
+    cut = [] if longest is None else [cut_stretches(longest)]
+    return pre_tokenizers.Sequence([words, *cut, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+def cut_stretches(longest: int) -> pre_tokenizers.PreTokenizer:
+    """Cuts pieces into ones of at most so many characters."""
+    return pre_tokenizers.Split(Regex(rf"[\s\S]{{1,{longest}}}"), "isolated")
+
+
+def joins_marks(text: str) -> bool:
+    """Whether a combining mark or a joiner stands behind a letter, where GPT-2's split cuts."""
+    return any(before.isalpha() and belongs_to_what_is_before(after) for before, after in pairwise(text))
+
+
+def belongs_to_what_is_before(character: str) -> bool:
+    """Whether a character is a combining mark or a joiner."""
+    return character in JOINERS or is_mark(character)
+
+
+def is_mark(character: str) -> bool:
+    """Whether a character is a combining mark."""
+    return unicodedata.category(character)[0] == "M"

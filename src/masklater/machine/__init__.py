@@ -1,0 +1,1 @@
+"""What a run stands on: processes, device and precision, peak rates, hardware tables, energy meters, signals."""

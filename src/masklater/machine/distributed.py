@@ -1,0 +1,220 @@
+"""Many processes: which one this is, what they settle together, and how a model is spread over them.
+
+torchrun starts them and tells each its place in RANK, WORLD_SIZE and LOCAL_RANK. Without it there is one process, and
+nothing here communicates.
+"""
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.rendezvous import rendezvous
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+
+from masklater.console import console
+from masklater.errors import Interrupted, SaidElsewhere, UserError, first_line
+from masklater.machine.precision import Precision
+
+TIMEOUT = timedelta(minutes=30)
+"""How long a process waits for the others. One that dies does not take that long: torchrun ends the rest."""
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of a run, seen from one of them."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    restarts: int = 0  # by torchrun, after a process had died
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the one that writes and speaks."""
+        return self.rank == 0
+
+    @property
+    def device(self) -> torch.device:
+        """What this process computes on."""
+        return torch.device("cuda", self.local_rank) if torch.cuda.is_available() else torch.device("cpu")
+
+    def all_sum(self, tensor: Tensor) -> Tensor:
+        """The sum over all processes."""
+        if self.size > 1:
+            tensor = tensor.clone()
+            dist.all_reduce(tensor)
+        return tensor
+
+    def all_max(self, *values: float) -> list[float]:
+        """The largest of each value over all processes: what all of them go by from here on."""
+        if self.size == 1:
+            return list(values)
+        tensor = torch.tensor(values, dtype=torch.float64)  # on the CPU: over gloo, without waiting for a GPU
+        dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        return tensor.tolist()
+
+    def broadcast(self, text: str) -> str:
+        """What the first process has."""
+        box = [text]
+        if self.size > 1:
+            dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    @contextmanager
+    def all_or_none(self) -> Iterator[None]:
+        """A block that fails everywhere if it fails anywhere, and is reported once. Nothing may be exchanged inside.
+
+        Raises:
+            SaidElsewhere: Another process has failed and reports it.
+        """
+        failure: Exception | None = None
+        try:
+            yield
+        except Exception as error:
+            failure = error
+        speaker = self.size - int(
+            self.all_max(self.size - self.rank if failure else 0)[0]
+        )  # the lowest rank that failed
+        if failure is not None and speaker == self.rank:
+            raise failure
+        if speaker < self.size:
+            raise SaidElsewhere(2)
+
+    def parallelize(self, model: nn.Module, how: str, precision: Precision) -> nn.Module:
+        """Make a model train on all processes; what is returned is to be called in its place.
+
+        Args:
+            model: The same weights everywhere, on this process's device.
+            how: ddp: whole on each; fsdp: cut up, with the model itself changed in place.
+            precision: fsdp gathers weights in it; gradients are added up in float32.
+        """
+        if self.size == 1:
+            return model
+        if how == "ddp":
+            # Buffers are constants here (position ids), so that they need not be sent at every forward pass.
+            ids = [self.local_rank] if self.device.type == "cuda" else None
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 has another name for broadcast_buffers
+                return DistributedDataParallel(model, ids, broadcast_buffers=False, gradient_as_bucket_view=True)
+        mesh = init_device_mesh(self.device.type, (self.size,))
+        # Autocast decides what is computed in bfloat16, as under ddp: inputs are left as they are.
+        gathered = torch.bfloat16 if precision.name == "bfloat16" else None
+        policy = MixedPrecisionPolicy(gathered, reduce_dtype=torch.float32, cast_forward_inputs=False)
+        for layers in [module for module in model.modules() if isinstance(module, nn.ModuleList)]:
+            for layer in layers:
+                fully_shard(layer, mesh=mesh, mp_policy=policy)
+        # The rest, embeddings and head, is gathered together: the head reads the embeddings.
+        fully_shard(model, mesh=mesh, mp_policy=policy)
+        register_fsdp_forward_method(model, "target_logits")
+        return model
+
+
+ALONE = World()
+
+
+@contextmanager
+def join() -> Iterator[World]:
+    """Join the processes that torchrun has started; where it has started none, be alone.
+
+    Raises:
+        SaidElsewhere: In all processes but the first, in place of the Interrupted that the first one raises.
+    """
+    world = _from_environment()
+    if world.size == 1:
+        yield world
+        return
+    console.quiet = not world.is_main
+    if world.device.type == "cuda":
+        torch.cuda.set_device(world.device)
+    # Beside NCCL, gloo: what processes settle about numbers on the CPU must not wait for the GPU.
+    backend = "cpu:gloo,cuda:nccl" if world.device.type == "cuda" else "gloo"
+    dist.init_process_group(
+        backend, store=_meeting_place(world), rank=world.rank, world_size=world.size, timeout=TIMEOUT
+    )
+    try:
+        yield world
+    except Interrupted as stop:
+        dist.destroy_process_group()
+        if world.is_main:
+            raise
+        raise SaidElsewhere(128 + stop.signal_number) from None
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error):  # gloo's are plain RuntimeErrors
+            raise UserError(
+                f"process {world.rank} has lost another process, which has died or hangs",
+                "What that process said tells why. The run goes on from its newest checkpoint with --resume.\n  "
+                f"({first_line(error)[:300]})",
+            ) from error
+        raise
+    finally:
+        console.quiet = False
+    # After any other error the others may be waiting, and leaving in order would wait for them: the process just ends.
+    dist.destroy_process_group()
+
+
+def _meeting_place(world: World) -> dist.Store:
+    """The store through which processes find each other.
+
+    torchrun keeps one for all its restarts, with the addresses of processes that are dead (pytorch issue 135712), so
+    that each restart needs names of its own there.
+    """
+    store, _, _ = next(rendezvous("env://", timeout=TIMEOUT))
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return store
+    if world.restarts and os.environ.get("GROUP_WORLD_SIZE", "1") != "1":  # each machine counts its own restarts
+        raise UserError(
+            "torchrun has started again on several machines, where processes would look for dead ones",
+            "Set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 for torchrun on all of them, and start with --resume.",
+        )
+    return dist.PrefixStore(f"start-{world.restarts}", store)
+
+
+def gradient_sync(model: nn.Module, last: bool) -> AbstractContextManager[None]:
+    """The context of one micro-batch, forward and backward: gradients are exchanged after the last one only."""
+    if isinstance(model, FSDPModule):
+        model.set_requires_gradient_sync(last)
+    if isinstance(model, DistributedDataParallel) and not last:
+        return model.no_sync()
+    return nullcontext()
+
+
+def full_value(tensor: Tensor) -> Tensor:
+    """The value of a tensor that may be spread over processes."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one that says what came out."""
+    return _from_environment().is_main
+
+
+def _from_environment() -> World:
+    """What torchrun says, in the variables it sets."""
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "TORCHELASTIC_RESTART_COUNT")
+    texts = [os.environ.get(name, default) for name, default in zip(names, ("0", "1", "0", "0"), strict=True)]
+    try:
+        rank, size, local_rank, restarts = map(int, texts)
+        if not 0 <= rank < size or local_rank < 0:
+            raise ValueError(rank)
+    except ValueError:
+        raise UserError(
+            f"RANK, WORLD_SIZE and LOCAL_RANK are {', '.join(texts[:3])}: not a place among processes",
+            "Start with torchrun, which sets them, or unset them to train in one process.",
+        ) from None
+    devices = torch.cuda.device_count() if torch.cuda.is_available() else local_rank + 1
+    if local_rank >= devices:
+        raise UserError(
+            f"process {local_rank + 1} of this machine finds {devices} GPU{'s' if devices > 1 else ''}, and each needs "
+            "one of its own",
+            f"Start torchrun with --nproc-per-node {devices}.",
+        )
+    return World(rank, size, local_rank, restarts)

@@ -1,0 +1,59 @@
+"""The peak rate of the device at hand: off its data sheet, or measured where there is none."""
+
+import time
+from functools import cache
+from typing import TYPE_CHECKING
+
+from masklater.machine.hardware import Hardware, find_gpu
+
+if TYPE_CHECKING:
+    import torch
+
+SIZE, SECONDS = 1024, 0.2
+
+
+def this_hardware(device: "torch.device", precision: str) -> Hardware:
+    """What the device can do at best, in bfloat16 where it has a data sheet.
+
+    Args:
+        device: Where a model would run.
+        precision: `bfloat16` or `float32`, in which a rate is measured.
+    """
+    import torch
+
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        if (sheet := find_gpu(name)) is not None:
+            return sheet
+        memory = torch.cuda.get_device_properties(device).total_memory
+        return Hardware(name, _measure(device.type, precision), memory, None, f"{precision} matmul measured here")
+    cores = torch.get_num_threads()
+    rate = _measure(device.type, precision)
+    return Hardware(f"{cores} CPU threads", rate, None, None, f"{precision} matmul measured here")
+
+
+def measure_this() -> Hardware:
+    """This machine in its own best precision."""
+    import torch
+
+    if torch.cuda.is_available():
+        return this_hardware(torch.device("cuda"), "bfloat16")
+    device = torch.device("cpu")
+    return max((this_hardware(device, name) for name in ("bfloat16", "float32")), key=lambda h: h.peak_flops_per_second)
+
+
+@cache
+def _measure(device: str, precision: str) -> float:
+    """FLOPs a second of the best of several products of square matrices."""
+    import torch
+
+    a, b = (torch.randn(SIZE, SIZE, device=device, dtype=getattr(torch, precision)) for _ in range(2))
+    best, began = float("inf"), time.perf_counter()
+    while time.perf_counter() - began < SECONDS:
+        start = time.perf_counter()
+        for _ in range(20 if device == "cuda" else 1):
+            a @ b
+        if device == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, (time.perf_counter() - start) / (20 if device == "cuda" else 1))
+    return 2 * SIZE**3 / best

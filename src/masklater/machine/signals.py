@@ -1,0 +1,54 @@
+"""SIGTERM and Ctrl-C during training: finish the step, save, leave."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Self
+
+from masklater.console import say
+
+
+class StopOnSignal:
+    """Remembers that a stop was asked for. A second Ctrl-C interrupts at once, as usual."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self.before: dict[int, object] = {}
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self.before[number] = signal.signal(number, self._receive)
+            except ValueError:  # not the main thread: signals are somebody else's business
+                return self
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None and number == signal.SIGINT:
+            before = self.before[signal.SIGINT]
+            if callable(before):
+                before(number, frame)
+            raise KeyboardInterrupt
+        self.received = number
+        say(f"{signal.Signals(number).name}: finishing the step, then saving")
+
+
+@contextmanager
+def children_deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes that are started inside never see Ctrl-C, which a terminal sends to all: their parent ends them.
+
+    The signal is blocked, which children inherit from their first instruction on; one that arrives here meanwhile is
+    received at the end.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

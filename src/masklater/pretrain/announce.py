@@ -1,0 +1,112 @@
+"""What a run says before its first step: what is about to run, and which paths were chosen and why."""
+
+import torch
+
+from masklater.budget.cost import row_flops
+from masklater.console import say
+from masklater.machine.distributed import World
+from masklater.machine.hardware import Hardware
+from masklater.machine.precision import Precision
+from masklater.model.config import MaskLaterConfig
+from masklater.model.encoder import layer_sizes
+from masklater.pretrain.batches import BatchMaker
+from masklater.pretrain.plan import Plan
+from masklater.recipe.load import Recipe
+
+DECODER_POSITIONS = {
+    "dropped": "the decoder gets position embeddings where tokens were dropped",
+    "all": "the decoder gets position embeddings everywhere",
+    "rotary": "the decoder knows positions by rotary attention",
+}
+ROWS_LOOKED_AT = 256
+"""Of which words are counted."""
+
+
+def announce(
+    plan: Plan, num_parameters: tuple[int, int], hardware: Hardware, precision: Precision, world: World, steps: int
+) -> None:
+    """Say what is about to run.
+
+    Args:
+        plan: Of the run.
+        num_parameters: Of the model, and of the encoder alone.
+        hardware: What one process computes on.
+        precision: What it computes in.
+        world: The processes.
+        steps: Made before now.
+
+    Raises:
+        DamagedDataError: Rows that are looked at are not what was written.
+    """
+    recipe, config, counts = plan.recipe, plan.config, plan.batches.corruption.counts
+    parameters, exported = num_parameters
+    say(
+        f"{_objective(config)}: of each row's {counts.row_length} positions the encoder sees {counts.seen}, "
+        f"{counts.targets} are predicted"
+    )
+    say(f"{parameters / 1e6:.1f} M parameters, {exported / 1e6:.1f} M of them in the encoder that is exported")
+    unused, width = config.position_offset or 0, plan.encoder.embedding_width or plan.encoder.width
+    if unused > counts.row_length:
+        say(
+            f"{unused * width / 1e6:.1f} M of them will never be used: {plan.encoder.family} counts positions from the "
+            f"padding token's id + 1 on, {unused:,} here. bert, electra, esm and modernbert count from 0; or prepare "
+            "the data with a tokenizer whose padding token is among its first"
+        )
+    flops = row_flops(plan.encoder, recipe.decoder, counts)
+    say(f"{flops.training / 1e9:.2f} GFLOPs to train on a row, {flops.head / flops.forward:.0%} in the LM head")
+    if config.drops:
+        say(f"{DECODER_POSITIONS[config.decoder_positions]}: {_why_these_positions(recipe, config)}")
+    say(f"attention: {_attention_path(config, world.device)}")
+    say("the LM head is computed at the predicted positions only")
+    if world.size > 1:
+        spread = "whole in each (DDP)" if recipe.distributed == "ddp" else "cut up over them (FSDP2)"
+        say(f"{world.size} processes of {recipe.batch.rows // world.size} rows a step each, the model {spread}")
+    say(f"device {world.device.type}, {precision.name}: {precision.reason}")
+    say(f"at best {hardware.peak_flops_per_second / 1e12:.3g} TFLOP/s: {hardware.name}, {hardware.source}")
+    announce_words(plan.batches)
+    if steps:
+        say(f"resuming at step {steps:,}")
+    if not plan.held_out["own"].rows.num_rows:
+        say("no rows are held out (--valid-fraction 0): there will be no validation loss")
+
+
+def announce_words(batches: BatchMaker) -> None:
+    """Say how many words a row has, where words or spans of them are masked, and whether they fit what is masked."""
+    num_rows, length_W = batches.word_lengths(ROWS_LOOKED_AT)
+    if not len(length_W):
+        return
+    longest, corrupted = int(length_W.max()), batches.corruption.counts.corrupted
+    say(
+        f"words: {len(length_W) / num_rows:.1f} in a row, of {float(length_W.double().mean()):.1f} tokens each; the "
+        f"longest has {longest} ({num_rows} rows looked at)"
+    )
+    share = float(length_W[length_W > corrupted].sum() / length_W.sum())
+    if share:
+        say(
+            f"{share:.0%} of the tokens stand in words longer than the {corrupted} positions that are masked of a row: "
+            "of such a word a part is masked, anywhere in it. In text without spaces nothing tells words apart; there "
+            "masking.choose=uniform is the plain choice"
+        )
+
+
+def _objective(config: MaskLaterConfig) -> str:
+    if config.decoder_kind == "late":
+        return f"[MASK]s enter at layer {config.enter_layer} of {config.encoder.num_hidden_layers}"
+    names = {"self": "3ML_self", "cross": "3ML_cross", "cross-only": "3ML_cross, cross-attention only"}
+    return names.get(config.decoder_kind, "vanilla MLM")
+
+
+def _why_these_positions(recipe: Recipe, config: MaskLaterConfig) -> str:
+    if recipe.decoder.positions != "auto":
+        return "the recipe says so"
+    if config.decoder_positions == "rotary":
+        return "the encoder knows distances only"
+    return "elsewhere the encoder's output holds them"
+
+
+def _attention_path(config: MaskLaterConfig, device: torch.device) -> str:
+    dropout = layer_sizes(config.encoder, config.encoder.hidden_size).attention_dropout
+    if device.type == "cpu" and dropout:
+        held = f"with dropout ({dropout:g}) a CPU holds the weights of all pairs of positions in memory"
+        return f"torch's scaled_dot_product_attention; {held}"
+    return "torch's scaled_dot_product_attention"

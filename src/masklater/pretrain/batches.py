@@ -1,0 +1,201 @@
+"""Batches for training and evaluation, each a pure function of (seed, step): resume is instant and exact."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from masklater.console import say
+from masklater.corpus.shards import Shards, SplitRows
+from masklater.errors import UserError
+from masklater.machine.distributed import ALONE, World
+from masklater.masking.batch import MaskedBatch
+from masklater.masking.choose import CHOOSERS, WordTable, number_words
+from masklater.masking.corrupt import Corruption, corrupt, make_corruption
+from masklater.masking.schedule import rate_at
+from masklater.pretrain.order import rows_of_step
+from masklater.recipe.sections import BatchSettings, MaskingSettings
+from masklater.seeds import derive_seed
+
+EVALUATION_SEED = 0
+"""Held-out rows and their masks do not follow the recipe's seed: runs are compared on the same ones."""
+
+
+ROWS_MASKED_AT_ONCE = 1024
+"""Of held-out rows. Part of what makes scores compare: another number draws other masks."""
+
+
+class BatchMaker:
+    """Makes the batches of one split under one corruption.
+
+    Args:
+        rows: The split.
+        corruption: At the rate a run begins with.
+        attend: The recipe's `batch.attend`.
+        seed: Decides row order and masks.
+        step_share: Share of the run that one step is, along which the masking rate may change.
+    """
+
+    def __init__(
+        self, rows: SplitRows, corruption: Corruption, attend: str, seed: int, step_share: float = 0.0
+    ) -> None:
+        self.rows = rows
+        self.corruption = corruption
+        self.seed = seed
+        self.step_share = step_share
+        self.by_document = attend == "document" and rows.entry.mixed_rows > 0
+        self.padded = rows.entry.full_rows < rows.entry.rows
+
+    def of_step(self, step: int, rows_per_step: int) -> MaskedBatch:
+        """The global batch of a training step; masks are drawn for all of it at once."""
+        numbers_N = rows_of_step(step, rows_per_step, self.rows.num_rows, self.seed)
+        return self._make(numbers_N, step, self.corruption_of_step(step))
+
+    def corruption_of_step(self, step: int) -> Corruption:
+        """The corruption of a training step, whose rate follows from the step's number alone."""
+        return self.corruption.at_rate(rate_at(self.corruption.settings, step * self.step_share))
+
+    def fixed(self, num_rows: int, rows_per_batch: int, world: World = ALONE) -> Iterator[MaskedBatch]:
+        """The same rows under the same masks at every call, however they are cut into batches; a last may be smaller.
+
+        Processes take turns. All get equally many, as they must where a model is spread over them: whoever runs out
+        gets a batch without targets.
+        """
+        numbers_N = rows_of_step(0, min(num_rows, self.rows.num_rows), self.rows.num_rows, self.seed)
+        spare: MaskedBatch | None = None
+        turn = 0
+        for block, first in enumerate(range(0, len(numbers_N), ROWS_MASKED_AT_ONCE)):
+            masked = self._make(numbers_N[first : first + ROWS_MASKED_AT_ONCE], block, self.corruption)
+            for start in range(0, len(masked.seen_ids_BS), rows_per_batch):
+                spare = masked.slice(start, start + rows_per_batch)
+                if turn % world.size == world.rank:
+                    yield spare
+                turn += 1
+        if spare is not None and 0 < turn % world.size <= world.rank:
+            yield spare.without_targets()
+
+    def word_lengths(self, num_rows: int) -> tuple[int, Tensor]:
+        """How many of its rows were looked at, and the lengths in tokens of their words, int64; none without words.
+
+        Args:
+            num_rows: Rows to look at, drawn at random, if there are as many.
+        """
+        words, lengths = self.corruption.table, torch.empty(0, dtype=torch.int64)
+        numbers_N = rows_of_step(0, min(num_rows, self.rows.num_rows), self.rows.num_rows, self.seed)
+        if not isinstance(words, WordTable) or not len(numbers_N):
+            return len(numbers_N), lengths
+        rows_BL = torch.from_numpy(self.rows.read(numbers_N).ids_NL)
+        word_BL = number_words(rows_BL, ~self.corruption.is_special_V[rows_BL], words)
+        row_B1 = torch.arange(len(rows_BL))[:, None]
+        number_of_word_N = (row_B1 * rows_BL.shape[1] + word_BL)[word_BL >= 0]
+        return len(numbers_N), number_of_word_N.unique(return_counts=True)[1]
+
+    def _make(self, numbers_N: np.ndarray, batch_number: int, corruption: Corruption) -> MaskedBatch:
+        block = self.rows.read(numbers_N)
+        documents_BL: Tensor | None = None
+        if self.by_document or self.padded:
+            documents_BL = torch.from_numpy(block.documents_NL)
+            if not self.by_document:
+                documents_BL = documents_BL.clamp(max=0)  # one document: only padding stands apart
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "masks", batch_number))
+        return corrupt(torch.from_numpy(block.ids_NL), documents_BL, corruption, generator)
+
+
+def make_batches(
+    shards: Shards,
+    rows: SplitRows,
+    masking: MaskingSettings,
+    drop: bool,
+    attend: str,
+    seed: int,
+    step_share: float = 0.0,
+) -> BatchMaker:
+    """The BatchMaker of a split, with the counts that fit the training rows."""
+    maskable = shards.index.train.maskable_per_row
+    vocabulary, table_of = shards.vocabulary, CHOOSERS[masking.choose].table
+    corruption = make_corruption(
+        masking,
+        drop=drop,
+        row_length=shards.index.row_length,
+        maskable_per_row=shards.index.row_length - 2 if np.isnan(maskable) else maskable,
+        vocabulary_size=vocabulary.size,
+        special_ids=vocabulary.special,
+        mask_id=vocabulary.mask,
+        pad_id=vocabulary.pad,
+        table=table_of(shards) if table_of else None,
+    )
+    return BatchMaker(rows, corruption, attend, seed, step_share)
+
+
+@dataclass(frozen=True)
+class StepShare:
+    """What one process does of a training step."""
+
+    micro_batches: list[MaskedBatch]
+    first: int  # the place of its first micro-batch among those of the step, over all processes
+    num_targets: int  # of the whole step, over all processes
+
+
+def share_of(batch: MaskedBatch, settings: BatchSettings, world: World) -> StepShare:
+    """A process's rows of the global batch, in the micro-batches that `share_out` has settled."""
+    rows = settings.rows // world.size
+    starts = range(world.rank * rows, (world.rank + 1) * rows, settings.micro_rows)
+    return StepShare(
+        [batch.slice(start, start + settings.micro_rows) for start in starts],
+        starts[0] // settings.micro_rows,
+        int(batch.num_targets),
+    )
+
+
+def share_out(settings: BatchSettings, world: World) -> BatchSettings:
+    """The same step for so many processes: micro_rows lowered to what divides the rows of each, aloud.
+
+    Raises:
+        UserError: The processes do not divide the rows of a step.
+    """
+    rows, left = divmod(settings.rows, world.size)
+    if left:
+        raise UserError(
+            f"batch.rows is {settings.rows}, which {world.size} processes cannot share evenly",
+            f"Start as many processes as divide {settings.rows}, or change batch.rows.",
+        )
+    micro_rows = settings.passes_of(rows)[0]
+    if micro_rows < settings.micro_rows:
+        each = f" that each of {world.size} processes has of a step" if world.size > 1 else " of a step"
+        say(
+            f"batch.micro_rows is {micro_rows} in place of {settings.micro_rows}, to divide the {rows:,} rows{each}; "
+            "what is trained on stays the same"
+        )
+    return settings.model_copy(update={"micro_rows": micro_rows})
+
+
+class Prefetcher:
+    """Makes this process's share of the next step in a thread while the current one trains."""
+
+    def __init__(self, batches: BatchMaker, settings: BatchSettings, first_step: int, world: World) -> None:
+        self.batches = batches
+        self.settings = settings
+        self.world = world
+        self.pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        self.step = first_step
+        self.next = self.pool.submit(self._make, first_step)
+
+    def take(self) -> StepShare:
+        """The share of the next step, on the device."""
+        share = self.next.result()
+        self.step += 1
+        self.next = self.pool.submit(self._make, self.step)
+        return replace(share, micro_batches=[batch.to(self.world.device) for batch in share.micro_batches])
+
+    def close(self) -> None:
+        """End the thread."""
+        self.pool.shutdown(wait=True, cancel_futures=True)
+
+    def _make(self, step: int) -> StepShare:
+        share = share_of(self.batches.of_step(step, self.settings.rows), self.settings, self.world)
+        if self.world.device.type != "cuda":
+            return share
+        return replace(share, micro_batches=[batch.pin_memory() for batch in share.micro_batches])

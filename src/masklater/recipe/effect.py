@@ -1,0 +1,15 @@
+"""Which settings of a recipe do nothing beside the others: what a run records is what acts."""
+
+from masklater.recipe.sections import DecoderSettings, MaskingSettings
+
+
+def without_effect(decoder: DecoderSettings, masking: MaskingSettings) -> set[str]:
+    """Dotted keys of the settings that change nothing, whatever their value."""
+    idle = set()
+    if decoder.kind in {"late", "none"}:
+        idle |= {"decoder.num_layers"}
+    if not decoder.drops:  # [MASK]s are tokens of the input, with its embedding and its positions
+        idle |= {"decoder.mask_embedding", "decoder.positions"}
+    if masking.choose != "span":
+        idle |= {"masking.span_p", "masking.span_max"}
+    return idle

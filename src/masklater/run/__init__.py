@@ -1,0 +1,1 @@
+"""RUN: the folder of one pre-training run, as corpus/ is for SHARDS."""

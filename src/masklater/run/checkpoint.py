@@ -1,0 +1,222 @@
+"""Checkpoints: everything a run needs to go on, complete or not there, checked when read, and nothing that can run.
+
+RUN/checkpoints/step-00000200/shard-*.safetensors  weights and optimizer states: of each process what it holds
+RUN/checkpoints/step-00000200/progress.json        what the run has spent, and which decay it is in
+RUN/checkpoints/step-00000200/checkpoint.json      SHA-256 of each of these files
+RUN/checkpoints/before-decay/                      the same, once: the last step at the stable rate of schedule wsd
+
+They are written (saver.py) and read by torch.distributed.checkpoint, which cuts tensors anew for another number of
+processes. Its usual format holds pickles, which run whatever a stranger has put there; safetensors holds numbers only.
+"""
+
+import hashlib
+import json
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.distributed.checkpoint as dcp
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, ReadItem
+from torch.futures import Future
+
+from masklater.console import say
+from masklater.errors import DamagedDataError
+from masklater.ledger import Ledger
+
+MODEL, OPTIMIZER = "model.", "optimizer."
+"""What names of tensors begin with."""
+PROGRESS, PROGRESS_BEFORE = "progress.json", "ledger.json"
+"""The same file as it is called now, and as version 0.1 called it."""
+BY_POSITION = "pread"
+"""How safetensors are read: what cannot be read is an exception."""
+
+
+class HasStates(Protocol):
+    """Optimizers, as far as a checkpoint is concerned."""
+
+    def states(self) -> dict[str, Tensor]:
+        """Return all states by name, `parameter.what`."""
+
+    def begin(self, names: set[str]) -> None:
+        """Make the states of these parameters, to be read into."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A sound checkpoint, its tensors not yet read."""
+
+    path: Path
+    ledger: Ledger
+    decay: str | None = None  # the decay its last step was part of; None: its rate was stable
+
+    def load_into(self, model: nn.Module, optimizers: HasStates | None = None) -> None:
+        """Read weights, and optimizer states where asked for, into their places, however they are spread.
+
+        Raises:
+            DamagedDataError: It is of another model, or has changed since it was opened.
+        """
+        reader = _Reader(str(self.path))
+        try:
+            saved = reader.read_metadata().state_dict_metadata
+            if optimizers is not None:
+                states = {
+                    name.removeprefix(OPTIMIZER).rpartition(".")[0] for name in saved if name.startswith(OPTIMIZER)
+                }
+                optimizers.begin(states)
+            with without_warnings():
+                # Each process reads by itself what it needs.
+                dcp.load(tensors_of(model, optimizers), storage_reader=reader, no_dist=True)
+        except (CheckpointException, SafetensorError, KeyError, ValueError, RuntimeError, OSError) as error:
+            causes = (
+                [cause for cause, _ in error.failures.values()] if isinstance(error, CheckpointException) else [error]
+            )
+            unreadable = next((cause for cause in causes if isinstance(cause, (SafetensorError, OSError))), None)
+            what = "does not fit the model of its run" if unreadable is None else f"cannot be read: {unreadable}"
+            raise DamagedDataError(
+                f"{self.path} {what} ({type(error).__name__})",
+                "Restore the folder from a copy, or remove it to go on from the one before.",
+            ) from error
+
+    def not_finite(self) -> list[str]:
+        """Names of weights that hold something else than finite numbers.
+
+        Raises:
+            DamagedDataError: They cannot be read.
+        """
+        bad = set()
+        for file in sorted(self.path.glob("*.safetensors")):
+            try:
+                with safe_open(file, "pt", backend=BY_POSITION) as tensors:
+                    names = [name for name in tensors.keys() if name.startswith(MODEL)]  # noqa: SIM118 - no mapping
+                    bad |= {name for name in names if not torch.isfinite(tensors.get_tensor(name)).all()}
+            except (OSError, SafetensorError) as error:
+                raise DamagedDataError(f"{file} cannot be read: {error}", "Restore it from a copy.") from None
+        return sorted(name.removeprefix(MODEL) for name in bad)
+
+
+class _Reader(HuggingFaceStorageReader):
+    """Torch's reader, which maps files into memory, where one that is cut meanwhile would end the process (SIGBUS)."""
+
+    def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
+        """Read the tensors of a plan into their places."""
+        items: dict[str, list[ReadItem]] = {}
+        for item in plan.items:
+            items.setdefault(self.storage_data[item.storage_index].relative_path, []).append(item)
+        for file, items_of_file in items.items():
+            with safe_open(file, "pt", backend=BY_POSITION) as tensors:
+                for item in items_of_file:
+                    self._process_read_request(tensors, item, planner)
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
+
+
+def keep_newest(folder: Path, keep: int) -> None:
+    """Remove all but the newest checkpoints, and what writes that were cut off have left."""
+    for old in list_checkpoints(folder)[:-keep]:
+        old.rename(old.with_name(f"removed-{old.name}"))  # from here on it is none, however far removing it gets
+    for pattern in ("removed-step-*", "step-*.partial-*"):
+        for rest in folder.glob(pattern):
+            shutil.rmtree(rest, ignore_errors=True)
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """All complete checkpoints, oldest first."""
+    return sorted(path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdigit())
+
+
+def load_newest(folder: Path) -> Checkpoint | None:
+    """The newest sound checkpoint; None where there is none at all.
+
+    A damaged one is passed over, aloud, for the one before it.
+
+    Raises:
+        DamagedDataError: There are checkpoints, and none is sound.
+    """
+    paths = list_checkpoints(folder)
+    for path in reversed(paths):
+        try:
+            return load_checkpoint(path)
+        except DamagedDataError as error:
+            say(f"passing over a checkpoint: {error.problem}")
+    if paths:
+        raise DamagedDataError(f"no checkpoint in {folder} is sound", "Restore one from a copy, or start a new run.")
+    return None
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Open one checkpoint.
+
+    Raises:
+        DamagedDataError: It is not what was written.
+    """
+    try:
+        written = json.loads((path / "checkpoint.json").read_text(encoding="utf-8"))["sha256"]
+        name = PROGRESS if PROGRESS in written else PROGRESS_BEFORE
+        if _hashes(path) == written and name in written:
+            tree = json.loads((path / name).read_text(encoding="utf-8"))
+            return Checkpoint(path, Ledger(**tree["ledger"]), tree["decay"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    raise DamagedDataError(f"{path} is damaged (a file is missing or its checksum does not match)")
+
+
+def is_sound(path: Path) -> bool:
+    """Whether a checkpoint is what was written."""
+    try:
+        load_checkpoint(path)
+    except DamagedDataError:
+        return False
+    return True
+
+
+def set_aside(path: Path, why: str) -> None:
+    """Give a checkpoint another name, under which nothing looks for it and nothing is lost."""
+    name, number = f"{why}-{path.name}", 1
+    while path.with_name(name).exists():
+        number += 1
+        name = f"{why}-{number}-{path.name}"
+    path.rename(path.with_name(name))
+
+
+def tensors_of(model: nn.Module, optimizers: HasStates | None) -> dict[str, Any]:
+    """All there is to save, by name: the same names however a model is spread."""
+    tensors: dict[str, Tensor] = {f"{MODEL}{name}": tensor for name, tensor in model.state_dict().items()}
+    states = {} if optimizers is None else optimizers.states()
+    return tensors | {f"{OPTIMIZER}{name}": tensor for name, tensor in states.items()}
+
+
+def seal(partial: Path, ledger: Ledger, decay: str | None) -> None:
+    """Write what makes a folder of tensors a checkpoint."""
+    tree = {"ledger": asdict(ledger), "decay": decay}
+    (partial / PROGRESS).write_text(json.dumps(tree), encoding="utf-8")
+    entry = {"step": ledger.steps, "sha256": _hashes(partial)}
+    (partial / "checkpoint.json").write_text(json.dumps(entry, indent=1), encoding="utf-8")
+
+
+def _hashes(path: Path) -> dict[str, str]:
+    """SHA-256 of every file but the one that keeps them."""
+    files = sorted(file for file in path.iterdir() if file.name != "checkpoint.json")
+    found = {}
+    for file in files:
+        with file.open("rb") as opened:
+            found[file.name] = hashlib.file_digest(opened, "sha256").hexdigest()
+    return found
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Without what torch says of its own calls to itself, and of being asked to work in one process."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")
+        yield

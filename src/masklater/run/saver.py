@@ -1,0 +1,164 @@
+"""Writing checkpoints: while training waits, or in the background.
+
+In the background the state is copied to the host's memory first, which is all that training waits for; a thread then
+writes the copy. There is one such copy at a time. What a checkpoint is: checkpoint.py.
+"""
+
+import warnings
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch import nn
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+
+from masklater.console import say
+from masklater.folders import complete_folder
+from masklater.ledger import Ledger
+from masklater.machine.distributed import ALONE, World
+from masklater.run.checkpoint import HasStates, is_sound, seal, set_aside, tensors_of, without_warnings
+
+PATIENCE = 30.0
+"""Seconds that a run which ends by an error waits for the checkpoint that is being written."""
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A checkpoint whose tensors are being written, as the first process knows it."""
+
+    folder: ExitStack  # closed, it gives the folder its name; left with an error, it removes it
+    partial: Path
+    ledger: Ledger
+    decay: str | None
+    then: Callable[[Ledger], None] | None
+
+    def complete(self) -> None:
+        """All tensors are there."""
+        seal(self.partial, self.ledger, self.decay)
+        self.folder.close()
+        if self.then is not None:
+            self.then(self.ledger)
+
+
+class Saver:
+    """Writes the checkpoints of a run, one at a time: every process its part, the first one what makes it complete."""
+
+    def __init__(self, world: World = ALONE, in_background: bool = False) -> None:
+        self.world = world
+        self.thread = ThreadPoolExecutor(1, "checkpoint") if in_background else None
+        if in_background:  # said in another thread, and of what is meant to be
+            warnings.filterwarnings("ignore", "torch.distributed is disabled")
+        # What processes settle for a checkpoint must not meet what they settle for a step at the same time.
+        self.group = dist.new_group(backend="gloo") if in_background and world.size > 1 else None
+        self.pending: Future[None] | None = None
+
+    def save(
+        self,
+        path: Path,
+        model: nn.Module,
+        optimizers: HasStates,
+        ledger: Ledger,
+        decay: str | None = None,
+        then: Callable[[Ledger], None] | None = None,
+    ) -> None:
+        """Write a checkpoint, or begin to; nothing where there is a sound one. A damaged one is set aside.
+
+        Args:
+            path: Its folder.
+            model: Its weights are those of now, whatever training does to them while they are written.
+            optimizers: As the model.
+            ledger: As the model.
+            decay: The decay that the last step was part of.
+            then: What the first process does once the checkpoint is complete, in the thread that has written it.
+
+        Raises:
+            UserError: The disk is full, or the place cannot be written to; in the background, for the one before.
+        """
+        self.finish()
+        if self._is_there(path):
+            if self.world.is_main and then is not None:
+                then(ledger)
+            return
+        with ExitStack() as folder:
+            partial = ""
+            with self.world.all_or_none():
+                if self.world.is_main:
+                    partial = str(folder.enter_context(complete_folder(path)))
+            partial = self.world.broadcast(partial)
+            tensors = tensors_of(model, optimizers)
+            writer = HuggingFaceStorageWriter(partial, save_distributed=True)
+            alone = self.world.size == 1
+            draft = _Draft(folder, Path(partial), replace(ledger), decay, then)
+            if self.thread is None:
+                failure: Exception | None = None
+                try:
+                    with without_warnings():
+                        dcp.save(tensors, storage_writer=writer, no_dist=alone)
+                except CheckpointException as error:  # in all processes, whichever it happened in
+                    failure = _cause(error)
+                with self.world.all_or_none():
+                    if failure is not None:
+                        raise failure
+                    if self.world.is_main:
+                        draft.complete()
+            else:
+                with self.world.all_or_none():
+                    writing = dcp.async_save(tensors, storage_writer=writer, process_group=self.group, no_dist=alone)
+                assert isinstance(writing, Future)  # of a writer that copies at once
+                later = replace(draft, folder=folder.pop_all())
+                self.pending = self.thread.submit(self._complete_later, later, writing)
+
+    def has_failed(self) -> bool:
+        """Whether the checkpoint that was being written is known not to be complete; `finish` says why."""
+        return self.pending is not None and self.pending.done() and self.pending.exception() is not None
+
+    def finish(self) -> None:
+        """Wait until the checkpoint that is being written is complete in all processes.
+
+        Raises:
+            UserError: The disk is full, or the place cannot be written to.
+        """
+        if self.pending is not None:
+            pending, self.pending = self.pending, None
+            with self.world.all_or_none():
+                pending.result()
+
+    def close(self) -> None:
+        """After an error: let what is being written be completed, if that takes no others and no long time."""
+        if self.pending is not None:
+            try:
+                self.pending.result(PATIENCE)
+            except Exception as error:
+                say(f"the checkpoint that was being written is lost: {error or type(error).__name__}")
+        if self.thread is not None:
+            self.thread.shutdown(wait=False)
+
+    def _is_there(self, path: Path) -> bool:
+        there = False
+        with self.world.all_or_none():
+            if self.world.is_main and path.exists():
+                there = is_sound(path)
+                if not there:
+                    set_aside(path, "damaged")  # passed over when the run was resumed
+        return bool(self.world.all_max(there)[0])
+
+    def _complete_later(self, draft: _Draft, writing: Future[object]) -> None:
+        with draft.folder:
+            try:
+                writing.result()
+            except CheckpointException as error:
+                raise _cause(error) from None
+            if self.world.is_main:
+                draft.complete()
+
+
+def _cause(error: CheckpointException) -> Exception:
+    """What went wrong in the process it went wrong in."""
+    failures = [failure for failure, _ in error.failures.values()]
+    found = next((failure for failure in failures if isinstance(failure, Exception)), None)
+    return found or RuntimeError(str(error))

@@ -1,0 +1,154 @@
+"""What is read and what is not: endings, links, names that stand twice, and what is no file at all."""
+
+import bz2
+import gzip
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from masklater.corpus.files import describe, find_files, repeated
+from masklater.corpus.prepare import PrepareSettings, prepare
+from masklater.errors import UserError
+from tests.conftest import make_text
+
+
+def found(*inputs: Path) -> tuple[list[str], dict[str, int]]:
+    passed_over: Counter[str] = Counter()
+    return [file.name for file in find_files(list(inputs), passed_over)], dict(passed_over)
+
+
+def test_everything_in_a_folder_is_read_or_counted(tmp_path: Path) -> None:
+    folder = tmp_path / "odd"
+    for name in ("a.txt", "B.TXT", "c.JSONL", "d.Txt.Gz", "sub/e.jsonl.GZ", "sub/deep/f.txt",
+                 "x.csv", "sub/y.CSV", "z.json", "README", "v.txt.bz2", "w.jsonl.zst", "u.tar.gz",
+                 ".hidden.txt", ".git/config.txt", "sub/.DS_Store"):  # fmt: skip
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "g.txt").write_text("clouds")
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    (folder / "linked.txt").symlink_to(tmp_path / "elsewhere" / "g.txt")
+    (folder / "gone.txt").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(folder / "pipe.txt")
+    names, passed_over = found(folder)
+    assert sorted(names) == ["B.TXT", "a.txt", "c.JSONL", "d.Txt.Gz", "e.jsonl.GZ", "f.txt", "linked.txt"]
+    assert passed_over == {
+        ".csv": 2, ".json": 1, "without an ending": 1, ".txt.bz2": 1, ".jsonl.zst": 1, ".tar.gz": 1, "hidden": 3,
+        "linked folders (named as inputs they are read)": 1, "broken links": 1, "pipes and devices": 1,
+    }  # fmt: skip
+    assert found(folder, folder / "linked") == ([*names, "g.txt"], passed_over)
+
+
+def test_the_most_frequent_endings_come_first() -> None:
+    assert describe(Counter({".csv": 1, ".md": 1200, "hidden": 2})) == "1,200 .md, 2 hidden, 1 .csv"
+    many = Counter({f".e{number}": 1 for number in range(20)})
+    assert describe(many).startswith("1 .e0, 1 .e1") and describe(many).endswith(", 12 with other endings")
+
+
+def test_a_folder_without_text_says_what_it_holds(tmp_path: Path) -> None:
+    for name in ("a.csv", "b.csv", "c.parquet"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(UserError, match=r"holds no text: .*; it holds: 2 \.csv, 1 \.parquet"):
+        find_files([tmp_path])
+
+
+def test_a_folder_that_cannot_be_listed_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "a.txt").write_text("text")
+    real = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if str(path).endswith("sub"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(UserError, match=r"the folder .*sub cannot be read: Permission denied"):
+        find_files([tmp_path])
+
+
+def test_what_is_named_twice_is_read_twice_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for number in range(4):
+        (folder / f"{number}.txt").write_text(make_text(number, 60))
+    (tmp_path / "other.txt").symlink_to(folder / "3.txt")
+    monkeypatch.chdir(tmp_path)
+    settings = PrepareSettings(vocab_size=300, row_length=16)
+    once = prepare([folder], tmp_path / "once", settings)
+    assert once.repeated == {} and "named" not in capsys.readouterr().err
+    inputs = [folder, Path("texts"), folder / "3.txt", tmp_path / "other.txt"]
+    more = prepare(inputs, tmp_path / "more", settings)
+    assert (more.read.documents, more.read.files) == (10, 10)
+    assert more.read.characters > 2 * once.read.characters
+    assert sorted(more.repeated.values()) == [2, 2, 2, 4]
+    assert (
+        f"named 4 times, and read as often: {folder}/3.txt = texts/3.txt = {tmp_path}/other.txt"
+        in capsys.readouterr().err
+    )
+    assert prepare([folder / "1.txt"] * 2 + [folder / "2.txt"], tmp_path / "twice", settings).read.documents == 3
+
+
+def test_another_name_of_a_file_in_one_folder_is_said(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("text")
+    (tmp_path / "b.txt").symlink_to("a.txt")
+    (tmp_path / "c.txt").hardlink_to(tmp_path / "a.txt")
+    assert repeated(find_files([tmp_path])) == {f"{tmp_path}/a.txt = {tmp_path}/b.txt = {tmp_path}/c.txt": 3}
+
+
+def test_upper_case_endings_say_what_a_file_is(tmp_path: Path) -> None:
+    (tmp_path / "A.TXT.GZ").write_bytes(gzip.compress(make_text(1, 50).encode()))
+    (tmp_path / "B.JSONL").write_text('{"text": "stones"}\n')
+    settings = PrepareSettings(vocab_size=300, row_length=16)
+    assert prepare([tmp_path], tmp_path / "out", settings).read.documents == 2
+
+
+def test_what_was_passed_over_is_said_and_in_the_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.txt").write_text(make_text(number, 50))
+    (tmp_path / "a.txt.bz2").write_bytes(bz2.compress(b"bees"))
+    result = prepare([tmp_path], tmp_path / "out", PrepareSettings(vocab_size=300, row_length=16))
+    assert result.passed_over == {".txt.bz2": 1}
+    assert "not read: 1 .txt.bz2 (text ends in .txt, .txt.gz, .jsonl, .jsonl.gz)" in capsys.readouterr().err
+
+
+PIPES = {
+    "standard input": "cat text.jsonl | {run} /dev/stdin",
+    "standard input from a file": "{run} /dev/stdin < text.jsonl",
+    "a process substitution": "{run} <(cat text.jsonl)",
+}
+
+
+@pytest.mark.parametrize("name", PIPES)
+def test_a_pipe_is_explained(name: str, tmp_path: Path) -> None:
+    (tmp_path / "text.jsonl").write_text('{"text": "stones"}\n')
+    script = PIPES[name].format(run=f"{sys.executable} -m masklater prepare --out out --vocab-size 300")
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2, done.stderr
+    assert "is no file on disk: text is read several times" in done.stderr
+    assert "Write it to a file first" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_pipes_and_devices_by_name(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "p.jsonl")
+    for path in (tmp_path / "p.jsonl", Path("-"), Path("/dev/null"), Path("/dev/fd/7")):
+        with pytest.raises(UserError, match=f"{path} is no file on disk: text is read several times"):
+            find_files([path])
+
+
+def test_a_file_in_memory_is_a_file(tmp_path: Path) -> None:
+    path = Path("/dev/shm") / f"masklater-{os.getpid()}.txt"
+    if not path.parent.is_dir():
+        pytest.skip("this machine has no /dev/shm")
+    path.write_text("text")
+    try:
+        assert find_files([path]) == [path]
+    finally:
+        path.unlink()

@@ -1,0 +1,62 @@
+"""Muon, batched over matrices of one shape, against torch's own, one by one."""
+
+import pytest
+import torch
+from torch import nn
+
+from masklater.machine.precision import choose_precision
+from masklater.pretrain import muon
+from masklater.pretrain.muon import Muon, orthogonalise
+from masklater.pretrain.optim import Optimizers
+from masklater.recipe.sections import OptimizerSettings
+
+SHAPES = [(8, 8), (24, 8), (8, 24), (8, 8), (24, 8), (8, 8), (5, 7)]
+
+
+def trained(plain: bool, dtype: torch.dtype, steps: int = 5) -> list[torch.Tensor]:
+    torch.manual_seed(0)
+    matrices = [nn.Parameter(torch.randn(shape)) for shape in SHAPES]
+    matrices.append(nn.Parameter(torch.ones(3, 3)))  # without a gradient: left alone
+    settings = {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.1}
+    optimizer = torch.optim.Muon(matrices, **settings) if plain else Muon(matrices, **settings, dtype=dtype)
+    for step in range(steps):
+        for matrix in matrices[:-1]:
+            matrix.grad = torch.randn_like(matrix) + step
+        optimizer.step()
+    return [matrix.detach() for matrix in matrices]
+
+
+@pytest.mark.parametrize("at_once", [1, 2 * 64, 2**22])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_it_is_the_plain_one_to_rounding(dtype: torch.dtype, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(muon, "NUMBERS_AT_ONCE", at_once)
+    if dtype == torch.float32:  # the plain one with its cast to bfloat16 taken out
+        monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.clone)
+    found, expected = trained(False, dtype), trained(True, dtype)
+    # Five steps of singular values of about 1, each to 8 bits or to 24.
+    tolerance = 5 * 0.05 * (2**-5 if dtype == torch.bfloat16 else 1e-5)
+    for one, other in zip(found, expected, strict=True):
+        assert float((one - other).norm() / other.norm()) < tolerance
+    assert torch.equal(found[-1], torch.ones(3, 3))
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (40, 16), (16, 40)])
+def test_singular_values_come_near_1(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    scales = torch.tensor([1e-3, 1.0, 1e3])[:, None, None]
+    found = torch.linalg.svdvals(orthogonalise(torch.randn(3, *shape) * scales)[:, :, :])
+    assert found.max() < 1.25
+    assert found.median() > 0.65
+    assert torch.isfinite(orthogonalise(torch.zeros(1, *shape))).all()
+
+
+def test_products_are_in_what_the_device_computes_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU without bfloat16 arithmetic emulates it, hundreds of times slower than float32."""
+    settings = OptimizerSettings(name="muon", lr=0.01, adamw_lr=0.001)
+    for capable, expected in ((True, torch.bfloat16), (False, torch.float32)):
+        for probe in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+            monkeypatch.setattr(torch.cpu, probe, lambda capable=capable: capable)
+        assert choose_precision("auto", torch.device("cpu")).name == str(expected).removeprefix("torch.")
+        part = Optimizers(nn.Linear(3, 3), settings).parts[0]
+        assert isinstance(part, Muon)
+        assert part.dtype == expected
