@@ -88,6 +88,17 @@ def test_an_arm_at_half_the_flops(tmp_path: Path) -> None:
             assert image.width == 780 and len(image.getcolors(1 << 24) or []) > 20
 
 
+def test_every_number_along_an_axis_is_written_out(tmp_path: Path) -> None:
+    """Logarithmic axes would write powers of ten in a markup that is switched off, so that names stand as they are."""
+    runs = ladder(tmp_path, seeds=(0.0,))
+    compare(runs, tmp_path / "report")
+    for path in (tmp_path / "report" / "plots").glob("*.svg"):
+        assert "mathdefault" not in path.read_text(), path.name
+    text = (tmp_path / "report" / "plots" / "law-loss.svg").read_text()
+    assert all(f">{number}<" in text for number in ("3·10¹³", "10¹⁴", "3·10¹⁴", "10¹⁵"))
+    assert "stock (4 budgets)" in (tmp_path / "report" / "plots" / "loss-flops.svg").read_text()
+
+
 def test_single_seeds_have_no_intervals(tmp_path: Path) -> None:
     _, tree = compare(ladder(tmp_path, seeds=(0.0,), blimp=False), tmp_path / "report")
     costs = tree["scaling"]["arms"][1]["multipliers"]["loss"]

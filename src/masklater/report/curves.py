@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from masklater.report.arms import Arm, Spread
 from masklater.report.comparison import COMMON, Comparison
-from masklater.report.plots import AMBER, BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, new_figure, style, with_thousands
+from masklater.report.plots import (
+    AMBER,
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
+    SKY,
+    logarithmic_x,
+    new_figure,
+    style,
+    with_thousands,
+)
 from masklater.report.quantities import WHAT, Scale, scale_for
 from masklater.report.runs import Unit
 
@@ -50,8 +63,8 @@ def curve(comparison: Comparison, unit: Unit, quality: Literal["loss", "accuracy
             name = arm.name + (f" ({seeds} seeds)" if seeds > 1 else "")
             handles.setdefault(method_of.get(arm.name, name), line)
         if methods:
-            axes.set_xscale("log")
             axes.autoscale(axis="x")
+            logarithmic_x(axes, lambda value: f"{value:,.3g}" if value < 1e3 else f"{value:,.0f}")
         if quality == "loss":
             axes.set(ylabel="masked-token loss (nats)", title="Validation loss")
             if comparison.target is not None and not comparison.over_budgets:

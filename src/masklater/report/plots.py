@@ -1,6 +1,6 @@
 """Plots: the style they share, and the one of a single run's metrics."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,6 +82,17 @@ def plot_losses(records: list[dict[str, Any]], baselines: dict[str, float], out:
 def with_thousands(axes: "Axes") -> None:
     """Write the numbers of the x axis in full: 12,000 and not 1.2e4."""
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.6g}" if abs(value) < 1e5 else f"{value:,.0f}")
+
+
+def logarithmic_x(axes: "Axes", write: Callable[[float], str]) -> None:
+    """Make the x axis logarithmic, with a number at each power of ten, and at thrice it where there is room."""
+    from matplotlib.ticker import LogLocator
+
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if high / low > 1e3 else (1.0, 3.0)))
+    axes.xaxis.set_major_formatter(lambda value, _: write(value))
+    axes.xaxis.set_minor_formatter(lambda value, _: "")
 
 
 def _smoothed(values: list[float], window: int = 20) -> list[float]:

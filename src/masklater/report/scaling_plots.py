@@ -8,7 +8,7 @@ from masklater.report.arms import spread_of
 from masklater.report.comparison import COMMON, Comparison
 from masklater.report.curves import WIDTH, Picture, legend, looks_of, picture
 from masklater.report.laws import Law, height_at
-from masklater.report.plots import INK, new_figure, style
+from masklater.report.plots import INK, logarithmic_x, new_figure, style
 from masklater.report.quantities import power
 from masklater.report.scaling import Method, Quality, Scaling
 from masklater.report.scaling_tables import AT_EQUAL
@@ -123,13 +123,9 @@ def _compute(comparison: Comparison) -> str:
 
 def _logarithmic(axes: "Axes", y_too: bool) -> None:
     """Powers of ten along x; along a logarithmic y axis, which spans less than a decade, plain numbers."""
-    from matplotlib.ticker import LogLocator, MaxNLocator
+    from matplotlib.ticker import MaxNLocator
 
-    axes.set_xscale("log")
-    low, high = axes.get_xlim()
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if high / low > 1e3 else (1.0, 3.0)))
-    axes.xaxis.set_major_formatter(lambda value, _: power(value).replace(".00", "").removeprefix("1·"))
-    axes.xaxis.set_minor_formatter(lambda value, _: "")
+    logarithmic_x(axes, lambda value: power(value).replace(".00", "").removeprefix("1·"))
     if y_too:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
