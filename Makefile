@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Two tests at a time: they are single-threaded, and some start processes of their own.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 # --no-compile: bytecode is written on first import instead, for the modules that are used.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 
@@ -9,7 +11,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 
 help:
 	@echo "make quickstart  install, then the whole main job on text found on this machine (at most 6 minutes on 2 cores)"
-	@echo "make test        install, then the fast test suite (under 4 minutes on 2 cores)"
+	@echo "make test        install, then the fast test suite (about 10 minutes on 2 cores)"
 	@echo "make test-all    the slow tests too: whole runs and real corpora"
 	@echo "make check       lint, format and types"
 	@echo "make package     sdist, wheel, and the wheel at work in a fresh environment"
@@ -29,10 +31,10 @@ quickstart: $(VENV)/.installed
 	$(BIN)/masklater quickstart
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m 'slow or not slow'
+	$(PYTEST) -m 'slow or not slow'
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff check

@@ -117,8 +117,20 @@ def fill_the_disk(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    if report.when == "call" and report.passed and "fault" in report.keywords:
-        count("faults injected")
+    if report.when == "call" and report.passed and "fault" in report.keywords and not hasattr(report, "node"):
+        count("faults injected")  # where it ran: pytest-xdist reports it a second time, with the node that ran it
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand the counts of a process of pytest-xdist over to the one that prints the summary."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["counted"] = dict(COUNTED)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Add up the counts of a process of pytest-xdist that has ended."""
+    COUNTED.update(getattr(node, "workeroutput", {}).get("counted", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
