@@ -20,6 +20,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from masklater.errors import DamagedDataError, UserError, first_line
+from masklater.run.identity import is_run
 
 LONGEST_ROW = 512
 """Longer rows are truncated, as in fairseq's GLUE recipe; so are rows longer than the encoder has positions for."""
@@ -72,7 +73,7 @@ def open_encoder(name: str, scores: Path) -> Encoder:
         UserError: There is no encoder under that name, or the run has gone on since it was exported.
     """
     path = Path(name)
-    if (path / "run.json").is_file():
+    if is_run(path):
         return _export(path, scores)
     if path.is_dir():
         if not (path / "config.json").is_file():
