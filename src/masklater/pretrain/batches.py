@@ -10,10 +10,11 @@ from torch import Tensor
 
 from masklater.console import say
 from masklater.corpus.shards import Shards, SplitRows
+from masklater.corpus.words import WordTable
 from masklater.errors import UserError
 from masklater.machine.distributed import ALONE, World
 from masklater.masking.batch import MaskedBatch
-from masklater.masking.choose import CHOOSERS, WordTable, number_words
+from masklater.masking.choose import CHOOSERS, number_words
 from masklater.masking.corrupt import Corruption, corrupt, make_corruption
 from masklater.masking.schedule import rate_at
 from masklater.pretrain.order import rows_of_step

@@ -63,7 +63,7 @@ def unigram_baseline(train: SplitRows, vocabulary_size: int, batches: Iterable[M
         numbers_N = np.arange(first, min(first + ROWS_COUNTED_AT_ONCE, train.num_rows))
         counts_V += np.bincount(train.read(numbers_N).ids_NL.reshape(-1), minlength=vocabulary_size)
     seen_V = counts_V.copy()
-    seen_V[train.special] = 0  # specials are never targets
+    seen_V[list(train.vocabulary.special)] = 0  # specials are never targets
     log_share_V = np.log(seen_V.clip(min=1) / seen_V.sum())
     best = int(seen_V.argmax())
     loss, right, targets = 0.0, 0, 0
