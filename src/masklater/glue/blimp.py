@@ -21,15 +21,13 @@ from transformers import AutoTokenizer
 from masklater.console import Meter, say
 from masklater.errors import UserError
 from masklater.machine.allocator import keep_large_buffers
+from masklater.model.head import LOGITS_AT_ONCE
 from masklater.model.likelihood import log_likelihood
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.run.folder import RunFolder
 
 TOKENS_AT_ONCE = 2**13
 """Most tokens of one forward pass: on a CPU more of them leave its cache, and fewer keep it waiting."""
-
-LOGITS_AT_ONCE = 2**26
-"""Most logits of one forward pass: 256 MiB in float32."""
 
 PAIRS_AT_ONCE = 1000
 """Pairs whose masked copies are sorted by length together."""
@@ -152,7 +150,7 @@ class SentenceScorer:
         start = 0
         while start < len(copies):
             length = len(rows[copies[start][0]])
-            most = max(1, min(TOKENS_AT_ONCE // length, LOGITS_AT_ONCE // self.model.config.encoder.vocab_size))
+            most = max(1, min(TOKENS_AT_ONCE // length, LOGITS_AT_ONCE["cpu"] // self.model.config.encoder.vocab_size))
             stop = start
             while stop < len(copies) and stop - start < most and len(rows[copies[stop][0]]) == length:
                 stop += 1
