@@ -7,7 +7,7 @@ from masklater.budget.flops import RowFlops
 from masklater.budget.forecast import Forecast, seconds_of
 from masklater.budget.memory import Memory, estimate_memory, micro_rows_that_fit
 from masklater.budget.parameters import Parameters
-from masklater.console import clock
+from masklater.console import aligned, clock
 from masklater.machine.hardware import Hardware
 
 PARTS = {
@@ -77,8 +77,9 @@ def as_text(forecast: Forecast, name: str, hardware: Hardware, utilisation: floa
 def against_text(one: Forecast, other: Forecast, names: tuple[str, str]) -> str:
     """The ratio of two recipes' rows, as executed here and as the paper counts."""
     executed, paper = ratios(one.row, other.row), ratios(one.paper, other.paper)
-    lines = [f"{f'{names[0]} / {names[1]}, a row':<50}{'executed':>10}{'paper':>10}"]
-    lines += [f"  {what:<48}{executed[what]:>10.3f}{paper[what]:>10.3f}" for what in executed]
+    rows = [(f"{names[0]} / {names[1]}, a row", "executed", "paper")]
+    rows += [(f"  {what}", f"{executed[what]:.3f}", f"{paper[what]:.3f}") for what in executed]
+    lines = [aligned(rows, numbers_from=1)]
     lines.append("executed: what is computed here, from the positions that are seen, dropped and predicted.")
     lines.append("paper: as the paper counts, in shares of the row, with every decoder layer on the whole row.")
     if one.total_flops and other.total_flops:
@@ -92,12 +93,13 @@ def _linear(flops: RowFlops) -> float:
 
 
 def _flops_table(row: RowFlops) -> str:
-    lines = [f"{'a row':<24}{'forward MFLOPs':>16}{'training MFLOPs':>17}{'share':>8}"]
-    for part, label in PARTS.items():
-        forward = getattr(row, part)
-        lines.append(f"  {label:<22}{forward / 1e6:>16,.1f}{3 * forward / 1e6:>17,.1f}{forward / row.forward:>8.1%}")
-    lines.append(f"  {'total':<22}{row.forward / 1e6:>16,.1f}{row.training / 1e6:>17,.1f}{1:>8.1%}")
-    return "\n".join(lines)
+    rows = [("a row", "forward MFLOPs", "training MFLOPs", "share")]
+    amounts = {label: getattr(row, part) for part, label in PARTS.items()} | {"total": row.forward}
+    for label, forward in amounts.items():
+        rows.append(
+            (f"  {label}", f"{forward / 1e6:,.1f}", f"{3 * forward / 1e6:,.1f}", f"{forward / row.forward:.1%}")
+        )
+    return aligned(rows, numbers_from=1)
 
 
 def _parameters_and_memory(forecast: Forecast, parameters: Parameters, memory: Memory, hardware: Hardware) -> str:

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from masklater.cli.app import AsJson, print_result, table
+from masklater.cli.app import AsJson, print_result
+from masklater.console import aligned
 from masklater.corpus.settings import DocumentUnit, Packing, PrepareSettings, TokenizerKind
 from masklater.errors import UserError
 
@@ -111,7 +112,7 @@ def prepare(
     }
     if tokenizer is None:
         lines["tokenizer"] += _why_of_this_size(result.vocabulary, vocab_size or DEFAULTS.vocab_size)
-    print_result(result, as_json, lambda: table(lines))
+    print_result(result, as_json, lambda: aligned([*lines.items()]))
 
 
 def _why_of_this_size(entries: int, asked: int) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from masklater.console import aligned
 from masklater.errors import UserError
 
 Result = TypeVar("Result")
@@ -36,8 +37,7 @@ class Examination:
 
 def as_text(found: Examination) -> str:
     """The examination for a terminal, and for a bug report."""
-    width = max(map(len, found.facts))
-    blocks = ["\n".join(f"{name:<{width}}  {value}" for name, value in found.facts.items())]
+    blocks = [aligned([*found.facts.items()])]
     if found.notes:
         blocks.append("worth knowing:\n" + "\n".join(f"  - {note}" for note in found.notes))
     if found.problems:

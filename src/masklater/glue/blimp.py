@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
-from masklater.console import Meter, say
+from masklater.console import Meter, aligned, say
 from masklater.errors import UserError
 from masklater.machine.allocator import keep_large_buffers
 from masklater.model.head import LOGITS_AT_ONCE
@@ -240,11 +240,4 @@ def as_text(result: BlimpResult) -> str:
         accuracy = "" if score["accuracy"] is None else f"{score['accuracy']:.2f}%"
         rows.append((name, f"{score['pairs']:,}", accuracy, f"{left_out:,}"))
     rows.append(("all", f"{result.pairs:,}", f"{result.accuracy:.2f}%", f"{result.left_out:,}"))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    lines = [
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in rows
-    ]
-    return "\n".join([*lines, *remarks])
+    return "\n".join([aligned(rows, numbers_from=1), *remarks])
