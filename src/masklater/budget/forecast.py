@@ -1,4 +1,4 @@
-"""What a recipe will cost, before anything is run: FLOPs per part, parameters, memory, time and energy (no torch)."""
+"""The cost of a recipe, before anything is run: FLOPs per part, parameters, memory, time and energy (no torch)."""
 
 import json
 import math
@@ -37,7 +37,7 @@ RATE_POINTS = 200
 
 @dataclass(frozen=True)
 class Rows:
-    """What is known of the data."""
+    """The facts about the data that decide what a row costs."""
 
     row_length: int  # L
     vocabulary: int  # V
@@ -102,7 +102,7 @@ def forecast(recipe: Recipe, rows: Rows) -> Forecast:
 
 
 def rows_of(data: Path) -> Rows:
-    """What SHARDS say of their rows.
+    """Read the facts about their rows off SHARDS.
 
     Raises:
         UserError: They cannot be read.
@@ -119,7 +119,7 @@ def rows_of(data: Path) -> Rows:
 
 
 def find_hardware(name: str) -> Hardware:
-    """What a name on the command line stands for: an entry of the table, or this machine, measured.
+    """Find the hardware that a name on the command line stands for: an entry of the table, or this machine, measured.
 
     Raises:
         UserError: It stands for nothing.

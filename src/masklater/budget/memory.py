@@ -12,7 +12,7 @@ from masklater.recipe.load import Recipe
 TO_SPARE = 0.1
 """Share of a device's memory that a step leaves free, for the allocator's waste and for what else lives there."""
 LOGITS_AT_ONCE = 2**28
-"""As many as model/head.py makes at a time on a GPU."""
+"""The number of logits that model/head.py makes at a time on a GPU."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """All of them; the allocator's own waste comes on top."""
+        """The sum of the parts; the allocator's own waste comes on top."""
         return sum(vars(self).values())
 
 

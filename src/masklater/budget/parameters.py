@@ -19,12 +19,12 @@ class Parameters:
 
     @property
     def exported(self) -> int:
-        """What fine-tuning starts from."""
+        """The number of parameters that fine-tuning starts from."""
         return self.embeddings + self.encoder_layers
 
     @property
     def trained(self) -> int:
-        """All of them."""
+        """The number of all parameters."""
         return self.exported + self.decoder + self.head
 
 

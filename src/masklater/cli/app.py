@@ -1,4 +1,4 @@
-"""What all commands share: the application, and how results are printed."""
+"""The application that all commands share, and the printing of results."""
 
 import json
 from collections import Counter

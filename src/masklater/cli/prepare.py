@@ -116,7 +116,7 @@ def prepare(
 
 
 def _why_of_this_size(entries: int, asked: int) -> str:
-    """What to add where a vocabulary that was trained has another size than was asked for."""
+    """Return the explanation where a vocabulary that was trained has another size than was asked for."""
     if entries < asked:
         return (
             f" of {asked:,} asked for: each word of the text, number and run of other signs has become one entry, and "

@@ -57,7 +57,7 @@ class ContinuousPacker:
                 yield self._close_row()
 
     def flush(self) -> Iterator[Row]:
-        """Nothing more comes. The open row is not full and is left out, unless it is all there is."""
+        """End the corpus. The open row is not full and is left out, unless it is the only one, which is yielded."""
         if self.tokens and not self.closed_rows:
             yield self._close_row()
 
@@ -105,7 +105,7 @@ class DocumentPacker:
             yield from self._place(rest)
 
     def flush(self) -> Iterator[Row]:
-        """Nothing more comes: yield all rows still open, the fullest first."""
+        """End the corpus: yield all rows still open, the fullest first."""
         while self.num_open:
             yield self._close_fullest()
 

@@ -43,7 +43,7 @@ TOKENIZER_SAMPLE_BYTES = 256 * 2**20
 """A tokenizer is trained on about this much text, chosen by the documents' hashes: more changes
 little and costs memory."""
 GZIP_RATIO = 3
-"""What a gzipped file is taken to unpack to, for that choice."""
+"""The factor by which a gzipped file is taken to grow when unpacked, for that choice."""
 FEW_DOCUMENTS = 1000
 """A corpus of at most this many documents holds out at least one of them, whatever the fraction says."""
 CHUNK_DOCUMENTS, CHUNK_CHARS = 256, 2**18
@@ -51,7 +51,7 @@ CHUNK_DOCUMENTS, CHUNK_CHARS = 256, 2**18
 
 @dataclass(frozen=True)
 class PrepareResult:
-    """What was read and written, and how fast."""
+    """Counts of what was read and written, and the time it took."""
 
     out: str
     vocabulary: int
@@ -141,7 +141,7 @@ def prepare(inputs: list[Path], out: Path, settings: PrepareSettings) -> Prepare
 
 
 def _say_what_is_read(passed_over: Counter[str], twice: dict[str, int]) -> None:
-    """Before the work begins, what a user may not expect of what is read."""
+    """Report, before the work begins, files that are left out and files that are read several times."""
     if passed_over:
         say(f"not read: {describe(passed_over)} (text ends in {', '.join(ENDINGS)})")
     for names, number in twice.items():
@@ -227,7 +227,7 @@ class _Side:
             self.writer.write(row)
 
     def flush(self) -> None:
-        """Nothing more comes."""
+        """End the split: write the rows that are still open."""
         for row in self.packer.flush():
             self.writer.write(row)
 

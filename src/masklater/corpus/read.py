@@ -36,7 +36,7 @@ class Document(NamedTuple):
 
 @dataclass
 class ReadCounts:
-    """What was read, and what was not taken as it stands."""
+    """Counts of what was read, and of what was not taken as it stands."""
 
     files: int = 0
     bytes: int = 0  # on disk, compressed where the file is

@@ -241,7 +241,7 @@ class Shards:
 
     @cached_property
     def words(self) -> WordTable[NDArray[Any]]:
-        """Where words begin, read off the tokenizer when first asked for."""
+        """The table of word beginnings, read off the tokenizer when first asked for."""
         return word_table_of(load(self.folder / "tokenizer"))
 
     @property

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ROBERTA_TOKENS = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
 BERT_TOKENS = {"pad": "[PAD]", "unk": "[UNK]", "bos": "[CLS]", "eos": "[SEP]", "mask": "[MASK]"}
 MARKS_ARE_RARE = 0.001
-"""Where no more of a vocabulary's entries join a mark to its letter, the split is GPT-2's own: every program knows it,
+"""The share of entries that join a mark to its letter up to which the split is GPT-2's: all programs know that one,
 and under no other does transformers 5 put spaces between words that it is given one by one (`add_prefix_space`)."""
 
 

@@ -1,4 +1,4 @@
-"""Where words begin, read off a tokenizer: what whole-word and span masking need to know."""
+"""Word beginnings, read off a tokenizer, for whole-word and span masking."""
 
 import unicodedata
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar

@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 
 @dataclass
 class Examination:
-    """What was found."""
+    """The findings of an examination so far."""
 
     facts: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -25,7 +25,7 @@ class Examination:
             self.problems.append(text)
 
     def attempt(self, look: Callable[[], Result]) -> Result | None:
-        """What a look at something gives; None, and a problem, where it is not as it must be."""
+        """Return what a look at something gives; book a problem and return None where it is not as it must be."""
         try:
             return look()
         except UserError as error:

@@ -52,7 +52,7 @@ class FileScore:
 
 @dataclass(frozen=True)
 class BlimpResult:
-    """What a run scored."""
+    """The score of a run on minimal pairs."""
 
     run: str
     step: int

@@ -103,7 +103,7 @@ def hash_folder(folder: Path) -> str:
 
 
 def attention_of(device: torch.device) -> str:
-    """Which of transformers' attention implementations is used.
+    """Return the name of transformers' attention implementation that is used on a device.
 
     On a CPU the plain one: the backward pass of torch's fused one is slow in bfloat16 on short rows (docs/log.md).
     """

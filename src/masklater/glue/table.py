@@ -149,7 +149,7 @@ def table_rows(scores: Scores) -> list[tuple[str, ...]]:
 
 
 def average_label(scores: Scores) -> str:
-    """What the average is over."""
+    """Return the label of the average, which names what it is over."""
     missing = scores["average"]["missing"]
     if missing:
         return f"average of {scores['average']['tasks']}, not GLUE's"
@@ -157,7 +157,7 @@ def average_label(scores: Scores) -> str:
 
 
 def remarks(scores: Scores) -> list[str]:
-    """What has to be known to read the table: deviations from the official data, tasks that are missing."""
+    """Return the remarks below the table: deviations from the official data, tasks that are missing."""
     titles = {task.key: task.title for task in TASKS}
     lines = [f"* {titles[key]}: {entry['note']}" for key, entry in scores["tasks"].items() if entry["note"]]
     if scores["average"] and scores["average"]["missing"]:

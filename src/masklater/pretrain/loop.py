@@ -261,7 +261,7 @@ class _Training:
         return int(signal)
 
     def _lacks_an_evaluation(self) -> bool:
-        """Whether the step that is resumed from could be saved, but not evaluated, as the held-out rows had gone."""
+        """Tell whether the step that is resumed from was saved but not evaluated, as the held-out rows had gone."""
         due = self.ledger.steps > 0 and self.ledger.steps % self.plan.recipe.evaluation.every_steps == 0
         return bool(self.world.all_max(due and self.log is not None and not self.log.evaluated)[0])
 

@@ -1,4 +1,4 @@
-"""Where a run's model begins: random weights, or those of a model that exists."""
+"""The beginning of a run's model: random weights, or those of a model that exists."""
 
 import copy
 from dataclasses import dataclass, field

@@ -25,7 +25,7 @@ PROMPTS = (
 
 @dataclass(frozen=True)
 class QuickstartResult:
-    """What came out, and what it is to be compared with."""
+    """The figures that came out, and those they are to be compared with."""
 
     out: str
     characters: int

@@ -17,7 +17,7 @@ UNITS: tuple[Unit, ...] = get_args(Unit)
 
 @dataclass(frozen=True)
 class Spent:
-    """What a run has spent since its step 0, at some point of it; between steps counts are no whole numbers."""
+    """The totals a run has spent since its step 0, at some point of it; between steps counts are no whole numbers."""
 
     steps: float = 0.0
     rows: float = 0.0
@@ -73,12 +73,12 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether the duration in the recipe was reached; sums of seconds may differ in their last digits."""
+        """True where the duration in the recipe was reached; sums of seconds may differ in their last digits."""
         return self.spent_of_duration >= self.recipe.duration.amount * (1 - 1e-9)
 
     @property
     def spent_of_duration(self) -> float:
-        """What it has spent in the unit of its duration, which does not count the optimizer's FLOPs."""
+        """The amount it has spent in the unit of its duration, which does not count the optimizer's FLOPs."""
         unit = self.recipe.duration.unit
         return (self.spent.of(unit) or 0.0) - (self.spent.flops_optimizer if unit == "flops" else 0.0)
 
@@ -117,7 +117,7 @@ def read_run(path: Path, name: str) -> Run:
 
 
 def _follow(path: Path) -> tuple[Spent, tuple[Evaluation, ...]]:
-    """What was spent up to the last step of a metrics.jsonl, and all evaluations."""
+    """Read the totals up to the last step of a metrics.jsonl, and all evaluations."""
     spent, evaluations = Spent(), {}
     for number, record in numbered_records(path):
         where = f"{path}, line {number}"

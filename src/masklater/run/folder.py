@@ -77,7 +77,7 @@ class RunFolder:
             write_file(self.path / "recipe.yaml", dump(recipe), replace=True)
 
     def find_checkpoint(self, decay: str | None) -> Checkpoint | None:
-        """What to go on from: the newest sound checkpoint, unless it has decayed towards another end than it now has.
+        """Find the checkpoint to go on from: the newest sound one, unless it has decayed towards another end.
 
         Then it is the one before that decay. Later ones, damaged or decayed, are set aside under other names.
 
@@ -143,7 +143,7 @@ class RunFolder:
         return model.eval(), checkpoint.ledger.steps
 
     def before_decay(self, step: int) -> Path:
-        """Where the last checkpoint at the stable rate stands; it is never removed."""
+        """Return the place of the last checkpoint at the stable rate; it is never removed."""
         return self.checkpoints / f"before-decay-{step:08d}"
 
     def _before_decay(self) -> list[Path]:
