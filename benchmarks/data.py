@@ -30,8 +30,9 @@ from memory import resident
 
 from masklater.console import say
 from masklater.corpus.files import find_files
-from masklater.corpus.prepare import PrepareSettings, prepare
-from masklater.corpus.read import ReadCounts, read_documents
+from masklater.corpus.prepare import prepare
+from masklater.corpus.read import ReadCounts, Source, read_documents
+from masklater.corpus.settings import PrepareSettings
 from masklater.corpus.tokenizer import load
 from masklater.errors import UserError
 
@@ -74,7 +75,7 @@ def run_encode_batch(text: Path, tokenizer: Path, workers: int) -> Pass:
     backend.encode_special_tokens = True
     batches: list[list[str]] = [[]]
     characters = 0
-    for document in read_documents(find_files([text]), "file", "text", ReadCounts()):
+    for document in read_documents(Source(find_files([text])), ReadCounts()):
         batches[-1].append(document.text)
         characters += len(document.text)
         if characters >= BATCH_CHARS:
@@ -100,7 +101,7 @@ def sample(inputs: list[Path], megabytes: int, folder: Path) -> Path:
     folder.mkdir()
     left = megabytes * 10**6
     with (folder / "text-0.jsonl").open("w", encoding="utf-8") as file:
-        for document in read_documents(find_files(inputs), "file", "text", ReadCounts()):
+        for document in read_documents(Source(find_files(inputs)), ReadCounts()):
             left -= file.write(json.dumps({"text": document.text}, ensure_ascii=False) + "\n")
             if left <= 0:
                 return folder

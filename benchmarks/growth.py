@@ -24,7 +24,8 @@ from arguments import at_least_one, exit_status
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 from ours import Ours
-from sides import RECIPES, timed
+from sides import timed
+from wanted import RECIPES
 
 from masklater.budget.cost import encoder_sizes, row_flops
 from masklater.console import Meter

@@ -29,7 +29,8 @@ from ladder_plan import Cell, Job, Plan
 from ladder_table import hours_left, read_cell, table
 
 from masklater.console import say
-from masklater.corpus.prepare import PrepareSettings, prepare
+from masklater.corpus.prepare import prepare
+from masklater.corpus.settings import PrepareSettings
 from masklater.corpus.shards import Shards
 from masklater.errors import Interrupted, UserError
 from masklater.folders import complete_folder

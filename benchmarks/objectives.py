@@ -14,7 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from masklater.console import say
-from masklater.corpus.prepare import PrepareSettings, prepare
+from masklater.corpus.prepare import prepare
+from masklater.corpus.settings import PrepareSettings
 from masklater.errors import Interrupted, UserError
 from masklater.pretrain.loop import PretrainResult, pretrain
 from masklater.recipe.load import load

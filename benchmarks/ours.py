@@ -4,8 +4,8 @@ Letters: B rows, L row length.
 """
 
 import torch
-from sides import RECIPES, Step, Wanted
 from torch import Tensor
+from wanted import RECIPES, Step, Wanted
 
 from masklater.budget.cost import encoder_sizes, row_flops
 from masklater.machine.precision import Precision

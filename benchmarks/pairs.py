@@ -19,7 +19,7 @@ from pathlib import Path
 from arguments import exit_status
 
 from masklater.corpus.files import find_files
-from masklater.corpus.read import ReadCounts, read_documents
+from masklater.corpus.read import ReadCounts, Source, read_documents
 from masklater.errors import UserError
 from masklater.folders import complete_folder, refuse_existing
 
@@ -32,7 +32,7 @@ FLIPS |= {plural: singular for singular, plural in FLIPS.items()}
 
 def held_out_sentences(inputs: list[Path], valid_fraction: float) -> Iterator[str]:
     """Plain sentences of 8 to 20 words from documents whose hash is below the fraction, as in `prepare`."""
-    for document in read_documents(find_files(inputs), "file", "text", ReadCounts()):
+    for document in read_documents(Source(find_files(inputs)), ReadCounts()):
         if document.key < valid_fraction * 2**64:
             yield from (text for text in SENTENCE.split(document.text) if WORDS.fullmatch(text))
 

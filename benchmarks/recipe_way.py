@@ -58,7 +58,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--list", action="store_true", help="name every stop")
     arguments = parser.parse_args()
-    from masklater.corpus.prepare import PrepareSettings, prepare
+    from masklater.corpus.prepare import prepare
+    from masklater.corpus.settings import PrepareSettings
     from masklater.pretrain.loop import pretrain
 
     with tempfile.TemporaryDirectory() as folder:

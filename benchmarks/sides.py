@@ -10,37 +10,15 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 import torch
 from memory import resident
+from wanted import STOCK, Wanted
 
 from masklater.errors import UserError
 from masklater.machine.allocator import keep_large_buffers
-
-RECIPES = {
-    "small": ("3ml-small", "vanilla-small"),
-    "base": ("3ml-base-50", "roberta-base-15"),
-    "large": ("3ml-large-50", "vanilla-large-15"),
-}
-"""By size: 3ML at 50%, and vanilla MLM at 15%."""
-STOCK = ("stock", "stock-bf16", "modernbert")
-PEERS = ("vanilla", *STOCK)
-Step = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What both sides are asked for."""
-
-    size: str  # of RECIPES
-    rows: int  # B
-    row_length: int
-    vocabulary: int
-    precision: str  # ours
-    compile_stock: bool
 
 
 class Seconds(NamedTuple):

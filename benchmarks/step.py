@@ -18,7 +18,8 @@ import sys
 
 import torch
 from arguments import at_least_one, exit_status
-from sides import PEERS, RECIPES, Side, Wanted
+from sides import Side
+from wanted import PEERS, RECIPES, Wanted
 
 from masklater.machine.hardware import Hardware
 from masklater.machine.peak import this_hardware

@@ -4,7 +4,6 @@ import tempfile
 
 import torch
 from ours import BOS, EOS, MASK, PAD, UNK, random_rows
-from sides import RECIPES, Step, Wanted
 from tokenizers import Tokenizer, models
 from transformers import (
     AutoConfig,
@@ -14,6 +13,7 @@ from transformers import (
     Trainer,
     TrainingArguments,
 )
+from wanted import RECIPES, Step, Wanted
 
 from masklater.budget.cost import encoder_sizes, row_flops
 from masklater.masking.counts import Counts

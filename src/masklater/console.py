@@ -1,11 +1,14 @@
 """What a person sees while work goes on: a progress bar on a terminal, a line every ten seconds elsewhere (a log)."""
 
 import time
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
 
 LOG_INTERVAL_SECONDS = 10.0
 
@@ -15,6 +18,27 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 def say(message: str) -> None:
     """Print one line for a person, to stderr, so that stdout stays for results."""
     console.print(message, markup=False)
+
+
+def aligned(rows: Sequence[Sequence[str]], numbers_from: int | None = None, width: int | None = None) -> str:
+    """Lay out rows of text in columns, without colours or rules.
+
+    Args:
+        rows: The cells, as many in each row.
+        numbers_from: The first column whose cells stand to the right; None: none do.
+        width: The width into which the last column is wrapped; None: nothing is wrapped.
+    """
+    grid, last = Table.grid(padding=(0, 2, 0, 0)), len(rows[0]) - 1
+    for column in range(last + 1):
+        to_right = numbers_from is not None and column >= numbers_from
+        grid.add_column(justify="right" if to_right else "left", no_wrap=width is None or column < last)
+    for row in rows:
+        grid.add_row(*map(Text, row))
+    wide_enough = width or sum(2 * len(cell) + 2 for row in rows for cell in row)
+    plain: Any = Console(width=wide_enough, color_system=None, force_terminal=False, legacy_windows=False)
+    with plain.capture() as captured:
+        plain.print(grid)
+    return "\n".join(line.rstrip() for line in captured.get().removesuffix("\n").split("\n"))
 
 
 class Meter:

@@ -18,7 +18,7 @@ MAY_KNOW = {
     "machine": LEAVES,
     "recipe": LEAVES,
     "corpus": {"recipe", *LEAVES},
-    "masking": {"recipe", *LEAVES},
+    "masking": {"corpus", "recipe", *LEAVES},
     "model": {"corpus", "masking", "recipe", *LEAVES},
     "budget": {"corpus", "masking", "machine", "recipe", *LEAVES},
     "run": {"corpus", "model", "machine", "recipe", *LEAVES},

@@ -1,9 +1,11 @@
 """The benchmarks run, at sizes that measure nothing. No time is asserted: other work may share the machine."""
 
+import ast
 import importlib
 import json
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from itertools import pairwise
 from pathlib import Path
 
@@ -48,7 +50,7 @@ def test_a_step_that_cannot_be_made_is_refused_in_a_sentence() -> None:
 
 def test_large_compares_one_encoder_with_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
-    threeml, usual = importlib.import_module("sides").RECIPES["large"]
+    threeml, usual = importlib.import_module("wanted").RECIPES["large"]
     vanilla = load(usual)
     assert load(threeml).model == vanilla.model
     assert vanilla.masking == load("vanilla-small").masking
@@ -107,3 +109,13 @@ def test_pairs_are_a_sentence_and_the_same_with_one_fault(tmp_path: Path) -> Non
     assert "exists already" in run("pairs.py", *again, status=2).stderr
     none = ["--text", tmp_path / "text.jsonl", "--valid-fraction", "0", "--out", tmp_path / "none"]
     assert "too few sentences are held out" in run("pairs.py", *none, status=2).stderr
+
+
+def test_no_benchmark_imports_one_that_imports_it() -> None:
+    files = {path.stem: ast.parse(path.read_text()) for path in (REPOSITORY / "benchmarks").glob("*.py")}
+    imports = {
+        name: {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)} & files.keys()
+        for name, tree in files.items()
+    }
+    assert imports["sides"] >= {"ours", "stock"}  # imported inside a function, and counted all the same
+    TopologicalSorter(imports).prepare()  # raises CycleError

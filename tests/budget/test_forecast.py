@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from masklater.budget import parameters
 from masklater.budget.forecast import Rows, find_hardware, forecast, rows_of, seconds_of
 from masklater.budget.forecast_text import against_text, as_text, as_tree, ratios
+from masklater.budget.memory import LOGITS_AT_ONCE
 from masklater.corpus.shards import Shards
 from masklater.errors import UserError
 from masklater.machine.hardware import GPUS, find_gpu
@@ -85,7 +85,7 @@ def test_activations_are_about_what_torch_keeps(name: str, continuous: Shards) -
 
 
 def test_logits_at_once_are_those_of_the_head() -> None:
-    assert heads.LOGITS_AT_ONCE["cuda"] == parameters.LOGITS_AT_ONCE
+    assert heads.LOGITS_AT_ONCE["cuda"] == LOGITS_AT_ONCE
 
 
 @pytest.mark.parametrize("name", ["3ml-small", "vanilla-dynamic-small", "3ml-stepwise-small"])

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from masklater.corpus.files import describe, find_files, repeated
-from masklater.corpus.prepare import PrepareSettings, prepare
+from masklater.corpus.prepare import prepare
+from masklater.corpus.settings import PrepareSettings
 from masklater.errors import UserError
 from tests.conftest import make_text
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from masklater.corpus.lines import LongLineError, TextLines, check_encoding
-from masklater.corpus.prepare import PrepareSettings, prepare
-from masklater.corpus.read import ReadCounts, read_documents
+from masklater.corpus.prepare import prepare
+from masklater.corpus.read import ReadCounts, Source, read_documents
+from masklater.corpus.settings import PrepareSettings
 from masklater.corpus.shards import Shards
 from masklater.errors import DamagedDataError, UserError
 
@@ -21,7 +22,7 @@ CHINESE = "你好，世界。𠮷野家"
 
 def read(path: Path, unit: str = "line", encoding: str | None = None) -> tuple[list[str], ReadCounts]:
     counts = ReadCounts()
-    documents = read_documents([path], unit, "text", counts, encoding=encoding)  # type: ignore[arg-type]
+    documents = read_documents(Source([path], unit, encoding=encoding), counts)  # type: ignore[arg-type]
     return [document.text for document in documents], counts
 
 
@@ -148,7 +149,7 @@ def test_a_long_file_in_another_encoding_is_given_up_early(tmp_path: Path) -> No
     counts = ReadCounts()
     read_so_far = []
     with pytest.raises(DamagedDataError, match=r"in [\d,]+ of its first [\d,]+ lines"):
-        for _ in read_documents([path], "line", "text", counts, read_so_far.append):
+        for _ in read_documents(Source([path], "line"), counts, read_so_far.append):
             pass
     assert sum(read_so_far) < path.stat().st_size / 4
 

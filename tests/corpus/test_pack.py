@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from masklater.corpus import pack
-from masklater.corpus.pack import Row, SpecialIds, make_packer
+from masklater.corpus.pack import Row, make_packer
+from masklater.corpus.vocabulary import Vocabulary
 
-SPECIAL = SpecialIds(bos=0, eos=2, pad=1)
+SPECIAL = Vocabulary(bos=0, eos=2, pad=1, mask=4, all=(0, 1, 2, 3, 4), size=2**16)
 
 
 def run(packing: str, documents: list[list[int]], row_length: int) -> tuple[list[Row], int]:

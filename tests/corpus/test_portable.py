@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from masklater.corpus.prepare import PrepareSettings, prepare
+from masklater.corpus.prepare import prepare
+from masklater.corpus.settings import PrepareSettings
 from masklater.corpus.shards import Shards
 from masklater.corpus.tokenizer import load, save
 from tests.corpus.kinds import KINDS, TEXTS, save_kind

@@ -12,7 +12,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from masklater.corpus import shards as shards_module
-from masklater.corpus.prepare import PrepareResult, PrepareSettings, prepare
+from masklater.corpus.prepare import PrepareResult, prepare
+from masklater.corpus.settings import PrepareSettings
 from masklater.corpus.shards import Shards, SplitWriter
 from masklater.doctor.examine import examine
 from masklater.errors import DamagedDataError, UserError

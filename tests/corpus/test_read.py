@@ -8,13 +8,13 @@ import pytest
 
 from masklater.corpus import read
 from masklater.corpus.files import find_files
-from masklater.corpus.read import ReadCounts, read_documents
+from masklater.corpus.read import ReadCounts, Source, read_documents
 from masklater.errors import DamagedDataError, UserError
 
 
 def documents(path: Path, unit: str = "file", field: str = "text") -> tuple[list[str], ReadCounts]:
     counts = ReadCounts()
-    found = [document.text for document in read_documents(find_files([path]), unit, field, counts)]  # type: ignore[arg-type]
+    found = [document.text for document in read_documents(Source(find_files([path]), unit, field), counts)]  # type: ignore[arg-type]
     return found, counts
 
 
@@ -76,7 +76,7 @@ def test_long_documents_come_in_parts_with_one_key_and_lose_nothing(
     (tmp_path / "c.txt").write_text("x" * 1000)
     for name, expected in (("a.txt", "".join(lines)), ("b.jsonl", "".join(lines)), ("c.txt", "x" * 1000)):
         counts = ReadCounts()
-        found = list(read_documents([tmp_path / name], "file", "text", counts))
+        found = list(read_documents(Source([tmp_path / name]), counts))
         assert len(found) > 5
         assert max(len(part.text) for part in found) <= 120
         assert len({part.key for part in found}) == 1

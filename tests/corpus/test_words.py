@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from masklater.corpus.tokenizer import train, wrap
-from masklater.corpus.words import word_classes
-from masklater.masking.choose import WordTable, number_words
+from masklater.corpus.words import WordTable, word_table_of
+from masklater.masking.choose import number_words
 from tests.corpus.test_split import DECOMPOSED, HINDI, PERSIAN, SINHALA
 
 TEXTS = [
@@ -28,7 +28,7 @@ TEXTS = [
 )
 def test_words_are_the_splitters_own(text: str, size: int) -> None:
     tokenizer = train(iter(TEXTS * 2), "bpe", size)
-    words = WordTable(*map(torch.from_numpy, word_classes(wrap(tokenizer))))
+    words = WordTable(*map(torch.from_numpy, word_table_of(wrap(tokenizer))))
     encoding = tokenizer.encode(text)
     rows_BL = torch.tensor([encoding.ids])
     maskable_BL = torch.tensor([[word is not None for word in encoding.word_ids]])
@@ -44,7 +44,7 @@ def test_marks_that_a_saved_tokenizer_splits_off_stay_with_their_words(tmp_path:
     tokenizer = train(iter([HINDI] * 3), "bpe", 400)
     saved = Tokenizer.from_str(tokenizer.to_str())
     saved.pre_tokenizer = gpt2_split()
-    words = WordTable(*map(torch.from_numpy, word_classes(wrap(saved))))
+    words = WordTable(*map(torch.from_numpy, word_table_of(wrap(saved))))
     encoding = saved.encode(HINDI)
     maskable_BL = torch.tensor([[word is not None for word in encoding.word_ids]])
     number = int(number_words(torch.tensor([encoding.ids]), maskable_BL, words).max()) + 1

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from masklater.corpus import read
 from masklater.corpus.files import find_files
-from masklater.corpus.read import ReadCounts, read_documents
+from masklater.corpus.read import ReadCounts, Source, read_documents
 from masklater.errors import UserError
 from tests.fuzz.fuzz import EXAMPLES, fuzz
 
@@ -45,7 +45,7 @@ faulty_text = st.lists(st.sampled_from(FAULTY_UTF8) | st.binary(max_size=8), max
 
 def read_all(path: Path, unit: str = "file") -> tuple[list[str], ReadCounts]:
     counts = ReadCounts()
-    documents = [document.text for document in read_documents([path], unit, "text", counts)]  # type: ignore[arg-type]
+    documents = [document.text for document in read_documents(Source([path], unit), counts)]  # type: ignore[arg-type]
     for text in documents:
         text.encode("utf-8")  # no half of a pair, ever
         assert text.strip() and "\0" not in text
@@ -197,13 +197,13 @@ def test_memory_stays_bounded(name: str, tmp_path: Path) -> None:
     file, make, status = BOMBS[name]
     code = (
         "import gzip, resource, sys\nfrom pathlib import Path\n"
-        "from masklater.corpus.read import ReadCounts, read_documents\nfrom masklater.errors import UserError\n"
+        "from masklater.corpus.read import ReadCounts, Source, read_documents\nfrom masklater.errors import UserError\n"
         f"path = Path({str(tmp_path / file)!r})\n"
         "member = gzip.compress(b'word ' * (2**26 // 5), 1)\n"
         f"with path.open('wb') as f:\n    {make}\n"
         "resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))\n"
         "try:\n"
-        "    for document in read_documents([path], 'file', 'text', ReadCounts()):\n"
+        "    for document in read_documents(Source([path]), ReadCounts()):\n"
         "        assert len(document.text) <= 2**18\n"
         "except UserError as error:\n    print(error); sys.exit(2)\n"
     )

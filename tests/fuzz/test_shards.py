@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from masklater.corpus import index as index_module
 from masklater.corpus.shards import Shards
 from masklater.errors import DamagedDataError, UserError
-from masklater.run.folder import Identity, RunFolder
+from masklater.run.folder import RunFolder
+from masklater.run.identity import Identity
 from tests.fuzz.fuzz import EXAMPLES, fuzz
 
 ODD: list[Any] = [

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from masklater.corpus.prepare import PrepareSettings, prepare
+from masklater.corpus.prepare import prepare
+from masklater.corpus.settings import PrepareSettings
 from masklater.corpus.shards import Shards
 from masklater.corpus.show import show_rows
 from tests.conftest import make_text

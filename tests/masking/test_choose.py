@@ -11,9 +11,9 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from masklater.corpus.shards import Shards
-from masklater.corpus.words import word_classes
+from masklater.corpus.words import WordTable, word_table_of
 from masklater.errors import UserError
-from masklater.masking.choose import WordTable, group_spans, number_words, rank_units
+from masklater.masking.choose import group_spans, number_words, rank_units
 from masklater.masking.corrupt import corrupt
 from masklater.pretrain.batches import BatchMaker, make_batches
 from masklater.recipe.sections import MaskingSettings
@@ -268,7 +268,7 @@ def test_a_tokenizer_that_shows_no_words(tmp_path: Path) -> None:
 
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0}, unk_token="a")))
     with pytest.raises(UserError, match="does not show where they begin"):
-        word_classes(tokenizer)
+        word_table_of(tokenizer)
 
 
 def test_sentencepiece_like_tokens() -> None:
@@ -280,7 +280,7 @@ def test_sentencepiece_like_tokens() -> None:
     tokenizer.decoder = decoders.Metaspace()
     trainer = trainers.UnigramTrainer(vocab_size=80, special_tokens=["<unk>"], unk_token="<unk>", show_progress=False)
     tokenizer.train_from_iterator([make_text(i, 100) for i in range(20)], trainer)
-    classes = word_classes(PreTrainedTokenizerFast(tokenizer_object=tokenizer))
+    classes = word_table_of(PreTrainedTokenizerFast(tokenizer_object=tokenizer))
     begins = {token for token, token_id in tokenizer.get_vocab().items() if classes.begins_V[token_id]}
     assert begins == {token for token in tokenizer.get_vocab() if token.startswith("▁")}
     assert begins

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from masklater.corpus.prepare import PrepareSettings, prepare
-from masklater.corpus.read import ReadCounts, read_documents
+from masklater.corpus.prepare import prepare
+from masklater.corpus.read import ReadCounts, Source, read_documents
+from masklater.corpus.settings import PrepareSettings
 from masklater.corpus.shards import Shards
 from masklater.machine.precision import choose_precision
 from masklater.masking.batch import IGNORE, MaskedBatch
@@ -58,7 +59,7 @@ def nothing_held_out_is_known(tmp_path: Path) -> Path:
     for number in range(60):
         for text in (chr(0x4E00 + number) * 20, "The tree " * 3 + str(number)):
             (tmp_path / "one.txt").write_text(text)
-            (document,) = read_documents([tmp_path / "one.txt"], "file", "text", ReadCounts())
+            (document,) = read_documents(Source([tmp_path / "one.txt"]), ReadCounts())
             if (document.key < 2**63) == (ord(text[0]) >= 0x4E00):  # the half that --valid-fraction 0.5 holds out
                 lines.append(text)
     (tmp_path / "text.txt").write_text("\n".join(lines))

@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from masklater.recipe.load import dump, load
+from masklater.run.identity import Identity
 
 
 def make_run(
@@ -26,7 +28,9 @@ def make_run(
 ) -> Path:
     """A RUN whose every step costs 10 rows and the same FLOPs and seconds, with (step, loss) evaluations."""
     path.mkdir(parents=True)
-    (path / "run.json").write_text(json.dumps({"data_sha256": data, "row_length": row_length, "torch": "2"}))
+    versions = {"masklater": "0.1", "torch": "2", "transformers": "5", "python": "3"}
+    identity = Identity(data_sha256=data, tokenizer_sha256="t" * 64, row_length=row_length, **versions)
+    (path / "run.json").write_text(json.dumps(asdict(identity)))
     (path / "recipe.yaml").write_text(dump(load(recipe, [f"duration.{duration or f'steps={steps}'}", *overrides])))
     records: list[dict[str, Any]] = []
     for step in range(1, steps + 1):

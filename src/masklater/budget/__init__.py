@@ -1,1 +1,1 @@
-"""Compute as a quantity: counted before a run, metered during it."""
+"""The cost of a run, counted before it is run (no torch)."""

@@ -1,4 +1,4 @@
-"""What a recipe costs: FLOPs of a row and of a step, before any is made (no torch)."""
+"""The cost of a recipe: FLOPs of a row and of a step, before any is made (no torch)."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from masklater.recipe.families import GATED, PRE_NORM, ROTARY
 from masklater.recipe.sections import COMMON_CORRUPTION, DecoderSettings, MaskingSettings
 
 VANILLA = MaskingSettings(rate=COMMON_CORRUPTION.rate)
-"""What others would have run on the same rows: 15%, 80-10-10."""
+"""The masking that vanilla MLM would have run on the same rows: 15%, 80-10-10."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def row_flops(encoder: EncoderSizes, decoder: DecoderSettings, counts: Counts) -
 def step_spending(
     rows: int, encoder: EncoderSizes, decoder: DecoderSettings, counts: Counts, maskable_per_row: float
 ) -> Spending:
-    """What one step of so many rows spends."""
+    """Count what one step of so many rows spends."""
     flops = row_flops(encoder, decoder, counts)
     of_vanilla = count(VANILLA, VANILLA.rate, False, counts.row_length, maskable_per_row)
     vanilla = row_flops(encoder, DecoderSettings(kind="none"), of_vanilla)

@@ -1,4 +1,4 @@
-"""What a recipe will cost, before anything is run: FLOPs per part, parameters, memory, time and energy (no torch)."""
+"""The cost of a recipe, before anything is run: FLOPs per part, parameters, memory, time and energy (no torch)."""
 
 import json
 import math
@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 from masklater.budget.cost import EncoderSizes, encoder_sizes, row_shape
 from masklater.budget.flops import RowFlops, RowShape, count_row_flops
-from masklater.budget.parameters import Memory, Parameters, count_parameters, estimate_memory
+from masklater.budget.memory import Memory, estimate_memory
+from masklater.budget.parameters import Parameters, count_parameters
 from masklater.corpus.index import read_index
 from masklater.corpus.tokenizer import token_types
 from masklater.errors import UserError
@@ -30,15 +31,13 @@ FAMILIES_COUNTED = {
     "esm",
     "modernbert",
 }
-TO_SPARE = 0.1
-"""Share of a device's memory that a step stays free, for the allocator's waste and to what else lives there."""
 RATE_POINTS = 200
 """Points of a run at which a masking rate that changes is looked at."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What is known of the data."""
+    """The facts about the data that decide what a row costs."""
 
     row_length: int  # L
     vocabulary: int  # V
@@ -81,7 +80,7 @@ def forecast(recipe: Recipe, rows: Rows) -> Forecast:
     if sizes.family in FAMILIES_COUNTED:
         own_mask = recipe.decoder.mask_embedding == "own"
         parameters = count_parameters(shape, sizes.family, sizes.positions, sizes.token_types, own_mask)
-        memory = memory_of(recipe, shape, parameters, recipe.batch.passes_of(recipe.batch.rows)[0])
+        memory = estimate_memory(recipe, shape, parameters, recipe.batch.passes_of(recipe.batch.rows)[0])
     points = [(point + 0.5) / RATE_POINTS for point in range(RATE_POINTS)]
     along = [count_row_flops(row_shape(sizes, recipe.decoder, counts_at(rate_at(masking, point)))) for point in points]
     mean_training = sum(flops.training for flops in along) / RATE_POINTS
@@ -102,23 +101,8 @@ def forecast(recipe: Recipe, rows: Rows) -> Forecast:
     )
 
 
-def micro_rows_that_fit(forecast: Forecast, memory_bytes: float) -> int | None:
-    """The largest micro_rows, up to the recipe's own, whose step fits a device; None where none does.
-
-    Raises:
-        ValueError: Memory is not counted for this family.
-    """
-    if forecast.parameters is None:
-        raise ValueError("memory is not counted for this family")
-    room, batch = (1 - TO_SPARE) * memory_bytes, forecast.recipe.batch
-    for micro_rows in batch.passes_of(batch.rows):
-        if memory_of(forecast.recipe, forecast.shape, forecast.parameters, micro_rows).total <= room:
-            return micro_rows
-    return None
-
-
 def rows_of(data: Path) -> Rows:
-    """What SHARDS say of their rows.
+    """Read the facts about their rows off SHARDS.
 
     Raises:
         UserError: They cannot be read.
@@ -135,7 +119,7 @@ def rows_of(data: Path) -> Rows:
 
 
 def find_hardware(name: str) -> Hardware:
-    """What a name on the command line stands for: an entry of the table, or this machine, measured.
+    """Find the hardware that a name on the command line stands for: an entry of the table, or this machine, measured.
 
     Raises:
         UserError: It stands for nothing.
@@ -150,12 +134,6 @@ def find_hardware(name: str) -> Hardware:
 def seconds_of(flops: float, hardware: Hardware, utilisation: float) -> float:
     """Time that so many FLOPs take at a share of the peak rate."""
     return flops / (hardware.peak_flops_per_second * utilisation)
-
-
-def memory_of(recipe: Recipe, shape: RowShape, parameters: Parameters, micro_rows: int) -> Memory:
-    """What a step holds at most with so many rows a forward pass."""
-    bfloat16, muon = recipe.precision != "float32", recipe.optimizer.name == "muon"
-    return estimate_memory(shape, parameters, micro_rows, bfloat16, muon)
 
 
 def _as_the_paper_counts(shape: RowShape, recipe: Recipe, rows: Rows) -> RowShape:

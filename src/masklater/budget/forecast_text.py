@@ -4,9 +4,10 @@ from dataclasses import asdict
 from typing import Any
 
 from masklater.budget.flops import RowFlops
-from masklater.budget.forecast import Forecast, memory_of, micro_rows_that_fit, seconds_of
-from masklater.budget.parameters import Memory
-from masklater.console import clock
+from masklater.budget.forecast import Forecast, seconds_of
+from masklater.budget.memory import Memory, estimate_memory, micro_rows_that_fit
+from masklater.budget.parameters import Parameters
+from masklater.console import aligned, clock
 from masklater.machine.hardware import Hardware
 
 PARTS = {
@@ -46,7 +47,8 @@ def as_tree(
         "total_head_flops": forecast.total_head_flops,
     }
     if forecast.parameters and hardware.memory_bytes is not None:
-        tree["micro_rows_that_fit"] = micro_rows_that_fit(forecast, hardware.memory_bytes)
+        fitting = micro_rows_that_fit(forecast.recipe, forecast.shape, forecast.parameters, hardware.memory_bytes)
+        tree["micro_rows_that_fit"] = fitting
     if forecast.parameters:
         tree["parameters"] |= {"trained": forecast.parameters.trained, "exported": forecast.parameters.exported}
     if forecast.total_flops is not None:
@@ -65,7 +67,7 @@ def as_text(forecast: Forecast, name: str, hardware: Hardware, utilisation: floa
         _flops_table(forecast.row),
     ]
     if forecast.parameters and forecast.memory:
-        blocks.append(_parameters_and_memory(forecast, hardware))
+        blocks.append(_parameters_and_memory(forecast, forecast.parameters, forecast.memory, hardware))
     else:
         blocks.append("parameters and memory: not counted for encoders of this family")
     blocks.append(_totals(forecast, str(recipe.duration), hardware, utilisation, watts))
@@ -75,8 +77,9 @@ def as_text(forecast: Forecast, name: str, hardware: Hardware, utilisation: floa
 def against_text(one: Forecast, other: Forecast, names: tuple[str, str]) -> str:
     """The ratio of two recipes' rows, as executed here and as the paper counts."""
     executed, paper = ratios(one.row, other.row), ratios(one.paper, other.paper)
-    lines = [f"{f'{names[0]} / {names[1]}, a row':<50}{'executed':>10}{'paper':>10}"]
-    lines += [f"  {what:<48}{executed[what]:>10.3f}{paper[what]:>10.3f}" for what in executed]
+    rows = [(f"{names[0]} / {names[1]}, a row", "executed", "paper")]
+    rows += [(f"  {what}", f"{executed[what]:.3f}", f"{paper[what]:.3f}") for what in executed]
+    lines = [aligned(rows, numbers_from=1)]
     lines.append("executed: what is computed here, from the positions that are seen, dropped and predicted.")
     lines.append("paper: as the paper counts, in shares of the row, with every decoder layer on the whole row.")
     if one.total_flops and other.total_flops:
@@ -90,18 +93,17 @@ def _linear(flops: RowFlops) -> float:
 
 
 def _flops_table(row: RowFlops) -> str:
-    lines = [f"{'a row':<24}{'forward MFLOPs':>16}{'training MFLOPs':>17}{'share':>8}"]
-    for part, label in PARTS.items():
-        forward = getattr(row, part)
-        lines.append(f"  {label:<22}{forward / 1e6:>16,.1f}{3 * forward / 1e6:>17,.1f}{forward / row.forward:>8.1%}")
-    lines.append(f"  {'total':<22}{row.forward / 1e6:>16,.1f}{row.training / 1e6:>17,.1f}{1:>8.1%}")
-    return "\n".join(lines)
+    rows = [("a row", "forward MFLOPs", "training MFLOPs", "share")]
+    amounts = {label: getattr(row, part) for part, label in PARTS.items()} | {"total": row.forward}
+    for label, forward in amounts.items():
+        rows.append(
+            (f"  {label}", f"{forward / 1e6:,.1f}", f"{3 * forward / 1e6:,.1f}", f"{forward / row.forward:.1%}")
+        )
+    return aligned(rows, numbers_from=1)
 
 
-def _parameters_and_memory(forecast: Forecast, hardware: Hardware) -> str:
-    parameters, memory, batch = forecast.parameters, forecast.memory, forecast.recipe.batch
-    assert parameters
-    assert memory
+def _parameters_and_memory(forecast: Forecast, parameters: Parameters, memory: Memory, hardware: Hardware) -> str:
+    batch = forecast.recipe.batch
     micro_rows = batch.passes_of(batch.rows)[0]
     lines = [
         f"parameters      {parameters.trained / 1e6:,.1f} M trained, {parameters.exported / 1e6:,.1f} M exported",
@@ -110,22 +112,22 @@ def _parameters_and_memory(forecast: Forecast, hardware: Hardware) -> str:
     for part, number in vars(memory).items():
         lines.append(f"  {part:<14}{number / 1e9:,.2f} GB")
     if hardware.memory_bytes is not None:
-        lines.append(_fit(forecast, memory, micro_rows, hardware.name, hardware.memory_bytes))
+        lines.append(_fit(forecast, parameters, memory.total, hardware.name, hardware.memory_bytes))
     return "\n".join(lines)
 
 
-def _fit(forecast: Forecast, memory: Memory, micro_rows: int, name: str, room: float) -> str:
-    """Whether a step fits a device, and what would."""
+def _fit(forecast: Forecast, parameters: Parameters, total: int, name: str, room: float) -> str:
+    """Say whether a step of so many bytes fits a device, and what would."""
+    recipe, shape = forecast.recipe, forecast.shape
     device = f"{name} with its {room / 1e9:,.0f} GB, of which a tenth should stay free"
-    fitting = micro_rows_that_fit(forecast, room)
-    if fitting == micro_rows:
+    fitting = micro_rows_that_fit(recipe, shape, parameters, room)
+    if fitting == recipe.batch.passes_of(recipe.batch.rows)[0]:
         return f"  fits            {device}"
-    verdict = "DOES NOT FIT" if memory.total > room else "HARDLY FITS"
+    verdict = "DOES NOT FIT" if total > room else "HARDLY FITS"
     if fitting is not None:
         remedy = f"batch.micro_rows={fitting} fits; what is trained on stays the same"
     else:
-        assert forecast.parameters
-        one_row = memory_of(forecast.recipe, forecast.shape, forecast.parameters, 1)
+        one_row = estimate_memory(recipe, shape, parameters, 1)
         standing = one_row.weights + one_row.gradients + one_row.optimizer
         remedy = (
             f"no batch.micro_rows fits: one row needs {one_row.total / 1e9:,.1f} GB, {standing / 1e9:,.1f} GB of it "

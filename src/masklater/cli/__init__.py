@@ -53,7 +53,7 @@ def _run(stop: StopAtOnce) -> int:
 
 
 def _status_of(error: BaseException) -> int:
-    """Say why a command ended before its end; return the exit status."""
+    """Report why a command ended before its end; return the exit status."""
     if isinstance(error, typer.Abort) and isinstance(error.__cause__, EOFError):  # which typer takes for Ctrl-D
         error = error.__cause__
     match error:
@@ -77,7 +77,7 @@ def _status_of(error: BaseException) -> int:
 
 
 def _say(error: Exception) -> int:
-    """Say what went wrong in a place that did not expect it; return the exit status."""
+    """Report an error where none was expected; return the exit status."""
     if hasattr(error, "show") and hasattr(error, "exit_code"):  # what click raises for a malformed call
         error.show()
         return int(error.exit_code)

@@ -1,4 +1,4 @@
-"""What all commands share: the application, and how results are printed."""
+"""The application that all commands share, and the printing of results."""
 
 import json
 from collections import Counter
@@ -64,9 +64,3 @@ def print_result(result: Any, as_json: bool, text: Callable[[], str]) -> None:
         print(json.dumps(tree, default=str))
     else:
         print(text())
-
-
-def table(lines: dict[str, str]) -> str:
-    """Names and values, aligned."""
-    width = max(map(len, lines))
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in lines.items())

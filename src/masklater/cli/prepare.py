@@ -2,12 +2,16 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from masklater.cli.app import AsJson, print_result, table
+from masklater.cli.app import AsJson, print_result
+from masklater.console import aligned
+from masklater.corpus.settings import DocumentUnit, Packing, PrepareSettings, TokenizerKind
 from masklater.errors import UserError
+
+DEFAULTS = PrepareSettings()
 
 
 def prepare(
@@ -20,31 +24,33 @@ def prepare(
         typer.Option(help="A saved tokenizer: a Hugging Face folder, or GPT-2's vocab.json and merges.txt."),
     ] = None,
     train_tokenizer: Annotated[
-        Literal["bpe", "wordpiece"] | None, typer.Option(help="Train one on the input [default: bpe].")
+        TokenizerKind | None, typer.Option(help=f"Train one on the input [default: {DEFAULTS.train_tokenizer}].")
     ] = None,
     vocab_size: Annotated[
-        int | None, typer.Option(min=300, max=2**31 - 1, help="Its entries [default: 32000].")
+        int | None, typer.Option(min=300, max=2**31 - 1, help=f"Its entries [default: {DEFAULTS.vocab_size}].")
     ] = None,
-    row_length: Annotated[int, typer.Option(min=8, max=65536, help="Tokens a row, <s> and </s> included.")] = 128,
+    row_length: Annotated[
+        int, typer.Option(min=8, max=65536, help="Tokens a row, <s> and </s> included.")
+    ] = DEFAULTS.row_length,
     encoding: Annotated[
         str | None,
         typer.Option(help="What text is in that has no byte-order mark, by Python's name for it [default: utf-8]."),
     ] = None,
-    documents: Annotated[
-        Literal["file", "line", "blank-line"], typer.Option(help="What one document is in a .txt file.")
-    ] = "file",
-    text_field: Annotated[str, typer.Option(help="The field of a .jsonl record that holds the text.")] = "text",
+    documents: Annotated[DocumentUnit, typer.Option(help="What one document is in a .txt file.")] = DEFAULTS.documents,
+    text_field: Annotated[
+        str, typer.Option(help="The field of a .jsonl record that holds the text.")
+    ] = DEFAULTS.text_field,
     valid_fraction: Annotated[
         float, typer.Option(min=0, max=0.5, help="Share of the documents held out, chosen by a hash of their text.")
-    ] = 0.005,
+    ] = DEFAULTS.valid_fraction,
     pack: Annotated[
-        Literal["documents", "continuous"],
+        Packing,
         typer.Option(help="documents: whole documents, padded rows; continuous: full rows across documents."),
-    ] = "documents",
+    ] = DEFAULTS.pack,
     max_unknown: Annotated[
         float,
         typer.Option(min=0, max=1, help="Share of tokens unknown to the tokenizer above which nothing is written."),
-    ] = 0.2,
+    ] = DEFAULTS.max_unknown,
     workers: Annotated[int | None, typer.Option(min=1, help="Tokenising threads [default: all cores].")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -57,7 +63,6 @@ def prepare(
       masklater prepare corpus.txt --documents blank-line --out shards --tokenizer my-tokenizer
     """
     from masklater.corpus.files import describe
-    from masklater.corpus.prepare import PrepareSettings
     from masklater.corpus.prepare import prepare as run
 
     if tokenizer is not None and (train_tokenizer is not None or vocab_size is not None):
@@ -65,14 +70,13 @@ def prepare(
             f"--tokenizer {tokenizer} names a ready tokenizer; --train-tokenizer and --vocab-size ask to train one",
             "Keep one of the two.",
         )
-    defaults = PrepareSettings()
     result = run(
         inputs,
         out,
         PrepareSettings(
             tokenizer=tokenizer,
-            train_tokenizer=train_tokenizer or defaults.train_tokenizer,
-            vocab_size=vocab_size or defaults.vocab_size,
+            train_tokenizer=train_tokenizer or DEFAULTS.train_tokenizer,
+            vocab_size=vocab_size or DEFAULTS.vocab_size,
             row_length=row_length,
             encoding=encoding,
             documents=documents,
@@ -80,7 +84,7 @@ def prepare(
             valid_fraction=valid_fraction,
             pack=pack,
             max_unknown=max_unknown,
-            workers=workers or defaults.workers,
+            workers=workers or DEFAULTS.workers,
         ),
     )
     read = result.read
@@ -107,12 +111,12 @@ def prepare(
         "written to": f"{out}",
     }
     if tokenizer is None:
-        lines["tokenizer"] += _why_of_this_size(result.vocabulary, vocab_size or defaults.vocab_size)
-    print_result(result, as_json, lambda: table(lines))
+        lines["tokenizer"] += _why_of_this_size(result.vocabulary, vocab_size or DEFAULTS.vocab_size)
+    print_result(result, as_json, lambda: aligned([*lines.items()]))
 
 
 def _why_of_this_size(entries: int, asked: int) -> str:
-    """What to add where a vocabulary that was trained has another size than was asked for."""
+    """Return the explanation where a vocabulary that was trained has another size than was asked for."""
     if entries < asked:
         return (
             f" of {asked:,} asked for: each word of the text, number and run of other signs has become one entry, and "

@@ -1,13 +1,13 @@
 """`pretrain`: the run."""
 
 import shutil
-import textwrap
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from masklater.cli.app import AsJson, print_result, table
+from masklater.cli.app import AsJson, print_result
+from masklater.console import aligned
 
 
 def _print_settings(wanted: bool) -> None:
@@ -16,14 +16,7 @@ def _print_settings(wanted: bool) -> None:
     from masklater.recipe.load import describe, shipped
 
     rows = [("setting", "default", "meaning"), *describe()]
-    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-    indent = sum(widths) + 4
-    room = max(40, shutil.get_terminal_size((120, 24)).columns - indent)
-    for setting, default, meaning in rows:
-        first, *others = textwrap.wrap(meaning, room, break_on_hyphens=False)
-        print(f"{setting:<{widths[0]}}  {default:<{widths[1]}}  {first}")
-        for line in others:
-            print(" " * indent + line)
+    print(aligned(rows, width=max(88, shutil.get_terminal_size((120, 24)).columns)))
     print(f"\nshipped recipes: {', '.join(shipped())}")
     raise typer.Exit
 
@@ -84,4 +77,4 @@ def pretrain(
                 if targets
                 else "nothing to predict"
             )
-    print_result(result, as_json, lambda: table(lines))
+    print_result(result, as_json, lambda: aligned([*lines.items()]))

@@ -1,4 +1,4 @@
-"""Which files are read, and what lies beside them and is not: nothing is passed over in silence."""
+"""The files that are read, and a count of those beside them that are not: nothing is passed over in silence."""
 
 import os
 from collections import Counter
@@ -10,7 +10,7 @@ TEXT_ENDINGS = (".txt", ".txt.gz")
 JSONL_ENDINGS = (".jsonl", ".jsonl.gz")
 ENDINGS = TEXT_ENDINGS + JSONL_ENDINGS
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip", ".7z")
-"""What stands behind the ending that says what a file holds."""
+"""Endings that follow the one that tells what a file holds."""
 ENDINGS_SHOWN = 8
 
 HIDDEN, LINKED_FOLDERS, BROKEN_LINKS, NO_FILES, NO_ENDING = (
@@ -19,7 +19,7 @@ HIDDEN, LINKED_FOLDERS, BROKEN_LINKS, NO_FILES, NO_ENDING = (
 
 
 def find_files(inputs: list[Path], passed_over: Counter[str] | None = None) -> list[Path]:
-    """All text files among the inputs and, sorted, inside their folders; one that is named twice is there twice.
+    """Find all text files among the inputs and, sorted, inside their folders; one that is named twice is there twice.
 
     Endings are matched without regard to case. Links to files are followed, links to folders are not.
 
@@ -50,12 +50,12 @@ def find_files(inputs: list[Path], passed_over: Counter[str] | None = None) -> l
 
 
 def is_jsonl(path: Path) -> bool:
-    """Whether a file is read as JSON lines, by its name."""
+    """Tell by its name whether a file is read as JSON lines."""
     return path.name.lower().endswith(JSONL_ENDINGS)
 
 
 def is_gzipped(path: Path) -> bool:
-    """Whether a file is unpacked, by its name."""
+    """Tell by its name whether a file is unpacked."""
     return path.name.lower().endswith(".gz")
 
 

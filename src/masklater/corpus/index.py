@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError
 
-from masklater.corpus.pack import Packing
-from masklater.corpus.tokenizer import Vocabulary
+from masklater.corpus.settings import Packing
+from masklater.corpus.vocabulary import SpecialIds, Vocabulary
 from masklater.errors import DamagedDataError, UserError
 from masklater.recipe.section import Section
 
@@ -49,16 +49,6 @@ class SplitEntry(Section):
         return self.full_row_maskable / self.full_rows if self.full_rows else float("nan")
 
 
-class SpecialEntry(Section):
-    """The special ids, by their part."""
-
-    bos: NonNegativeInt
-    eos: NonNegativeInt
-    pad: NonNegativeInt
-    mask: NonNegativeInt
-    all: list[NonNegativeInt]
-
-
 class Index(Section):
     """index.json."""
 
@@ -67,7 +57,7 @@ class Index(Section):
     dtype: Literal["uint16", "uint32"]
     vocabulary_size: PositiveInt
     tokenizer_sha256: str
-    special: SpecialEntry
+    special: SpecialIds
     pack: Packing
     train: SplitEntry
     valid: SplitEntry
@@ -77,8 +67,7 @@ class Index(Section):
     @property
     def vocabulary(self) -> Vocabulary:
         """The tokenizer's sizes and special ids."""
-        special = self.special
-        return Vocabulary(self.vocabulary_size, special.bos, special.eos, special.pad, special.mask, tuple(special.all))
+        return Vocabulary(size=self.vocabulary_size, **self.special.model_dump())
 
 
 def make_index(
@@ -91,20 +80,13 @@ def make_index(
     source: dict[str, int | float | str],
 ) -> Index:
     """The index of two finished splits."""
-    special = SpecialEntry(
-        bos=vocabulary.bos,
-        eos=vocabulary.eos,
-        pad=vocabulary.pad,
-        mask=vocabulary.mask,
-        all=list(vocabulary.special),
-    )
     index = Index(
         format=FORMAT,
         row_length=row_length,
         dtype="uint16" if row_dtype(vocabulary.size) is np.uint16 else "uint32",
         vocabulary_size=vocabulary.size,
         tokenizer_sha256=tokenizer_sha256,
-        special=special,
+        special=SpecialIds(**vocabulary.model_dump(exclude={"size"})),
         pack=packing,
         train=train,
         valid=valid,

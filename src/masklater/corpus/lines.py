@@ -48,7 +48,7 @@ class LongLineError(Exception):
 
 @dataclass
 class Oddities:
-    """What was odd about the lines of one file so far, and where that began."""
+    """Counts of what was odd about the lines of one file so far, with the line where it began."""
 
     lines: int = 0
     characters: int = 0
@@ -62,7 +62,7 @@ class Oddities:
 
 
 class Doubt(NamedTuple):
-    """Why a file is in another encoding than it is read in."""
+    """A reason to believe that a file is in another encoding than it is read in."""
 
     line: int  # where it shows first
     what: str
@@ -141,7 +141,7 @@ class TextLines:
             raise DamagedDataError(f"{self.path}, line {doubt.line}: {doubt.what}", doubt.remedy)
 
     def doubt(self, share: float = SMALL_SHARE, first: str = "") -> Doubt | None:
-        """What speaks against the encoding; None where no more than a share is wrong."""
+        """Return what speaks against the encoding; None where no more than a share is wrong."""
         odd = self.odd
         if odd.nul > max(FEW, share * odd.characters):
             guess = _guess(self.head)
@@ -199,7 +199,7 @@ def _decode(chunk: bytes) -> tuple[str, int]:
 
 
 def _split_character(chunk: bytes) -> int:
-    """How many bytes at the end begin a UTF-8 character that the chunk does not finish (0 to 3)."""
+    """Count the bytes at the end that begin a UTF-8 character which the chunk does not finish (0 to 3)."""
     for back in range(1, min(4, len(chunk)) + 1):
         byte = chunk[-back]
         if byte & 0xC0 != 0x80:  # not a continuation byte: the start of the last character

@@ -8,23 +8,16 @@ Each row carries where its pieces start, so that attention can be kept inside do
 """
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-Packing = Literal["documents", "continuous"]
+from masklater.corpus.settings import Packing
+from masklater.corpus.vocabulary import Vocabulary
 
 MAX_OPEN_ROWS = 4096
 """`documents` keeps at most this many rows open to find the best fit; beyond, the fullest is closed."""
-
-
-class SpecialIds(NamedTuple):
-    """The ids that packing writes itself."""
-
-    bos: int  # <s> or [CLS]
-    eos: int  # </s> or [SEP]
-    pad: int
 
 
 class Row(NamedTuple):
@@ -38,9 +31,9 @@ class Row(NamedTuple):
 class ContinuousPacker:
     """Rows without padding, filled across documents."""
 
-    def __init__(self, row_length: int, special: SpecialIds, dtype: type[np.unsignedinteger]) -> None:
+    def __init__(self, row_length: int, vocabulary: Vocabulary, dtype: type[np.unsignedinteger]) -> None:
         self.row_length = row_length
-        self.special = special
+        self.vocabulary = vocabulary
         self.dtype = dtype
         self.closed_rows = 0
         self._open_row()
@@ -48,7 +41,7 @@ class ContinuousPacker:
     def add(self, ids: NDArray[np.integer]) -> Iterator[Row]:
         """Take one document (without special tokens); yield the rows it completes."""
         if self.used > 1:  # the row already holds a document: a separator closes it
-            self.row[self.used] = self.special.eos
+            self.row[self.used] = self.vocabulary.eos
             self.used += 1
             if self.used == self.row_length - 1:
                 yield self._close_row()
@@ -64,7 +57,7 @@ class ContinuousPacker:
                 yield self._close_row()
 
     def flush(self) -> Iterator[Row]:
-        """Nothing more comes. The open row is not full and is left out, unless it is all there is."""
+        """End the corpus. The open row is not full and is left out, unless it is the only one, which is yielded."""
         if self.tokens and not self.closed_rows:
             yield self._close_row()
 
@@ -74,14 +67,14 @@ class ContinuousPacker:
         return self.tokens
 
     def _open_row(self) -> None:
-        self.row = np.full(self.row_length, self.special.pad, dtype=self.dtype)
-        self.row[0] = self.special.bos
+        self.row = np.full(self.row_length, self.vocabulary.pad, dtype=self.dtype)
+        self.row[0] = self.vocabulary.bos
         self.used = 1
         self.tokens = 0
         self.starts: list[int] = []
 
     def _close_row(self) -> Row:
-        self.row[self.used] = self.special.eos
+        self.row[self.used] = self.vocabulary.eos
         row = Row(self.row, self.starts, self.tokens)
         self.closed_rows += 1
         self._open_row()
@@ -91,9 +84,9 @@ class ContinuousPacker:
 class DocumentPacker:
     """Whole documents into the row that fits best; rows are padded."""
 
-    def __init__(self, row_length: int, special: SpecialIds, dtype: type[np.unsignedinteger]) -> None:
+    def __init__(self, row_length: int, vocabulary: Vocabulary, dtype: type[np.unsignedinteger]) -> None:
         self.row_length = row_length
-        self.special = special
+        self.vocabulary = vocabulary
         self.dtype = dtype
         self.capacity = row_length - 2  # between <s> and </s>
         # open_rows[r]: rows with room for r more positions. Bit r of `rooms` is set where there are any, so that the
@@ -112,7 +105,7 @@ class DocumentPacker:
             yield from self._place(rest)
 
     def flush(self) -> Iterator[Row]:
-        """Nothing more comes: yield all rows still open, the fullest first."""
+        """End the corpus: yield all rows still open, the fullest first."""
         while self.num_open:
             yield self._close_fullest()
 
@@ -150,19 +143,19 @@ class DocumentPacker:
         return self._row(self._take((self.rooms & -self.rooms).bit_length() - 1))
 
     def _row(self, pieces: list[NDArray[np.integer]]) -> Row:
-        row = np.full(self.row_length, self.special.pad, dtype=self.dtype)
-        row[0] = self.special.bos
+        row = np.full(self.row_length, self.vocabulary.pad, dtype=self.dtype)
+        row[0] = self.vocabulary.bos
         used, starts = 1, []
         for piece in pieces:
             starts.append(used)
             row[used : used + len(piece)] = piece
-            row[used + len(piece)] = self.special.eos
+            row[used + len(piece)] = self.vocabulary.eos
             used += len(piece) + 1
         return Row(row, starts, sum(map(len, pieces)))
 
 
 def make_packer(
-    packing: Packing, row_length: int, special: SpecialIds, dtype: type[np.unsignedinteger]
+    packing: Packing, row_length: int, vocabulary: Vocabulary, dtype: type[np.unsignedinteger]
 ) -> ContinuousPacker | DocumentPacker:
     """The packer of that name."""
-    return (ContinuousPacker if packing == "continuous" else DocumentPacker)(row_length, special, dtype)
+    return (ContinuousPacker if packing == "continuous" else DocumentPacker)(row_length, vocabulary, dtype)

@@ -4,13 +4,12 @@ Reading, packing and writing run here; tokenising runs in threads. The `tokenize
 it works, and one batch to a thread is faster than its own parallelism (docs/log.md, 2026-11-21).
 """
 
-import math
 import os
 import resource
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -28,11 +27,12 @@ from masklater.corpus.files import ENDINGS, describe, find_files, is_gzipped, re
 from masklater.corpus.index import SPLITS, Split, make_index, row_dtype
 from masklater.corpus.interruptible import interruptible
 from masklater.corpus.lines import check_encoding
-from masklater.corpus.pack import Packing, make_packer
-from masklater.corpus.read import Document, DocumentUnit, ReadCounts, read_documents
+from masklater.corpus.pack import make_packer
+from masklater.corpus.read import Document, ReadCounts, Source, read_documents
+from masklater.corpus.settings import PrepareSettings
 from masklater.corpus.shards import SplitWriter
-from masklater.corpus.tokenizer import Vocabulary
 from masklater.corpus.unknown import check_unknown
+from masklater.corpus.vocabulary import Vocabulary
 from masklater.errors import UserError
 from masklater.folders import complete_folder, refuse_existing
 
@@ -43,34 +43,15 @@ TOKENIZER_SAMPLE_BYTES = 256 * 2**20
 """A tokenizer is trained on about this much text, chosen by the documents' hashes: more changes
 little and costs memory."""
 GZIP_RATIO = 3
-"""What a gzipped file is taken to unpack to, for that choice."""
+"""The factor by which a gzipped file is taken to grow when unpacked, for that choice."""
 FEW_DOCUMENTS = 1000
 """A corpus of at most this many documents holds out at least one of them, whatever the fraction says."""
-SOME_UNKNOWN = 0.01
-"""Share of unknown tokens that is worth a warning."""
 CHUNK_DOCUMENTS, CHUNK_CHARS = 256, 2**18
 
 
 @dataclass(frozen=True)
-class PrepareSettings:
-    """What `masklater prepare` is asked for."""
-
-    tokenizer: Path | None = None  # a saved tokenizer; None: train one
-    train_tokenizer: tokenizers_.TokenizerKind = "bpe"
-    vocab_size: int = 32_000
-    row_length: int = 128
-    encoding: str | None = None  # of files without a byte-order mark; None: UTF-8
-    documents: DocumentUnit = "file"
-    text_field: str = "text"
-    valid_fraction: float = 0.005
-    pack: Packing = "documents"
-    max_unknown: float = 0.2  # share of unknown tokens above which nothing is written
-    workers: int = os.cpu_count() or 1
-
-
-@dataclass(frozen=True)
 class PrepareResult:
-    """What was read and written, and how fast."""
+    """Counts of what was read and written, and the time it took."""
 
     out: str
     vocabulary: int
@@ -104,9 +85,10 @@ def prepare(inputs: list[Path], out: Path, settings: PrepareSettings) -> Prepare
     files = find_files(inputs, passed_over)
     twice = repeated(files)
     _say_what_is_read(passed_over, twice)
+    source = Source(files, settings.documents, settings.text_field, settings.encoding)
     total_bytes = sum(file.stat().st_size for file in files)
-    held_out_below = _held_out_below(files, settings)
-    tokenizer = _get_tokenizer(files, total_bytes, held_out_below, settings)
+    held_out_below = _held_out_below(source, settings.valid_fraction)
+    tokenizer = _get_tokenizer(source, total_bytes, held_out_below, settings)
     tokenizer_seconds = time.monotonic() - began
     vocabulary = tokenizers_.vocabulary(tokenizer)
     for note in tokenizers_.complete(tokenizer):
@@ -119,7 +101,7 @@ def prepare(inputs: list[Path], out: Path, settings: PrepareSettings) -> Prepare
         unknown_id = tokenizers_.unknown_id(tokenizer)
         sides = [_Side(folder, split, settings, vocabulary, unknown_id) for split in SPLITS]
         pass_began = time.monotonic()
-        _pack_and_write(files, total_bytes, tokenizer, held_out_below, settings, counts, sides)
+        _pack_and_write(source, total_bytes, tokenizer, held_out_below, settings, counts, sides)
         train, valid = (side.writer.close() for side in sides)
         pass_seconds = time.monotonic() - pass_began
         if not train.rows:
@@ -127,14 +109,14 @@ def prepare(inputs: list[Path], out: Path, settings: PrepareSettings) -> Prepare
         unknown, read_tokens = (sum(side.unknown for side in sides), sum(side.tokens for side in sides))
         trained_as = None if settings.tokenizer else settings.train_tokenizer
         check_unknown(unknown, read_tokens, tokenizer.unk_token, settings.max_unknown, trained_as)
-        source = {
+        record = {
             **asdict(counts),
             "encoding": settings.encoding or "utf-8",
             "unit": settings.documents,
             "valid_fraction": settings.valid_fraction,
             "unknown_tokens": unknown,
         }
-        index = make_index(vocabulary, settings.row_length, tokenizer_hash, settings.pack, train, valid, source)
+        index = make_index(vocabulary, settings.row_length, tokenizer_hash, settings.pack, train, valid, record)
         (folder / "index.json").write_text(index.model_dump_json(indent=1), encoding="utf-8")
     tokens = train.tokens + valid.tokens
     return PrepareResult(
@@ -159,28 +141,19 @@ def prepare(inputs: list[Path], out: Path, settings: PrepareSettings) -> Prepare
 
 
 def _say_what_is_read(passed_over: Counter[str], twice: dict[str, int]) -> None:
-    """Before the work begins, what a user may not expect of what is read."""
+    """Report, before the work begins, files that are left out and files that are read several times."""
     if passed_over:
         say(f"not read: {describe(passed_over)} (text ends in {', '.join(ENDINGS)})")
     for names, number in twice.items():
         say(f"named {number} times, and read as often: {names}")
 
 
-def _read(
-    files: list[Path],
-    settings: PrepareSettings,
-    counts: ReadCounts,
-    on_bytes: Callable[[int], None] = lambda _: None,
-) -> Iterator[Document]:
-    return read_documents(files, settings.documents, settings.text_field, counts, on_bytes, settings.encoding)
-
-
-def _held_out_below(files: list[Path], settings: PrepareSettings) -> int:
+def _held_out_below(source: Source, fraction: float) -> int:
     """Documents whose 64-bit hash is below this are held out for validation."""
-    below = int(settings.valid_fraction * 2**64)
-    if not settings.valid_fraction:
+    below = int(fraction * 2**64)
+    if not fraction:
         return 0
-    documents = _read(files, settings, ReadCounts())
+    documents = read_documents(source, ReadCounts())
     keys = {document.key for document in islice(documents, FEW_DOCUMENTS + 1)}
     if next(documents, None) is not None or len(keys) > FEW_DOCUMENTS:
         return below
@@ -188,23 +161,23 @@ def _held_out_below(files: list[Path], settings: PrepareSettings) -> int:
         raise UserError("there is no text in the input: every document is empty", "Name files that hold text.")
     if len(keys) == 1:
         raise UserError(
-            f"the input is one single document (--documents {settings.documents}), of which none can be held out",
+            f"the input is one single document (--documents {source.unit}), of which none can be held out",
             "Cut it into documents with --documents line or blank-line, or hold nothing out with --valid-fraction 0.",
         )
     return min(max(below, min(keys) + 1), max(keys))  # at least one held out, at least one to train on
 
 
 def _get_tokenizer(
-    files: list[Path], total_bytes: int, held_out_below: int, settings: PrepareSettings
+    source: Source, total_bytes: int, held_out_below: int, settings: PrepareSettings
 ) -> "PreTrainedTokenizerFast":
     if settings.tokenizer is not None:
         return tokenizers_.load(settings.tokenizer)
-    unpacked = sum(file.stat().st_size * (GZIP_RATIO if is_gzipped(file) else 1) for file in files)
+    unpacked = sum(file.stat().st_size * (GZIP_RATIO if is_gzipped(file) else 1) for file in source.files)
     share = min(1.0, TOKENIZER_SAMPLE_BYTES / max(unpacked, 1))
     with Meter("Training the tokenizer: reading", total_bytes) as meter:
 
         def texts() -> Iterator[str]:
-            for document in _read(files, settings, ReadCounts(), meter.advance):
+            for document in read_documents(source, ReadCounts(), meter.advance):
                 if document.key >= held_out_below and document.key % 2**32 < share * 2**32:
                     yield document.text
             meter.set(total_bytes, "merging")
@@ -213,25 +186,8 @@ def _get_tokenizer(
         return tokenizers_.wrap(interruptible(train))
 
 
-def _check_unknown(unknown: int, tokens: int, token: str, settings: PrepareSettings) -> None:
-    """Say where much of the text is unknown to the tokenizer, and refuse where it is too much."""
-    share = unknown / tokens
-    if share <= min(SOME_UNKNOWN, settings.max_unknown):
-        return
-    found = f"{share:.1%} of the tokens ({unknown:,} of {tokens:,}) are {token}: text the tokenizer does not know"
-    if settings.tokenizer is None and settings.train_tokenizer == "wordpiece":
-        found += " (WordPiece knows no word of more than 100 characters)"
-    if share > settings.max_unknown:
-        raise UserError(
-            found,
-            "Take a tokenizer that was made for this text, or train one that knows every text with --train-tokenizer "
-            f"bpe. Or allow it with --max-unknown {math.ceil(share * 100) / 100:g}.",
-        )
-    say(f"{found}, and of which nothing is learned")
-
-
 def _pack_and_write(
-    files: list[Path],
+    source: Source,
     total_bytes: int,
     tokenizer: "PreTrainedTokenizerFast",
     held_out_below: int,
@@ -241,7 +197,7 @@ def _pack_and_write(
 ) -> None:
     with Meter("Tokenising", total_bytes) as meter:
         began, tokens = time.monotonic(), 0
-        documents = _read(files, settings, counts, meter.advance)
+        documents = read_documents(source, counts, meter.advance)
         for document, ids in tokenise(documents, tokenizer, settings.workers):
             sides[document.key < held_out_below].add(ids)
             tokens += len(ids)
@@ -257,7 +213,7 @@ class _Side:
         self, folder: Path, split: Split, settings: PrepareSettings, vocabulary: Vocabulary, unknown_id: int | None
     ) -> None:
         dtype = row_dtype(vocabulary.size)
-        self.packer = make_packer(settings.pack, settings.row_length, vocabulary.row_ids, dtype)
+        self.packer = make_packer(settings.pack, settings.row_length, vocabulary, dtype)
         self.writer = SplitWriter(folder, split, settings.row_length, vocabulary)
         self.unknown_id = unknown_id
         self.tokens = self.unknown = 0
@@ -271,7 +227,7 @@ class _Side:
             self.writer.write(row)
 
     def flush(self) -> None:
-        """Nothing more comes."""
+        """End the split: write the rows that are still open."""
         for row in self.packer.flush():
             self.writer.write(row)
 

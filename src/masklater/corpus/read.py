@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from masklater.corpus.files import is_gzipped, is_jsonl
 from masklater.corpus.lines import LongLineError, Oddities, TextLines
+from masklater.corpus.settings import DocumentUnit
 from masklater.errors import DamagedDataError, UserError
-
-DocumentUnit = Literal["file", "line", "blank-line"]
 
 MAX_DOCUMENT_CHARS = 2**18
 """A longer document is passed on in parts of about this size, cut at a line or a word, which keeps memory flat and all
@@ -37,7 +36,7 @@ class Document(NamedTuple):
 
 @dataclass
 class ReadCounts:
-    """What was read, and what was not taken as it stands."""
+    """Counts of what was read, and of what was not taken as it stands."""
 
     files: int = 0
     bytes: int = 0  # on disk, compressed where the file is
@@ -57,30 +56,33 @@ class ReadCounts:
         self.bom += odd.bom
 
 
+@dataclass(frozen=True)
+class Source:
+    """Text files, and how documents are cut out of them."""
+
+    files: list[Path]  # as `find_files` returns them
+    unit: DocumentUnit = "file"  # one document of a `.txt` file
+    text_field: str = "text"  # the field of each `.jsonl` record that holds the text
+    encoding: str | None = None  # of all files but those that begin with a byte-order mark; None: UTF-8
+
+
 def read_documents(
-    files: list[Path],
-    unit: DocumentUnit,
-    text_field: str,
-    counts: ReadCounts,
-    on_bytes: Callable[[int], None] = lambda _: None,
-    encoding: str | None = None,
+    source: Source, counts: ReadCounts, on_bytes: Callable[[int], None] = lambda _: None
 ) -> Iterator[Document]:
     """Yield the documents of all files in order.
 
     Args:
-        files: As `find_files` returns them.
-        unit: What one document is in a `.txt` file.
-        text_field: The field of each `.jsonl` record that holds the text.
+        source: The files.
         counts: Updated as reading goes on.
         on_bytes: Called with the number of bytes read from disk since its last call.
-        encoding: Of all files but those that begin with a byte-order mark; None is UTF-8.
 
     Raises:
         DamagedDataError: A gzip file is truncated or damaged, a file is in another encoding, or a `.jsonl` line is not
             a JSON object with text.
         UserError: The text field is not in a record, or a file cannot be read.
     """
-    for path in files:
+    encoding = source.encoding
+    for path in source.files:
         counts.files += 1
         try:
             with path.open("rb") as raw:
@@ -91,9 +93,9 @@ def read_documents(
                 lines = TextLines(path, stream, encoding, MAX_LINE_BYTES, cut=not is_jsonl(path))
                 metered = _metered(lines, raw, counts, on_bytes)
                 if is_jsonl(path):
-                    yield from _jsonl_documents(lines, metered, text_field, counts)
+                    yield from _jsonl_documents(lines, metered, source.text_field, counts)
                 else:
-                    yield from _text_documents(metered, unit, counts)
+                    yield from _text_documents(metered, source.unit, counts)
                 counts.add(lines.odd)
         except LongLineError as line:
             raise DamagedDataError(

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from masklater.corpus.index import Index, ShardEntry, Split, SplitEntry, read_index_file, row_dtype
 from masklater.corpus.pack import Row
 from masklater.corpus.row_file import RESTORE, RowFile, allow_open_files
-from masklater.corpus.tokenizer import Vocabulary, fingerprint, load
-from masklater.corpus.words import WordClasses, word_classes
+from masklater.corpus.tokenizer import fingerprint, load
+from masklater.corpus.vocabulary import Vocabulary
+from masklater.corpus.words import WordTable, word_table_of
 from masklater.errors import DamagedDataError
 
 SHARD_BYTES = 256 * 2**20
@@ -152,9 +153,7 @@ class SplitRows:
         self.entry: SplitEntry = getattr(index, split)
         self.num_rows = self.entry.rows
         self.row_length = index.row_length
-        self.pad = index.special.pad
-        self.special = list(index.special.all)
-        self.vocabulary_size = index.vocabulary_size
+        self.vocabulary = index.vocabulary
         self.rows_per_shard = self.entry.shards[0].rows if self.entry.shards else 1
         self.dtype = np.dtype(index.dtype).newbyteorder("<")
         self.bytes_of_starts = (index.row_length + 7) // 8
@@ -187,16 +186,16 @@ class SplitRows:
                 files.starts.check()
             files.rows.read_into(int(local_U[first]), ids_UL[first:last])
             files.starts.read_into(int(local_U[first]), bits_UL[first:last])
-        if (largest := int(ids_UL.max(initial=0))) >= self.vocabulary_size:
+        if (largest := int(ids_UL.max(initial=0))) >= self.vocabulary.size:
             path = self.shards[shard_U[ids_UL.max(axis=1).argmax()]].rows.path
             raise DamagedDataError(
-                f"{path} holds the id {largest:,}; the tokenizer has {self.vocabulary_size:,} entries", RESTORE
+                f"{path} holds the id {largest:,}; the tokenizer has {self.vocabulary.size:,} entries", RESTORE
             )
         ids_NL = ids_UL[places_N].astype(np.int64)
         starts_NL = np.unpackbits(bits_UL[places_N], axis=1, count=self.row_length)
         starts_NL[:, :2] = 0  # <s> belongs with the first document, which begins at position 1
         documents_NL = np.cumsum(starts_NL, axis=1, dtype=np.int64)
-        documents_NL[ids_NL == self.pad] = -1
+        documents_NL[ids_NL == self.vocabulary.pad] = -1
         return RowBlock(ids_NL, documents_NL)
 
 
@@ -241,9 +240,9 @@ class Shards:
                 files.starts.verify(entry.starts_sha256, on_bytes)
 
     @cached_property
-    def words(self) -> WordClasses:
-        """Where words begin, read off the tokenizer when first asked for."""
-        return word_classes(load(self.folder / "tokenizer"))
+    def words(self) -> WordTable[NDArray[Any]]:
+        """The table of word beginnings, read off the tokenizer when first asked for."""
+        return word_table_of(load(self.folder / "tokenizer"))
 
     @property
     def bytes(self) -> int:

@@ -1,4 +1,4 @@
-"""How a byte-level BPE splits a text into pieces, inside of which alone it merges: as GPT-2, with marks kept.
+"""The split of a text into pieces, inside of which alone a byte-level BPE merges: GPT-2's, with marks kept.
 
 GPT-2 splits letters from all that is no letter, combining marks (vowel signs, accents) included, so that a word of
 Hindi or Thai falls into pieces which never merge. Here a mark stays with its letter, and so does a joiner inside a
@@ -42,15 +42,15 @@ def cut_stretches(longest: int) -> pre_tokenizers.PreTokenizer:
 
 
 def joins_marks(text: str) -> bool:
-    """Whether a combining mark or a joiner stands behind a letter, where GPT-2's split cuts."""
+    """Tell whether a combining mark or a joiner follows a letter, where GPT-2's split cuts."""
     return any(before.isalpha() and belongs_to_what_is_before(after) for before, after in pairwise(text))
 
 
 def belongs_to_what_is_before(character: str) -> bool:
-    """Whether a character is a combining mark or a joiner."""
+    """Tell whether a character is a combining mark or a joiner."""
     return character in JOINERS or is_mark(character)
 
 
 def is_mark(character: str) -> bool:
-    """Whether a character is a combining mark."""
+    """Tell whether a character is a combining mark."""
     return unicodedata.category(character)[0] == "M"

@@ -3,44 +3,25 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from masklater.corpus.pack import SpecialIds
 from masklater.corpus.portable import make_portable
+from masklater.corpus.settings import TokenizerKind
 from masklater.corpus.split import LONGEST_STRETCH, cut_stretches, gpt2_split, joins_marks, mark_keeping_split
+from masklater.corpus.vocabulary import Vocabulary
 from masklater.errors import DamagedDataError, UserError, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-TokenizerKind = Literal["bpe", "wordpiece"]
-
 ROBERTA_TOKENS = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
 BERT_TOKENS = {"pad": "[PAD]", "unk": "[UNK]", "bos": "[CLS]", "eos": "[SEP]", "mask": "[MASK]"}
 MARKS_ARE_RARE = 0.001
-"""Where no more of a vocabulary's entries join a mark to its letter, the split is GPT-2's own: every program knows it,
+"""The share of entries that join a mark to its letter up to which the split is GPT-2's: all programs know that one,
 and under no other does transformers 5 put spaces between words that it is given one by one (`add_prefix_space`)."""
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """What the rest of the software needs to know of a tokenizer."""
-
-    size: int  # the largest id + 1; not every id below need have an entry
-    bos: int  # begins a row: <s> or [CLS]
-    eos: int  # ends a row and each document: </s> or [SEP]
-    pad: int
-    mask: int
-    special: tuple[int, ...]  # all special ids, sorted: never targets, never drawn as random tokens
-
-    @property
-    def row_ids(self) -> SpecialIds:
-        """The ids that packing writes."""
-        return SpecialIds(self.bos, self.eos, self.pad)
 
 
 def train(texts: Iterator[str], kind: TokenizerKind, size: int) -> Tokenizer:
@@ -217,7 +198,7 @@ def vocabulary(tokenizer: "PreTrainedTokenizerFast") -> Vocabulary:
     bos, eos, pad, mask = (int(token_id) for token_id in ids.values() if token_id is not None)
     unknown = unknown_id(tokenizer)
     special = {*map(int, tokenizer.all_special_ids), bos, eos, pad, mask, *([] if unknown is None else [unknown])}
-    return Vocabulary(num_ids(tokenizer), bos, eos, pad, mask, tuple(sorted(special)))
+    return Vocabulary(bos=bos, eos=eos, pad=pad, mask=mask, all=tuple(sorted(special)), size=num_ids(tokenizer))
 
 
 def num_ids(tokenizer: "PreTrainedTokenizerFast") -> int:

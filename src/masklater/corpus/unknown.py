@@ -1,4 +1,4 @@
-"""How much of a text a tokenizer does not know: said, and refused where it is too much."""
+"""The share of a text that a tokenizer does not know: reported, and refused where it is too large."""
 
 import math
 
@@ -10,7 +10,7 @@ SOME_UNKNOWN = 0.01
 
 
 def check_unknown(unknown: int, tokens: int, token: str | None, allowed: float, trained_as: str | None) -> None:
-    """Say that much of a text is unknown.
+    """Warn where much of a text is unknown to its tokenizer.
 
     Args:
         unknown: How many tokens are.

@@ -1,7 +1,7 @@
-"""Where words begin, read off a tokenizer: what whole-word and span masking need to know."""
+"""Word beginnings, read off a tokenizer, for whole-word and span masking."""
 
 import unicodedata
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,19 +13,23 @@ from masklater.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+Array = TypeVar("Array")
 LETTER, SPACE = 1, 4
 
 
-class WordClasses(NamedTuple):
-    """What tells words apart, for each token of a vocabulary."""
+class WordTable(NamedTuple, Generic[Array]):
+    """Tells words apart: they begin at some tokens always, and between tokens whose meeting characters differ in class.
 
-    begins_V: NDArray[np.bool_]  # the token begins a word, whatever stands before it
-    first_V: NDArray[np.int8]  # class of its first character: 0 is one that never begins a word
-    last_V: NDArray[np.int8]  # class of its last character
+    Its parts are arrays of numpy, or of torch where positions are chosen.
+    """
+
+    begins_V: Array  # bool: the token begins a word, whatever stands before it
+    first_V: Array  # int8: class of its first character; 0: one that never begins a word
+    last_V: Array  # int8: class of its last character; 0: one after which no word begins
 
 
-def word_classes(tokenizer: "PreTrainedTokenizerFast") -> WordClasses:
-    """The classes by which words are told apart.
+def word_table_of(tokenizer: "PreTrainedTokenizerFast") -> WordTable[NDArray[Any]]:
+    """Read off a tokenizer where words begin.
 
     WordPiece: a token without `##` begins a word. Byte-level BPE: so does a token with a space before it, and, within
     a stretch without spaces, a change between letters, digits and other characters. Combining marks and joiners belong
@@ -41,15 +45,15 @@ def word_classes(tokenizer: "PreTrainedTokenizerFast") -> WordClasses:
     none_V = np.zeros(len(tokens), np.int8)
     if type(decoder).__name__ == "ByteLevel":
         texts = [tokenizer.backend_tokenizer.decode([i], skip_special_tokens=False) for i in range(len(tokens))]
-        return WordClasses(
+        return WordTable(
             begins_V=np.array([text[:1].isspace() for text in texts]),
             first_V=np.array([_class_of(text[:1]) for text in texts], np.int8),
             last_V=np.array([_class_at_the_end(text) for text in texts], np.int8),
         )
     if type(decoder).__name__ == "WordPiece":
-        return WordClasses(np.array([not token.startswith("##") for token in tokens]), none_V, none_V)
+        return WordTable(np.array([not token.startswith("##") for token in tokens]), none_V, none_V)
     if "▁" in str(decoder):
-        return WordClasses(np.array([token.startswith("▁") for token in tokens]), none_V, none_V)
+        return WordTable(np.array([token.startswith("▁") for token in tokens]), none_V, none_V)
     raise UserError(
         f"masking.choose needs words, and a tokenizer of this kind ({type(decoder).__name__}) does not show where they "
         "begin",

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from masklater.console import aligned
 from masklater.errors import UserError
 
 Result = TypeVar("Result")
@@ -11,7 +12,7 @@ Result = TypeVar("Result")
 
 @dataclass
 class Examination:
-    """What was found."""
+    """The findings of an examination so far."""
 
     facts: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -24,7 +25,7 @@ class Examination:
             self.problems.append(text)
 
     def attempt(self, look: Callable[[], Result]) -> Result | None:
-        """What a look at something gives; None, and a problem, where it is not as it must be."""
+        """Return what a look at something gives; book a problem and return None where it is not as it must be."""
         try:
             return look()
         except UserError as error:
@@ -36,8 +37,7 @@ class Examination:
 
 def as_text(found: Examination) -> str:
     """The examination for a terminal, and for a bug report."""
-    width = max(map(len, found.facts))
-    blocks = ["\n".join(f"{name:<{width}}  {value}" for name, value in found.facts.items())]
+    blocks = [aligned([*found.facts.items()])]
     if found.notes:
         blocks.append("worth knowing:\n" + "\n".join(f"  - {note}" for note in found.notes))
     if found.problems:

@@ -1,4 +1,4 @@
-"""What is to be examined, and by which look: the machine, and SHARDS or a RUN."""
+"""The examination of the machine, and of SHARDS or a RUN where one is named."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -70,7 +70,7 @@ def _look_at_device(device: torch.device, found: Examination) -> None:
 
 
 def _computes(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether a product of small whole numbers, which every precision holds exactly, comes out right."""
+    """Tell whether a product of small whole numbers, which every precision holds exactly, comes out right."""
     rows = torch.arange(64).reshape(8, 8) % 5
     try:
         product = rows.to(device, dtype) @ rows.T.to(device, dtype)

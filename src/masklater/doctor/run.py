@@ -1,4 +1,4 @@
-"""Whether a RUN is what pre-training wrote, and can go on."""
+"""The examination of a RUN: is it what pre-training wrote, and can it go on?"""
 
 import json
 import os
@@ -109,7 +109,7 @@ def _look_at_log(path: Path, newest: int, found: Examination) -> None:
 
 
 def _look_at_space(path: Path, run: RunFolder | None, found: Examination) -> None:
-    """Whether the next checkpoint has room beside those there are."""
+    """Book a problem where the next checkpoint has no room beside those there are."""
     needed = max((_size(each) for each in list_checkpoints(path / "checkpoints")), default=0)
     if run is not None:
         config = found.attempt(run.load_config)

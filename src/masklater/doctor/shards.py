@@ -1,4 +1,4 @@
-"""Whether SHARDS are what prepare wrote."""
+"""The examination of SHARDS: are they what prepare wrote?"""
 
 from pathlib import Path
 

@@ -18,18 +18,16 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
-from masklater.console import Meter, say
+from masklater.console import Meter, aligned, say
 from masklater.errors import UserError
 from masklater.machine.allocator import keep_large_buffers
+from masklater.model.head import LOGITS_AT_ONCE
 from masklater.model.likelihood import log_likelihood
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.run.folder import RunFolder
 
 TOKENS_AT_ONCE = 2**13
 """Most tokens of one forward pass: on a CPU more of them leave its cache, and fewer keep it waiting."""
-
-LOGITS_AT_ONCE = 2**26
-"""Most logits of one forward pass: 256 MiB in float32."""
 
 PAIRS_AT_ONCE = 1000
 """Pairs whose masked copies are sorted by length together."""
@@ -54,7 +52,7 @@ class FileScore:
 
 @dataclass(frozen=True)
 class BlimpResult:
-    """What a run scored."""
+    """The score of a run on minimal pairs."""
 
     run: str
     step: int
@@ -152,7 +150,7 @@ class SentenceScorer:
         start = 0
         while start < len(copies):
             length = len(rows[copies[start][0]])
-            most = max(1, min(TOKENS_AT_ONCE // length, LOGITS_AT_ONCE // self.model.config.encoder.vocab_size))
+            most = max(1, min(TOKENS_AT_ONCE // length, LOGITS_AT_ONCE["cpu"] // self.model.config.encoder.vocab_size))
             stop = start
             while stop < len(copies) and stop - start < most and len(rows[copies[stop][0]]) == length:
                 stop += 1
@@ -242,11 +240,4 @@ def as_text(result: BlimpResult) -> str:
         accuracy = "" if score["accuracy"] is None else f"{score['accuracy']:.2f}%"
         rows.append((name, f"{score['pairs']:,}", accuracy, f"{left_out:,}"))
     rows.append(("all", f"{result.pairs:,}", f"{result.accuracy:.2f}%", f"{result.left_out:,}"))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    lines = [
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in rows
-    ]
-    return "\n".join([*lines, *remarks])
+    return "\n".join([aligned(rows, numbers_from=1), *remarks])

@@ -22,7 +22,7 @@ MAX_FILE_BYTES = 2**30
 """A larger file is refused, as files are read whole."""
 NUMBER = re.compile(r"[0-9]+([.][0-9]*)?")
 SUBSET_SEED = 0
-"""Which rows --max-train-rows keeps: the same for every run, whatever its seed."""
+"""The seed of the rows that --max-train-rows keeps: the same ones for every run, whatever its own seed."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from masklater.errors import DamagedDataError, UserError, first_line
+from masklater.run.identity import is_run
 
 LONGEST_ROW = 512
 """Longer rows are truncated, as in fairseq's GLUE recipe; so are rows longer than the encoder has positions for."""
@@ -72,7 +73,7 @@ def open_encoder(name: str, scores: Path) -> Encoder:
         UserError: There is no encoder under that name, or the run has gone on since it was exported.
     """
     path = Path(name)
-    if (path / "run.json").is_file():
+    if is_run(path):
         return _export(path, scores)
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -102,7 +103,7 @@ def hash_folder(folder: Path) -> str:
 
 
 def attention_of(device: torch.device) -> str:
-    """Which of transformers' attention implementations is used.
+    """Return the name of transformers' attention implementation that is used on a device.
 
     On a CPU the plain one: the backward pass of torch's fused one is slow in bfloat16 on short rows (docs/log.md).
     """
@@ -150,8 +151,8 @@ def load_classifier(encoder: Encoder, num_outputs: int, device: torch.device) ->
     return model.to(device)
 
 
-def longest_row(model: PreTrainedModel, at_most: int = LONGEST_ROW) -> int:
-    """Return how many tokens a row can have: found by trial, as RoBERTa's kin keep some positions for padding.
+def longest_input(model: PreTrainedModel, at_most: int = LONGEST_ROW) -> int:
+    """Return how many tokens a model takes as input: found by trial, as RoBERTa's kin keep some positions for padding.
 
     Args:
         model: The encoder, with a head or without.

@@ -30,7 +30,7 @@ SCORING_ROWS = 128
 
 @dataclass(frozen=True)
 class Protocol:
-    """What every run does alike, as far as numbers say it; it is recorded with every score."""
+    """The settings that all runs share, recorded with every score."""
 
     warmup: float = 0.06
     betas: tuple[float, float] = (0.9, 0.98)
@@ -43,7 +43,7 @@ PROTOCOL = Protocol()
 
 @dataclass(frozen=True)
 class Setting:
-    """What one run does of its own."""
+    """The settings of one run."""
 
     lr: float
     batch: int
@@ -58,7 +58,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class RunScores:
-    """What one run gave."""
+    """The result of one run."""
 
     epochs: list[dict[str, float]]  # metrics in percent and the mean training loss, after each epoch
     best_epoch: int | None  # by the main metric, from 1; None where the first epoch diverged

@@ -1,4 +1,4 @@
-"""What a sweep runs: rates x batch sizes x seeds, for so many epochs. No torch here."""
+"""The grid of a sweep: rates x batch sizes x seeds, for so many epochs (no torch)."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args

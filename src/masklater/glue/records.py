@@ -23,7 +23,7 @@ Record = dict[str, Any]
 """One run, as in runs.jsonl."""
 
 SETTING = ("task", "lr", "batch", "epochs", "seed")
-"""What tells the runs of one sweep apart."""
+"""The settings that tell the runs of one sweep apart."""
 
 
 class RunLog:

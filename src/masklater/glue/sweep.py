@@ -29,7 +29,7 @@ from masklater.machine.signals import StopOnSignal
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep came to."""
+    """The outcome of a sweep."""
 
     scores: table.Scores  # scores.json
     faults: dict[str, str]  # by task: what kept it from being scored
@@ -145,7 +145,7 @@ def _run(
 
 
 class _Progress:
-    """What the meter shows of a sweep: rows trained on, the run in hand, the last score."""
+    """The progress of a sweep as the meter shows it: rows trained on, the run in hand, the last score."""
 
     def __init__(self, meter: Meter, jobs: int) -> None:
         self.meter = meter

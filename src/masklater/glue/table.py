@@ -6,6 +6,7 @@ Reads records only; knows nothing of models. No torch here.
 from statistics import median
 from typing import Any
 
+from masklater.console import aligned
 from masklater.glue.tasks import TASKS, Task
 
 Scores = dict[str, Any]
@@ -148,7 +149,7 @@ def table_rows(scores: Scores) -> list[tuple[str, ...]]:
 
 
 def average_label(scores: Scores) -> str:
-    """What the average is over."""
+    """Return the label of the average, which names what it is over."""
     missing = scores["average"]["missing"]
     if missing:
         return f"average of {scores['average']['tasks']}, not GLUE's"
@@ -156,7 +157,7 @@ def average_label(scores: Scores) -> str:
 
 
 def remarks(scores: Scores) -> list[str]:
-    """What has to be known to read the table: deviations from the official data, tasks that are missing."""
+    """Return the remarks below the table: deviations from the official data, tasks that are missing."""
     titles = {task.key: task.title for task in TASKS}
     lines = [f"* {titles[key]}: {entry['note']}" for key, entry in scores["tasks"].items() if entry["note"]]
     if scores["average"] and scores["average"]["missing"]:
@@ -168,16 +169,7 @@ def remarks(scores: Scores) -> list[str]:
 
 def as_text(scores: Scores) -> str:
     """The table for a terminal."""
-    rows = [HEADER, *table_rows(scores)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.ljust(width) if column < 2 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join([*lines, *remarks(scores)])
+    return "\n".join([aligned([HEADER, *table_rows(scores)], numbers_from=2), *remarks(scores)])
 
 
 def as_markdown(scores: Scores) -> str:

@@ -32,7 +32,7 @@ class Task:
 
     @property
     def regression(self) -> bool:
-        """Whether a number is predicted, not a class."""
+        """True where a number is predicted, not a class."""
         return not self.classes
 
     @property

@@ -42,7 +42,7 @@ class TokenRows:
         return np.diff(self.starts_N1)
 
     def batch(self, rows_B: NDArray[np.int64], pad: int, device: torch.device) -> dict[str, Tensor]:
-        """What a model of transformers takes, padded to the longest of these rows."""
+        """The inputs of a model of transformers, padded to the longest of these rows."""
         lengths_B = self.lengths_N[rows_B]
         real_BL = np.arange(lengths_B.max()) < lengths_B[:, None]
         places_BL = (self.starts_N1[rows_B, None] + np.arange(lengths_B.max())).clip(max=len(self.ids) - 1)

@@ -37,7 +37,7 @@ class Job:
 
 @dataclass(frozen=True)
 class _Failure:
-    """What stopped a worker: a mistake of the user's, or a traceback of ours."""
+    """The reason why a worker stopped: a mistake of the user's, or a traceback of ours."""
 
     problem: str
     remedy: str = ""

@@ -25,7 +25,7 @@ from masklater.errors import Interrupted, SaidElsewhere, UserError, first_line
 from masklater.machine.precision import Precision
 
 TIMEOUT = timedelta(minutes=30)
-"""How long a process waits for the others. One that dies does not take that long: torchrun ends the rest."""
+"""The time a process waits for the others. One that dies does not take that long: torchrun ends the rest."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the one that writes and speaks."""
+        """True in the one process that writes and speaks."""
         return self.rank == 0
 
     @property
     def device(self) -> torch.device:
-        """What this process computes on."""
+        """The device this process computes on."""
         return torch.device("cuda", self.local_rank) if torch.cuda.is_available() else torch.device("cpu")
 
     def all_sum(self, tensor: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ class World:
         return tensor.tolist()
 
     def broadcast(self, text: str) -> str:
-        """What the first process has."""
+        """Return the first process's text in all processes."""
         box = [text]
         if self.size > 1:
             dist.broadcast_object_list(box, src=0)
@@ -193,12 +193,12 @@ def full_value(tensor: Tensor) -> Tensor:
 
 
 def is_main_process() -> bool:
-    """Whether this process is the one that says what came out."""
+    """Tell whether this process is the one that reports the result."""
     return _from_environment().is_main
 
 
 def _from_environment() -> World:
-    """What torchrun says, in the variables it sets."""
+    """Read the World from the variables that torchrun sets."""
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "TORCHELASTIC_RESTART_COUNT")
     texts = [os.environ.get(name, default) for name, default in zip(names, ("0", "1", "0", "0"), strict=True)]
     try:

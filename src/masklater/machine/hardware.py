@@ -1,4 +1,4 @@
-"""What accelerators can do at best: dense matrix products in bfloat16 with float32 sums, memory and board power.
+"""The peak rates of accelerators: dense matrix products in bfloat16 with float32 sums, memory and board power.
 
 From the makers' data sheets; figures with sparsity are halved. A name is found in what torch calls the device.
 """

@@ -13,7 +13,7 @@ SIZE, SECONDS = 1024, 0.2
 
 
 def this_hardware(device: "torch.device", precision: str) -> Hardware:
-    """What the device can do at best, in bfloat16 where it has a data sheet.
+    """Find the peak rate of a device, in bfloat16 where it has a data sheet.
 
     Args:
         device: Where a model would run.

@@ -1,4 +1,4 @@
-"""Which arithmetic a run computes in, and why."""
+"""The arithmetic a run computes in, and the reason for it."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext

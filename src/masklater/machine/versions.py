@@ -2,14 +2,14 @@
 
 import platform
 
-import torch
-import transformers
-
 import masklater
 
 
 def versions() -> dict[str, str]:
     """Return the versions of masklater, torch, transformers and Python, by name."""
+    import torch
+    import transformers
+
     return {
         "masklater": masklater.__version__,
         "torch": torch.__version__,

@@ -8,23 +8,15 @@ A chooser is a function in CHOOSERS, at the end. Letters: see masking/batch.py; 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from masklater.corpus.words import WordTable
+
 if TYPE_CHECKING:
     from masklater.masking.corrupt import Corruption
-
-
-@dataclass(frozen=True)
-class WordTable:
-    """Where words begin: at some tokens always, and between tokens whose meeting characters differ in class."""
-
-    begins_V: Tensor  # bool: whether the token begins a word, whatever stands before it
-    first_V: Tensor  # int8: class of the token's first character; 0: one that never begins a word
-    last_V: Tensor  # int8: class of the token's last character; 0: one after which no word begins
 
 
 def rank_uniform(maskable_BL: Tensor, generator: torch.Generator) -> Tensor:
@@ -41,7 +33,7 @@ def rank_uniform(maskable_BL: Tensor, generator: torch.Generator) -> Tensor:
     return torch.argsort(draws_BL.masked_fill_(~maskable_BL, 2.0), dim=1, stable=True)
 
 
-def number_words(rows_BL: Tensor, maskable_BL: Tensor, words: WordTable) -> Tensor:
+def number_words(rows_BL: Tensor, maskable_BL: Tensor, words: WordTable[Tensor]) -> Tensor:
     """The number, from 0, of the word each position belongs to, int64 word_BL; -1 where it is not maskable."""
     first_BL, before_BL = words.first_V[rows_BL], words.last_V[rows_BL].roll(1, dims=1)
     differs_BL = (first_BL != before_BL) & (first_BL != 0) & (before_BL != 0)
@@ -189,7 +181,7 @@ def choose_spans(
     return rank_units(span_BL, wanted_B, False, generator)
 
 
-def word_table(shards: Any) -> WordTable:
+def word_table(shards: Any) -> WordTable[Tensor]:
     """Read off SHARDS where words begin."""
     return WordTable(*map(torch.from_numpy, shards.words))
 

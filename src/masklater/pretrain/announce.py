@@ -1,4 +1,4 @@
-"""What a run says before its first step: what is about to run, and which paths were chosen and why."""
+"""The lines a run prints before its first step: what is about to run, and which paths were chosen and why."""
 
 import torch
 
@@ -25,7 +25,7 @@ ROWS_LOOKED_AT = 256
 def announce(
     plan: Plan, num_parameters: tuple[int, int], hardware: Hardware, precision: Precision, world: World, steps: int
 ) -> None:
-    """Say what is about to run.
+    """Print what is about to run.
 
     Args:
         plan: Of the run.
@@ -71,7 +71,7 @@ def announce(
 
 
 def announce_words(batches: BatchMaker) -> None:
-    """Say how many words a row has, where words or spans of them are masked, and whether they fit what is masked."""
+    """Print how many words a row has, where words or spans of them are masked, and whether they fit what is masked."""
     num_rows, length_W = batches.word_lengths(ROWS_LOOKED_AT)
     if not len(length_W):
         return

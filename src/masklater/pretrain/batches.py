@@ -10,10 +10,11 @@ from torch import Tensor
 
 from masklater.console import say
 from masklater.corpus.shards import Shards, SplitRows
+from masklater.corpus.words import WordTable
 from masklater.errors import UserError
 from masklater.machine.distributed import ALONE, World
 from masklater.masking.batch import MaskedBatch
-from masklater.masking.choose import CHOOSERS, WordTable, number_words
+from masklater.masking.choose import CHOOSERS, number_words
 from masklater.masking.corrupt import Corruption, corrupt, make_corruption
 from masklater.masking.schedule import rate_at
 from masklater.pretrain.order import rows_of_step
@@ -78,7 +79,7 @@ class BatchMaker:
             yield spare.without_targets()
 
     def word_lengths(self, num_rows: int) -> tuple[int, Tensor]:
-        """How many of its rows were looked at, and the lengths in tokens of their words, int64; none without words.
+        """Return how many rows were looked at, and the lengths in tokens of their words, int64; none without words.
 
         Args:
             num_rows: Rows to look at, drawn at random, if there are as many.
@@ -132,7 +133,7 @@ def make_batches(
 
 @dataclass(frozen=True)
 class StepShare:
-    """What one process does of a training step."""
+    """The share of one process in a training step."""
 
     micro_batches: list[MaskedBatch]
     first: int  # the place of its first micro-batch among those of the step, over all processes

@@ -19,14 +19,14 @@ ROWS_COUNTED_AT_ONCE = 8192
 
 @dataclass(frozen=True)
 class Score:
-    """How well targets were predicted. Without a target there is nothing to predict: loss and accuracy are nan."""
+    """The quality of predictions. Without a target there is nothing to predict: loss and accuracy are nan."""
 
     loss: float  # mean cross entropy, nats
     accuracy: float  # share of targets predicted right
     targets: int
 
     def record(self, suffix: str) -> dict[str, float]:
-        """What metrics.jsonl says of it, under names that end so; without a target, that there was none."""
+        """Return the record for metrics.jsonl, under names that end so; without a target, that there was none."""
         record: dict[str, float] = {f"valid_targets{suffix}": self.targets}
         if self.targets:
             record |= {f"valid_loss{suffix}": self.loss, f"valid_accuracy{suffix}": self.accuracy}
@@ -57,13 +57,13 @@ def evaluate(
 
 
 def unigram_baseline(train: SplitRows, vocabulary_size: int, batches: Iterable[MaskedBatch]) -> Score:
-    """What always guessing by token frequency scores: frequencies of the training rows, each count raised by one."""
+    """Score guesses by token frequency alone: frequencies of the training rows, each count raised by one."""
     counts_V = np.ones(vocabulary_size, dtype=np.int64)
     for first in range(0, train.num_rows, ROWS_COUNTED_AT_ONCE):
         numbers_N = np.arange(first, min(first + ROWS_COUNTED_AT_ONCE, train.num_rows))
         counts_V += np.bincount(train.read(numbers_N).ids_NL.reshape(-1), minlength=vocabulary_size)
     seen_V = counts_V.copy()
-    seen_V[train.special] = 0  # specials are never targets
+    seen_V[list(train.vocabulary.special)] = 0  # specials are never targets
     log_share_V = np.log(seen_V.clip(min=1) / seen_V.sum())
     best = int(seen_V.argmax())
     loss, right, targets = 0.0, 0, 0

@@ -28,7 +28,7 @@ SHOWN_ROWS = 8
 
 
 class Health:
-    """What a run's losses say of it.
+    """The health of a run, judged by its losses.
 
     Args:
         recipe: Its health section, and what decides which rows a step was made of.
@@ -71,7 +71,7 @@ class Health:
         }
 
     def check(self, ledger: Ledger, loss: float, norm: float) -> None:
-        """Say that the step just booked was skipped, where it was.
+        """Report the step just booked where it was skipped.
 
         Raises:
             UserError: So many in a row were that the run is not getting better; RUN/diverged.json names their rows.

@@ -32,6 +32,7 @@ from masklater.recipe.load import Recipe
 from masklater.run.accounts import Accounts
 from masklater.run.checkpoint import Checkpoint, keep_newest, load_checkpoint
 from masklater.run.folder import RunFolder
+from masklater.run.identity import is_run
 from masklater.run.lock import only_process
 from masklater.run.metrics import MetricsLog
 from masklater.run.saver import Saver
@@ -119,7 +120,7 @@ def _open(
     recipe: Recipe, data: Path, out: Path, resume: bool, world: World, held: ExitStack
 ) -> tuple[Plan, RunFolder, Shards, Start | None]:
     """Open the data and the RUN, made or gone on with, and plan; `held` keeps the RUN's lock. A new RUN has a start."""
-    resume = resume or (world.restarts > 0 and (out / "run.json").exists())
+    resume = resume or (world.restarts > 0 and is_run(out))
     with world.all_or_none():
         recipe = recipe.model_copy(update={"batch": share_out(recipe.batch, world)})
         shards = Shards(data)
@@ -260,7 +261,7 @@ class _Training:
         return int(signal)
 
     def _lacks_an_evaluation(self) -> bool:
-        """Whether the step that is resumed from could be saved, but not evaluated, as the held-out rows had gone."""
+        """Tell whether the step that is resumed from was saved but not evaluated, as the held-out rows had gone."""
         due = self.ledger.steps > 0 and self.ledger.steps % self.plan.recipe.evaluation.every_steps == 0
         return bool(self.world.all_max(due and self.log is not None and not self.log.evaluated)[0])
 

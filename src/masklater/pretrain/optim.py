@@ -50,7 +50,7 @@ class Optimizers:
             part.zero_grad(set_to_none=True)
 
     def states(self) -> dict[str, Tensor]:
-        """What is remembered of each parameter, as `parameter.what`. Rates and decay are not: the recipe has them."""
+        """Return each parameter's state, as `parameter.what`. Rates and decay are left out: the recipe has them."""
         return {
             f"{self.names[parameter]}.{what}": tensor
             for part in self.parts

@@ -11,7 +11,7 @@ ROUNDS = 6
 
 
 def permute(indices_N: NDArray[np.int64], size: int, key: int) -> NDArray[np.int64]:
-    """Where a keyed pseudo-random permutation of range(size) sends each index; memory is O(N), not O(size).
+    """Send each index through a keyed pseudo-random permutation of range(size); memory is O(N), not O(size).
 
     A Feistel network permutes the next power of four; an index that lands outside range(size) is sent on until it lands
     inside (cycle walking; Black and Rogaway, CT-RSA 2002), which takes fewer than four rounds on average.

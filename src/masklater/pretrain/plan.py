@@ -1,4 +1,4 @@
-"""All that follows from a recipe, SHARDS and the model's config before the first step, made once."""
+"""The plan of a run: what follows from recipe, SHARDS and the model's config before the first step, made once."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -15,15 +15,15 @@ from masklater.recipe.load import Recipe
 from masklater.recipe.sections import COMMON_CORRUPTION
 
 Judge = Literal["own", "common"]
-"""What held-out rows are corrupted by: the recipe's own masking, or 15% uniform [MASK] as in every other run."""
+"""The corruption of held-out rows: the recipe's own masking, or 15% uniform [MASK] as in every other run."""
 
 SUFFIXES: dict[Judge, str] = {"own": "", "common": "_15"}
-"""What the names of their scores end in, in metrics.jsonl."""
+"""The endings of their scores' names in metrics.jsonl."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do: its batches, what is held out, the learning rate, and what a step costs."""
+    """The course of a run: its batches, what is held out, the learning rate, and what a step costs."""
 
     recipe: Recipe
     config: MaskLaterConfig  # of the model, nothing in it left open
@@ -34,7 +34,7 @@ class Plan:
     spent_at: dict[Counts, Spending] = field(default_factory=dict, repr=False)  # few: one for each masking rate
 
     def spending(self, corruption: Corruption) -> Spending:
-        """What a step under this corruption spends, apart from time."""
+        """Return what a step under this corruption spends, apart from time."""
         counts = corruption.counts
         if counts not in self.spent_at:
             recipe, maskable = self.recipe, corruption.maskable_per_row

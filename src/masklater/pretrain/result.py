@@ -1,4 +1,4 @@
-"""Where a run stands when it is left."""
+"""The state of a run when it is left."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from masklater.pretrain.evaluate import Score
 
 @dataclass(frozen=True)
 class PretrainResult:
-    """Where a run stands when it is left."""
+    """The state of a run when it is left."""
 
     run: str
     finished: bool

@@ -1,4 +1,4 @@
-"""Where a run's model begins: random weights, or those of a model that exists."""
+"""The beginning of a run's model: random weights, or those of a model that exists."""
 
 import copy
 from dataclasses import dataclass, field
@@ -17,6 +17,7 @@ from masklater.model.encoder import make_encoder_config, set_dropout
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.recipe.load import Recipe
 from masklater.run.folder import RunFolder
+from masklater.run.identity import is_run
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,7 @@ def find_start(recipe: Recipe, shards: Shards) -> Start:
             f"model.from is {source}, and there is no such folder",
             "Name the folder of a saved model or a RUN. A model of a hub has to be downloaded into a folder first.",
         )
-    is_run = (source / "run.json").is_file()
-    run = RunFolder(source) if is_run else None
+    run = RunFolder(source) if is_run(source) else None
     origin = saved.open_source(run.load_model()[0] if run else recipe.model.from_)
     # Without the source's own tokenizer nothing would tell whether its ids are those of the data.
     before, now = load(run.tokenizer if run else source), load(shards.folder / "tokenizer")

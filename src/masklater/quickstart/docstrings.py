@@ -29,7 +29,7 @@ FILES_A_TASK = 64
 
 @dataclass(frozen=True)
 class Gathered:
-    """What was found."""
+    """Counts of the docstrings that were found."""
 
     modules: int  # one document each
     characters: int

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from masklater.console import clock, say
-from masklater.corpus.prepare import PrepareSettings, prepare
+from masklater.corpus.prepare import prepare
+from masklater.corpus.settings import PrepareSettings
 from masklater.corpus.shards import Shards
 from masklater.errors import Interrupted, UserError
 from masklater.folders import begun_folder
@@ -24,7 +25,7 @@ PROMPTS = (
 
 @dataclass(frozen=True)
 class QuickstartResult:
-    """What came out, and what it is to be compared with."""
+    """The figures that came out, and those they are to be compared with."""
 
     out: str
     characters: int

@@ -1,4 +1,4 @@
-"""What a recipe's sections say against each other."""
+"""The contradictions between a recipe's sections."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -42,7 +42,7 @@ def find_contradictions(sections: Mapping[str, Any]) -> list[Fault]:
 
 
 def _decoder_faults(model: ModelSettings, decoder: DecoderSettings) -> list[Fault]:
-    """What does not fit the encoder, where the recipe says its sizes."""
+    """Find the settings that do not fit the encoder, where the recipe says its sizes."""
     faults = []
     if model.num_hidden_layers and (decoder.enter_layer or 0) >= model.num_hidden_layers:
         faults.append(

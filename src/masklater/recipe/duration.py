@@ -1,4 +1,4 @@
-"""How long something lasts: in exactly one of steps, rows, tokens, FLOPs or hours."""
+"""A length of training: in exactly one of steps, rows, tokens, FLOPs or hours."""
 
 from typing import Literal, Self, get_args
 
@@ -42,15 +42,15 @@ class Duration(Section):
 
     @property
     def amount(self) -> float:
-        """How many of that unit."""
+        """The number of that unit."""
         return float(getattr(self, self.unit))
 
     def spent(self, ledger: Ledger) -> float:
-        """How much of this duration's own unit the run has spent."""
+        """Return what the run has spent in this duration's own unit."""
         return float(getattr(ledger, self.unit))
 
     def reached(self, ledger: Ledger) -> bool:
-        """Whether the run has lasted this long."""
+        """Tell whether the run has lasted this long."""
         return self.spent(ledger) >= self.amount
 
     def __str__(self) -> str:

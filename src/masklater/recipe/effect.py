@@ -1,4 +1,4 @@
-"""Which settings of a recipe do nothing beside the others: what a run records is what acts."""
+"""The settings of a recipe that do nothing beside the others: a run records those that act."""
 
 from masklater.recipe.sections import DecoderSettings, MaskingSettings
 

@@ -15,7 +15,7 @@ all, from 0."""
 
 
 def position_embeddings(family: str, row_length: int, pad: int) -> int:
-    """How many position embeddings a family needs for rows of this length; 0 where it turns by position instead."""
+    """Return the number of position embeddings a family needs for rows of this length; 0 for rotary ones."""
     if family in ROTARY:
         return 0
     return row_length + (pad + 1 if family in COUNT_TOKENS else 0)

@@ -34,7 +34,7 @@ from masklater.recipe.sections import (
 
 MAX_RECIPE_BYTES = 2**20
 NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
-"""What PyYAML raises: its own errors, and Python's for a date that is none, a number too long, a text too deep."""
+"""The errors that PyYAML raises: its own, and Python's for a date that is none, a number too long, a text too deep."""
 
 
 class Recipe(Section):
@@ -241,7 +241,7 @@ def _say_what_is_lost(keys: tuple[str, ...], text: str, given: dict[tuple[str, .
 
 
 def _branch(path: Sequence[int | str]) -> int | None:
-    """Where pydantic's path names a branch of a union, here `warmup: float | Duration`, rather than a key; or None."""
+    """Find where pydantic's path names a branch of a union (`warmup: float | Duration`) rather than a key; or None."""
     return 2 if tuple(path[:2]) == ("schedule", "warmup") and len(path) > 2 else None
 
 

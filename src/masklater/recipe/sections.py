@@ -149,7 +149,7 @@ class RateScheduleSettings(Section):
 
 
 class MaskingSettings(Section):
-    """How a row is corrupted (method, step 1)."""
+    """The corruption of a row (method, step 1)."""
 
     rate: float = Field(0.5, gt=0, lt=1, description="share of the maskable positions that are corrupted")
     schedule: RateScheduleSettings = RateScheduleSettings()
@@ -172,11 +172,11 @@ class MaskingSettings(Section):
 
 
 COMMON_CORRUPTION = MaskingSettings(rate=0.15, mask=1.0, random=0.0, keep=0.0)
-"""What every run is also evaluated at, whatever it trains with: losses at different rates do not compare."""
+"""The corruption every run is also evaluated under: losses at different rates do not compare."""
 
 
 class BatchSettings(Section):
-    """What one optimizer step is made of."""
+    """The rows of one optimizer step."""
 
     rows: int = Field(256, gt=0, le=MOST, description="rows a step, over all processes")
     micro_rows: Annotated[int, ON_RESUME] = Field(
@@ -190,7 +190,7 @@ class BatchSettings(Section):
     )
 
     def passes_of(self, rows: int) -> list[int]:
-        """How large forward passes can be that cut a process's rows evenly, up to micro_rows; the largest first."""
+        """Return the sizes of forward passes that cut a process's rows evenly, up to micro_rows; the largest first."""
         small = [number for number in range(1, math.isqrt(rows) + 1) if rows % number == 0]
         divisors = {*small, *(rows // number for number in small)}
         return sorted((number for number in divisors if number <= self.micro_rows), reverse=True)
@@ -265,7 +265,7 @@ class EvaluationSettings(Section):
 
 
 class CheckpointSettings(Section):
-    """What is kept to resume from."""
+    """The checkpoints that are kept to resume from."""
 
     every_steps: int = Field(
         200, gt=0, le=MOST, description="steps between checkpoints; there is always one at the end"
@@ -282,7 +282,7 @@ class CheckpointSettings(Section):
 
 
 class HealthSettings(Section):
-    """What is done about steps that go wrong. A step without a finite loss and gradient is skipped."""
+    """The handling of steps that go wrong. A step without a finite loss and gradient is skipped."""
 
     max_skipped: int = Field(10, gt=0, le=10_000, description="skipped steps in a row at which the run stops")
     spike: float | None = Field(

@@ -35,7 +35,7 @@ def spread_of(values: Sequence[float]) -> Spread | None:
 
 @dataclass(frozen=True)
 class Point:
-    """What the seeds of an arm measured at one of its steps."""
+    """The figures that the seeds of an arm measured at one of its steps."""
 
     spent: Spent
     loss: Spread | None
@@ -56,7 +56,7 @@ class Arm:
 
     @property
     def spent(self) -> Spent:
-        """What a run of it had spent at its last step, on average."""
+        """The mean of what its runs had spent at their last steps."""
         return mean_spent([run.spent for run in self.runs])
 
     @property

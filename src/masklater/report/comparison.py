@@ -19,25 +19,25 @@ COMMON = "15% uniform [MASK]"
 """The corruption under which every run is evaluated, whatever it trains with."""
 
 MEASURES = ("flops", "flops_without_head", "hours", "rows", "tokens")
-"""What a run spends, in the order of the tables."""
+"""The measures of a run's spending, in the order of the tables."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How an arm ended beside the baseline."""
+    """The end of an arm beside that of the baseline."""
 
     gap: float  # how much lower its mean loss is than the baseline's
     spread: float | None  # how far seeds lie apart, in the arm or in the baseline; None: both have one seed
 
     @property
     def beyond(self) -> bool:
-        """Whether the two differ by more than seeds do, as far as that is known."""
+        """True where the two differ by more than seeds do, as far as that is known."""
         return self.spread is None or abs(self.gap) > self.spread
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that a report says, before it is written down."""
+    """The content of a report, before it is written down."""
 
     runs: tuple[Run, ...]
     baseline: Run
@@ -53,7 +53,7 @@ class Comparison:
 
     @property
     def over_budgets(self) -> bool:
-        """Whether the baseline was run at several budgets, so that there is no single loss to reach."""
+        """True where the baseline was run at several budgets, so that there is no single loss to reach."""
         return self.scaling is not None and self.scaling.baseline is not None
 
     @cached_property
@@ -68,12 +68,12 @@ class Comparison:
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """What the runs have recorded of their spending: flops_without_head is left out where none has it."""
+        """The measures that the runs have recorded: flops_without_head is left out where none has it."""
         return tuple(name for name in MEASURES if any(run.spent.of(name) is not None for run in self.runs))
 
     @property
     def others(self) -> tuple[Arm, ...]:
-        """All arms but the baseline's."""
+        """The arms other than the baseline's."""
         return tuple(arm for arm in self.arms if arm is not self.baseline_arm)
 
     @cached_property
@@ -89,7 +89,7 @@ class Comparison:
         return None if loss is None else loss.mean
 
     def verdict(self, arm: Arm) -> Verdict | None:
-        """How an arm ended beside the baseline; None where one of them has no loss."""
+        """Compare the end of an arm with that of the baseline; None where one of them has no loss."""
         own, base = arm.loss, self.baseline_arm.loss
         if own is None or base is None:
             return None
@@ -97,11 +97,11 @@ class Comparison:
         return Verdict(base.mean - own.mean, max(known) if known else None)
 
     def reached(self, run: Run) -> Reached | None:
-        """Where a run first comes down to the baseline's last loss; None where it does not, or cannot be told."""
+        """Find where a run first comes down to the baseline's last loss; None where it does not, or cannot be told."""
         return None if self.target is None else first_reach(run.evaluations, self.target)
 
     def share(self, run: Run, measure: str) -> float | None:
-        """What a run had spent when it reached the baseline's quality, as a share of what the baseline spent for it."""
+        """Return what a run had spent when it reached the baseline's quality, over what the baseline spent for it."""
         reached, target = self.reached(run), self.baseline_arm.spent_at_final
         if reached is None or target is None:
             return None
@@ -109,7 +109,7 @@ class Comparison:
         return own / whole if own is not None and whole else None
 
     def arm_reached(self, arm: Arm) -> Reached | None:
-        """Where the runs of an arm reach it on average; None unless all do, and the arm differs by more than seeds."""
+        """Find where an arm reaches it on average; None unless all runs do, and the arm differs by more than seeds."""
         verdict = self.verdict(arm)
         if verdict is None or not (verdict.beyond or arm is self.baseline_arm):
             return None
@@ -163,7 +163,7 @@ def check_comparable(runs: Sequence[Run]) -> None:
 
 
 def caveats(runs: Sequence[Run], baseline: Run, scores: dict[str, Scores]) -> list[str]:
-    """What is unequal among the runs, or missing, and bears on how far their figures compare."""
+    """List what is unequal among the runs, or missing, and bears on how far their figures compare."""
     notes = []
     for run in runs:
         if not run.finished:
@@ -200,7 +200,7 @@ def caveats(runs: Sequence[Run], baseline: Run, scores: dict[str, Scores]) -> li
 
 
 def of_pairs(runs: Sequence[Run], pairs: dict[str, Pairs]) -> list[str]:
-    """What is unequal among the minimal pairs that runs were scored on."""
+    """List what is unequal among the minimal pairs that runs were scored on."""
     notes = [
         f"{run.name} was scored on minimal pairs as it was at step {pairs[run.name].step:,}, and has gone on to step "
         f"{run.spent.steps:,.0f}."

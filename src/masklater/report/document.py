@@ -1,4 +1,4 @@
-"""What a report consists of, in order, whatever it is written as; and how it is written as Markdown."""
+"""The parts of a report in order, whatever it is written as; and its Markdown."""
 
 from dataclasses import dataclass
 
@@ -62,7 +62,7 @@ def compose(comparison: Comparison, pictures: dict[str, Picture]) -> Document:
 
 
 def _scaling(comparison: Comparison, pictures: dict[str, Picture]) -> list[Table | Plots]:
-    """What arms over several budgets come to."""
+    """Compose the part about arms over several budgets."""
     scaling = comparison.scaling
     if scaling is None:
         return []
@@ -104,7 +104,7 @@ def as_markdown(document: Document, folder: str) -> str:
 
 
 def as_text(document: Document) -> str:
-    """What a terminal shows of a report: its findings, what to mind, and the tables."""
+    """Return a report as text for a terminal: its findings, what to mind, and the tables."""
     parts = ["\n  ".join(document.findings)]
     parts += [f"Mind: {note}" for note in document.notes]
     parts += [f"{block.title}\n{markdown(block)}" for block in document.blocks if isinstance(block, Table)]

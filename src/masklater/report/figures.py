@@ -1,4 +1,4 @@
-"""All figures of a comparison, unrounded: report.json."""
+"""The figures of a comparison, unrounded: report.json."""
 
 import math
 from dataclasses import asdict
@@ -14,7 +14,7 @@ from masklater.report.scores import difference
 
 
 def figures(comparison: Comparison) -> dict[str, Any]:
-    """All figures of a comparison, unrounded, for report.json. What is not finite or not there is null."""
+    """Return all figures of a comparison, unrounded, for report.json. Those not finite or not there are null."""
     baseline = comparison.baseline
     return {
         "masklater": masklater.__version__,

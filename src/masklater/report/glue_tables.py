@@ -12,7 +12,7 @@ def _task_names(comparison: Comparison) -> list[str]:
 
 
 def scores(comparison: Comparison) -> Table:
-    """What each scored arm came to on each task."""
+    """The table of each scored arm's score on each task."""
     scored = [arm for arm in comparison.arms if arm.name in comparison.arm_scores]
     rows = []
     for task in _task_names(comparison):
@@ -29,7 +29,7 @@ def scores(comparison: Comparison) -> Table:
 
 
 def _remarks(comparison: Comparison, scored: list[Arm]) -> tuple[str, ...]:
-    """What was noted about tasks; once, where it is the same for several arms."""
+    """Return the notes about tasks; once, where they are the same for several arms."""
     arms: dict[tuple[str, str], list[str]] = {}
     for arm in scored:
         for task, score in comparison.arm_scores[arm.name].tasks.items():
@@ -50,7 +50,7 @@ def _spread(score: TaskScore | None) -> str:
 
 
 def differences(comparison: Comparison) -> Table:
-    """What each scored arm is above or below the baseline; for a baseline that was scored."""
+    """The table of each scored arm's distance from the baseline; for a baseline that was scored."""
     base = comparison.arm_scores[comparison.baseline_arm.name]
     others = [arm for arm in comparison.others if arm.name in comparison.arm_scores]
     rows = []

@@ -51,11 +51,11 @@ class Law:
 
     @property
     def misfit(self) -> float:
-        """How far the mean of a level lies from the line, at most."""
+        """The largest distance of a level's mean from the line."""
         return max(abs(fmean(level.ys) - self.line.at(level.x)) for level in self.levels)
 
     def covers(self, x: float) -> bool:
-        """Whether a place lies between the smallest and the largest budget, a rounding aside."""
+        """Tell whether a place lies between the smallest and the largest budget, a rounding aside."""
         return self.levels[0].x - 0.01 <= x <= self.levels[-1].x + 0.01
 
 
@@ -70,7 +70,7 @@ class Estimate:
 
 
 def can_have_law(levels: Sequence[Level]) -> bool:
-    """Whether budgets lie far enough apart."""
+    """Tell whether budgets lie far enough apart for a law."""
     xs = [level.x for level in levels]
     return len(xs) > 1 and max(xs) - min(xs) >= math.log(FAR)
 
@@ -84,7 +84,7 @@ def fit_line(levels: Sequence[Level]) -> Line:
 
 
 def seed_deviations(arms: Sequence[Sequence[Level]]) -> list[float]:
-    """How far seeds lie from the mean of their level, made larger by what a mean of so few hides."""
+    """Return the distances of seeds from the mean of their level, made larger by what a mean of so few hides."""
     found = []
     for level in (level for levels in arms for level in levels):
         if (count := len(level.ys)) > 1:
@@ -105,12 +105,12 @@ def fit_law(levels: Sequence[Level], deviations: Sequence[float], seed: str) -> 
 
 
 def height_at(law: Law, x: float) -> Estimate:
-    """What a law says of a budget."""
+    """Estimate the figure that a law gives for a budget."""
     return _estimate(law.line.at(x), [line.at(x) for line in law.draws], law.covers(x))
 
 
 def slope_of(law: Law) -> Estimate:
-    """How steep a law is."""
+    """Estimate the slope of a law."""
     return _estimate(law.line.slope, [line.slope for line in law.draws], True)
 
 

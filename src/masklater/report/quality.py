@@ -1,4 +1,4 @@
-"""When a run first reaches a quality: linear interpolation between its evaluations."""
+"""The point where a run first reaches a quality, by linear interpolation between its evaluations."""
 
 import math
 from collections.abc import Sequence
@@ -9,14 +9,14 @@ from masklater.report.runs import Evaluation, Spent
 
 @dataclass(frozen=True)
 class Reached:
-    """Where a run first reached a loss."""
+    """The point where a run first reached a loss."""
 
     spent: Spent
     at_most: bool  # it was below already at the first evaluation that can tell: reached there or before
 
 
 def first_reach(evaluations: Sequence[Evaluation], loss: float) -> Reached | None:
-    """Where a run first comes down to a loss, in nats under the common corruption; None where it does not.
+    """Find where a run first comes down to a loss, in nats under the common corruption; None where it does not.
 
     Between two evaluations the loss is taken to fall in a straight line over what was spent. Evaluations that are
     not finite tell nothing.

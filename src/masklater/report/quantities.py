@@ -1,4 +1,4 @@
-"""How amounts are written for people: in units of a size that keeps numbers short, with signs and shares."""
+"""Amounts as people read them: in units of a size that keeps numbers short, with signs and shares."""
 
 import math
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ WHAT = {
     "rows": "rows trained on",
     "tokens": "tokens trained on",
 }
-"""What each measure of a run's spending is."""
+"""The name of each measure of a run's spending, in words."""
 
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 

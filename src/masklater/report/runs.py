@@ -1,15 +1,15 @@
 """RUN folders as a report sees them: who a run is, what it has spent, what its evaluations measured."""
 
-import json
 import math
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from masklater.errors import DamagedDataError, UserError
-from masklater.recipe.load import Recipe, load
+from masklater.recipe.load import Recipe
+from masklater.run.identity import read_identity
+from masklater.run.metrics import numbered_records
 
 Unit = Literal["flops", "hours", "rows", "tokens"]
 UNITS: tuple[Unit, ...] = get_args(Unit)
@@ -17,7 +17,7 @@ UNITS: tuple[Unit, ...] = get_args(Unit)
 
 @dataclass(frozen=True)
 class Spent:
-    """What a run has spent since its step 0, at some point of it; between steps counts are no whole numbers."""
+    """The totals a run has spent since its step 0, at some point of it; between steps counts are no whole numbers."""
 
     steps: float = 0.0
     rows: float = 0.0
@@ -73,12 +73,12 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether the duration in the recipe was reached; sums of seconds may differ in their last digits."""
+        """True where the duration in the recipe was reached; sums of seconds may differ in their last digits."""
         return self.spent_of_duration >= self.recipe.duration.amount * (1 - 1e-9)
 
     @property
     def spent_of_duration(self) -> float:
-        """What it has spent in the unit of its duration, which does not count the optimizer's FLOPs."""
+        """The amount it has spent in the unit of its duration, which does not count the optimizer's FLOPs."""
         unit = self.recipe.duration.unit
         return (self.spent.of(unit) or 0.0) - (self.spent.flops_optimizer if unit == "flops" else 0.0)
 
@@ -111,27 +111,15 @@ def read_run(path: Path, name: str) -> Run:
         UserError: There is none, or it has not made a step yet.
         DamagedDataError: One of its files is not what pre-training wrote.
     """
-    if not path.is_dir():
-        raise UserError(f"there is no run {path}", "Name folders that `masklater pretrain ... --out` made.")
-    for file in ("run.json", "recipe.yaml"):
-        if not (path / file).is_file():
-            raise UserError(f"{path} is no RUN folder: it has no {file}", "Name folders `masklater pretrain` made.")
-    try:
-        identity = json.loads((path / "run.json").read_text(encoding="utf-8"))
-        data_sha256, row_length = str(identity["data_sha256"]), int(identity["row_length"])
-    except (ValueError, TypeError, KeyError, RecursionError):
-        raise DamagedDataError(f"{path / 'run.json'} is damaged", "Restore it from a copy.") from None
-    except OSError as error:
-        raise UserError(f"{path / 'run.json'}: cannot be read: {error.strerror}", "Check its permissions.") from None
-    recipe = load(path / "recipe.yaml")
+    identity, recipe = read_identity(path)
     spent, evaluations = _follow(path / "metrics.jsonl")
-    return Run(name, path, recipe, data_sha256, row_length, spent, evaluations)
+    return Run(name, path, recipe, identity.data_sha256, identity.row_length, spent, evaluations)
 
 
 def _follow(path: Path) -> tuple[Spent, tuple[Evaluation, ...]]:
-    """What was spent up to the last step of a metrics.jsonl, and all evaluations."""
+    """Read the totals up to the last step of a metrics.jsonl, and all evaluations."""
     spent, evaluations = Spent(), {}
-    for number, record in _records(path):
+    for number, record in numbered_records(path):
         where = f"{path}, line {number}"
         if "loss" in record:
             spent = _after_step(spent, record, where)
@@ -174,27 +162,6 @@ def _after_step(before: Spent, record: dict[str, Any], where: str) -> Spent:
     if after.rows <= before.rows or after.tokens <= before.tokens or after.flops <= before.flops:
         raise _damaged(where, "rows, tokens and flops are totals, and must rise with each step")
     return after
-
-
-def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line number and record of each line. A last line cut short, as a crash leaves it, is left out."""
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}", "Compare runs that have begun to train.") from None
-    for number, line in enumerate(lines, start=1):
-        is_last = number == len(lines)  # and so has no end of line
-        if is_last and not line:
-            return
-        try:
-            record = json.loads(line)
-            whole = isinstance(record, dict) and isinstance(record["step"], int)
-        except (ValueError, KeyError, RecursionError):
-            whole = False
-        if whole:
-            yield number, record
-        elif not is_last:
-            raise _damaged(f"{path}, line {number}", "not a record of a run")
 
 
 def _number(record: dict[str, Any], key: str, where: str) -> float:

@@ -48,7 +48,7 @@ class Scaling:
         return multiplier(own, reference, math.log(arm.spent.flops), falls=quality == "loss")
 
     def costs(self, quality: Quality) -> bool:
-        """Whether there is a multiplier to show."""
+        """Tell whether there is a multiplier to show."""
         assert self.baseline is not None
         return any(self.multiplier(quality, method, self.baseline.arms[-1]) for method in self.methods)
 
@@ -120,7 +120,7 @@ def _level(arm: Arm, found: Sequence[tuple[float, float]]) -> Level | None:
 
 @dataclass(frozen=True)
 class Foresight:
-    """What the law of the smaller budgets says of the largest, and what was measured there."""
+    """The loss that the law of the smaller budgets foretells for the largest, and the one measured there."""
 
     foreseen: float
     measured: float

@@ -15,7 +15,7 @@ INTERVALS = "In brackets: where 95% of the laws lie that other seeds might have 
 
 
 def findings(scaling: Scaling) -> list[str]:
-    """What each method costs beside the baseline's at its largest budget, in sentences."""
+    """State each method's cost beside the baseline's at its largest budget, in sentences."""
     baseline = scaling.baseline
     if baseline is None:
         return []

@@ -47,7 +47,7 @@ class TaskScore(_Part):
 
 
 class ScoredEncoder(_Part):
-    """What was scored: a folder, and the RUN it was exported from where that is known."""
+    """The encoder that was scored: a folder, and the RUN it was exported from where that is known."""
 
     path: str
     sha256: str
@@ -72,7 +72,7 @@ class Scores(_Part):
 
 
 class Pairs(_Part):
-    """What `masklater blimp RUN --out RUN/blimp.json` wrote: minimal pairs told apart."""
+    """The content of a file that `masklater blimp RUN --out RUN/blimp.json` wrote: minimal pairs told apart."""
 
     accuracy: float  # percent of the pairs
     pairs: int
@@ -159,7 +159,7 @@ def _read(path: Path, kind: type[Kind]) -> Kind:
 
 
 def find_pairs(runs: Sequence[Run]) -> dict[str, Pairs]:
-    """What runs scored on minimal pairs, by the run's name: RUN/blimp.json, or RUN/scores/blimp.json.
+    """Read the scores of runs on minimal pairs, by the run's name: RUN/blimp.json, or RUN/scores/blimp.json.
 
     Raises:
         DamagedDataError: It is not what scoring writes.
@@ -206,7 +206,7 @@ def find_scores(runs: Sequence[Run], named: Sequence[Path]) -> tuple[dict[str, S
 
 
 def _is_of(run: Run, folder: Path, encoder: ScoredEncoder) -> bool:
-    """Whether scores belong to a run: its encoder was exported from it, or the scores or the encoder lie inside it."""
+    """Tell whether scores belong to a run: the encoder was exported from it, or they or the encoder lie inside it."""
     home = run.path.resolve()
     if encoder.run is not None and Path(encoder.run).resolve() == home:
         return True

@@ -10,7 +10,7 @@ SHORT = {"flops": "FLOPs", "flops_without_head": "FLOPs without head", "hours": 
 
 
 def findings(comparison: Comparison) -> list[str]:
-    """Where each arm but the baseline reached the baseline's quality, in sentences; the first one says what that is."""
+    """State in sentences where each arm but the baseline reached its quality; the first one says what that is."""
     baseline, target = comparison.baseline_arm, comparison.target
     if baseline.runs[0].final is None or not comparison.others:
         return []
@@ -49,7 +49,7 @@ def _why_no_loss(comparison: Comparison, arm: Arm) -> str:
 
 
 def _single_seeds(comparison: Comparison, arm: Arm) -> str:
-    """What must be said beside a share where one side has a single seed; empty where both have several."""
+    """Return the remark beside a share where one side has a single seed; empty where both have several."""
     own, base = arm.loss, comparison.baseline_arm.loss
     assert own is not None
     assert base is not None
@@ -64,7 +64,7 @@ def _shares(part: Spread) -> str:
 
 
 def identities(comparison: Comparison) -> Table:
-    """Who the arms are."""
+    """The table of the arms and their settings."""
     several = any(len(arm.runs) > 1 for arm in comparison.arms)
     rows = []
     for arm in comparison.arms:
@@ -83,7 +83,7 @@ def _scales(comparison: Comparison) -> dict[str, Scale]:
 
 
 def ends(comparison: Comparison) -> Table:
-    """What each run had spent and measured at its end."""
+    """The table of what each run had spent and measured at its end."""
     scales = _scales(comparison)
     columns = ["run", "loss", "accuracy", "loss, own masking", "accuracy, own masking"]
     columns += [*(["BLiMP"] if comparison.pairs else []), "steps"]
@@ -128,7 +128,7 @@ def _heading(measure: str, scale: Scale) -> str:
 
 
 def reach(comparison: Comparison) -> Table:
-    """Where each arm reached the baseline's quality; for a baseline that was evaluated."""
+    """The table of where each arm reached the baseline's quality; for a baseline that was evaluated."""
     baseline, unit, target = comparison.baseline_arm, comparison.unit, comparison.target
     scale = _scales(comparison)[unit]
     measures = sorted(comparison.measures, key=lambda measure: measure != unit)  # the chosen one leads
@@ -171,7 +171,7 @@ def _setting(value: object) -> str:
 
 
 def settings(comparison: Comparison) -> Table:
-    """What is not the same in all arms."""
+    """The table of settings that are not the same in all arms."""
     found = different_settings(comparison)
     rows = [[key, *(_setting(value) for value in values.values())] for key, values in found.items()]
     columns = ["setting", *next(iter(found.values()))]

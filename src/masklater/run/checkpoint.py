@@ -33,11 +33,11 @@ from masklater.errors import DamagedDataError
 from masklater.ledger import Ledger
 
 MODEL, OPTIMIZER = "model.", "optimizer."
-"""What names of tensors begin with."""
+"""The beginnings of tensors' names."""
 PROGRESS, PROGRESS_BEFORE = "progress.json", "ledger.json"
 """The same file as it is called now, and as version 0.1 called it."""
 BY_POSITION = "pread"
-"""How safetensors are read: what cannot be read is an exception."""
+"""The way safetensors are read, under which a part that cannot be read is an exception."""
 
 
 class HasStates(Protocol):
@@ -130,7 +130,7 @@ def keep_newest(folder: Path, keep: int) -> None:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """All complete checkpoints, oldest first."""
+    """List all complete checkpoints, oldest first."""
     return sorted(path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdigit())
 
 
@@ -171,7 +171,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def is_sound(path: Path) -> bool:
-    """Whether a checkpoint is what was written."""
+    """Tell whether a checkpoint is what was written."""
     try:
         load_checkpoint(path)
     except DamagedDataError:
@@ -189,7 +189,7 @@ def set_aside(path: Path, why: str) -> None:
 
 
 def tensors_of(model: nn.Module, optimizers: HasStates | None) -> dict[str, Any]:
-    """All there is to save, by name: the same names however a model is spread."""
+    """Return all tensors to be saved, by name: the same names however a model is spread."""
     tensors: dict[str, Tensor] = {f"{MODEL}{name}": tensor for name, tensor in model.state_dict().items()}
     states = {} if optimizers is None else optimizers.states()
     return tensors | {f"{OPTIMIZER}{name}": tensor for name, tensor in states.items()}

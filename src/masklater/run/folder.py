@@ -13,38 +13,18 @@ RUN/diverged.json   the rows of the steps at which it last stopped by itself
 
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from masklater.console import say
 from masklater.corpus.shards import Shards
 from masklater.errors import DamagedDataError, UserError, first_line
 from masklater.folders import complete_folder, disk_errors_for_people, refuse_existing, write_file
-from masklater.machine.versions import versions
 from masklater.model.config import MaskLaterConfig
 from masklater.model.masked_lm import MaskLaterForMaskedLM
-from masklater.recipe.load import Recipe, dump, load, settings_of
-from masklater.run.checkpoint import (
-    Checkpoint,
-    is_sound,
-    list_checkpoints,
-    load_checkpoint,
-    load_newest,
-    set_aside,
-)
-
-
-@dataclass(frozen=True)
-class Identity:
-    """run.json."""
-
-    data_sha256: str
-    tokenizer_sha256: str
-    row_length: int
-    masklater: str
-    torch: str
-    transformers: str
-    python: str
+from masklater.recipe.load import Recipe, dump
+from masklater.run.checkpoint import Checkpoint, is_sound, list_checkpoints, load_checkpoint, load_newest, set_aside
+from masklater.run.identity import check_same_run, identity_of, is_run, read_identity
 
 
 class RunFolder:
@@ -56,27 +36,17 @@ class RunFolder:
         Raises:
             UserError: There is none under that name.
         """
-        if not path.is_dir():
-            raise UserError(f"there is no run {path}", "Make one with `masklater pretrain ... --out`.")
-        if not (path / "run.json").is_file():
-            raise UserError(f"{path} is no RUN folder: it has no run.json", "Name a folder `masklater pretrain` made.")
         self.path = path
         self.checkpoints = path / "checkpoints"
         self.tokenizer = path / "tokenizer"
-        try:
-            self.identity = Identity(**json.loads((path / "run.json").read_text(encoding="utf-8")))
-        except (ValueError, TypeError, RecursionError):
-            raise DamagedDataError(f"{path / 'run.json'} is damaged", "Restore it from a copy.") from None
-        except OSError as error:
-            raise UserError(f"{path / 'run.json'} cannot be read: {error.strerror}", "Check its permissions.") from None
-        self.recipe = load(path / "recipe.yaml")
+        self.identity, self.recipe = read_identity(path)
 
     @staticmethod
     def refuse_existing(path: Path) -> None:
         """Raise UserError where something stands under that name already."""
         with disk_errors_for_people(path):
-            is_run = (path / "run.json").exists()
-        if is_run:
+            exists = is_run(path)
+        if exists:
             raise UserError(
                 f"the run {path} exists already", "Continue it with --resume, or name another folder with --out."
             )
@@ -90,13 +60,7 @@ class RunFolder:
             UserError: Something stands under that name already.
         """
         with complete_folder(path) as partial:
-            identity = Identity(
-                data_sha256=shards.fingerprint,
-                tokenizer_sha256=shards.index.tokenizer_sha256,
-                row_length=shards.index.row_length,
-                **versions(),
-            )
-            (partial / "run.json").write_text(json.dumps(asdict(identity), indent=1), encoding="utf-8")
+            (partial / "run.json").write_text(json.dumps(asdict(identity_of(shards)), indent=1), encoding="utf-8")
             (partial / "recipe.yaml").write_text(dump(recipe), encoding="utf-8")
             config.save_pretrained(partial)
             shutil.copytree(shards.folder / "tokenizer", partial / "tokenizer")
@@ -106,32 +70,14 @@ class RunFolder:
 
     def check_resumable(self, recipe: Recipe, shards: Shards) -> None:
         """Raise UserError where resuming under this recipe and data would not be the same run."""
-        if shards.index.tokenizer_sha256 != self.identity.tokenizer_sha256:
-            raise UserError(
-                f"{shards.folder} was made with another tokenizer than the run {self.path}",
-                "Resume on the data the run began with, or start a new run.",
-            )
-        if shards.fingerprint != self.identity.data_sha256:
-            raise UserError(
-                f"{shards.folder} is other data than the run {self.path} began with",
-                "Resume on the same shards, or start a new run.",
-            )
-        before, now = settings_of(self.recipe), settings_of(recipe)
-        changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-        forbidden = [key for key in changed if not Recipe.may_change(key)]
-        if forbidden:
-            listed = "; ".join(f"{key} was {before.get(key)}, is {now.get(key)}" for key in forbidden)
-            raise UserError(
-                f"a resumed run cannot change {listed}",
-                f"Take the run's own recipe, {self.path / 'recipe.yaml'}, or start a new run.",
-            )
-        for key in changed:
-            say(f"changed on resume: {key} was {before.get(key)}, is {now.get(key)}")
+        changed = check_same_run(self.path, self.identity, self.recipe, recipe, shards)
+        for change in changed:
+            say(f"changed on resume: {change}")
         if changed:
             write_file(self.path / "recipe.yaml", dump(recipe), replace=True)
 
     def find_checkpoint(self, decay: str | None) -> Checkpoint | None:
-        """What to go on from: the newest sound checkpoint, unless it has decayed towards another end than it now has.
+        """Find the checkpoint to go on from: the newest sound one, unless it has decayed towards another end.
 
         Then it is the one before that decay. Later ones, damaged or decayed, are set aside under other names.
 
@@ -197,7 +143,7 @@ class RunFolder:
         return model.eval(), checkpoint.ledger.steps
 
     def before_decay(self, step: int) -> Path:
-        """Where the last checkpoint at the stable rate stands; it is never removed."""
+        """Return the place of the last checkpoint at the stable rate; it is never removed."""
         return self.checkpoints / f"before-decay-{step:08d}"
 
     def _before_decay(self) -> list[Path]:

@@ -51,7 +51,7 @@ def only_process(run: Path) -> Iterator[None]:
 
 
 def last_holder(run: Path) -> Holder | None:
-    """Who took the lock last; None where nobody did, or the file does not say."""
+    """Return the process that took the lock last; None where none did, or the file does not say."""
     try:
         return Holder(**json.loads((run / "lock").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, RecursionError):

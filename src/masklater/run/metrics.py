@@ -2,12 +2,13 @@
 
 import json
 import math
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from masklater.errors import DamagedDataError
+from masklater.errors import DamagedDataError, UserError
 from masklater.folders import disk_errors_for_people, write_file
 
 
@@ -55,52 +56,68 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """All records of a metrics.jsonl. A last line cut short by a crash is left out.
+    """Read all records of a metrics.jsonl; errors as `numbered_records`'."""
+    return [record for _, record in numbered_records(path)]
+
+
+def numbered_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield line number and record of each line of a metrics.jsonl.
+
+    A last line that has no end and is no record, as a crash leaves it, is left out.
 
     Raises:
+        UserError: The file cannot be read.
         DamagedDataError: Any other line is not a record.
     """
-    lines = path.read_bytes().removesuffix(b"\n").split(b"\n")
-    records: list[dict[str, Any]] = []
-    if lines == [b""]:
-        return records
-    for number, line in enumerate(lines, start=1):
-        try:
-            record = json.loads(line)
-            record["step"] + 0  # a record without a numeric step is none of ours
-        except (ValueError, TypeError, KeyError, RecursionError):
-            if number == len(lines):
-                break
-            raise DamagedDataError(f"{path}, line {number}: not a record of a run", "Remove the line.") from None
-        records.append(record)
-    return records
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read: {error.strerror}", "Name a run that has begun to train, and that you may read."
+        ) from None
+    return _records(path, content)
 
 
 def recent_losses(path: Path, number: int) -> list[float]:
-    """Return the last finite losses of training steps, oldest first; only the end of the file is read."""
+    """Return the last finite losses of training steps, oldest first; only the end of the file is read.
+
+    Raises:
+        DamagedDataError: A line that was read is not a record, as by `numbered_records`.
+    """
     if not path.is_file():
         return []
-    size = path.stat().st_size
-    read = min(size, 2**16)
+    size, read = path.stat().st_size, 2**16
     while True:
         with path.open("rb") as file:
-            file.seek(size - read)
-            lines = file.read(read).split(b"\n")
-        losses = _finite_losses(lines if read == size else lines[1:])
-        if len(losses) >= number or read == size:
-            return losses[-number:]
-        read = min(size, 2 * read)
+            file.seek(max(0, size - read))
+            content = file.read()
+        if read < size:
+            content = content.partition(b"\n")[2]  # it begins inside a line
+        losses = [record["loss"] for _, record in _records(path, content) if isinstance(record.get("loss"), float)]
+        finite = [loss for loss in losses if math.isfinite(loss)]
+        if len(finite) >= number or read >= size:
+            return finite[-number:]
+        read *= 2
 
 
-def _finite_losses(lines: list[bytes]) -> list[float]:
-    losses = []
-    for line in lines:
-        if b'"loss"' not in line:
-            continue
-        try:
-            loss = json.loads(line)["loss"]
-        except ValueError:
-            continue  # cut short by a crash
-        if isinstance(loss, float) and math.isfinite(loss):
-            losses.append(loss)
-    return losses
+def _records(path: Path, content: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield number and record of each line of the end of a file."""
+    *lines, last = content.split(b"\n")
+    for number, line in enumerate([*lines, last], start=1):
+        record = _parse(line)
+        if record is not None:
+            yield number, record
+        elif number <= len(lines):
+            before = path.read_bytes().removesuffix(content).count(b"\n")
+            raise DamagedDataError(
+                f"{path}, line {before + number}: not a record of a run",
+                "Remove the line, or restore the file from a copy.",
+            )
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+        return record if isinstance(record["step"], int) else None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None

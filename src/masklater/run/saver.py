@@ -38,7 +38,7 @@ class _Draft:
     then: Callable[[Ledger], None] | None
 
     def complete(self) -> None:
-        """All tensors are there."""
+        """Make the checkpoint complete, once all its tensors are written."""
         seal(self.partial, self.ledger, self.decay)
         self.folder.close()
         if self.then is not None:
@@ -114,7 +114,7 @@ class Saver:
                 self.pending = self.thread.submit(self._complete_later, later, writing)
 
     def has_failed(self) -> bool:
-        """Whether the checkpoint that was being written is known not to be complete; `finish` says why."""
+        """Tell whether the checkpoint that was being written is known to have failed; `finish` says why."""
         return self.pending is not None and self.pending.done() and self.pending.exception() is not None
 
     def finish(self) -> None:
@@ -158,7 +158,7 @@ class Saver:
 
 
 def _cause(error: CheckpointException) -> Exception:
-    """What went wrong in the process it went wrong in."""
+    """Return the error of the process in which a save went wrong."""
     failures = [failure for failure, _ in error.failures.values()]
     found = next((failure for failure in failures if isinstance(failure, Exception)), None)
     return found or RuntimeError(str(error))

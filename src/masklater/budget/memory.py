@@ -1,0 +1,84 @@
+"""The memory that a training step takes on its device, estimated from shapes (no torch).
+
+Letters: see flops.py; d and f the decoder's width and feed-forward.
+"""
+
+from dataclasses import dataclass
+
+from masklater.budget.flops import RowShape
+from masklater.budget.parameters import Parameters
+from masklater.recipe.load import Recipe
+
+TO_SPARE = 0.1
+"""Share of a device's memory that a step leaves free, for the allocator's waste and for what else lives there."""
+LOGITS_AT_ONCE = 2**28
+"""The number of logits that model/head.py makes at a time on a GPU."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on the device while training, part by part."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int  # kept for the backward pass of one micro-batch, encoder and decoder
+    logits: int  # those that stand at a time, and the head's gradients, which are made along with the loss
+
+    @property
+    def total(self) -> int:
+        """The sum of the parts; the allocator's own waste comes on top."""
+        return sum(vars(self).values())
+
+
+def estimate_memory(recipe: Recipe, shape: RowShape, parameters: Parameters, micro_rows: int) -> Memory:
+    """Estimate what a training step holds at most, with so many rows a forward pass.
+
+    Weights, gradients and optimizer states are float32. A layer keeps, a position, 8 D numbers around attention and its
+    norms and 2 F around the feed-forward; attention itself keeps nothing that grows with the square
+    of the row. The same count is in Korthikanti et al. (arXiv 2205.05198, section 4.1), less the attention matrix.
+    """
+    number = 4 if recipe.precision == "float32" else 2
+    on_seen = shape.encoder_layers
+    if shape.decoder == "late" and shape.enter_layer is not None:
+        on_seen = shape.enter_layer
+    positions = on_seen * shape.seen + (shape.encoder_layers - on_seen) * shape.row_length
+    attention, feed_forward = 8 * shape.width, 2 * shape.feed_forward
+    if shape.gated:  # both halves, the activated one and their product; and queries and keys before rotation
+        attention, feed_forward = 10 * shape.width, 4 * shape.feed_forward
+    kept = positions * (attention + feed_forward) + _kept_by_decoder(shape)
+    matrices = parameters.encoder_layers + parameters.decoder  # but for norms and biases, all of it
+    rest = parameters.trained - matrices
+    return Memory(
+        weights=4 * parameters.trained,
+        gradients=4 * parameters.trained,
+        optimizer=4 * matrices + 8 * rest if recipe.optimizer.name == "muon" else 8 * parameters.trained,
+        activations=round(micro_rows * kept * number),
+        logits=round(_head_memory(shape, micro_rows * shape.targets, number)),
+    )
+
+
+def micro_rows_that_fit(recipe: Recipe, shape: RowShape, parameters: Parameters, memory_bytes: float) -> int | None:
+    """Return the largest micro_rows, up to the recipe's own, whose step fits a device; None where none does."""
+    room, batch = (1 - TO_SPARE) * memory_bytes, recipe.batch
+    for micro_rows in batch.passes_of(batch.rows):
+        if estimate_memory(recipe, shape, parameters, micro_rows).total <= room:
+            return micro_rows
+    return None
+
+
+def _head_memory(shape: RowShape, targets: float, number: int) -> float:
+    E = shape.embedding_width or shape.width
+    gradients = 4 * shape.vocabulary * E + number * targets * E
+    return min(targets * shape.vocabulary, LOGITS_AT_ONCE) * (number + 4) + gradients
+
+
+def _kept_by_decoder(shape: RowShape) -> float:
+    if shape.decoder in {"late", "none"}:
+        return 0
+    d = shape.decoder_width or shape.width
+    f = shape.feed_forward * d // shape.width
+    if shape.decoder == "self":
+        return shape.decoder_layers * shape.row_length * (8 * d + 2 * f)
+    attentions = 15 * d if shape.decoder == "cross" else 8 * d
+    return shape.decoder_layers * (shape.targets * (attentions + 2 * f) + shape.seen * 2 * d)

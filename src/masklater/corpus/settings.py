@@ -1,0 +1,27 @@
+"""The settings of `masklater prepare` and their defaults, which the command line shows (nothing heavy is imported)."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+TokenizerKind = Literal["bpe", "wordpiece"]
+DocumentUnit = Literal["file", "line", "blank-line"]
+Packing = Literal["documents", "continuous"]
+
+
+@dataclass(frozen=True)
+class PrepareSettings:
+    """The settings that decide what SHARDS are made of some files."""
+
+    tokenizer: Path | None = None  # a saved tokenizer; None: train one
+    train_tokenizer: TokenizerKind = "bpe"
+    vocab_size: int = 32_000
+    row_length: int = 128
+    encoding: str | None = None  # of files without a byte-order mark; None: UTF-8
+    documents: DocumentUnit = "file"
+    text_field: str = "text"
+    valid_fraction: float = 0.005
+    pack: Packing = "documents"
+    max_unknown: float = 0.2  # share of unknown tokens above which nothing is written
+    workers: int = os.cpu_count() or 1

@@ -1,0 +1,59 @@
+"""Training, health and report read metrics.jsonl alike, whatever its last line looks like."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from masklater.errors import DamagedDataError, UserError
+from masklater.report.runs import read_run
+from masklater.run.metrics import MetricsLog, read_metrics, recent_losses
+from tests.report.made_up import make_run
+
+ENDINGS = {"cut short": 40, "half a character": 40, "whole without its end": 1}
+"""Bytes of the last line that are missing."""
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_last_line_without_its_end_is_a_record_to_all_or_to_none(ending: str, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", [])
+    path = run / "metrics.jsonl"
+    path.write_bytes(path.read_bytes()[: -ENDINGS[ending]] + (b"\xc3" if ending.startswith("half") else b""))
+    steps = 10 if ending == "whole without its end" else 9
+    assert len(read_metrics(path)) == len(recent_losses(path, 100)) == read_run(run, "run").spent.steps == steps
+    with MetricsLog(run, 10) as log:
+        log.write({"step": 11, "loss": 1.0})
+    assert [record["step"] for record in read_metrics(path)] == [*range(1, steps + 1), 11]
+
+
+@pytest.mark.parametrize("line", ["not json", "[1, 2]", "", '{"loss": 2.0}', '{"step": "1", "loss": 2.0}'])
+@pytest.mark.parametrize("at", [3, 10])
+def test_a_line_with_its_end_that_is_no_record_is_damage_to_all(line: str, at: int, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", [])
+    path = run / "metrics.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:at], line, *lines[at:]]) + "\n")
+    before = path.read_bytes()
+    for read in (
+        lambda: read_metrics(path),
+        lambda: recent_losses(path, 100),
+        lambda: read_run(run, "run"),
+        lambda: MetricsLog(run, 10),
+    ):
+        with pytest.raises(DamagedDataError, match=rf"metrics\.jsonl, line {at + 1}: not a record of a run"):
+            read()
+    assert path.read_bytes() == before
+
+
+def test_damage_near_the_end_of_a_long_log_is_named_by_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    lines = [json.dumps({"step": step, "loss": 1.0, "note": "x" * 3000}) for step in range(1, 100)]
+    path.write_text("\n".join([*lines[:95], "broken", *lines[95:]]) + "\n")
+    with pytest.raises(DamagedDataError, match="line 96: not a record"):
+        recent_losses(path, 10)
+
+
+def test_a_log_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read: No such file"):
+        read_metrics(tmp_path / "metrics.jsonl")
+    assert recent_losses(tmp_path / "metrics.jsonl", 10) == []

@@ -1,0 +1,23 @@
+"""Text in columns, as it stands in a terminal and in a pipe."""
+
+from masklater.console import aligned
+
+
+def test_names_stand_to_the_left_and_numbers_to_the_right() -> None:
+    rows = [("file", "pairs"), ("a", "1,000"), ("  b", "")]
+    assert aligned(rows, numbers_from=1) == "file  pairs\na     1,000\n  b"
+    assert aligned(rows) == "file  pairs\na     1,000\n  b"
+    assert aligned([("x", "1"), ("y", "100")], numbers_from=1) == "x    1\ny  100"
+
+
+def test_wide_characters_take_their_two_places() -> None:
+    assert aligned([("日本", "1"), ("abcd", "2")]) == "日本  1\nabcd  2"
+
+
+def test_nothing_is_wrapped_or_coloured_and_no_markup_is_read() -> None:
+    path = "/a folder/" * 50 + "[red]x[/red]:smile:"
+    assert aligned([("written to", path), ("rows", "5")]) == f"written to  {path}\nrows        5"
+
+
+def test_the_last_column_is_wrapped_where_a_width_is_given() -> None:
+    assert aligned([("name", "one two three")], width=14) == "name  one two\n      three"
