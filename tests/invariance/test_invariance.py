@@ -9,7 +9,7 @@ from masklater.corpus.shards import Shards
 from masklater.errors import UserError
 from masklater.machine.distributed import ALONE, World, join
 from masklater.masking.batch import IGNORE
-from masklater.pretrain.batches import make_batches, share_of, share_out
+from masklater.pretrain.batches import make_batches, make_share, share_out
 from masklater.recipe.sections import BatchSettings
 from masklater.run.folder import RunFolder
 from masklater.run.metrics import read_metrics
@@ -123,17 +123,22 @@ def test_every_parameter_that_is_trained_gets_a_gradient(shards: Shards) -> None
         assert not without, (objective, family)
 
 
-def test_shares_make_up_the_global_batch(shards: Shards) -> None:
-    """Whatever the processes: the same rows under the same masks, in order, counted over all."""
-    batch = make_batches(shards, shards.train, tiny().masking, True, "document", 0).of_step(3, 8)
+@pytest.mark.parametrize("masking", [(), ("masking.choose=word",), ("masking.choose=span", "masking.predict=0.5")])
+@pytest.mark.parametrize("recipe", ["3ml-small", "vanilla-small"])
+def test_shares_make_up_the_global_batch(recipe: str, masking: tuple[str, ...], shards: Shards) -> None:
+    """Whatever the processes: the same rows under the same masks, in order, to the bit."""
+    settings = tiny(recipe, *masking)
+    batches = make_batches(shards, shards.train, settings.masking, settings.decoder.drops, "document", 0)
+    batch = batches.of_step(3, 8)
     for processes in (1, 2, 4, 8):
-        settings = BatchSettings(rows=8, micro_rows=1)
-        shares = [share_of(batch, settings, World(rank, processes)) for rank in range(processes)]
+        worlds = [World(rank, processes) for rank in range(processes)]
+        shares = [make_share(batches, 3, BatchSettings(rows=8, micro_rows=1), world) for world in worlds]
         micro_batches = [micro for share in shares for micro in share.micro_batches]
-        assert torch.equal(torch.cat([micro.seen_ids_BS for micro in micro_batches]), batch.seen_ids_BS)
-        assert torch.equal(torch.cat([micro.target_ids_BT for micro in micro_batches]), batch.target_ids_BT)
+        for name, tensor in vars(batch).items():
+            parts = [getattr(micro, name) for micro in micro_batches]
+            assert parts == [None] * 8 if tensor is None else torch.equal(torch.cat(parts), tensor), name
         assert [share.first for share in shares] == list(range(0, 8, 8 // processes))
-        assert {share.num_targets for share in shares} == {int(batch.num_targets)}
+        assert sum(share.num_targets for share in shares) == int(batch.num_targets)
 
 
 def test_held_out_rows_are_shared(shards: Shards) -> None:

@@ -18,7 +18,7 @@ from masklater.machine.distributed import ALONE
 from masklater.machine.precision import choose_precision
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain import health, loop
-from masklater.pretrain.batches import make_batches, share_of
+from masklater.pretrain.batches import make_batches, make_share
 from masklater.pretrain.health import WINDOW, Health
 from masklater.pretrain.loop import pretrain, train_step
 from masklater.pretrain.optim import Optimizers
@@ -71,8 +71,8 @@ def test_a_step_that_is_not_finite_changes_nothing(
     torch.manual_seed(0)
     model = MaskLaterForMaskedLM(find_start(recipe, shards).config).train()
     optimizers = Optimizers(model, recipe.optimizer)
-    batch = make_batches(shards, shards.train, recipe.masking, True, "document", 0).of_step(0, 8)
-    share = share_of(batch, recipe.batch, ALONE)
+    batches = make_batches(shards, shards.train, recipe.masking, True, "document", 0)
+    share = make_share(batches, 0, recipe.batch, ALONE)
     precision = choose_precision("float32", torch.device("cpu"))
     train_step(model, optimizers, share, 1.0, clip, precision, 0)
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}

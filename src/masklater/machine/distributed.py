@@ -56,10 +56,17 @@ class World:
 
     def all_max(self, *values: float) -> list[float]:
         """The largest of each value over all processes: what all of them go by from here on."""
+        return self._settle(values, dist.ReduceOp.MAX)
+
+    def all_add(self, *values: float) -> list[float]:
+        """The sum of each value over all processes."""
+        return self._settle(values, dist.ReduceOp.SUM)
+
+    def _settle(self, values: tuple[float, ...], how: dist.ReduceOp.RedOpType) -> list[float]:
         if self.size == 1:
             return list(values)
         tensor = torch.tensor(values, dtype=torch.float64)  # on the CPU: over gloo, without waiting for a GPU
-        dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        dist.all_reduce(tensor, how)
         return tensor.tolist()
 
     def broadcast(self, text: str) -> str:
