@@ -194,15 +194,15 @@ LENGTHS = [[30], [10, 9, 1], [6, 2, 2], [5, 5, 1, 1, 1], [20, 1, 1, 1, 1, 3], [2
 @pytest.mark.parametrize("lengths", LENGTHS)
 def test_every_position_is_as_likely_at_every_rank_whatever_the_lengths(lengths: list[int], fill: bool) -> None:
     """Also where one unit is longer than what is wanted: none of its parts is left out more often than another."""
-    draws, N = 20_000, sum(lengths)
-    unit_BL = units(lengths).expand(draws, -1)
+    times, N = 20_000, sum(lengths)
+    unit_BL = units(lengths).expand(times, -1)
     for wanted in {2, N // 3, N - 2}:
-        order_BL = rank_units(unit_BL, torch.full((draws,), wanted), fill, draws(wanted))
+        order_BL = rank_units(unit_BL, torch.full((times,), wanted), fill, draws(wanted))
         for first, last in ((0, wanted), (0, wanted // 2), (wanted - 1, wanted)):
-            frequency_L = torch.bincount(order_BL[:, first:last].flatten(), minlength=N + 2) / draws
+            frequency_L = torch.bincount(order_BL[:, first:last].flatten(), minlength=N + 2) / times
             share = (last - first) / N
             assert frequency_L[0] == frequency_L[-1] == 0
-            assert (frequency_L[1:-1] - share).abs().max() < 5 * (share * (1 - share) / draws) ** 0.5, (first, last)
+            assert (frequency_L[1:-1] - share).abs().max() < 5 * (share * (1 - share) / times) ** 0.5, (first, last)
 
 
 def without_spaces(kind: str) -> list[str]:
