@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from masklater.corpus.shards import Shards
 from masklater.masking.draws import Draws
 from masklater.recipe.load import Recipe, load
 from tests.counts import COUNTED, count
+
+# A shell lets what it starts in the background ignore Ctrl-C, and its children with it: here it is to be answered.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).parents[1]
 DATA = REPOSITORY.parent / "shared" / "data"
