@@ -18,6 +18,7 @@ import torch
 from masklater.corpus.prepare import prepare
 from masklater.corpus.settings import PrepareSettings
 from masklater.corpus.shards import Shards
+from masklater.masking.draws import Draws
 from masklater.recipe.load import Recipe, load
 from tests.counts import COUNTED, count
 
@@ -90,8 +91,8 @@ def tiny(name: str = "3ml-small", *overrides: str) -> Recipe:
     return load(name, [*TINY, *overrides])
 
 
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def draws(seed: int = 0) -> Draws:
+    return Draws(torch.Generator().manual_seed(seed))
 
 
 def fill_the_disk(monkeypatch: pytest.MonkeyPatch, name: str) -> None:

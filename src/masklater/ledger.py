@@ -57,12 +57,15 @@ class Ledger:
             return None
         return flops / self.seconds / self.peak_flops_per_second
 
-    def add_step(self, spending: Spending, seconds: float, data_seconds: float, skipped: bool = False) -> None:
+    def add_step(self, spending: Spending, seconds: float, data_seconds: float) -> None:
         """Book one training step; a skipped one has cost as much."""
         self.steps += 1
-        self.skipped_steps += skipped
-        self.skipped_in_a_row = self.skipped_in_a_row + 1 if skipped else 0
         for name, amount in vars(spending).items():
             setattr(self, name, getattr(self, name) + amount)
         self.seconds += seconds
         self.data_seconds += data_seconds
+
+    def count_skipped(self, skipped: bool) -> None:
+        """Book whether the last step was skipped, which may be known later than what it has spent."""
+        self.skipped_steps += skipped
+        self.skipped_in_a_row = self.skipped_in_a_row + 1 if skipped else 0

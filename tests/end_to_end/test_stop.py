@@ -55,7 +55,7 @@ STOPS = {  # a command, and a function in whose place the signal comes
     "prepare, tokenising": ("prepare {corpus} --out {tmp}/o --vocab-size 300", "masklater.corpus.prepare.tokenise"),
     "prepare, writing": ("prepare {corpus} --out {tmp}/o --vocab-size 300", "masklater.corpus.shards.SplitWriter.close"),
     "prepare, into an empty folder": ("prepare {corpus} --out {tmp} --vocab-size 300", "masklater.corpus.prepare.make_index"),
-    "pretrain, at its start": ("pretrain 3ml-small --data {shards} --out {tmp}/o", "masklater.pretrain.loop._verify"),
+    "pretrain, at its start": ("pretrain 3ml-small --data {shards} --out {tmp}/o", "masklater.pretrain.opening._verify"),
     "export": ("export {run} --out {tmp}/o", "masklater.model.encoder.PreTrainedModel.save_pretrained"),
     "fill": ("fill {run} <mask>", "masklater.model.fill.fill_masks"),
     "blimp": ("blimp {run} --data {tmp}/../pairs.jsonl --out {tmp}/o", "masklater.glue.blimp._score_file"),

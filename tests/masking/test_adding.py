@@ -13,6 +13,7 @@ from masklater.errors import RecipeError
 from masklater.masking import choose
 from masklater.masking.choose import Chooser
 from masklater.masking.corrupt import Corruption
+from masklater.masking.draws import Draws
 from masklater.pretrain.batches import make_batches
 from masklater.pretrain.loop import pretrain
 from masklater.pretrain.order import rows_of_step
@@ -26,12 +27,9 @@ def count_tokens(shards: Any) -> Tensor:
     return torch.from_numpy(np.bincount(rows_NL.reshape(-1), minlength=shards.vocabulary.size))
 
 
-def choose_rare(
-    rows_BL: Tensor, maskable_BL: Tensor, wanted_B: Tensor, corruption: Corruption, generator: torch.Generator
-) -> Tensor:
+def choose_rare(rows_BL: Tensor, maskable_BL: Tensor, wanted_B: Tensor, corruption: Corruption, draws: Draws) -> Tensor:
     """Rarer tokens come first, ties in random order."""
-    draws_BL = torch.rand(rows_BL.shape, generator=generator)
-    key_BL = corruption.table[rows_BL] + draws_BL
+    key_BL = corruption.table[rows_BL] + draws.rand(*rows_BL.shape)
     return torch.argsort(key_BL.masked_fill(~maskable_BL, torch.inf), dim=1)
 
 

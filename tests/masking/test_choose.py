@@ -17,7 +17,7 @@ from masklater.masking.choose import group_spans, number_words, rank_units
 from masklater.masking.corrupt import corrupt
 from masklater.pretrain.batches import BatchMaker, make_batches
 from masklater.recipe.sections import MaskingSettings
-from tests.conftest import DATA, generator, make_shards, make_text
+from tests.conftest import DATA, draws, make_shards, make_text
 
 WIKITEXT = DATA / "text" / "wikitext-2" / "valid.txt"
 LOW = 0.15
@@ -51,7 +51,7 @@ def batches(real: RealRows, **masking: object) -> BatchMaker:
 
 def chosen_of(real: RealRows, **masking: object) -> Tensor:
     """Which positions are corrupted, chosen_BL."""
-    batch = corrupt(real.rows_BL, None, batches(real, **masking).corruption, generator())
+    batch = corrupt(real.rows_BL, None, batches(real, **masking).corruption, draws())
     return torch.zeros_like(real.maskable_BL).scatter_(1, batch.target_pos_BT, batch.target_ids_BT >= 0)
 
 
@@ -139,7 +139,7 @@ def test_whole_words_stay_whole(real: RealRows) -> None:
 
 @pytest.mark.parametrize(("p", "longest"), [(0.2, 10), (0.5, 4)])
 def test_span_lengths_are_geometric(p: float, longest: int, real: RealRows) -> None:
-    span_BL = group_spans(real.word_BL, p, longest, generator())
+    span_BL = group_spans(real.word_BL, p, longest, draws())
     words = []
     for row in range(len(span_BL)):
         spans, numbers = span_BL[row][real.maskable_BL[row]], real.word_BL[row][real.maskable_BL[row]]
@@ -158,8 +158,8 @@ def test_span_lengths_are_geometric(p: float, longest: int, real: RealRows) -> N
 def test_chosen_spans_are_whole_but_one_a_row(real: RealRows) -> None:
     settings = batches(real, choose="span", rate=LOW).corruption
     wanted_B = torch.full((len(real.rows_BL),), settings.counts.corrupted)
-    span_BL = group_spans(real.word_BL, 0.2, 10, generator())
-    order_BL = rank_units(span_BL, wanted_B, False, generator())
+    span_BL = group_spans(real.word_BL, 0.2, 10, draws())
+    order_BL = rank_units(span_BL, wanted_B, False, draws())
     L = order_BL.shape[1]
     rank_BL = torch.empty_like(order_BL).scatter_(1, order_BL, torch.arange(L).expand_as(order_BL))
     chosen_BL = (rank_BL < wanted_B[:, None]) & real.maskable_BL
@@ -182,7 +182,7 @@ def test_units_of_one_make_up_for_the_one_that_would_be_cut() -> None:
     unit_BL = units([5, 5, 3, 2, *[1] * 30])
     for seed in range(200):
         for wanted in (14, 22, 31):
-            chosen = rank_units(unit_BL, torch.tensor([wanted]), True, generator(seed))[0, :wanted]
+            chosen = rank_units(unit_BL, torch.tensor([wanted]), True, draws(seed))[0, :wanted]
             got = torch.bincount(unit_BL[0, chosen], minlength=34)[:4].tolist()
             assert all(taken in (0, size) for taken, size in zip(got, (5, 5, 3, 2), strict=True)), (seed, wanted)
 
@@ -194,15 +194,15 @@ LENGTHS = [[30], [10, 9, 1], [6, 2, 2], [5, 5, 1, 1, 1], [20, 1, 1, 1, 1, 3], [2
 @pytest.mark.parametrize("lengths", LENGTHS)
 def test_every_position_is_as_likely_at_every_rank_whatever_the_lengths(lengths: list[int], fill: bool) -> None:
     """Also where one unit is longer than what is wanted: none of its parts is left out more often than another."""
-    draws, N = 20_000, sum(lengths)
-    unit_BL = units(lengths).expand(draws, -1)
+    times, N = 20_000, sum(lengths)
+    unit_BL = units(lengths).expand(times, -1)
     for wanted in {2, N // 3, N - 2}:
-        order_BL = rank_units(unit_BL, torch.full((draws,), wanted), fill, generator(wanted))
+        order_BL = rank_units(unit_BL, torch.full((times,), wanted), fill, draws(wanted))
         for first, last in ((0, wanted), (0, wanted // 2), (wanted - 1, wanted)):
-            frequency_L = torch.bincount(order_BL[:, first:last].flatten(), minlength=N + 2) / draws
+            frequency_L = torch.bincount(order_BL[:, first:last].flatten(), minlength=N + 2) / times
             share = (last - first) / N
             assert frequency_L[0] == frequency_L[-1] == 0
-            assert (frequency_L[1:-1] - share).abs().max() < 5 * (share * (1 - share) / draws) ** 0.5, (first, last)
+            assert (frequency_L[1:-1] - share).abs().max() < 5 * (share * (1 - share) / times) ** 0.5, (first, last)
 
 
 def without_spaces(kind: str) -> list[str]:
@@ -236,7 +236,7 @@ def test_every_position_is_as_likely_where_words_are_longer_than_what_is_masked(
     for row in range(3):
         ids_L = torch.from_numpy(spaceless.train.read(np.array([row])).ids_NL[0])
         rows_BL = ids_L.expand(4000, -1)
-        batch = corrupt(rows_BL, None, maker.corruption, generator(row))
+        batch = corrupt(rows_BL, None, maker.corruption, draws(row))
         is_maskable_L = ~torch.isin(ids_L, torch.tensor(spaceless.vocabulary.special))
         is_target_BL = torch.zeros_like(rows_BL).scatter_(1, batch.target_pos_BT, (batch.target_ids_BT >= 0).long())
         is_dropped_BL = torch.zeros_like(rows_BL).scatter_(1, batch.masked_pos_BM, 1)
@@ -252,13 +252,13 @@ def test_every_position_is_as_likely_where_words_are_longer_than_what_is_masked(
 def test_one_unit_is_cut_where_none_fits() -> None:
     unit_BL = units([4, 4, 4])
     for fill in (True, False):
-        chosen = rank_units(unit_BL, torch.tensor([6]), fill, generator())[0, :6]
+        chosen = rank_units(unit_BL, torch.tensor([6]), fill, draws())[0, :6]
         assert sorted(torch.bincount(unit_BL[0, chosen], minlength=3).tolist()) == [0, 2, 4]
 
 
 def test_as_many_as_there_are() -> None:
     unit_BL = units([3, 2])
-    order_BL = rank_units(unit_BL, torch.tensor([5]), True, generator())
+    order_BL = rank_units(unit_BL, torch.tensor([5]), True, draws())
     assert sorted(order_BL[0, :5].tolist()) == [1, 2, 3, 4, 5]
 
 

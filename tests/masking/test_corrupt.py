@@ -10,7 +10,7 @@ from masklater.errors import UserError
 from masklater.masking.batch import IGNORE, MaskedBatch, batch_from_inputs
 from masklater.masking.corrupt import Corruption, corrupt, make_corruption
 from masklater.recipe.sections import MaskingSettings
-from tests.conftest import generator
+from tests.conftest import draws
 
 BOS, PAD, EOS, UNK, MASK, V, L = 0, 1, 2, 3, 4, 200, 32
 
@@ -29,7 +29,7 @@ def make(drop: bool = True, maskable: float = L - 2, **masking: float) -> Corrup
 
 
 def full_rows(B: int) -> Tensor:
-    rows_BL = torch.randint(5, V, (B, L), generator=generator(1))
+    rows_BL = torch.randint(5, V, (B, L), generator=draws(1).generator)
     rows_BL[:, 0], rows_BL[:, -1] = BOS, EOS
     return rows_BL
 
@@ -56,7 +56,7 @@ def states(rows_BL: Tensor, batch: MaskedBatch) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("drop", [True, False])
 def test_full_rows_have_fixed_counts(rate: float, drop: bool) -> None:
     rows_BL, corruption = full_rows(64), make(drop, rate=rate)
-    batch = corrupt(rows_BL, None, corruption, generator())
+    batch = corrupt(rows_BL, None, corruption, draws())
     T = round(rate * (L - 2))
     M = round(0.8 * T) if drop else 0
     assert batch.target_ids_BT.shape == (64, T)
@@ -72,7 +72,7 @@ def test_full_rows_have_fixed_counts(rate: float, drop: bool) -> None:
 @pytest.mark.parametrize("make_rows", [full_rows, padded_rows])
 def test_every_position_is_seen_or_dropped_once_and_specials_are_never_targets(drop: bool, make_rows) -> None:  # type: ignore[no-untyped-def]
     rows_BL = make_rows(120)
-    batch = corrupt(rows_BL, None, make(drop), generator())
+    batch = corrupt(rows_BL, None, make(drop), draws())
     together_BL = torch.cat([batch.seen_pos_BS, batch.masked_pos_BM], dim=1).sort(dim=1).values
     assert (together_BL == torch.arange(L)).all()
     assert (batch.seen_pos_BS.diff(dim=1) > 0).all()
@@ -84,7 +84,7 @@ def test_every_position_is_seen_or_dropped_once_and_specials_are_never_targets(d
 
 def test_padded_rows_keep_their_rate_and_padding_fills_the_dropped_slots() -> None:
     rows_BL = padded_rows(120)
-    batch = corrupt(rows_BL, None, make(rate=0.5), generator())
+    batch = corrupt(rows_BL, None, make(rate=0.5), draws())
     is_target_BL, is_dropped_BL = states(rows_BL, batch)
     maskable_B = (rows_BL >= 5).sum(dim=1)
     assert ((is_target_BL.sum(dim=1) - 0.5 * maskable_B).abs() <= 1.5).all()
@@ -95,7 +95,7 @@ def test_padded_rows_keep_their_rate_and_padding_fills_the_dropped_slots() -> No
 
 def test_shares_of_mask_random_and_keep() -> None:
     rows_BL = full_rows(400)
-    batch = corrupt(rows_BL, None, make(rate=0.5, mask=0.6, random=0.3, keep=0.1), generator())
+    batch = corrupt(rows_BL, None, make(rate=0.5, mask=0.6, random=0.3, keep=0.1), draws())
     is_target_BL, is_dropped_BL = states(rows_BL, batch)
     seen_BL = rows_BL.clone().scatter_(1, batch.seen_pos_BS, batch.seen_ids_BS)
     changed_BL = (seen_BL != rows_BL) & ~is_dropped_BL
@@ -109,8 +109,8 @@ def test_shares_of_mask_random_and_keep() -> None:
 
 def test_vanilla_puts_mask_tokens_where_3ml_drops() -> None:
     rows_BL = full_rows(16)
-    dropped = corrupt(rows_BL, None, make(True), generator())
-    vanilla = corrupt(rows_BL, None, make(False), generator())
+    dropped = corrupt(rows_BL, None, make(True), draws())
+    vanilla = corrupt(rows_BL, None, make(False), draws())
     is_mask_BL = vanilla.seen_ids_BS == MASK
     _, is_dropped_BL = states(rows_BL, dropped)
     assert (is_mask_BL == is_dropped_BL).all()
@@ -120,14 +120,14 @@ def test_vanilla_puts_mask_tokens_where_3ml_drops() -> None:
 
 def test_every_position_is_equally_likely() -> None:
     rows_BL = full_rows(1).expand(20_000, L).contiguous()
-    is_target_BL, _ = states(rows_BL, corrupt(rows_BL, None, make(rate=0.5), generator()))
+    is_target_BL, _ = states(rows_BL, corrupt(rows_BL, None, make(rate=0.5), draws()))
     share_L = is_target_BL.float().mean(dim=0)[1:-1]
     assert (share_L - 0.5).abs().max() < 5 * (0.25 / 20_000) ** 0.5  # five standard deviations
 
 
 def test_the_same_generator_gives_the_same_batch_and_another_does_not() -> None:
     rows_BL = padded_rows(30)
-    first, again, other = (corrupt(rows_BL, None, make(), generator(seed)) for seed in (7, 7, 8))
+    first, again, other = (corrupt(rows_BL, None, make(), draws(seed)) for seed in (7, 7, 8))
     for field in fields(first):
         a, b = getattr(first, field.name), getattr(again, field.name)
         assert a is b or torch.equal(a, b)
@@ -140,7 +140,7 @@ def test_rows_of_almost_nothing_but_separators(drop: bool) -> None:
     rows_BL[:, 2:-1] = EOS  # one maskable position
     rows_BL[1, 1] = EOS  # none at all
     rows_BL[2, 1:] = PAD
-    batch = corrupt(rows_BL, None, make(drop), generator())
+    batch = corrupt(rows_BL, None, make(drop), draws())
     assert (batch.target_ids_BT != IGNORE).sum(dim=1).tolist() == [1, 0, 0, 1, 1, 1, 1, 1]
 
 
@@ -170,8 +170,8 @@ def test_batch_from_inputs_takes_padding_and_uneven_masks() -> None:
 def test_fewer_are_predicted_than_are_hidden(drop: bool, make_rows) -> None:  # type: ignore[no-untyped-def]
     """Corruption and prediction rate apart: what is hidden stays hidden, and any half of it is predicted."""
     rows_BL = make_rows(120)
-    half = corrupt(rows_BL, None, make(drop, rate=0.4, predict=0.5), generator())
-    whole = corrupt(rows_BL, None, make(drop, rate=0.4), generator())
+    half = corrupt(rows_BL, None, make(drop, rate=0.4, predict=0.5), draws())
+    whole = corrupt(rows_BL, None, make(drop, rate=0.4), draws())
     assert torch.equal(half.seen_ids_BS, whole.seen_ids_BS)
     assert torch.equal(half.masked_pos_BM, whole.masked_pos_BM)
     (is_half_BL, _), (is_whole_BL, _) = states(rows_BL, half), states(rows_BL, whole)

@@ -18,7 +18,7 @@ from masklater.machine.distributed import ALONE
 from masklater.machine.precision import choose_precision
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain import health, loop
-from masklater.pretrain.batches import make_batches, share_of
+from masklater.pretrain.batches import make_batches, make_share
 from masklater.pretrain.health import WINDOW, Health
 from masklater.pretrain.loop import pretrain, train_step
 from masklater.pretrain.optim import Optimizers
@@ -64,27 +64,57 @@ def stop_at(number: int) -> Any:
 @pytest.mark.fault
 @pytest.mark.parametrize("factor", NOT_FINITE)
 @pytest.mark.parametrize("clip", [1.0, None])
+@pytest.mark.parametrize("optimizer", ["{name: adamw, lr: 1e-3}", "{name: muon, lr: 0.02, adamw_lr: 1e-3}"])
 def test_a_step_that_is_not_finite_changes_nothing(
-    factor: float, clip: float | None, shards: Shards, monkeypatch: pytest.MonkeyPatch
+    factor: float, clip: float | None, optimizer: str, shards: Shards, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = tiny("3ml-small", *WHOLE)
+    recipe = tiny("3ml-small", *WHOLE, f"optimizer={optimizer}")
     torch.manual_seed(0)
     model = MaskLaterForMaskedLM(find_start(recipe, shards).config).train()
     optimizers = Optimizers(model, recipe.optimizer)
-    batch = make_batches(shards, shards.train, recipe.masking, True, "document", 0).of_step(0, 8)
-    share = share_of(batch, recipe.batch, ALONE)
+    batches = make_batches(shards, shards.train, recipe.masking, True, "document", 0)
+    share = make_share(batches, 0, recipe.batch, ALONE)
     precision = choose_precision("float32", torch.device("cpu"))
     train_step(model, optimizers, share, 1.0, clip, precision, 0)
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    moments = [tensor.clone() for state in optimizers.parts[0].state.values() for tensor in state.values()]
+    moments = {name: tensor.clone() for name, tensor in optimizers.states().items()}
 
     poison(monkeypatch, shards, {0}, factor)
     loss, norm = train_step(model, optimizers, share, 1.0, clip, precision, 1)
     assert not torch.isfinite(loss) or not torch.isfinite(norm)
     assert all(torch.equal(weights[name], tensor) for name, tensor in model.state_dict().items())
-    after = [tensor for state in optimizers.parts[0].state.values() for tensor in state.values()]
-    assert all(torch.equal(one, other) for one, other in zip(moments, after, strict=True))
+    after = optimizers.states()
+    assert moments.keys() == after.keys()
+    assert all(torch.equal(moments[name], tensor) for name, tensor in after.items())
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("poisoned", [set(), {0, 2, 3, 5}])
+def test_a_loss_that_is_read_a_step_later_changes_no_record(
+    poisoned: set[int], shards: Shards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU a step's loss is read while the next one computes; evaluations and checkpoints fall in between."""
+    poison(monkeypatch, shards, poisoned, float("nan"))
+    recipe = tiny("3ml-small", *WHOLE, "duration.steps=7", "evaluation.every_steps=3", "checkpoint.every_steps=2")
+    at_once = pretrain(recipe, shards.folder, tmp_path / "at-once")
+    finish = loop._Training.finish
+
+    def late(training: loop._Training) -> Any:
+        training.settles_late = True
+        return finish(training)
+
+    monkeypatch.setattr(loop._Training, "finish", late)
+    a_step_later = pretrain(recipe, shards.folder, tmp_path / "later")
+
+    def records(run: str) -> list[dict[str, Any]]:
+        found = read_metrics(tmp_path / run / "metrics.jsonl")
+        return [{key: value for key, value in record.items() if "seconds" not in key} for record in found]
+
+    assert str(records("later")) == str(records("at-once"))  # as text: nan is not nan
+    assert (a_step_later.steps, a_step_later.skipped_steps) == (7, len(poisoned)) == (7, at_once.skipped_steps)
+    models = [RunFolder(tmp_path / run).load_model()[0].state_dict() for run in ("later", "at-once")]
+    assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
 
 
 @pytest.mark.fault

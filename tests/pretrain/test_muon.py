@@ -1,9 +1,13 @@
 """Muon, batched over matrices of one shape, against torch's own, one by one."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import nn
 
+from masklater.machine.distributed import ALONE, World
 from masklater.machine.precision import choose_precision
 from masklater.pretrain import muon
 from masklater.pretrain.muon import Muon, orthogonalise
@@ -29,7 +33,7 @@ def trained(plain: bool, dtype: torch.dtype, steps: int = 5) -> list[torch.Tenso
 @pytest.mark.parametrize("at_once", [1, 2 * 64, 2**22])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_it_is_the_plain_one_to_rounding(dtype: torch.dtype, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(muon, "NUMBERS_AT_ONCE", at_once)
+    monkeypatch.setitem(muon.NUMBERS_AT_ONCE, "cpu", at_once)
     if dtype == torch.float32:  # the plain one with its cast to bfloat16 taken out
         monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.clone)
     found, expected = trained(False, dtype), trained(True, dtype)
@@ -38,6 +42,46 @@ def test_it_is_the_plain_one_to_rounding(dtype: torch.dtype, at_once: int, monke
     for one, other in zip(found, expected, strict=True):
         assert float((one - other).norm() / other.norm()) < tolerance
     assert torch.equal(found[-1], torch.ones(3, 3))
+
+
+def updated(drawn: list[torch.Tensor], world: World) -> list[torch.Tensor]:
+    matrices = [nn.Parameter(matrix.clone()) for matrix in drawn]
+    optimizer = Muon(matrices, lr=0.05, momentum=0.9, weight_decay=0.1, dtype=torch.float32, world=world)
+    for step in range(3):
+        for matrix, values in zip(matrices, drawn, strict=True):
+            matrix.grad = values.flip(0) * (step + 1) + step
+        optimizer.step()
+    return [matrix.detach() for matrix in matrices]
+
+
+class Threads(World):
+    """Processes as threads, which meet to hand each other what they have."""
+
+    def __init__(self, rank: int, size: int, barrier: threading.Barrier, box: dict[int, torch.Tensor]) -> None:
+        super().__init__(rank, size)
+        vars(self).update(barrier=barrier, box=box)
+
+    def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        barrier, box = vars(self)["barrier"], vars(self)["box"]
+        box[self.rank] = tensor
+        barrier.wait(60)
+        gathered = torch.stack([box[rank] for rank in range(self.size)])
+        barrier.wait(60)
+        return gathered
+
+
+@pytest.mark.parametrize("processes", [2, 3, 5])
+def test_processes_share_the_matrices(processes: int) -> None:
+    """Each orthogonalises its share, padded where they do not divide, and all have all of them afterwards."""
+    barrier, box = threading.Barrier(processes), {}
+    drawn = [torch.randn(shape, generator=torch.Generator().manual_seed(i)) for i, shape in enumerate(SHAPES)]
+    alone = updated(drawn, ALONE)
+    with ThreadPoolExecutor(processes) as pool:
+        worlds = [Threads(rank, processes, barrier, box) for rank in range(processes)]
+        together = list(pool.map(lambda world: updated(drawn, world), worlds))
+    for of_one in together:
+        for one, other in zip(of_one, alone, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (40, 16), (16, 40)])

@@ -54,12 +54,27 @@ class World:
             dist.all_reduce(tensor)
         return tensor
 
+    def all_gather(self, tensor: Tensor) -> Tensor:
+        """The tensors of all processes, which are of one shape, [W, ...]."""
+        gathered = torch.empty((self.size, *tensor.shape), dtype=tensor.dtype, device=tensor.device)
+        if self.size == 1:
+            return gathered.copy_(tensor[None])
+        dist.all_gather_into_tensor(gathered.flatten(0, 1), tensor.contiguous())
+        return gathered
+
     def all_max(self, *values: float) -> list[float]:
         """The largest of each value over all processes: what all of them go by from here on."""
+        return self._settle(values, dist.ReduceOp.MAX)
+
+    def all_add(self, *values: float) -> list[float]:
+        """The sum of each value over all processes."""
+        return self._settle(values, dist.ReduceOp.SUM)
+
+    def _settle(self, values: tuple[float, ...], how: dist.ReduceOp.RedOpType) -> list[float]:
         if self.size == 1:
             return list(values)
         tensor = torch.tensor(values, dtype=torch.float64)  # on the CPU: over gloo, without waiting for a GPU
-        dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        dist.all_reduce(tensor, how)
         return tensor.tolist()
 
     def broadcast(self, text: str) -> str:
@@ -190,6 +205,11 @@ def gradient_sync(model: nn.Module, last: bool) -> AbstractContextManager[None]:
 def full_value(tensor: Tensor) -> Tensor:
     """The value of a tensor that may be spread over processes."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def local_value(tensor: Tensor) -> Tensor:
+    """The part that this process holds of a tensor that may be spread over processes; writing to it changes it."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def is_main_process() -> bool:

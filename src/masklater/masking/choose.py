@@ -14,23 +14,24 @@ import torch
 from torch import Tensor
 
 from masklater.corpus.words import WordTable
+from masklater.masking.draws import Draws
 
 if TYPE_CHECKING:
     from masklater.masking.corrupt import Corruption
 
 
-def rank_uniform(maskable_BL: Tensor, generator: torch.Generator) -> Tensor:
+def rank_uniform(maskable_BL: Tensor, draws: Draws) -> Tensor:
     """Rank the positions of each row in random order, maskable ones before all others.
 
     Args:
         maskable_BL: bool, True where a position may be corrupted.
-        generator: The source of all randomness.
+        draws: The source of all randomness.
 
     Returns:
         int64 order_BL: positions by rank; every maskable position is equally likely at every rank.
     """
-    draws_BL = torch.rand(maskable_BL.shape, generator=generator)
-    return torch.argsort(draws_BL.masked_fill_(~maskable_BL, 2.0), dim=1, stable=True)
+    draws_BL = draws.rand(*maskable_BL.shape)
+    return torch.argsort(draws_BL.masked_fill(~maskable_BL, 2.0), dim=1, stable=True)
 
 
 def number_words(rows_BL: Tensor, maskable_BL: Tensor, words: WordTable[Tensor]) -> Tensor:
@@ -42,7 +43,7 @@ def number_words(rows_BL: Tensor, maskable_BL: Tensor, words: WordTable[Tensor])
     return (begins_BL.cumsum(dim=1) - 1).masked_fill_(~maskable_BL, -1)
 
 
-def group_spans(word_BL: Tensor, p: float, longest: int, generator: torch.Generator) -> Tensor:
+def group_spans(word_BL: Tensor, p: float, longest: int, draws: Draws) -> Tensor:
     """Cut each row into spans of words, int64 span_BL; -1 where there is no word.
 
     Lengths in words are geometric, given that they are at most `longest` (SpanBERT, arXiv 1907.10529, section 3.1:
@@ -53,7 +54,7 @@ def group_spans(word_BL: Tensor, p: float, longest: int, generator: torch.Genera
     B, L = word_BL.shape
     share_n = (1 - p) ** torch.arange(longest, dtype=torch.float64)
     below_n = (share_n / share_n.sum()).cumsum(0)
-    draws_BL = torch.rand((B, L), generator=generator, dtype=torch.float64)
+    draws_BL = draws.rand(B, L, dtype=torch.float64)
     length_BL = torch.searchsorted(below_n, draws_BL).clamp(max=longest - 1) + 1
     span_of_word_BL = torch.searchsorted(length_BL.cumsum(dim=1), word_BL.clamp(min=0), right=True)
     is_word_BL = word_BL >= 0
@@ -61,7 +62,7 @@ def group_spans(word_BL: Tensor, p: float, longest: int, generator: torch.Genera
     return (begins_BL.cumsum(dim=1) - 1).masked_fill_(~is_word_BL, -1)
 
 
-def rank_units(unit_BL: Tensor, wanted_B: Tensor, fill: bool, generator: torch.Generator) -> Tensor:
+def rank_units(unit_BL: Tensor, wanted_B: Tensor, fill: bool, draws: Draws) -> Tensor:
     """Rank positions so that the first `wanted` of a row are whole units, but for at most one.
 
     Every maskable position is equally likely at every rank, whatever the sizes of the units.
@@ -70,7 +71,7 @@ def rank_units(unit_BL: Tensor, wanted_B: Tensor, fill: bool, generator: torch.G
         unit_BL: int64, the unit of each position: contiguous, numbered from 0 along the row; -1 where not maskable.
         wanted_B: int64, how many positions to choose; no more than are maskable.
         fill: Whether units of one position make up for the one that would be cut, where there are enough of them.
-        generator: The source of all randomness.
+        draws: The source of all randomness.
 
     Returns:
         int64 order_BL: positions by rank. Units stay together; those chosen come first.
@@ -79,18 +80,18 @@ def rank_units(unit_BL: Tensor, wanted_B: Tensor, fill: bool, generator: torch.G
     is_maskable_BL = unit_BL >= 0
     unit_or_0_BL = unit_BL.clamp(min=0)
     size_BU = torch.zeros(B, L, dtype=torch.int64).scatter_add_(1, unit_or_0_BL, is_maskable_BL.long())
-    by_draw_BU = torch.argsort(torch.rand((B, L), generator=generator), dim=1)
+    by_draw_BU = torch.argsort(draws.rand(B, L), dim=1)
     size_in_order_BU = size_BU.gather(1, by_draw_BU)
-    taken_BU = _take_in_order(size_in_order_BU, wanted_B, generator)
+    taken_BU = _take_in_order(size_in_order_BU, wanted_B, draws)
     if fill:
-        taken_BU = _make_whole(size_in_order_BU, taken_BU, generator)
+        taken_BU = _make_whole(size_in_order_BU, taken_BU, draws)
     taken_BU = torch.zeros_like(size_BU).scatter_(1, by_draw_BU, taken_BU)
     turn_BU = torch.empty_like(size_BU).scatter_(1, by_draw_BU, torch.arange(L).expand(B, L))
 
     # A unit is a ring entered at a random place, so that any part of it is as likely to be cut off as any other.
     start_BU = size_BU.cumsum(dim=1) - size_BU
     size_BL = size_BU.gather(1, unit_or_0_BL).clamp(min=1)
-    entry_BL = _draw_below(size_BU, generator).gather(1, unit_or_0_BL)
+    entry_BL = _draw_below(size_BU, draws).gather(1, unit_or_0_BL)
     place_BL = (is_maskable_BL.cumsum(dim=1) - 1 - start_BU.gather(1, unit_or_0_BL) - entry_BL) % size_BL
     is_chosen_BL = is_maskable_BL & (place_BL < taken_BU.gather(1, unit_or_0_BL))
 
@@ -99,12 +100,12 @@ def rank_units(unit_BL: Tensor, wanted_B: Tensor, fill: bool, generator: torch.G
     order_BL = torch.argsort(key_BL, dim=1, stable=True)
     # Ranks begin anywhere among the chosen: units of no size come first more often than others.
     rank_L = torch.arange(L)
-    begin_B1 = _draw_below(wanted_B[:, None], generator)
+    begin_B1 = _draw_below(wanted_B[:, None], draws)
     turned_BL = (rank_L + begin_B1) % wanted_B[:, None].clamp(min=1)
     return order_BL.gather(1, torch.where(rank_L < wanted_B[:, None], turned_BL, rank_L))
 
 
-def _take_in_order(size_BU: Tensor, wanted_B: Tensor, generator: torch.Generator) -> Tensor:
+def _take_in_order(size_BU: Tensor, wanted_B: Tensor, draws: Draws) -> Tensor:
     """How much to take of each unit, taken_BU: all or nothing, but for at most one; on average its share of the row.
 
     The units, in random order, lie on a ring, and a stretch of it as long as what is wanted begins at a random place
@@ -113,7 +114,7 @@ def _take_in_order(size_BU: Tensor, wanted_B: Tensor, generator: torch.Generator
     """
     end_BU = size_BU.cumsum(dim=1)
     start_BU, total_B1, wanted_B1 = end_BU - size_BU, end_BU[:, -1:], wanted_B[:, None]
-    from_B1 = _draw_below(total_B1, generator)
+    from_B1 = _draw_below(total_B1, draws)
     to_B1 = from_B1 + wanted_B1
     taken_BU = torch.zeros_like(size_BU)
     for round_B1 in (torch.zeros_like(total_B1), total_B1):
@@ -126,12 +127,12 @@ def _take_in_order(size_BU: Tensor, wanted_B: Tensor, generator: torch.Generator
     of_one_B1, of_other_B1 = taken_BU.gather(1, one_B1), taken_BU.gather(1, other_B1)
     gain_B1 = torch.minimum(size_BU.gather(1, one_B1) - of_one_B1, of_other_B1)
     loss_B1 = torch.minimum(of_one_B1, size_BU.gather(1, other_B1) - of_other_B1)
-    gains_B1 = _draw_below(gain_B1 + loss_B1, generator) < loss_B1
+    gains_B1 = _draw_below(gain_B1 + loss_B1, draws) < loss_B1
     moved_B1 = torch.where(gains_B1, gain_B1, -loss_B1) * (is_cut_BU.sum(dim=1, keepdim=True) == 2)
     return taken_BU.scatter_add_(1, one_B1, moved_B1).scatter_add_(1, other_B1, -moved_B1)
 
 
-def _make_whole(size_BU: Tensor, taken_BU: Tensor, generator: torch.Generator) -> Tensor:
+def _make_whole(size_BU: Tensor, taken_BU: Tensor, draws: Draws) -> Tensor:
     """The same with the unit that is cut taken whole or left out, units of one position making up for it.
 
     Which of the two is drawn so that no unit gains on average. Where there are too few units of one position for
@@ -144,41 +145,40 @@ def _make_whole(size_BU: Tensor, taken_BU: Tensor, generator: torch.Generator) -
     can_B1 = is_cut_BU.any(dim=1, keepdim=True)
     can_B1 &= is_taken_BU.sum(dim=1, keepdim=True) >= size_B1 - of_cut_B1
     can_B1 &= is_free_BU.sum(dim=1, keepdim=True) >= of_cut_B1
-    is_whole_B1 = _draw_below(size_B1, generator) < of_cut_B1
+    is_whole_B1 = _draw_below(size_B1, draws) < of_cut_B1
     gives_BU = is_taken_BU & (is_taken_BU.cumsum(dim=1) <= size_B1 - of_cut_B1) & can_B1 & is_whole_B1
     gets_BU = is_free_BU & (is_free_BU.cumsum(dim=1) <= of_cut_B1) & can_B1 & ~is_whole_B1
     moved_B1 = torch.where(is_whole_B1, size_B1 - of_cut_B1, -of_cut_B1) * can_B1
     return (taken_BU + gets_BU.long() - gives_BU.long()).scatter_add_(1, cut_B1, moved_B1)
 
 
-def _draw_below(limit: Tensor, generator: torch.Generator) -> Tensor:
+def _draw_below(limit_BX: Tensor, draws: Draws) -> Tensor:
     """A random int64 from 0 to each limit - 1; 0 where the limit is 0."""
-    draws = torch.rand(limit.shape, generator=generator, dtype=torch.float64)
-    return (draws * limit).long()
+    return (draws.rand(*limit_BX.shape, dtype=torch.float64) * limit_BX).long()
 
 
 def choose_uniform(
-    rows_BL: Tensor, maskable_BL: Tensor, wanted_B: Tensor, corruption: "Corruption", generator: torch.Generator
+    rows_BL: Tensor, maskable_BL: Tensor, wanted_B: Tensor, corruption: "Corruption", draws: Draws
 ) -> Tensor:
     """Choose single tokens."""
-    return rank_uniform(maskable_BL, generator)
+    return rank_uniform(maskable_BL, draws)
 
 
 def choose_words(
-    rows_BL: Tensor, maskable_BL: Tensor, wanted_B: Tensor, corruption: "Corruption", generator: torch.Generator
+    rows_BL: Tensor, maskable_BL: Tensor, wanted_B: Tensor, corruption: "Corruption", draws: Draws
 ) -> Tensor:
     """Choose whole words."""
-    return rank_units(number_words(rows_BL, maskable_BL, corruption.table), wanted_B, True, generator)
+    return rank_units(number_words(rows_BL, maskable_BL, corruption.table), wanted_B, True, draws)
 
 
 def choose_spans(
-    rows_BL: Tensor, maskable_BL: Tensor, wanted_B: Tensor, corruption: "Corruption", generator: torch.Generator
+    rows_BL: Tensor, maskable_BL: Tensor, wanted_B: Tensor, corruption: "Corruption", draws: Draws
 ) -> Tensor:
     """Choose spans of words."""
     settings = corruption.settings
     word_BL = number_words(rows_BL, maskable_BL, corruption.table)
-    span_BL = group_spans(word_BL, settings.span_p, settings.span_max, generator)
-    return rank_units(span_BL, wanted_B, False, generator)
+    span_BL = group_spans(word_BL, settings.span_p, settings.span_max, draws)
+    return rank_units(span_BL, wanted_B, False, draws)
 
 
 def word_table(shards: Any) -> WordTable[Tensor]:
@@ -189,12 +189,12 @@ def word_table(shards: Any) -> WordTable[Tensor]:
 class Chooser(NamedTuple):
     """A way to choose positions.
 
-    `rank` takes rows_BL (int64 ids), maskable_BL (bool), wanted_B (how many are corrupted), the Corruption and a
-    generator, the source of all randomness; it returns int64 order_BL, positions by rank, maskable ones first.
+    `rank` takes rows_BL (int64 ids), maskable_BL (bool), wanted_B (how many are corrupted), the Corruption and the
+    Draws, the source of all randomness; it returns int64 order_BL, positions by rank, maskable ones first.
     `table` reads what it has to know of each token off SHARDS, once; ranks find it in `Corruption.table`.
     """
 
-    rank: Callable[[Tensor, Tensor, Tensor, "Corruption", torch.Generator], Tensor]
+    rank: Callable[[Tensor, Tensor, Tensor, "Corruption", Draws], Tensor]
     table: Callable[[Any], Any] | None = None
 
 

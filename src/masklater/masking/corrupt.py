@@ -19,6 +19,7 @@ from masklater.errors import UserError
 from masklater.masking.batch import IGNORE, MaskedBatch
 from masklater.masking.choose import CHOOSERS, rank_uniform
 from masklater.masking.counts import Counts, count
+from masklater.masking.draws import Draws
 from masklater.masking.schedule import rates_of
 from masklater.recipe.sections import MaskingSettings
 
@@ -101,16 +102,14 @@ def make_corruption(
     return corruption
 
 
-def corrupt(
-    rows_BL: Tensor, documents_BL: Tensor | None, corruption: Corruption, generator: torch.Generator
-) -> MaskedBatch:
+def corrupt(rows_BL: Tensor, documents_BL: Tensor | None, corruption: Corruption, draws: Draws) -> MaskedBatch:
     """Corrupt rows.
 
     Args:
         rows_BL: int64 token ids, on the CPU.
         documents_BL: int64 document of each position (padding -1), or None where all positions see each other.
         corruption: The fixed counts.
-        generator: The source of all randomness; the same generator state gives the same batch.
+        draws: The source of all randomness; the same generator state gives the same batch.
     """
     B, L = rows_BL.shape
     _, C, M, T = corruption.counts
@@ -126,11 +125,11 @@ def corrupt(
     randoms_B = ((settings.mask + settings.random) * corrupted_B).round().long() - masks_B
 
     chooser = CHOOSERS[settings.choose]
-    order_BL = chooser.rank(rows_BL, maskable_BL, corrupted_B, corruption, generator)
+    order_BL = chooser.rank(rows_BL, maskable_BL, corrupted_B, corruption, draws)
     rank_BL = torch.empty_like(order_BL).scatter_(1, order_BL, torch.arange(L).expand(B, L))
     is_mask_BL = rank_BL < masks_B[:, None]
     is_random_BL = (rank_BL >= masks_B[:, None]) & (rank_BL < (masks_B + randoms_B)[:, None])
-    draws_BL = torch.randint(len(corruption.ordinary_ids_K), (B, L), generator=generator)
+    draws_BL = draws.randint(len(corruption.ordinary_ids_K), B, L)
     ids_BL = torch.where(is_random_BL, corruption.ordinary_ids_K[draws_BL], rows_BL)
 
     if corruption.drop:
@@ -146,7 +145,7 @@ def corrupt(
 
     targets_B = corrupted_B
     if settings.predict < 1:  # any of the corrupted positions, whatever stands there
-        order_BL = rank_uniform(rank_BL < corrupted_B[:, None], generator)
+        order_BL = rank_uniform(rank_BL < corrupted_B[:, None], draws)
         targets_B = (settings.predict * corrupted_B).round().long()
     target_pos_BT = order_BL[:, :T]
     in_use_BT = torch.arange(T) < targets_B[:, None]

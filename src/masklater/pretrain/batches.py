@@ -16,6 +16,7 @@ from masklater.machine.distributed import ALONE, World
 from masklater.masking.batch import MaskedBatch
 from masklater.masking.choose import CHOOSERS, number_words
 from masklater.masking.corrupt import Corruption, corrupt, make_corruption
+from masklater.masking.draws import Draws
 from masklater.masking.schedule import rate_at
 from masklater.pretrain.order import rows_of_step
 from masklater.recipe.sections import BatchSettings, MaskingSettings
@@ -50,10 +51,10 @@ class BatchMaker:
         self.by_document = attend == "document" and rows.entry.mixed_rows > 0
         self.padded = rows.entry.full_rows < rows.entry.rows
 
-    def of_step(self, step: int, rows_per_step: int) -> MaskedBatch:
-        """The global batch of a training step; masks are drawn for all of it at once."""
+    def of_step(self, step: int, rows_per_step: int, own: slice = slice(None)) -> MaskedBatch:
+        """The rows of a training step, or those of them that are a process's own, as they would be among all."""
         numbers_N = rows_of_step(step, rows_per_step, self.rows.num_rows, self.seed)
-        return self._make(numbers_N, step, self.corruption_of_step(step))
+        return self._make(numbers_N, step, self.corruption_of_step(step), own)
 
     def corruption_of_step(self, step: int) -> Corruption:
         """The corruption of a training step, whose rate follows from the step's number alone."""
@@ -94,15 +95,19 @@ class BatchMaker:
         number_of_word_N = (row_B1 * rows_BL.shape[1] + word_BL)[word_BL >= 0]
         return len(numbers_N), number_of_word_N.unique(return_counts=True)[1]
 
-    def _make(self, numbers_N: np.ndarray, batch_number: int, corruption: Corruption) -> MaskedBatch:
-        block = self.rows.read(numbers_N)
+    def _make(
+        self, numbers_N: np.ndarray, batch_number: int, corruption: Corruption, own: slice = slice(None)
+    ) -> MaskedBatch:
+        start, stop, _ = own.indices(len(numbers_N))
+        block = self.rows.read(numbers_N[start:stop])
         documents_BL: Tensor | None = None
         if self.by_document or self.padded:
             documents_BL = torch.from_numpy(block.documents_NL)
             if not self.by_document:
                 documents_BL = documents_BL.clamp(max=0)  # one document: only padding stands apart
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "masks", batch_number))
-        return corrupt(torch.from_numpy(block.ids_NL), documents_BL, corruption, generator)
+        draws = Draws(generator, before=start, after=len(numbers_N) - stop)
+        return corrupt(torch.from_numpy(block.ids_NL), documents_BL, corruption, draws)
 
 
 def make_batches(
@@ -140,15 +145,14 @@ class StepShare:
     num_targets: int  # of the whole step, over all processes
 
 
-def share_of(batch: MaskedBatch, settings: BatchSettings, world: World) -> StepShare:
-    """A process's rows of the global batch, in the micro-batches that `share_out` has settled."""
+def make_share(batches: BatchMaker, step: int, settings: BatchSettings, world: World) -> StepShare:
+    """A process's own rows of a step, in the micro-batches that `share_out` has settled; their own targets counted."""
     rows = settings.rows // world.size
-    starts = range(world.rank * rows, (world.rank + 1) * rows, settings.micro_rows)
-    return StepShare(
-        [batch.slice(start, start + settings.micro_rows) for start in starts],
-        starts[0] // settings.micro_rows,
-        int(batch.num_targets),
-    )
+    own = slice(world.rank * rows, (world.rank + 1) * rows)
+    batch = batches.of_step(step, settings.rows, own)
+    starts = range(0, rows, settings.micro_rows)
+    micro_batches = [batch.slice(start, start + settings.micro_rows) for start in starts]
+    return StepShare(micro_batches, own.start // settings.micro_rows, int(batch.num_targets))
 
 
 def share_out(settings: BatchSettings, world: World) -> BatchSettings:
@@ -185,18 +189,20 @@ class Prefetcher:
         self.next = self.pool.submit(self._make, first_step)
 
     def take(self) -> StepShare:
-        """The share of the next step, on the device."""
+        """The share of the next step, on the device, with the targets of all processes counted."""
         share = self.next.result()
         self.step += 1
         self.next = self.pool.submit(self._make, self.step)
-        return replace(share, micro_batches=[batch.to(self.world.device) for batch in share.micro_batches])
+        (num_targets,) = self.world.all_add(share.num_targets)
+        micro_batches = [batch.to(self.world.device) for batch in share.micro_batches]
+        return replace(share, micro_batches=micro_batches, num_targets=int(num_targets))
 
     def close(self) -> None:
         """End the thread."""
         self.pool.shutdown(wait=True, cancel_futures=True)
 
     def _make(self, step: int) -> StepShare:
-        share = share_of(self.batches.of_step(step, self.settings.rows), self.settings, self.world)
+        share = make_share(self.batches, step, self.settings, self.world)
         if self.world.device.type != "cuda":
             return share
         return replace(share, micro_batches=[batch.pin_memory() for batch in share.micro_batches])

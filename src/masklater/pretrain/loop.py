@@ -6,34 +6,32 @@ from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from masklater.console import Meter, clock, say
-from masklater.corpus.shards import Shards
+from masklater.console import Meter, say
 from masklater.errors import DamagedDataError, Interrupted
 from masklater.ledger import Ledger
 from masklater.machine.allocator import keep_large_buffers
 from masklater.machine.distributed import ALONE, World, full_value, gradient_sync, join
 from masklater.machine.precision import Precision, choose_precision
 from masklater.machine.signals import StopOnSignal
-from masklater.model.masked_lm import MaskLaterForMaskedLM, settle
+from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain.announce import announce
-from masklater.pretrain.batches import Prefetcher, StepShare, share_out
+from masklater.pretrain.batches import Prefetcher, StepShare
 from masklater.pretrain.evaluate import Score, evaluate
 from masklater.pretrain.health import Health
+from masklater.pretrain.opening import find_checkpoint, open_run
 from masklater.pretrain.optim import Optimizers
-from masklater.pretrain.plan import SUFFIXES, Judge, Plan, make_plan
+from masklater.pretrain.plan import SUFFIXES, Judge, Plan
 from masklater.pretrain.result import PretrainResult, make_result
-from masklater.pretrain.start import Start, find_start
+from masklater.pretrain.start import find_start
 from masklater.recipe.load import Recipe
 from masklater.run.accounts import Accounts
-from masklater.run.checkpoint import Checkpoint, keep_newest, load_checkpoint
+from masklater.run.checkpoint import keep_newest
 from masklater.run.folder import RunFolder
-from masklater.run.identity import is_run
-from masklater.run.lock import only_process
 from masklater.run.metrics import MetricsLog
 from masklater.run.saver import Saver
 from masklater.seeds import derive_seed
@@ -70,10 +68,7 @@ def train_step(
         loss += part.detach()
     norm = nn.utils.clip_grad_norm_(model.parameters(), float("inf") if clip is None else clip)
     loss, norm = world.all_sum(loss), full_value(norm)
-    if torch.isfinite(loss) & torch.isfinite(norm):
-        optimizers.step(lr_multiplier)
-    else:
-        model.zero_grad(set_to_none=True)
+    optimizers.step(lr_multiplier, skip=~(torch.isfinite(loss) & torch.isfinite(norm)))
     return loss, norm
 
 
@@ -89,8 +84,8 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
     """
     keep_large_buffers()
     with join() as world, ExitStack() as held:
-        plan, run, shards, start = _open(recipe, data, out, resume, world, held)
-        checkpoint = _find_checkpoint(run, plan.schedule.decay, world)
+        plan, run, shards, start = open_run(recipe, data, out, resume, world, held)
+        checkpoint = find_checkpoint(run, plan.schedule.decay, world)
         precision = choose_precision(recipe.precision, world.device)
         torch.manual_seed(derive_seed(recipe.seed, "weights"))
         model = MaskLaterForMaskedLM(plan.config)
@@ -99,7 +94,7 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
         num_parameters = model.num_parameters(), model.encoder.num_parameters()
         model.to(world.device).train()
         trained = world.parallelize(model, recipe.distributed, precision)
-        optimizers = Optimizers(model, recipe.optimizer)
+        optimizers = Optimizers(model, recipe.optimizer, world)
         if checkpoint is not None:
             with world.all_or_none():
                 checkpoint.load_into(model, optimizers)
@@ -116,36 +111,12 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
         ).finish()
 
 
-def _open(
-    recipe: Recipe, data: Path, out: Path, resume: bool, world: World, held: ExitStack
-) -> tuple[Plan, RunFolder, Shards, Start | None]:
-    """Open the data and the RUN, made or gone on with, and plan; `held` keeps the RUN's lock. A new RUN has a start."""
-    resume = resume or (world.restarts > 0 and is_run(out))
-    with world.all_or_none():
-        recipe = recipe.model_copy(update={"batch": share_out(recipe.batch, world)})
-        shards = Shards(data)
-        run: RunFolder | None = None
-        start: Start | None = None
-        if resume:
-            run = RunFolder(out)
-            if world.is_main:
-                held.enter_context(only_process(out))
-                run.check_resumable(recipe, shards)
-            config = run.load_config()
-        else:
-            # What can be refused is refused before there is a RUN, so that a second try finds its name free.
-            RunFolder.refuse_existing(out)
-            start = find_start(recipe, shards)
-            config = settle(start.config)
-        plan = make_plan(recipe, shards, config)
-    with world.all_or_none():
-        if run is None and world.is_main:
-            _verify(shards)
-            run = RunFolder.create(out, recipe, shards, plan.config)
-            held.enter_context(only_process(out))
-    with world.all_or_none():
-        run = run or RunFolder(out)
-    return plan, run, shards, start
+class _Unsettled(NamedTuple):
+    """A step that may still be under way on the device."""
+
+    record: dict[str, Any]  # for metrics.jsonl, but for these:
+    loss: Tensor
+    norm: Tensor
 
 
 @dataclass
@@ -165,9 +136,13 @@ class _Training:
     saver: Saver
     log: MetricsLog | None  # the first process has one
     health: Health
-    loss: float | None = None  # of the last step
+    unsettled: "_Unsettled | None" = None  # the last step, where its loss has not been read yet
+    loss: float | None = None  # of the last step whose loss has been read
     scores: dict[Judge, Score] = field(default_factory=dict)  # of the last evaluation
     evaluated_at: int = -1
+
+    def __post_init__(self) -> None:
+        self.settles_late = self.world.device.type == "cuda"  # on a CPU a step has ended when it returns
 
     def finish(self) -> PretrainResult:
         """Make every step until the duration is reached."""
@@ -206,7 +181,10 @@ class _Training:
         return self._result()
 
     def _step(self, prefetcher: Prefetcher, stop: StopOnSignal) -> int:
-        """One step and its record; returns the number of a signal that any process has received, or 0."""
+        """One step; returns the number of a signal that any process has received, or 0.
+
+        On a GPU, the loss of the step before is read while this one computes, so that the device never waits.
+        """
         recipe, ledger = self.plan.recipe, self.ledger
         self._mark_decay()
         began = time.perf_counter()
@@ -223,42 +201,60 @@ class _Training:
             derive_seed(recipe.seed, "dropout", ledger.steps),
             self.world,
         )
-        self.loss, grad_norm = float(loss), float(norm)
-        skipped = not (math.isfinite(self.loss) and math.isfinite(grad_norm))
+        self._settle()
         # One clock for all: a duration in hours ends everywhere at the same step.
         seconds, data_seconds, signal, save_failed = self.world.all_max(
             time.perf_counter() - began, data_seconds, stop.received or 0, self.saver.has_failed()
         )
         spending = replace(self.plan.spending(corruption), flops_optimizer=self.optimizers.flops)
-        ledger.add_step(spending, seconds, data_seconds, skipped)
-        self._write(
-            {
-                "step": ledger.steps,
-                "loss": self.loss,
-                "lr": recipe.optimizer.lr * multiplier,
-                "masking_rate": corruption.rate,
-                "grad_norm": grad_norm,
-                "skipped": skipped,
-                "rows": ledger.rows,
-                "tokens": ledger.tokens,
-                "tokens_seen": ledger.tokens_seen,
-                "tokens_predicted": ledger.tokens_predicted,
-                "flops": ledger.flops,
-                "flops_head": ledger.flops_head,
-                "flops_optimizer": ledger.flops_optimizer,
-                "step_seconds": seconds,
-                "data_seconds": data_seconds,
-            }
-        )
+        ledger.add_step(spending, seconds, data_seconds)
+        record = {
+            "step": ledger.steps,
+            "loss": None,
+            "lr": recipe.optimizer.lr * multiplier,
+            "masking_rate": corruption.rate,
+            "grad_norm": None,
+            "skipped": None,
+            "rows": ledger.rows,
+            "tokens": ledger.tokens,
+            "tokens_seen": ledger.tokens_seen,
+            "tokens_predicted": ledger.tokens_predicted,
+            "flops": ledger.flops,
+            "flops_head": ledger.flops_head,
+            "flops_optimizer": ledger.flops_optimizer,
+            "step_seconds": seconds,
+            "data_seconds": data_seconds,
+        }
+        self.unsettled = _Unsettled(record, loss, norm)
+        if not self.settles_late:
+            self._settle()
+        if save_failed:
+            self.saver.finish()
+        return int(signal)
+
+    def _settle(self) -> None:
+        """Read the loss of the last step, which waits for the device, and act on it: record, health."""
+        if self.unsettled is None:
+            return
+        record, loss, norm = self.unsettled
+        self.unsettled, ledger = None, self.ledger
+        self.loss, grad_norm = float(loss), float(norm)
+        skipped = not (math.isfinite(self.loss) and math.isfinite(grad_norm))
+        ledger.count_skipped(skipped)
+        self._write({**record, "loss": self.loss, "grad_norm": grad_norm, "skipped": skipped})
         if self.world.is_main and (spike := self.health.spike(ledger, self.loss)):
             self._write(spike)
         if skipped:
             with self.world.all_or_none():
                 if self.world.is_main:
                     self.health.check(ledger, self.loss, grad_norm)
-        if save_failed:
-            self.saver.finish()
-        return int(signal)
+
+    def _catch_up(self) -> None:
+        """Wait for the last step to end, which is part of its time, before anything but a step is done."""
+        if self.unsettled is not None:
+            began = time.perf_counter()
+            self._settle()
+            self.ledger.seconds += self.world.all_max(time.perf_counter() - began)[0]
 
     def _lacks_an_evaluation(self) -> bool:
         """Tell whether the step that is resumed from was saved but not evaluated, as the held-out rows had gone."""
@@ -267,6 +263,7 @@ class _Training:
 
     def _evaluate(self) -> None:
         rows, micro_rows = self.plan.recipe.evaluation.rows, self.plan.recipe.batch.micro_rows
+        self._catch_up()
         self.evaluated_at = self.ledger.steps
         if not self.plan.held_out["own"].rows.num_rows:
             return
@@ -289,6 +286,7 @@ class _Training:
         self._save_as(self.run.checkpoints / f"step-{self.ledger.steps:08d}", then)
 
     def _save_as(self, path: Path, then: Callable[[Ledger], None] | None = None) -> None:
+        self._catch_up()
         with self.accounts.time("checkpoint"):
             self.accounts.update()
             self.saver.save(path, self.model, self.optimizers, self.ledger, self.decay, then)
@@ -316,7 +314,9 @@ class _Training:
 
     def _note(self) -> str:
         ledger = self.ledger
-        note = f"step {ledger.steps:,}  loss {self.loss:.3f}"
+        note = f"step {ledger.steps:,}"
+        if self.loss is not None:
+            note += f"  loss {self.loss:.3f}"
         if ledger.skipped_steps:
             note += f"  {ledger.skipped_steps:,} skipped"
         if "own" in self.scores:
@@ -329,21 +329,3 @@ class _Training:
         own, common = self.scores.get("own"), self.scores.get("common")
         finished = self.plan.recipe.duration.reached(self.ledger)
         return make_result(self.run.path, finished, self.ledger, self.loss, own, common)
-
-
-def _find_checkpoint(run: RunFolder, decay: str | None, world: World) -> Checkpoint | None:
-    """Find what to go on from, the same for all processes: the first one chooses."""
-    chosen: Checkpoint | None = None
-    with world.all_or_none():
-        if world.is_main:
-            chosen = run.find_checkpoint(decay)
-    path = world.broadcast(str(chosen.path) if chosen else "")
-    with world.all_or_none():
-        return chosen or (load_checkpoint(Path(path)) if path else None)
-
-
-def _verify(shards: Shards) -> None:
-    with Meter("Verifying shards", shards.bytes) as meter:
-        began = time.monotonic()
-        shards.verify(meter.advance)
-        meter.set(shards.bytes, clock(time.monotonic() - began))

@@ -1,59 +1,86 @@
 """Muon: momentum, orthogonalised, for the layers' matrices (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon).
 
-It does what `torch.optim.Muon` does, matrices of one shape together, and in float32 where a device has no bfloat16
-arithmetic and would emulate it. Letters: N matrices of one shape, R their rows, C their columns.
+It does what `torch.optim.Muon` does, matrices of one shape together, each process its share of them, and in float32
+where a device has no bfloat16 arithmetic and would emulate it.
+Letters: N matrices of one shape, R their rows, C their columns, W processes, r rows of a matrix that a process holds.
 """
 
 import math
 from collections.abc import Iterable, Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
+
+from masklater.machine.distributed import ALONE, World, local_value
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the Newton-Schulz polynomial: steep at 0, so that few iterations do; singular values end between 0.7 and 1.2."""
 ITERATIONS = 5
 SMALLEST_NORM = 1e-7
-NUMBERS_AT_ONCE = 2**22
-"""Most numbers that are stacked: 16 MiB in float32. Larger matrices fill a device one by one."""
+NUMBERS_AT_ONCE = {"cpu": 2**22, "cuda": 2**27}
+"""Most numbers that are stacked. A large matrix fills a CPU by itself, and a GPU waits for each launch."""
 
 
 class Muon(Optimizer):
     """Nesterov momentum, orthogonalised, with decoupled weight decay.
 
-    A matrix that is taller than wide is updated by the root of that ratio more, as in the original.
+    A matrix that is taller than wide is updated by the root of that ratio more, as in the original. `found_inf`, as
+    torch's optimizers have it: where this scalar is set and not 0, the step changes nothing, and no one waits to know.
 
     Args:
-        matrices: The parameters; each has two dimensions.
+        matrices: The parameters; each has two dimensions, and is whole or, under FSDP, cut up by rows.
         lr: Learning rate.
         momentum: Share of the momentum that a step keeps.
         weight_decay: Times the rate, the share of a weight that a step takes off.
         dtype: What matrices are multiplied in.
+        world: The processes that share the work. All have the same gradients.
     """
 
+    found_inf: Tensor | None = None
+
     def __init__(
-        self, matrices: Iterable[nn.Parameter], lr: float, momentum: float, weight_decay: float, dtype: torch.dtype
+        self,
+        matrices: Iterable[nn.Parameter],
+        lr: float,
+        momentum: float,
+        weight_decay: float,
+        dtype: torch.dtype,
+        world: World = ALONE,
     ) -> None:
         super().__init__(matrices, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
         self.dtype = dtype
+        self.world = world
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One update of every matrix that has a gradient."""
         for group in self.param_groups:
-            momentum, lr = group["momentum"], group["lr"]
             matrices = [parameter for parameter in group["params"] if parameter.grad is not None]
             for together in of_one_shape(matrices):
-                gradients = [matrix.grad for matrix in together if matrix.grad is not None]
-                buffers = [self._buffer(matrix) for matrix in together]
-                torch._foreach_lerp_(buffers, gradients, 1 - momentum)
-                updates = torch._foreach_lerp(gradients, buffers, momentum)
-                rows, columns = together[0].shape
-                torch._foreach_mul_(together, 1 - lr * group["weight_decay"])
-                directions = self._orthogonal(updates)
-                torch._foreach_add_(together, directions, alpha=-lr * math.sqrt(max(1.0, rows / columns)))
+                self._update(together, group["lr"], group["momentum"], group["weight_decay"])
+
+    def _update(self, matrices: list[Tensor], lr: float, momentum: float, weight_decay: float) -> None:
+        skip = None if self.found_inf is None else self.found_inf.bool()
+        buffers = [local_value(self._buffer(matrix)) for matrix in matrices]
+        gradients_NrC = torch.stack([local_value(matrix.grad) for matrix in matrices if matrix.grad is not None])
+        momentum_NrC = torch.stack(buffers)
+        if skip is not None:  # the momentum moves towards itself
+            gradients_NrC = torch.where(skip, momentum_NrC, gradients_NrC)
+        momentum_NrC = momentum_NrC.lerp(gradients_NrC, 1 - momentum)
+        torch._foreach_copy_(buffers, list(momentum_NrC.unbind()))
+        rows, columns = matrices[0].shape
+        directions_NrC = self._directions(gradients_NrC.lerp(momentum_NrC, momentum), rows)
+        kept: float | Tensor = 1 - lr * weight_decay
+        if skip is not None:
+            kept = torch.where(skip, 1.0, kept)
+            directions_NrC = directions_NrC.masked_fill(skip, 0)
+        weights = [local_value(matrix) for matrix in matrices]
+        torch._foreach_mul_(weights, kept)
+        alpha = -lr * math.sqrt(max(1.0, rows / columns))
+        torch._foreach_add_(weights, list(directions_NrC.to(weights[0].dtype).unbind()), alpha=alpha)
 
     def _buffer(self, matrix: Tensor) -> Tensor:
         state = self.state[matrix]
@@ -62,8 +89,22 @@ class Muon(Optimizer):
         buffer: Tensor = state["momentum_buffer"]
         return buffer
 
-    def _orthogonal(self, updates: tuple[Tensor, ...]) -> list[Tensor]:
-        return [part.to(updates[0].dtype) for part in orthogonalise(torch.stack(updates).to(self.dtype)).unbind()]
+    def _directions(self, updates_NrC: Tensor, rows: int) -> Tensor:
+        """Orthogonalise updates: each process those of a share of the matrices, which it hands to all others."""
+        updates_NrC = updates_NrC.to(self.dtype)
+        N, held, C = updates_NrC.shape
+        world = self.world
+        if world.size == 1:
+            return orthogonalise(updates_NrC)
+        whole_NRC = updates_NrC
+        most = -(-rows // world.size)  # as torch.chunk cuts, and FSDP with it: the last ones may hold fewer, or none
+        if is_cut := held < rows:
+            parts_WNrC = world.all_gather(F.pad(updates_NrC, (0, 0, 0, most - held)))
+            whole_NRC = parts_WNrC.transpose(0, 1).reshape(N, -1, C)[:, :rows]
+        each = -(-N // world.size)
+        own_NRC = F.pad(whole_NRC, (0, 0, 0, 0, 0, each * world.size - N))[world.rank * each :][:each]
+        directions_NRC = world.all_gather(orthogonalise(own_NRC)).reshape(-1, rows, C)[:N]
+        return directions_NRC[:, world.rank * most :][:, :held] if is_cut else directions_NRC
 
 
 def orthogonalise(matrices_NRC: Tensor) -> Tensor:
@@ -79,11 +120,10 @@ def orthogonalise(matrices_NRC: Tensor) -> Tensor:
 
 
 def of_one_shape(matrices: list[Tensor]) -> Iterator[list[Tensor]]:
-    """Matrices of one shape, as many together as `NUMBERS_AT_ONCE` allows; those cut up over processes one by one."""
+    """Matrices of one shape, as many together as `NUMBERS_AT_ONCE` allows."""
     by_shape: dict[object, list[Tensor]] = {}
     for matrix in matrices:
-        key = matrix if isinstance(matrix, DTensor) else (matrix.shape, matrix.device)
-        by_shape.setdefault(key, []).append(matrix)
+        by_shape.setdefault((matrix.shape, matrix.device, isinstance(matrix, DTensor)), []).append(matrix)
     for alike in by_shape.values():
-        at_once = max(1, NUMBERS_AT_ONCE // alike[0].numel())
+        at_once = max(1, NUMBERS_AT_ONCE.get(alike[0].device.type, 2**22) // alike[0].numel())
         yield from (alike[start : start + at_once] for start in range(0, len(alike), at_once))

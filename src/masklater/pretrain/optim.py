@@ -8,6 +8,7 @@ from torch.optim import AdamW, Optimizer
 
 from masklater.errors import UserError
 from masklater.ledger import Ledger
+from masklater.machine.distributed import ALONE, World
 from masklater.machine.precision import choose_precision
 from masklater.pretrain.muon import Muon
 from masklater.recipe.duration import Duration
@@ -17,14 +18,14 @@ from masklater.recipe.sections import OptimizerSettings, ScheduleSettings
 class Optimizers:
     """AdamW for every parameter, or Muon for the layers' matrices and AdamW for the rest, stepped as one."""
 
-    def __init__(self, model: nn.Module, settings: OptimizerSettings) -> None:
+    def __init__(self, model: nn.Module, settings: OptimizerSettings, world: World = ALONE) -> None:
         matrices, decayed, undecayed = split_parameters(model)
         self.names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
         self.parts: list[Optimizer] = []
         self.flops = sum(map(muon_flops, matrices)) if settings.name == "muon" else 0.0  # of one update
         adamw_lr = settings.lr
         if settings.name == "muon":
-            self.parts.append(_muon(matrices, settings))
+            self.parts.append(_muon(matrices, settings, world))
             assert settings.adamw_lr is not None  # the recipe has been validated
             matrices, adamw_lr = [], settings.adamw_lr
         self.parts.append(
@@ -41,9 +42,16 @@ class Optimizers:
         )
         self.peaks = [part.param_groups[0]["lr"] for part in self.parts]
 
-    def step(self, multiplier: float) -> None:
-        """One update at `multiplier` times each part's peak rate; gradients are cleared."""
+    def step(self, multiplier: float, skip: Tensor | None = None) -> None:
+        """One update at `multiplier` times each part's peak rate; gradients are cleared.
+
+        Args:
+            multiplier: Of the rates.
+            skip: bool scalar on the parameters' device; where it is True, weights and states stay as they are. It is
+                read on the device, so that nothing waits for it.
+        """
         for part, peak in zip(self.parts, self.peaks, strict=True):
+            part.found_inf = None if skip is None else skip.float()  # type: ignore[attr-defined]
             for group in part.param_groups:
                 group["lr"] = peak * multiplier
             part.step()
@@ -86,7 +94,7 @@ def muon_flops(matrix: Tensor) -> float:
     return 5.0 * (2 * 2 * short * short * long + 2 * short**3)
 
 
-def _muon(matrices: list[nn.Parameter], settings: OptimizerSettings) -> Optimizer:
+def _muon(matrices: list[nn.Parameter], settings: OptimizerSettings, world: World) -> Optimizer:
     has_bfloat16 = not matrices or choose_precision("auto", matrices[0].device).name == "bfloat16"
     return Muon(
         matrices,
@@ -94,6 +102,7 @@ def _muon(matrices: list[nn.Parameter], settings: OptimizerSettings) -> Optimize
         momentum=0.95 if settings.momentum is None else settings.momentum,
         weight_decay=settings.weight_decay,
         dtype=torch.bfloat16 if has_bfloat16 else torch.float32,
+        world=world,
     )
 
 

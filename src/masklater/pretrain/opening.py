@@ -1,0 +1,68 @@
+"""Before the first step: SHARDS and RUN are opened, the RUN made or gone on with, and all that can be refused is."""
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from masklater.console import Meter, clock
+from masklater.corpus.shards import Shards
+from masklater.machine.distributed import World
+from masklater.model.masked_lm import settle
+from masklater.pretrain.batches import share_out
+from masklater.pretrain.plan import Plan, make_plan
+from masklater.pretrain.start import Start, find_start
+from masklater.recipe.load import Recipe
+from masklater.run.checkpoint import Checkpoint, load_checkpoint
+from masklater.run.folder import RunFolder
+from masklater.run.identity import is_run
+from masklater.run.lock import only_process
+
+
+def open_run(
+    recipe: Recipe, data: Path, out: Path, resume: bool, world: World, held: ExitStack
+) -> tuple[Plan, RunFolder, Shards, Start | None]:
+    """Open the data and the RUN, made or gone on with, and plan; `held` keeps the RUN's lock. A new RUN has a start."""
+    resume = resume or (world.restarts > 0 and is_run(out))
+    with world.all_or_none():
+        recipe = recipe.model_copy(update={"batch": share_out(recipe.batch, world)})
+        shards = Shards(data)
+        run: RunFolder | None = None
+        start: Start | None = None
+        if resume:
+            run = RunFolder(out)
+            if world.is_main:
+                held.enter_context(only_process(out))
+                run.check_resumable(recipe, shards)
+            config = run.load_config()
+        else:
+            # What can be refused is refused before there is a RUN, so that a second try finds its name free.
+            RunFolder.refuse_existing(out)
+            start = find_start(recipe, shards)
+            config = settle(start.config)
+        plan = make_plan(recipe, shards, config)
+    with world.all_or_none():
+        if run is None and world.is_main:
+            _verify(shards)
+            run = RunFolder.create(out, recipe, shards, plan.config)
+            held.enter_context(only_process(out))
+    with world.all_or_none():
+        run = run or RunFolder(out)
+    return plan, run, shards, start
+
+
+def find_checkpoint(run: RunFolder, decay: str | None, world: World) -> Checkpoint | None:
+    """Find what to go on from, the same for all processes: the first one chooses."""
+    chosen: Checkpoint | None = None
+    with world.all_or_none():
+        if world.is_main:
+            chosen = run.find_checkpoint(decay)
+    path = world.broadcast(str(chosen.path) if chosen else "")
+    with world.all_or_none():
+        return chosen or (load_checkpoint(Path(path)) if path else None)
+
+
+def _verify(shards: Shards) -> None:
+    with Meter("Verifying shards", shards.bytes) as meter:
+        began = time.monotonic()
+        shards.verify(meter.advance)
+        meter.set(shards.bytes, clock(time.monotonic() - began))
