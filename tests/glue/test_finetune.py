@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 from masklater.errors import UserError
 from masklater.glue import finetune as finetune_module
 from masklater.glue.data import Split, read_split, read_task
-from masklater.glue.encoder import load_classifier, longest_input, open_encoder
+from masklater.glue.encoder import load_classifier, longest_row, open_encoder
 from masklater.glue.finetune import Setting, evaluate, finetune, lr_multiplier, predict, protocol_record
 from masklater.glue.metrics import compute_metrics
 from masklater.glue.tasks import BY_KEY, TASKS
@@ -247,7 +247,7 @@ def test_every_family_takes_rows_up_to_its_positions(
     AutoModel.from_config(config).save_pretrained(folder)
     encoder = open_encoder(str(folder), Path())
     model = load_classifier(encoder, 2, CPU.device)
-    length = longest_input(model)
+    length = longest_row(model)
     reserved = {"bert", "electra", "modernbert"}
     assert length == (40 if family in reserved else 40 - old.pad_token_id - 1)
     scores = score_once(folder, glue_folder, "rte", 0, epochs=1)

@@ -13,7 +13,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 from masklater.budget.forecast import forecast, rows_of
 from masklater.corpus.shards import Shards
 from masklater.corpus.tokenizer import token_types
-from masklater.glue.encoder import longest_input
+from masklater.glue.encoder import longest_row
 from masklater.model.encoder import encode
 from masklater.model.export import export_encoder
 from masklater.pretrain.loop import pretrain
@@ -92,8 +92,8 @@ def test_the_exported_encoder_called_plainly_is_the_trained_one(
         ours = encode(model.encoder, inputs["input_ids"], pos_BL, offset, attend_BLL, types_BL)
     torch.testing.assert_close(ours[is_text_BL], theirs[is_text_BL], rtol=1e-4, atol=1e-5)
     classifier = AutoModelForSequenceClassification.from_pretrained(tmp_path / "encoder")
-    assert longest_input(classifier, tokenizer.model_max_length) == longest_input(classifier) == L
-    assert longest_input(classifier, 20) == 20
+    assert longest_row(classifier, tokenizer.model_max_length) == longest_row(classifier) == L
+    assert longest_row(classifier, 20) == 20
 
 
 NO_TYPES = {"esm", "modernbert"}

@@ -151,7 +151,7 @@ def load_classifier(encoder: Encoder, num_outputs: int, device: torch.device) ->
     return model.to(device)
 
 
-def longest_input(model: PreTrainedModel, at_most: int = LONGEST_ROW) -> int:
+def longest_row(model: PreTrainedModel, at_most: int = LONGEST_ROW) -> int:
     """Return how many tokens a model takes as input: found by trial, as RoBERTa's kin keep some positions for padding.
 
     Args:

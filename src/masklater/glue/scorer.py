@@ -6,7 +6,7 @@ import torch
 
 from masklater.errors import UserError
 from masklater.glue.data import TaskData
-from masklater.glue.encoder import Encoder, attention_of, load_classifier, longest_input
+from masklater.glue.encoder import Encoder, attention_of, load_classifier, longest_row
 from masklater.glue.finetune import Setting, finetune, protocol_record
 from masklater.glue.records import Record
 from masklater.glue.tokens import TokenTask, tokenise
@@ -30,7 +30,7 @@ class Scorer:
         self.precision = choose_precision("auto", device)
         self.tokenizer = encoder.tokenizer()
         model = load_classifier(encoder, 2, torch.device("cpu"))
-        self.max_length = longest_input(model, self.tokenizer.model_max_length)
+        self.max_length = longest_row(model, self.tokenizer.model_max_length)
         self.num_types = getattr(model.config, "type_vocab_size", 0) or 0
         self._check_vocabulary(model.get_input_embeddings().weight.shape[0])
         self.data: TaskData | None = None
