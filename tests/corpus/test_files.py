@@ -5,6 +5,7 @@ import gzip
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,16 @@ def test_pipes_and_devices_by_name(tmp_path: Path) -> None:
     for path in (tmp_path / "p.jsonl", Path("-"), Path("/dev/null"), Path("/dev/fd/7")):
         with pytest.raises(UserError, match=f"{path} is no file on disk: text is read several times"):
             find_files([path])
+
+
+def test_a_pipe_that_is_refused_lets_its_writer_go(tmp_path: Path) -> None:
+    """A background `zstdcat > pipe` would wait for a reader for ever."""
+    os.mkfifo(tmp_path / "p.jsonl")
+    writer = subprocess.Popen(["sh", "-c", f"yes > {tmp_path / 'p.jsonl'}"], stderr=subprocess.DEVNULL)
+    time.sleep(0.3)
+    with pytest.raises(UserError, match="is no file on disk"):
+        find_files([tmp_path / "p.jsonl"])
+    assert writer.wait(timeout=20) != 0
 
 
 def test_a_file_in_memory_is_a_file(tmp_path: Path) -> None:

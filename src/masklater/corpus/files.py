@@ -111,6 +111,8 @@ def _checked(path: Path) -> Path:
     """A file that was named itself."""
     is_handle = str(path) == "-" or str(path).startswith(("/dev/stdin", "/dev/fd/", "/proc/"))
     if is_handle or (path.exists() and not path.is_file()):
+        if path.is_fifo():  # whoever writes into it waits until somebody opens it
+            os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
         raise UserError(
             f"{path} is no file on disk: text is read several times (to choose what is held out, to train the "
             "tokenizer, to write rows), and a pipe can be read once",
