@@ -19,7 +19,7 @@ def log_likelihood(model: MaskLaterForMaskedLM, ids_BL: Tensor, position_B: Tens
         ids_BL: int64, whole rows without padding, what is to be masked included; on the model's device.
         position_B: int64, the position that is masked in each.
     """
-    batch = mask_one(ids_BL, position_B, model.config.mask_token_id, model.config.drops)
+    batch = mask_one(ids_BL, position_B, model.config.mask_token_id, model.config.decoder.drops)
     logits_BV = model.target_logits(batch)  # one target a row
     return -F.cross_entropy(logits_BV.float(), batch.target_ids_BT[:, 0], reduction="none")
 

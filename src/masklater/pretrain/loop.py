@@ -19,7 +19,8 @@ from masklater.machine.allocator import keep_large_buffers
 from masklater.machine.distributed import ALONE, World, full_value, gradient_sync, join
 from masklater.machine.precision import Precision, choose_precision
 from masklater.machine.signals import StopOnSignal
-from masklater.model.masked_lm import MaskLaterForMaskedLM, settle
+from masklater.model.check import settle
+from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain.announce import announce
 from masklater.pretrain.batches import Prefetcher, StepShare, share_out
 from masklater.pretrain.evaluate import Score, evaluate
