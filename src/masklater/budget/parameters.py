@@ -5,7 +5,8 @@ Letters: see flops.py; P positions the encoder knows, d and f the decoder's widt
 
 from dataclasses import dataclass
 
-from masklater.budget.flops import RowShape
+from masklater.budget.decoders import DECODERS
+from masklater.budget.shape import RowShape
 
 
 @dataclass(frozen=True)
@@ -28,17 +29,14 @@ class Parameters:
         return self.exported + self.decoder + self.head
 
 
-def count_parameters(
-    shape: RowShape, family: str, positions: int, token_types: int, own_mask_embedding: bool
-) -> Parameters:
-    """Parameters of an encoder of one of the families that recipes know, with its decoder and head.
+def count_parameters(shape: RowShape, family: str, positions: int, token_types: int) -> Parameters:
+    """Count the parameters of an encoder of one of the families that recipes know, with its decoder and head.
 
     Args:
         shape: The sizes.
         family: transformers' model type.
         positions: Rows of the encoder's position embedding; 0 where positions are rotary.
         token_types: Rows of the encoder's token-type embedding, where the family has one.
-        own_mask_embedding: Whether the mask embedding is a parameter apart.
     """
     D, F, V, E = shape.width, shape.feed_forward, shape.vocabulary, shape.embedding_width or shape.width
     if family == "modernbert":  # no biases; the first layer lacks a norm, and there is one more at the end
@@ -54,24 +52,21 @@ def count_parameters(
     return Parameters(
         embeddings=embeddings,
         encoder_layers=layers,
-        decoder=_decoder_parameters(shape, own_mask_embedding),
+        decoder=_decoder_parameters(shape),
         head=D * E + E + 2 * E + V,
     )
 
 
-def _decoder_parameters(shape: RowShape, own_mask_embedding: bool) -> int:
-    if shape.decoder == "none" or shape.enter_layer == 0:
+def _decoder_parameters(shape: RowShape) -> int:
+    if not shape.decoder.drops:
         return 0
-    D, d = shape.width, shape.decoder_width or shape.width
-    masks = (0 if shape.rotary_decoder else shape.row_length * d) + own_mask_embedding * d
-    if shape.decoder == "late":
+    D, d = shape.width, shape.decoder_width
+    masks = (0 if shape.rotary_decoder else shape.row_length * d) + (shape.decoder.mask_embedding == "own") * d
+    if not shape.decoder.has_layers:
         return masks
-    f = shape.feed_forward * d // D
-    attention, feed_forward = 4 * d * d + 6 * d, 2 * d * f + f + 3 * d  # each with its norm
-    per_layer = feed_forward + attention * (2 if shape.decoder == "cross" else 1)
     last_norm = 2 * d if shape.pre_norm else 0
     projections = 2 * D * d + d + D if d != D else 0
-    return masks + shape.decoder_layers * per_layer + last_norm + projections
+    return masks + DECODERS[shape.decoder.kind].parameters(shape) + last_norm + projections
 
 
 @dataclass(frozen=True)
@@ -98,14 +93,14 @@ def estimate_memory(shape: RowShape, parameters: Parameters, micro_rows: int, bf
     of the row. The same count is in Korthikanti et al. (arXiv 2205.05198, section 4.1), less the attention matrix.
     """
     number = 2 if bfloat16 else 4
-    on_seen = shape.encoder_layers
-    if shape.decoder == "late" and shape.enter_layer is not None:
-        on_seen = shape.enter_layer
+    on_seen = shape.layers_on_seen
     positions = on_seen * shape.seen + (shape.encoder_layers - on_seen) * shape.row_length
     attention, feed_forward = 8 * shape.width, 2 * shape.feed_forward
     if shape.gated:  # both halves, the activated one and their product; and queries and keys before rotation
         attention, feed_forward = 10 * shape.width, 4 * shape.feed_forward
-    kept = positions * (attention + feed_forward) + _kept_by_decoder(shape)
+    kept = positions * (attention + feed_forward)
+    if shape.decoder.has_layers:
+        kept += DECODERS[shape.decoder.kind].kept(shape)
     matrices = parameters.encoder_layers + parameters.decoder  # but for norms and biases, all of it
     rest = parameters.trained - matrices
     return Memory(
@@ -125,14 +120,3 @@ def _head_memory(shape: RowShape, targets: float, number: int) -> float:
     E = shape.embedding_width or shape.width
     gradients = 4 * shape.vocabulary * E + number * targets * E
     return min(targets * shape.vocabulary, LOGITS_AT_ONCE) * (number + 4) + gradients
-
-
-def _kept_by_decoder(shape: RowShape) -> float:
-    if shape.decoder in {"late", "none"}:
-        return 0
-    d = shape.decoder_width or shape.width
-    f = shape.feed_forward * d // shape.width
-    if shape.decoder == "self":
-        return shape.decoder_layers * shape.row_length * (8 * d + 2 * f)
-    attentions = 15 * d if shape.decoder == "cross" else 8 * d
-    return shape.decoder_layers * (shape.targets * (attentions + 2 * f) + shape.seen * 2 * d)

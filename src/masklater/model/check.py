@@ -1,9 +1,9 @@
 """Trials before a model is built: that the encoder can carry the method, and how it takes positions.
 
-An encoder is tested on a small random copy of it, not listed by family. The test is the method's first invariant: encoding the
-seen tokens with explicit positions equals encoding the whole row with an attention mask that hides the dropped ones.
-True for learned absolute positions and for rotary ones under full attention; false for anything that reads distances
-off the index.
+An encoder is tested on a small random copy of it, not listed by family. The test is the method's first invariant:
+encoding the seen tokens with explicit positions equals encoding the whole row with an attention mask that hides the
+dropped ones. True for learned absolute positions and for rotary ones under full attention; false for anything that
+reads distances off the index.
 """
 
 import copy
