@@ -20,12 +20,12 @@ class Parameters:
 
     @property
     def exported(self) -> int:
-        """What fine-tuning starts from."""
+        """The parameters that fine-tuning starts from."""
         return self.embeddings + self.encoder_layers
 
     @property
     def trained(self) -> int:
-        """All of them."""
+        """The parameters of all parts."""
         return self.exported + self.decoder + self.head
 
 
@@ -81,12 +81,12 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """All of them; the allocator's own waste comes on top."""
+        """The bytes of all parts; the allocator's own waste comes on top."""
         return sum(vars(self).values())
 
 
 def estimate_memory(shape: RowShape, parameters: Parameters, micro_rows: int, bfloat16: bool, muon: bool) -> Memory:
-    """What a training step holds at most.
+    """Estimate what a training step holds at most.
 
     Weights, gradients and optimizer states are float32. A layer keeps, a position, 8 D numbers around attention and its
     norms and 2 F around the feed-forward; attention itself keeps nothing that grows with the square

@@ -7,7 +7,7 @@ from masklater.recipe.sections import DecoderSettings
 
 @dataclass(frozen=True)
 class RowShape:
-    """The sizes one row passes through. Letters: see flops.py."""
+    """The sizes of a row, and of the encoder, decoder and LM head. Letters: see flops.py."""
 
     seen: float  # S: positions the encoder reads; a fraction where shares are counted instead of positions
     row_length: int  # L: positions once the [MASK]s have joined

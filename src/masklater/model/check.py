@@ -36,18 +36,18 @@ KNOWN_REASONS = {
     "funnel": "it pools neighbours by the index",
     "xlnet": "its attention reads distances off the index",
 }
-"""Families known not to, with the reason, so that nobody waits for a test to fail."""
+"""Families that are known not to carry the method, with the reason, so that nobody waits for a trial to fail."""
 
 
 class Positions(NamedTuple):
-    """How an encoder takes positions."""
+    """The two facts about how an encoder takes positions."""
 
     offset: int  # what it counts a row's first position as: 0, or padding index + 1
     relative: bool  # whether it knows distances only: moving a row as a whole changes nothing
 
     @property
     def count_tokens(self) -> bool:
-        """Whether positions are counted over the tokens that are not padding, wherever it stands, or over all."""
+        """True where only tokens other than padding are counted, wherever it stands; False where all positions are."""
         return self.offset > 0
 
 

@@ -31,7 +31,7 @@ class MaskLaterConfig(PretrainedConfig):
             model is built.
         row_length: Longest row the decoder has positions for.
         mask_token_id: The mask token.
-        position_offset: What the encoder counts a row's first position as (RoBERTa: padding index + 1);
+        position_offset: The number that the encoder gives a row's first position (RoBERTa: padding index + 1);
             None: found when the model is built.
         kwargs: The settings every transformers config has, passed on untouched; and the decoder's by their names of
             version 0.1, as in folders that it saved.

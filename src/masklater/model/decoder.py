@@ -1,4 +1,4 @@
-"""Where [MASK]s join the row: the light decoders, thrown away after pre-training, and entry into the encoder itself.
+"""Decoders, where [MASK]s join the row: light ones, thrown away after pre-training, and the encoder's own upper layers.
 
 Each takes the encoder's output at the seen positions and returns hidden states at the target positions.
 Letters: see masking/batch.py; d width of the decoder (the encoder's D unless narrower), Q queries, K keys.
@@ -29,7 +29,7 @@ from masklater.model.encoder import LayerSizes
 
 
 class MaskTokens(nn.Module):
-    """Puts the row together: the encoder's output where it has read, [MASK]s everywhere else.
+    """The joining of the row: the encoder's output at the seen positions, [MASK]s everywhere else.
 
     What tells [MASK]s apart are the position embeddings added to them, unless attention turns by position (rotary).
     """
@@ -42,7 +42,7 @@ class MaskTokens(nn.Module):
         self.positions = None if config.decoder.positions == "rotary" else nn.Embedding(config.row_length, width)
 
     def forward(self, seen_BSd: Tensor, batch: MaskedBatch, word_mask_d: Tensor | None) -> Tensor:
-        """row_BLd. `word_mask_d` is what the word embedding has for [MASK], where there is no embedding apart."""
+        """Return the row, row_BLd. `word_mask_d` is [MASK]'s word embedding; None where it has an embedding apart."""
         B, S, d = seen_BSd.shape
         embedding_d = self.embedding if word_mask_d is None else word_mask_d
         assert embedding_d is not None
@@ -57,7 +57,7 @@ class MaskTokens(nn.Module):
         return masks_Ld.expand(B, -1, -1).scatter(1, batch.seen_pos_BS[:, :, None].expand(B, S, d), seen_BSd)
 
     def word_embedding(self, encoder: PreTrainedModel) -> Tensor | None:
-        """The word embedding of [MASK], where it is shared; None where there is an embedding apart."""
+        """Return the word embedding of [MASK], where it is shared; None where there is an embedding apart."""
         return None if self.embedding is not None else encoders.embed_word(encoder, self.mask_id)
 
 
@@ -74,7 +74,7 @@ class AttentionBlock(nn.Module):
         self.dropout = nn.Dropout(sizes.dropout)
 
     def forward(self, hidden_BQd: Tensor, context_BKd: Tensor | None, pairs: Pairs) -> Tensor:
-        """Hidden states of the queries. Without a context they attend to each other."""
+        """Return hidden states of the queries. Without a context they attend to each other."""
         if not self.sizes.pre_norm:
             return self.norm(hidden_BQd + self._attention(hidden_BQd, context_BKd, pairs))
         if context_BKd is not None and self.norm_context:
@@ -116,7 +116,7 @@ class FeedForwardBlock(nn.Module):
         self.dropout = nn.Dropout(sizes.dropout)
 
     def forward(self, hidden_BQd: Tensor) -> Tensor:
-        """Each position by itself."""
+        """Return hidden states, each position computed by itself."""
         if self.pre_norm:
             return hidden_BQd + self._feed_forward(self.norm(hidden_BQd))
         return self.norm(hidden_BQd + self._feed_forward(hidden_BQd))
@@ -134,7 +134,7 @@ class SelfLayer(nn.Module):
         self.feed_forward = FeedForwardBlock(sizes)
 
     def forward(self, hidden_BQd: Tensor, context_BKd: Tensor | None, pairs: Pairs) -> Tensor:
-        """The queries after attention, to each other or to a context, and feed-forward."""
+        """Return the queries after attention, to each other or to a context, and feed-forward."""
         return self.feed_forward(self.attention(hidden_BQd, context_BKd, pairs))
 
 
@@ -148,7 +148,7 @@ class CrossLayer(nn.Module):
         self.feed_forward = FeedForwardBlock(sizes)
 
     def forward(self, targets_BTd: Tensor, seen_BSd: Tensor, to_each_other: Pairs, to_seen: Pairs) -> Tensor:
-        """The targets, one layer on."""
+        """Return the targets after this layer."""
         if self.self_attention is not None:
             targets_BTd = self.self_attention(targets_BTd, None, to_each_other)
         return self.feed_forward(self.cross_attention(targets_BTd, seen_BSd, to_seen))
@@ -173,7 +173,7 @@ class LightDecoder(nn.Module):
         self.widen = nn.Linear(self.sizes.width, D) if narrow else nn.Identity()
 
     def append(self, seen_BSD: Tensor, batch: MaskedBatch, encoder: PreTrainedModel) -> tuple[Tensor, Tensor]:
-        """The seen positions in the decoder's width, and the whole row with the [MASK]s."""
+        """Return the seen positions in the decoder's width, seen_BSd, and the whole row with the [MASK]s, row_BLd."""
         seen_BSd = self.narrow(seen_BSD)
         word_D = self.masks.word_embedding(encoder)
         return seen_BSd, self.masks(seen_BSd, batch, None if word_D is None else self.narrow(word_D))
@@ -190,7 +190,7 @@ class SelfDecoder(LightDecoder):
         self.layers = nn.ModuleList(SelfLayer(self.sizes) for _ in range(config.decoder.num_layers))
 
     def forward(self, seen_BSD: Tensor, batch: MaskedBatch, encoder: PreTrainedModel) -> Tensor:
-        """Hidden states of the targets, targets_BTD."""
+        """Return hidden states of the targets, targets_BTD."""
         blocked = self.config.decoder.blocked_flows
         places = row_places(batch, blocked)
         _, row_BLd = self.append(seen_BSD, batch, encoder)
@@ -218,7 +218,7 @@ class CrossDecoder(LightDecoder):
         self.layers = nn.ModuleList(CrossLayer(self.sizes, self.to_each_other) for _ in layers)
 
     def forward(self, seen_BSD: Tensor, batch: MaskedBatch, encoder: PreTrainedModel) -> Tensor:
-        """Hidden states of the targets, targets_BTD."""
+        """Return hidden states of the targets, targets_BTD."""
         blocked, target_pos_BT = self.config.decoder.blocked_flows, batch.target_pos_BT
         targets = select(row_places(batch, blocked), target_pos_BT)
         to_seen = make_pairs(targets, seen_places(batch, self.masks.mask_id, blocked), blocked, self.rotary_width)
@@ -257,7 +257,7 @@ class LateEntry(nn.Module):
         self.masks = MaskTokens(config, config.encoder.hidden_size)
 
     def forward(self, seen_BSD: Tensor, batch: MaskedBatch, encoder: PreTrainedModel) -> Tensor:
-        """Hidden states of the targets after the layers from k on, targets_BTD."""
+        """Return hidden states of the targets after the layers from k on, targets_BTD."""
         blocked = self.config.decoder.blocked_flows
         places = row_places(batch, blocked)
         attend_BLL = attention_mask(places, places, blocked)
@@ -274,7 +274,7 @@ class NoDecoder(nn.Module):
         super().__init__()
 
     def forward(self, seen_BLD: Tensor, batch: MaskedBatch, encoder: PreTrainedModel) -> Tensor:
-        """Hidden states of the targets, targets_BTD."""
+        """Return hidden states of the targets, targets_BTD."""
         return gather(seen_BLD, batch.target_pos_BT)
 
 
@@ -298,5 +298,5 @@ def make_decoder(config: MaskLaterConfig) -> nn.Module:
 
 
 def gather(row_BLD: Tensor, pos_BX: Tensor) -> Tensor:
-    """Hidden states at some positions of each row."""
+    """Return hidden states at some positions of each row."""
     return row_BLD.gather(1, pos_BX[:, :, None].expand(-1, -1, row_BLD.shape[2]))

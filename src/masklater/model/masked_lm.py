@@ -1,6 +1,6 @@
 """The method on one screen: encode the seen tokens, append the [MASK]s and decode, predict the targets.
 
-Mask More and Mask Later (arXiv 2211.04898), figure 2. What the variants differ in is handed in: the decoder, and the
+Mask More and Mask Later (arXiv 2211.04898), figure 2. Variants differ in parts that are handed in: the decoder, and the
 layer at which the encoder stops for [MASK]s to enter. Letters: see masking/batch.py.
 """
 

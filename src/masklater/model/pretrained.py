@@ -20,7 +20,7 @@ from masklater.recipe.sections import DecoderSettings
 
 
 class MaskLaterPreTrainedModel(PreTrainedModel):
-    """The base of MaskLaterForMaskedLM: what there is to do with a model but to call it."""
+    """The base of MaskLaterForMaskedLM, which adds the forward pass."""
 
     config_class = MaskLaterConfig
     base_model_prefix = "encoder"
