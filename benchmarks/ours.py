@@ -61,10 +61,7 @@ class Ours:
             recipe.masking, drop=recipe.decoder.drops, row_length=row_length, maskable_per_row=row_length - 2,
             vocabulary_size=vocabulary, special_ids=(PAD, BOS, EOS, UNK, MASK), mask_id=MASK, pad_id=PAD,
         )  # fmt: skip
-        config = MaskLaterConfig(
-            self.encoder, decoder_kind=recipe.decoder.kind, num_decoder_layers=recipe.decoder.num_layers,
-            row_length=row_length, mask_token_id=MASK,
-        )  # fmt: skip
+        config = MaskLaterConfig(self.encoder, recipe.decoder, row_length=row_length, mask_token_id=MASK)
         self.model = MaskLaterForMaskedLM(config).to(precision.device).train()
         self.optimizers = Optimizers(self.model, recipe.optimizer)
 

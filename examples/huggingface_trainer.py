@@ -30,7 +30,10 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(arguments.encoder)
     # (*) was: AutoModelForMaskedLM.from_pretrained(...). The decoder is new; weights and LM head are the encoder's own.
     model = MaskLaterForMaskedLM.from_encoder(
-        arguments.encoder, num_decoder_layers=2, mask_token_id=tokenizer.mask_token_id, row_length=arguments.row_length
+        arguments.encoder,
+        decoder={"num_layers": 2},
+        mask_token_id=tokenizer.mask_token_id,
+        row_length=arguments.row_length,
     )
     lines = arguments.texts.read_text(encoding="utf-8").splitlines()
     tokenized = tokenizer([line for line in lines if line.strip()], truncation=True, max_length=arguments.row_length)

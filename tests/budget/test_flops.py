@@ -5,9 +5,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from masklater.budget.cost import encoder_sizes, row_flops
-from masklater.budget.flops import RowShape, count_row_flops
+from masklater.budget.flops import count_row_flops
+from masklater.budget.shape import RowShape
 from masklater.corpus.shards import Shards
 from masklater.pretrain.batches import make_batches
+from masklater.recipe.sections import DecoderSettings
 from tests.conftest import tiny
 from tests.reference.cases import CASES, OBJECTIVES, make_model
 
@@ -32,9 +34,9 @@ def ratio(width: int, layers: int, head: bool, attention: bool, everywhere: bool
     """FLOPs of 3ML at 50% over vanilla at 15%, L = 128, V = 50,265, every decoder layer on the whole row."""
 
     def row(seen: int, targets: int, decoder_layers: int) -> int:
-        decoder = "self" if decoder_layers else "none"
+        decoder = DecoderSettings(num_layers=decoder_layers) if decoder_layers else DecoderSettings(kind="none")
         sizes = (seen, 128, targets, width, 4 * width, 50_265, layers)
-        shape = RowShape(*sizes, decoder, decoder_layers, last_layer_everywhere=everywhere)
+        shape = RowShape(*sizes, decoder, last_layer_everywhere=everywhere)
         flops = count_row_flops(shape)
         linear = flops.encoder_linear + flops.decoder_linear
         with_attention = linear + attention * (flops.encoder_attention + flops.decoder_attention)

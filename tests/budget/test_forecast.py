@@ -15,7 +15,8 @@ from masklater.errors import UserError
 from masklater.machine.hardware import GPUS, find_gpu
 from masklater.masking.schedule import rate_at
 from masklater.model import head as heads
-from masklater.model.masked_lm import MaskLaterForMaskedLM, settle
+from masklater.model.check import settle
+from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain.batches import make_batches
 from masklater.pretrain.loop import pretrain
 from masklater.pretrain.start import find_start

@@ -65,7 +65,7 @@ def test_a_model_around_a_rotary_encoder_is_rotary(objective: str, family: str, 
     with torch.no_grad():
         logits_LV, moved_LV = model.target_logits(batch), model.target_logits(moved)
     is_rotary = family != "roberta"
-    assert model.config.decoder_positions == ("rotary" if is_rotary else "dropped")
+    assert model.config.decoder.positions == ("rotary" if is_rotary else "dropped")
     assert (model.decoder.masks.positions is None) == is_rotary
     assert torch.allclose(logits_LV, moved_LV, rtol=1e-3, atol=1e-3) == is_rotary
     assert not torch.allclose(logits_LV[3], logits_LV[4], atol=1e-2)  # [MASK]s that start as the same vector
@@ -83,7 +83,7 @@ def test_what_cannot_be_turned_is_refused() -> None:
     sizes = {"num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 32, "vocab_size": 50}
     odd = AutoConfig.for_model("roberta", hidden_size=20, **sizes)
     with pytest.raises(UserError, match="heads are 5 wide"):
-        MaskLaterForMaskedLM(MaskLaterConfig(odd, decoder_positions="rotary"))
+        MaskLaterForMaskedLM(MaskLaterConfig(odd, {"positions": "rotary"}))
     even = AutoConfig.for_model("roberta", hidden_size=16, **sizes)
     with pytest.raises(UserError, match="those of roberta turn nothing"):
-        MaskLaterForMaskedLM(MaskLaterConfig(even, decoder_positions="rotary", decoder_kind="late", enter_layer=1))
+        MaskLaterForMaskedLM(MaskLaterConfig(even, {"positions": "rotary", "kind": "late", "enter_layer": 1}))

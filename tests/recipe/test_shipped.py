@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from masklater.corpus.shards import Shards
-from masklater.model.masked_lm import MaskLaterForMaskedLM, settle
+from masklater.model.check import settle
+from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain.batches import make_batches
 from masklater.pretrain.loop import pretrain
 from masklater.pretrain.start import find_start

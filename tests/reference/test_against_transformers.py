@@ -66,7 +66,7 @@ def masked_lm(family: str) -> PreTrainedModel:
 def test_vanilla_mode_is_transformers_masked_lm(family: str, continuous: Shards) -> None:
     reference = masked_lm(family)
     body = getattr(reference, reference.base_model_prefix)
-    model = MaskLaterForMaskedLM.from_encoder(reference, decoder_kind="none", mask_token_id=4).eval()
+    model = MaskLaterForMaskedLM.from_encoder(reference, {"kind": "none"}, mask_token_id=4).eval()
     batch = make_batch(continuous, "vanilla", "batch.attend=row")
     ids_BL, labels_BL = rebuild_rows(batch, continuous.vocabulary.mask)
     loss_sum, num_targets = model(batch=batch)
@@ -86,7 +86,7 @@ def test_vanilla_mode_is_transformers_masked_lm(family: str, continuous: Shards)
 def test_positions_of_padded_rows_are_those_of_the_family(family: str, side: PaddingSide) -> None:
     """Families that count tokens do so in ours; in others padding on the left, which would move the row, does not."""
     reference = masked_lm(family)
-    model = MaskLaterForMaskedLM.from_encoder(reference, decoder_kind="none", mask_token_id=4).eval()
+    model = MaskLaterForMaskedLM.from_encoder(reference, {"kind": "none"}, mask_token_id=4).eval()
     ids_N, places_N = torch.randint(5, 320, (9,)), padded_places(9, 16, side)
     ids_BL = torch.full((1, 16), 1)
     ids_BL[0, places_N] = ids_N
@@ -118,13 +118,13 @@ def test_sources_to_start_from(shards: Shards, tmp_path: Path) -> None:
         (tmp_path / "masked-lm", True),
         (str(tmp_path / "bare"), False),
     ):
-        model = MaskLaterForMaskedLM.from_encoder(source, num_decoder_layers=1, mask_token_id=4).eval()
+        model = MaskLaterForMaskedLM.from_encoder(source, {"num_layers": 1}, mask_token_id=4).eval()
         assert len(model.decoder.layers) == 1
         assert torch.equal(model.encoder(input_ids=ids_BL).last_hidden_state, expected)
         assert torch.equal(model.head.bias, bias) == has_head
-    again = MaskLaterForMaskedLM.from_encoder(model, num_decoder_layers=1)
+    again = MaskLaterForMaskedLM.from_encoder(model, decoder={"num_layers": 1})
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True))
-    fresh = MaskLaterForMaskedLM.from_encoder(tiny_config("modernbert"), decoder_kind="cross", decoder_width=16)
+    fresh = MaskLaterForMaskedLM.from_encoder(tiny_config("modernbert"), {"kind": "cross", "hidden_size": 16})
     assert fresh(input_ids=ids_BL).logits.shape == (2, 12, 320)
 
 
@@ -133,7 +133,7 @@ def test_sources_to_start_from(shards: Shards, tmp_path: Path) -> None:
 def test_a_vocabulary_is_resized(family: str, objective: str, tmp_path: Path) -> None:
     """As scripts do after add_tokens; what the model knew of the tokens that stay, it still knows."""
     torch.manual_seed(0)
-    model = MaskLaterForMaskedLM.from_encoder(masked_lm(family), decoder_kind=objective, mask_token_id=4).eval()
+    model = MaskLaterForMaskedLM.from_encoder(masked_lm(family), {"kind": objective}, mask_token_id=4).eval()
     ids_BL = torch.randint(5, 300, (2, 12))
     ids_BL[:, 3] = 4
     labels_BL = torch.where(ids_BL == 4, 299, IGNORE)
@@ -184,17 +184,18 @@ def test_a_pooler_that_stays_behind_is_said_to(family: str, tmp_path: Path, recw
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_decoder_layers": 0}, "num_decoder_layers is 0.* Vanilla MLM.* is decoder_kind='none'"),
-        ({"num_decoder_layers": 0, "decoder_kind": "cross"}, "decoder_kind='cross' has at least one layer"),
-        ({"decoder_kind": "vanilla"}, "decoder_kind is 'vanilla'.* Choose among self, cross, cross-only, late, none"),
-        ({"decoder_kind": "late"}, "enter_layer is None, and with decoder_kind='late'"),
-        ({"decoder_kind": "late", "enter_layer": 2}, "enter_layer is 2.* one of the encoder's 2 layers"),
-        ({"mask_embedding": "none"}, "mask_embedding is 'none'.* Choose among own, word"),
+        ({"num_layers": 0}, r"decoder\.num_layers is 0: .*greater than 0.* at least 1: vanilla MLM is kind none"),
+        ({"num_layers": 0, "kind": "cross"}, r"decoder\.num_layers is 0: .*greater than 0"),
+        ({"kind": "vanilla"}, r"decoder\.kind is 'vanilla': it must be one of self, cross, cross-only, late, none"),
+        ({"kind": "late"}, "enter_layer belongs to kind late, which needs it; kind is late"),
+        ({"kind": "late", "enter_layer": 2}, r"decoder\.enter_layer is 2, and the encoder's 2 layers count from 0"),
+        ({"mask_embedding": "none"}, r"decoder\.mask_embedding is 'none': input should be 'own' or 'word'"),
+        ({"layers": 1, "knd": "cross"}, r"(?s)decoder\.layers is 1: .*no such key.*decoder\.knd.* Did you mean kind\?"),
     ],
 )
 def test_a_decoder_that_is_none(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=f"(?s){message}"):
-        MaskLaterForMaskedLM.from_encoder(tiny_config("roberta"), **settings)
+        MaskLaterForMaskedLM.from_encoder(tiny_config("roberta"), settings)
 
 
 def test_a_source_of_which_the_mask_token_is_unknown() -> None:
@@ -322,12 +323,12 @@ def test_encoders_that_read_distances_off_the_index_are_refused_by_name(family: 
 
 def test_late_entry_is_refused_where_layers_cannot_be_called_one_by_one() -> None:
     with pytest.raises(UserError, match="not known how to do for an encoder of type esm"):
-        MaskLaterForMaskedLM.from_encoder(tiny_config("esm"), decoder_kind="late", enter_layer=1)
+        MaskLaterForMaskedLM.from_encoder(tiny_config("esm"), {"kind": "late", "enter_layer": 1})
 
 
 def test_a_decoder_width_that_is_no_whole_number_of_heads() -> None:
     with pytest.raises(UserError, match="a decoder of width 20 does not fit the encoder, whose heads are 8 wide"):
-        MaskLaterForMaskedLM.from_encoder(tiny_config("roberta"), decoder_width=20)
+        MaskLaterForMaskedLM.from_encoder(tiny_config("roberta"), {"hidden_size": 20})
 
 
 def test_rows_longer_than_the_decoder_has_positions_for() -> None:

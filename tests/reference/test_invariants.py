@@ -45,7 +45,7 @@ def test_encoding_what_is_seen_equals_hiding_what_is_not(objective: str, family:
     hide_BLL = attention_mask(places, places, ()) & is_seen_BL[:, None, :]  # type: ignore[operator]
     hide_BLL |= torch.eye(ids_BL.shape[1], dtype=torch.bool)  # so that no softmax is empty; read by nobody
     pos_BL = torch.arange(ids_BL.shape[1]).expand_as(ids_BL)
-    offset, stop = model.config.position_offset, model.config.enter_layer
+    offset, stop = model.config.position_offset, model.config.decoder.enter_layer
     assert offset is not None
     with torch.no_grad():
         if family == "esm":  # it zeroes what it takes for [MASK]s; any other id is as invisible

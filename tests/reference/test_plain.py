@@ -21,7 +21,7 @@ def test_the_method_is_what_its_plain_twin_computes(kind: str, continuous: Shard
     encoder, config = model.config.encoder, model.config
     shape = Shape(
         encoder_layers=encoder.num_hidden_layers,
-        decoder_layers=config.num_decoder_layers,
+        decoder_layers=config.decoder.num_layers,
         heads=encoder.num_attention_heads,
         eps=encoder.layer_norm_eps,
         position_offset=config.position_offset or 0,

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from masklater.budget.flops import RowFlops, RowShape, count_row_flops
+from masklater.budget.flops import RowFlops, count_row_flops
+from masklater.budget.shape import RowShape
 from masklater.ledger import Spending
 from masklater.masking.counts import Counts, count
 from masklater.recipe.families import GATED, PRE_NORM, ROTARY
@@ -61,10 +62,7 @@ def row_shape(encoder: EncoderSizes, decoder: DecoderSettings, counts: Counts) -
         feed_forward=encoder.feed_forward,
         vocabulary=encoder.vocabulary,
         encoder_layers=encoder.layers,
-        decoder=decoder.kind,
-        decoder_layers=decoder.num_layers,
-        decoder_width=decoder.hidden_size,
-        enter_layer=decoder.enter_layer,
+        decoder=decoder,
         embedding_width=encoder.embedding_width,
         gated=encoder.family in GATED,
         pre_norm=encoder.family in PRE_NORM,

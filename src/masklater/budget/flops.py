@@ -11,29 +11,10 @@ word embedding, V vocabulary.
 
 from dataclasses import dataclass
 
+from masklater.budget.decoders import DECODERS
+from masklater.budget.shape import RowShape
+
 TRAINING_OVER_FORWARD = 3
-
-
-@dataclass(frozen=True)
-class RowShape:
-    """The sizes one row passes through."""
-
-    seen: float  # S: positions the encoder reads; a fraction where shares are counted instead of positions
-    row_length: int  # L: positions once the [MASK]s have joined
-    targets: float  # T: positions the LM head reads
-    width: int  # D
-    feed_forward: int  # F
-    vocabulary: int  # V
-    encoder_layers: int
-    decoder: str = "none"  # self | cross | cross-only | late | none, as in a recipe
-    decoder_layers: int = 0  # of no effect where decoder is late or none
-    decoder_width: int | None = None  # d; None: D
-    enter_layer: int | None = None  # late: the first encoder layer that reads all L positions
-    embedding_width: int | None = None  # E; None: D
-    last_layer_everywhere: bool = False  # self: as the paper counts; here it is computed at the targets only
-    gated: bool = False  # a gate makes the encoder's feed-forward three matrices instead of two
-    pre_norm: bool = False  # of no effect on FLOPs; a norm more at the end of encoder and decoder
-    rotary_decoder: bool = False  # of no effect on FLOPs, as turning is no matrix product; no position embedding
 
 
 @dataclass(frozen=True)
@@ -64,7 +45,7 @@ class RowFlops:
 
 
 def count_row_flops(shape: RowShape) -> RowFlops:
-    """Forward FLOPs of one row.
+    """Count the forward FLOPs of one row.
 
     A transformer layer on n positions: Q, K, V and output projections 4 D^2 multiply-adds a position, feed-forward
     2 D F a position (3 D F with a gate), attention scores and their weighted sum 2 n^2 D. The head: D E + E V a target.
@@ -72,9 +53,7 @@ def count_row_flops(shape: RowShape) -> RowFlops:
     S, L, T, D = shape.seen, shape.row_length, shape.targets, shape.width
     E = shape.embedding_width or D
     per_position = 4 * D * D + (3 if shape.gated else 2) * D * shape.feed_forward
-    on_seen = shape.encoder_layers
-    if shape.decoder == "late" and shape.enter_layer is not None:
-        on_seen = shape.enter_layer
+    on_seen = shape.layers_on_seen
     on_all = shape.encoder_layers - on_seen
     decoder_linear, decoder_attention = _decoder(shape)
     return RowFlops(
@@ -88,21 +67,10 @@ def count_row_flops(shape: RowShape) -> RowFlops:
 
 
 def _decoder(shape: RowShape) -> tuple[float, float]:
-    """Multiply-adds of a light decoder: linear layers, attention."""
-    S, L, T, D, layers = shape.seen, shape.row_length, shape.targets, shape.width, shape.decoder_layers
-    if shape.decoder in {"late", "none"}:
+    """Count the multiply-adds of a light decoder: linear layers, attention."""
+    if not shape.decoder.has_layers:
         return 0, 0
-    d = shape.decoder_width or D
-    f = shape.feed_forward * d // D
-    projections = 0 if d == D else (S + T) * D * d
-    feed_forward = 2 * d * f
-    if shape.decoder == "self":
-        # The last layer computes keys and values everywhere, queries and all that follows at the targets only.
-        last = L if shape.last_layer_everywhere else T
-        linear = (layers - 1) * (4 * d * d + feed_forward) * L + 2 * d * d * L + (2 * d * d + feed_forward) * last
-        attention = 2 * d * ((layers - 1) * L * L + last * L)
-    else:
-        to_each_other = shape.decoder == "cross"
-        linear = layers * ((2 * d * d + feed_forward) * T + 2 * d * d * S + to_each_other * 4 * d * d * T)
-        attention = layers * 2 * d * (T * S + to_each_other * T * T)
+    linear, attention = DECODERS[shape.decoder.kind].multiply_adds(shape)
+    D, d = shape.width, shape.decoder_width
+    projections = 0 if d == D else (shape.seen + shape.targets) * D * d
     return linear + projections, attention

@@ -7,9 +7,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from masklater.budget.cost import EncoderSizes, encoder_sizes, row_shape
-from masklater.budget.flops import RowFlops, RowShape, count_row_flops
+from masklater.budget.flops import RowFlops, count_row_flops
 from masklater.budget.memory import Memory, estimate_memory
 from masklater.budget.parameters import Parameters, count_parameters
+from masklater.budget.shape import RowShape
 from masklater.corpus.index import read_index
 from masklater.corpus.tokenizer import token_types
 from masklater.errors import UserError
@@ -78,8 +79,7 @@ def forecast(recipe: Recipe, rows: Rows) -> Forecast:
     shape = row_shape(sizes, recipe.decoder, counts_at(masking.rate))
     parameters = memory = None
     if sizes.family in FAMILIES_COUNTED:
-        own_mask = recipe.decoder.mask_embedding == "own"
-        parameters = count_parameters(shape, sizes.family, sizes.positions, sizes.token_types, own_mask)
+        parameters = count_parameters(shape, sizes.family, sizes.positions, sizes.token_types)
         memory = estimate_memory(recipe, shape, parameters, recipe.batch.passes_of(recipe.batch.rows)[0])
     points = [(point + 0.5) / RATE_POINTS for point in range(RATE_POINTS)]
     along = [count_row_flops(row_shape(sizes, recipe.decoder, counts_at(rate_at(masking, point)))) for point in points]

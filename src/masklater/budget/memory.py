@@ -5,8 +5,9 @@ Letters: see flops.py; d and f the decoder's width and feed-forward.
 
 from dataclasses import dataclass
 
-from masklater.budget.flops import RowShape
+from masklater.budget.decoders import DECODERS
 from masklater.budget.parameters import Parameters
+from masklater.budget.shape import RowShape
 from masklater.recipe.load import Recipe
 
 TO_SPARE = 0.1
@@ -39,14 +40,14 @@ def estimate_memory(recipe: Recipe, shape: RowShape, parameters: Parameters, mic
     of the row. The same count is in Korthikanti et al. (arXiv 2205.05198, section 4.1), less the attention matrix.
     """
     number = 4 if recipe.precision == "float32" else 2
-    on_seen = shape.encoder_layers
-    if shape.decoder == "late" and shape.enter_layer is not None:
-        on_seen = shape.enter_layer
+    on_seen = shape.layers_on_seen
     positions = on_seen * shape.seen + (shape.encoder_layers - on_seen) * shape.row_length
     attention, feed_forward = 8 * shape.width, 2 * shape.feed_forward
     if shape.gated:  # both halves, the activated one and their product; and queries and keys before rotation
         attention, feed_forward = 10 * shape.width, 4 * shape.feed_forward
-    kept = positions * (attention + feed_forward) + _kept_by_decoder(shape)
+    kept = positions * (attention + feed_forward)
+    if shape.decoder.has_layers:
+        kept += DECODERS[shape.decoder.kind].kept(shape)
     matrices = parameters.encoder_layers + parameters.decoder  # but for norms and biases, all of it
     rest = parameters.trained - matrices
     return Memory(
@@ -71,14 +72,3 @@ def _head_memory(shape: RowShape, targets: float, number: int) -> float:
     E = shape.embedding_width or shape.width
     gradients = 4 * shape.vocabulary * E + number * targets * E
     return min(targets * shape.vocabulary, LOGITS_AT_ONCE) * (number + 4) + gradients
-
-
-def _kept_by_decoder(shape: RowShape) -> float:
-    if shape.decoder in {"late", "none"}:
-        return 0
-    d = shape.decoder_width or shape.width
-    f = shape.feed_forward * d // shape.width
-    if shape.decoder == "self":
-        return shape.decoder_layers * shape.row_length * (8 * d + 2 * f)
-    attentions = 15 * d if shape.decoder == "cross" else 8 * d
-    return shape.decoder_layers * (shape.targets * (attentions + 2 * f) + shape.seen * 2 * d)

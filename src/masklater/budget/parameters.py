@@ -5,7 +5,8 @@ Letters: see flops.py; P positions the encoder knows, d and f the decoder's widt
 
 from dataclasses import dataclass
 
-from masklater.budget.flops import RowShape
+from masklater.budget.decoders import DECODERS
+from masklater.budget.shape import RowShape
 
 
 @dataclass(frozen=True)
@@ -28,17 +29,14 @@ class Parameters:
         return self.exported + self.decoder + self.head
 
 
-def count_parameters(
-    shape: RowShape, family: str, positions: int, token_types: int, own_mask_embedding: bool
-) -> Parameters:
-    """Parameters of an encoder of one of the families that recipes know, with its decoder and head.
+def count_parameters(shape: RowShape, family: str, positions: int, token_types: int) -> Parameters:
+    """Count the parameters of an encoder of one of the families that recipes know, with its decoder and head.
 
     Args:
         shape: The sizes.
         family: transformers' model type.
         positions: Rows of the encoder's position embedding; 0 where positions are rotary.
         token_types: Rows of the encoder's token-type embedding, where the family has one.
-        own_mask_embedding: Whether the mask embedding is a parameter apart.
     """
     D, F, V, E = shape.width, shape.feed_forward, shape.vocabulary, shape.embedding_width or shape.width
     if family == "modernbert":  # no biases; the first layer lacks a norm, and there is one more at the end
@@ -54,21 +52,18 @@ def count_parameters(
     return Parameters(
         embeddings=embeddings,
         encoder_layers=layers,
-        decoder=_decoder_parameters(shape, own_mask_embedding),
+        decoder=_decoder_parameters(shape),
         head=D * E + E + 2 * E + V,
     )
 
 
-def _decoder_parameters(shape: RowShape, own_mask_embedding: bool) -> int:
-    if shape.decoder == "none" or shape.enter_layer == 0:
+def _decoder_parameters(shape: RowShape) -> int:
+    if not shape.decoder.drops:
         return 0
-    D, d = shape.width, shape.decoder_width or shape.width
-    masks = (0 if shape.rotary_decoder else shape.row_length * d) + own_mask_embedding * d
-    if shape.decoder == "late":
+    D, d = shape.width, shape.decoder_width
+    masks = (0 if shape.rotary_decoder else shape.row_length * d) + (shape.decoder.mask_embedding == "own") * d
+    if not shape.decoder.has_layers:
         return masks
-    f = shape.feed_forward * d // D
-    attention, feed_forward = 4 * d * d + 6 * d, 2 * d * f + f + 3 * d  # each with its norm
-    per_layer = feed_forward + attention * (2 if shape.decoder == "cross" else 1)
     last_norm = 2 * d if shape.pre_norm else 0
     projections = 2 * D * d + d + D if d != D else 0
-    return masks + shape.decoder_layers * per_layer + last_norm + projections
+    return masks + DECODERS[shape.decoder.kind].parameters(shape) + last_norm + projections

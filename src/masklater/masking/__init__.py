@@ -1,1 +1,1 @@
-"""Masking: which positions are predicted, and what stands there."""
+"""Masking: the positions that are corrupted and predicted, and the ids that the encoder reads there."""

@@ -1,4 +1,4 @@
-"""MaskedBatch: what one forward pass works on. The shape legend of the whole project stands here.
+"""MaskedBatch, the input of one forward pass. The shape legend of the whole project stands here.
 
 B  rows                          L  row length
 S  seen positions of a row       M  dropped positions of a row, S + M = L
@@ -32,28 +32,28 @@ class MaskedBatch:
 
     @property
     def row_length(self) -> int:
-        """L."""
+        """The row length, L."""
         return self.seen_pos_BS.shape[1] + self.masked_pos_BM.shape[1]
 
     @property
     def num_targets(self) -> Tensor:
-        """Target slots in use, an int64 scalar."""
+        """The number of target slots in use, an int64 scalar."""
         return (self.target_ids_BT != IGNORE).sum()
 
     def slice(self, start: int, stop: int) -> Self:
-        """The rows from start to stop."""
+        """Return the rows from start to stop."""
         return self._map(lambda tensor: tensor[start:stop])
 
     def without_targets(self) -> Self:
-        """The same rows with no target slot in use: a forward pass that counts for nothing."""
+        """Return the same rows with no target slot in use: a forward pass that counts for nothing."""
         return replace(self, target_ids_BT=torch.full_like(self.target_ids_BT, IGNORE))
 
     def to(self, device: torch.device) -> Self:
-        """The batch on another device; from pinned memory the copy does not wait."""
+        """Return the batch on another device; from pinned memory the copy does not wait."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Self:
-        """The batch in page-locked memory."""
+        """Return the batch in page-locked memory."""
         return self._map(Tensor.pin_memory)
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
@@ -70,7 +70,7 @@ def batch_from_inputs(
     token_type_ids_BL: Tensor | None = None,
     uncounted_id: int | None = None,
 ) -> MaskedBatch:
-    """A batch from what every masked LM of transformers takes: padded rows, any number of [MASK]s in each.
+    """Make a batch from the inputs of any masked LM of transformers: padded rows, any number of [MASK]s in each.
 
     [MASK]s are dropped, and padding with them. Rows with fewer seen positions than the fullest get slots to spare,
     which are hidden from attention. Every position is a target slot; unlabelled ones are not in use.

@@ -1,4 +1,4 @@
-"""Which positions are corrupted: single tokens, whole words, or spans of words, with a fixed count per row.
+"""The choice of positions to corrupt: single tokens, whole words, or spans of words, a fixed count per row.
 
 Each chooser ranks a row's positions; the first `wanted` ranks are corrupted. Words and spans are taken whole, but for
 at most one a row that is cut to make the count, and every position is exactly as likely as any other, however long the
@@ -35,7 +35,7 @@ def rank_uniform(maskable_BL: Tensor, draws: Draws) -> Tensor:
 
 
 def number_words(rows_BL: Tensor, maskable_BL: Tensor, words: WordTable[Tensor]) -> Tensor:
-    """The number, from 0, of the word each position belongs to, int64 word_BL; -1 where it is not maskable."""
+    """Number the words of each row from 0: int64 word_BL, the word of each position; -1 where it is not maskable."""
     first_BL, before_BL = words.first_V[rows_BL], words.last_V[rows_BL].roll(1, dims=1)
     differs_BL = (first_BL != before_BL) & (first_BL != 0) & (before_BL != 0)
     after_special_BL = ~maskable_BL.roll(1, dims=1)
@@ -106,7 +106,7 @@ def rank_units(unit_BL: Tensor, wanted_B: Tensor, fill: bool, draws: Draws) -> T
 
 
 def _take_in_order(size_BU: Tensor, wanted_B: Tensor, draws: Draws) -> Tensor:
-    """How much to take of each unit, taken_BU: all or nothing, but for at most one; on average its share of the row.
+    """Decide how much of each unit to take, taken_BU: all or nothing, but for one; on average its share of the row.
 
     The units, in random order, lie on a ring, and a stretch of it as long as what is wanted begins at a random place
     (systematic sampling: every position is equally likely). It cuts two units, one at either end. Taking from one what
@@ -133,7 +133,7 @@ def _take_in_order(size_BU: Tensor, wanted_B: Tensor, draws: Draws) -> Tensor:
 
 
 def _make_whole(size_BU: Tensor, taken_BU: Tensor, draws: Draws) -> Tensor:
-    """The same with the unit that is cut taken whole or left out, units of one position making up for it.
+    """Take the unit that is cut whole or leave it out, units of one position making up for it.
 
     Which of the two is drawn so that no unit gains on average. Where there are too few units of one position for
     either, the cut stays.
@@ -153,7 +153,7 @@ def _make_whole(size_BU: Tensor, taken_BU: Tensor, draws: Draws) -> Tensor:
 
 
 def _draw_below(limit_BX: Tensor, draws: Draws) -> Tensor:
-    """A random int64 from 0 to each limit - 1; 0 where the limit is 0."""
+    """Draw a random int64 from 0 to each limit - 1; 0 where the limit is 0."""
     return (draws.rand(*limit_BX.shape, dtype=torch.float64) * limit_BX).long()
 
 

@@ -1,4 +1,4 @@
-"""From rows to a MaskedBatch: choose what is corrupted, decide what stands there and what is predicted (step 1).
+"""Corruption of rows into a MaskedBatch: choose positions, decide their ids and which are predicted (step 1).
 
 Counts are fixed. Of a row without padding C positions are corrupted, M = round(mask x C) of them dropped and
 T = round(predict x C) predicted, whatever the draw, so that S, M and T are the same in every batch. In a padded row
@@ -26,7 +26,7 @@ from masklater.recipe.sections import MaskingSettings
 
 @dataclass(frozen=True)
 class Corruption:
-    """How the rows of one data set are corrupted: the recipe's shares as fixed counts."""
+    """The corruption of the rows of one data set: the recipe's shares as fixed counts."""
 
     settings: MaskingSettings
     drop: bool  # True: [MASK]s are left out of the encoder (3ML); False: they stand in its input (vanilla)
@@ -41,11 +41,11 @@ class Corruption:
 
     @property
     def counts(self) -> Counts:
-        """C, M and T."""
+        """The counts C, M and T at this rate."""
         return count(self.settings, self.rate, self.drop, self.row_length, self.maskable_per_row)
 
     def at_rate(self, rate: float) -> Self:
-        """The same at another rate."""
+        """Return the same corruption at another rate."""
         return replace(self, rate=rate)
 
 
@@ -73,7 +73,7 @@ def make_corruption(
         special_ids: Never corrupted, never drawn as random tokens.
         mask_id: The mask token.
         pad_id: The padding token.
-        table: What the chooser has to know of each token (`Chooser.table`).
+        table: The chooser's facts about each token (`Chooser.table`).
 
     Raises:
         UserError: A rate leaves no target, or nothing to see, in rows of this length.
@@ -103,7 +103,7 @@ def make_corruption(
 
 
 def corrupt(rows_BL: Tensor, documents_BL: Tensor | None, corruption: Corruption, draws: Draws) -> MaskedBatch:
-    """Corrupt rows.
+    """Corrupt rows into a MaskedBatch.
 
     Args:
         rows_BL: int64 token ids, on the CPU.

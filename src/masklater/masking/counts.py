@@ -1,4 +1,4 @@
-"""How many positions of a row are corrupted, dropped and predicted: fixed for every row without padding (no torch)."""
+"""Counts of corrupted, dropped and predicted positions, the same for every row without padding (no torch)."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from masklater.recipe.sections import MaskingSettings
 
 
 class Counts(NamedTuple):
-    """Counts of one row."""
+    """Counts of positions of one row without padding."""
 
     row_length: int  # L
     corrupted: int  # C
@@ -15,12 +15,12 @@ class Counts(NamedTuple):
 
     @property
     def seen(self) -> int:
-        """S."""
+        """The number of seen positions, S."""
         return self.row_length - self.dropped
 
 
 def count(settings: MaskingSettings, rate: float, drop: bool, row_length: int, maskable_per_row: float) -> Counts:
-    """The counts at a masking rate.
+    """Count the positions of a row at a masking rate.
 
     Args:
         settings: The recipe's `masking` section.

@@ -4,7 +4,7 @@ from masklater.recipe.sections import MaskingSettings
 
 
 def rate_at(settings: MaskingSettings, progress: float) -> float:
-    """The masking rate of a step that begins when `progress` of the run, from 0 to 1, has passed."""
+    """Return the masking rate of a step that begins when `progress` of the run, from 0 to 1, has passed."""
     schedule = settings.schedule
     if schedule.name == "linear":
         assert schedule.end is not None  # the recipe has been validated
@@ -14,6 +14,6 @@ def rate_at(settings: MaskingSettings, progress: float) -> float:
 
 
 def rates_of(settings: MaskingSettings) -> list[float]:
-    """The rates between which a schedule moves."""
+    """Return the rates between which a schedule moves."""
     ends = [] if settings.schedule.end is None else [settings.schedule.end]
     return [settings.rate, *ends, *(rate for _, rate in settings.schedule.steps)]

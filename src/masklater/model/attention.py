@@ -1,4 +1,4 @@
-"""Who attends to whom, and from how far: what attention knows besides hidden states.
+"""Attention masks and rotary angles: all that attention is given besides hidden states.
 
 Positions attend within documents, never to what is hidden, and along the attention flows that are left on.
 
@@ -28,14 +28,14 @@ class Places(NamedTuple):
 
 
 class RotaryAngles(NamedTuple):
-    """Rotary positions (RoFormer, arXiv 2104.09864): by what angles each position turns queries and keys."""
+    """Rotary positions (RoFormer, arXiv 2104.09864): the angles by which each position turns queries and keys."""
 
     cos_B1Xh: Tensor  # float32
     sin_B1Xh: Tensor
 
 
 class Pairs(NamedTuple):
-    """What attention knows of its queries and keys."""
+    """The pairs of queries and keys that attend, and the angles that each side is turned by."""
 
     attend_BQK: Tensor | None  # bool, True where the query may attend to the key; None: all to all
     query: RotaryAngles | None = None  # None: not turned, as positions were added to the hidden states
@@ -43,7 +43,7 @@ class Pairs(NamedTuple):
 
 
 def seen_places(batch: MaskedBatch, mask_id: int, blocked_flows: Sequence[str]) -> Places:
-    """The S positions that the encoder reads; [MASK]s are among them in vanilla mode only."""
+    """Return the S positions that the encoder reads; [MASK]s are among them in vanilla mode only."""
     documents_BS = None if batch.documents_BL is None else batch.documents_BL.gather(1, batch.seen_pos_BS)
     if batch.hidden_BS is not None:
         if documents_BS is None:
@@ -54,7 +54,7 @@ def seen_places(batch: MaskedBatch, mask_id: int, blocked_flows: Sequence[str]) 
 
 
 def row_places(batch: MaskedBatch, blocked_flows: Sequence[str]) -> Places:
-    """All L positions of the row, the dropped ones [MASK]s."""
+    """Return all L positions of the row, the dropped ones [MASK]s."""
     B, L = batch.seen_pos_BS.shape[0], batch.row_length
     pos_BL = torch.arange(L, device=batch.seen_pos_BS.device).expand(B, L)
     is_mask_BL = None
@@ -68,13 +68,13 @@ def row_places(batch: MaskedBatch, blocked_flows: Sequence[str]) -> Places:
 
 
 def select(places: Places, pos_BX: Tensor) -> Places:
-    """Some of the positions of a row."""
+    """Return some of the positions of a row."""
     gathered = [None if tensor is None else tensor.gather(1, pos_BX) for tensor in places]
     return Places(pos_BX, gathered[1], gathered[2])
 
 
 def make_pairs(queries: Places, keys: Places, blocked_flows: Sequence[str], rotary_width: int | None) -> Pairs:
-    """All of it; `rotary_width` is the width of a head where queries and keys are turned."""
+    """Pair queries with keys. `rotary_width` is the width of a head where they are turned; None: they are not."""
     allowed_BQK = attention_mask(queries, keys, blocked_flows)
     if rotary_width is None:
         return Pairs(allowed_BQK)
@@ -88,7 +88,7 @@ ROTARY_BASE = 10_000.0
 
 
 def rotary_angles(pos_BX: Tensor, head_width: int) -> RotaryAngles:
-    """The angles of some positions."""
+    """Compute the angles of some positions."""
     half = head_width // 2
     speed_h = ROTARY_BASE ** (-torch.arange(half, device=pos_BX.device, dtype=torch.float32) / half)
     angle_B1Xh = pos_BX[:, None, :, None] * speed_h
@@ -96,7 +96,7 @@ def rotary_angles(pos_BX: Tensor, head_width: int) -> RotaryAngles:
 
 
 def rotate(part_BHXe: Tensor, angles: RotaryAngles | None) -> Tensor:
-    """Queries or keys, turned: their products then depend on the distance between two positions, not on where they are.
+    """Turn queries or keys, so that their products depend on the distance between two positions alone.
 
     In float32, as half a turn of the fastest pair must not be lost at far positions in bfloat16.
     """
@@ -109,7 +109,7 @@ def rotate(part_BHXe: Tensor, angles: RotaryAngles | None) -> Tensor:
 
 
 def in_float32(*parts: Tensor) -> tuple[AbstractContextManager[None], tuple[Tensor, ...]]:
-    """Queries, keys and values as attention takes them, and the context to call it in.
+    """Return the context to call attention in, and queries, keys and values as it takes them.
 
     On a CPU bfloat16 ones become float32: the backward pass of torch's fused attention in bfloat16 takes three times as
     long there as in float32, more than bfloat16 gains in the products around it (docs/performance.md).
@@ -120,7 +120,7 @@ def in_float32(*parts: Tensor) -> tuple[AbstractContextManager[None], tuple[Tens
 
 
 def mix(query_BHQe: Tensor, key_BHKe: Tensor, value_BHKe: Tensor, attend_BQK: Tensor | None, dropout: float) -> Tensor:
-    """Scaled dot-product attention, mixed_BHQe: for each query the values, weighed by how well their keys fit it."""
+    """Compute scaled dot-product attention, mixed_BHQe: for each query the values, weighed by their keys' fit."""
     context, (query, key, value) = in_float32(query_BHQe, key_BHKe, value_BHKe)
     attend_B1QK = None if attend_BQK is None else attend_BQK[:, None]
     with context:
@@ -129,7 +129,7 @@ def mix(query_BHQe: Tensor, key_BHKe: Tensor, value_BHKe: Tensor, attend_BQK: Te
 
 
 def attention_mask(queries: Places, keys: Places, blocked_flows: Sequence[str]) -> Tensor | None:
-    """Which query may attend to which key, bool attend_BQK; None: all to all.
+    """Return bool attend_BQK, True where the query may attend to the key; None: all to all.
 
     Positions of one document attend to each other, and padding to padding, so that no position is left with nothing. A
     position may always attend to itself, whatever flow is blocked.

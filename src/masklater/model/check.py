@@ -1,8 +1,9 @@
-"""Can this encoder carry the method? Tested on a small random copy when a model is built, not listed by family.
+"""Trials before a model is built: that the encoder can carry the method, and how it takes positions.
 
-The test is the method's first invariant: encoding the seen tokens with explicit positions equals encoding the whole row
-with an attention mask that hides the dropped ones. True for learned absolute positions and for rotary ones under full
-attention; false for anything that reads distances off the index.
+An encoder is tested on a small random copy of it, not listed by family. The test is the method's first invariant:
+encoding the seen tokens with explicit positions equals encoding the whole row with an attention mask that hides the
+dropped ones. True for learned absolute positions and for rotary ones under full attention; false for anything that
+reads distances off the index.
 """
 
 import copy
@@ -14,7 +15,8 @@ import torch
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from masklater.errors import UserError, first_line
-from masklater.model.encoder import attention_mask, build_encoder, encode
+from masklater.model.config import MaskLaterConfig
+from masklater.model.encoder import attention_mask, build_encoder, check_can_turn, check_one_stack, encode
 
 TOLERANCE = 1e-4
 """Largest difference between two ways of computing the same hidden states in float32; equal ones differ by 1e-6."""
@@ -34,19 +36,44 @@ KNOWN_REASONS = {
     "funnel": "it pools neighbours by the index",
     "xlnet": "its attention reads distances off the index",
 }
-"""Families known not to, with the reason, so that nobody waits for a test to fail."""
+"""Families that are known not to carry the method, with the reason, so that nobody waits for a trial to fail."""
 
 
 class Positions(NamedTuple):
-    """How an encoder takes positions."""
+    """The two facts about how an encoder takes positions."""
 
     offset: int  # what it counts a row's first position as: 0, or padding index + 1
     relative: bool  # whether it knows distances only: moving a row as a whole changes nothing
 
     @property
     def count_tokens(self) -> bool:
-        """Whether positions are counted over the tokens that are not padding, wherever it stands, or over all."""
+        """True where only tokens other than padding are counted, wherever it stands; False where all positions are."""
         return self.offset > 0
+
+
+def settle(config: MaskLaterConfig) -> MaskLaterConfig:
+    """Find out by trial what a config leaves open, and refuse what cannot be built.
+
+    Raises:
+        UserError: The encoder cannot carry the method, or the decoder does not fit the encoder.
+    """
+    decoder, depth = config.decoder, config.encoder.num_hidden_layers
+    if (decoder.enter_layer or 0) >= depth:
+        raise UserError(
+            f"decoder.enter_layer is {decoder.enter_layer}, and the encoder's {depth} layers count from 0",
+            f"Choose a number from 0, which is vanilla MLM, to {depth - 1}.",
+        )
+    if config.position_offset is None or decoder.positions == "auto":
+        positions = check_encoder(config.encoder, config.row_length)
+        config.position_offset = positions.offset
+        if decoder.positions == "auto":
+            decoder = decoder.model_copy(update={"positions": "rotary" if positions.relative else "dropped"})
+            config.decoder = decoder
+    if decoder.kind == "late":
+        check_one_stack(config.encoder)
+    if decoder.positions == "rotary":
+        check_can_turn(config.encoder, decoder.kind == "late")
+    return config
 
 
 def check_encoder(config: PretrainedConfig, row_length: int) -> Positions:

@@ -1,18 +1,24 @@
-"""MaskLaterConfig: the encoder's own config, and the little that the decoder adds."""
+"""MaskLaterConfig: the encoder's own config, and the decoder's settings as a recipe has them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
 
 from masklater.errors import UserError
+from masklater.recipe.load import validate_decoder
+from masklater.recipe.sections import DecoderSettings
 
-CHOICES = {
-    "decoder_kind": ("self", "cross", "cross-only", "late", "none"),
-    "mask_embedding": ("own", "word"),
-    "decoder_positions": ("auto", "dropped", "all", "rotary"),
+NAMES_OF_0_1 = {
+    "decoder_kind": "kind",
+    "num_decoder_layers": "num_layers",
+    "decoder_width": "hidden_size",
+    "enter_layer": "enter_layer",
+    "mask_embedding": "mask_embedding",
+    "decoder_positions": "positions",
+    "blocked_flows": "blocked_flows",
 }
-"""Of a MaskLaterConfig, as in recipe.sections.DecoderSettings."""
+"""The decoder's settings in a config.json of version 0.1, which had no section for them, and their names in it now."""
 
 
 class MaskLaterConfig(PretrainedConfig):
@@ -20,21 +26,18 @@ class MaskLaterConfig(PretrainedConfig):
 
     Args:
         encoder: The encoder's config, or it as a dict; any model type of transformers that `check_encoder` accepts.
-        decoder_kind: `self`: 3ML_self. `cross`: 3ML_cross. `cross-only`: 3ML_cross without self-attention. `late`:
-            [MASK]s enter the encoder at `enter_layer`. `none`: vanilla MLM, [MASK]s stay in the encoder's input.
-        num_decoder_layers: N_d; of no effect where decoder_kind is `late` or `none`.
-        decoder_width: Width of the decoder; None: the encoder's.
-        enter_layer: The encoder layer that first sees [MASK]s, where decoder_kind is `late`; 0 is vanilla MLM.
-        mask_embedding: `own`: a parameter apart. `word`: the word embedding's row of the mask token.
-        decoder_positions: How the decoder knows positions. `dropped`, `all`: embeddings are added at dropped or at all
-            positions. `rotary`: attention turns queries and keys by position, and nothing is added. `auto`: `rotary`
-            where the encoder knows distances only, else `dropped`; settled when the model is built.
-        blocked_flows: Attention flows switched off where unmasked and masked positions meet (recipe.sections.Flow).
+        decoder: The `decoder` section of a recipe, or it as a dict, such as `{"kind": "cross", "num_layers": 1}`:
+            `masklater pretrain --settings` prints names, meanings and defaults. `positions: auto` is settled when the
+            model is built.
         row_length: Longest row the decoder has positions for.
         mask_token_id: The mask token.
-        position_offset: What the encoder counts a row's first position as (RoBERTa: padding index + 1);
+        position_offset: The number that the encoder gives a row's first position (RoBERTa: padding index + 1);
             None: found when the model is built.
-        kwargs: The settings every transformers config has; passed on untouched.
+        kwargs: The settings every transformers config has, passed on untouched; and the decoder's by their names of
+            version 0.1, as in folders that it saved.
+
+    Raises:
+        UserError: The decoder has settings that are unknown, impossible or contradictory.
     """
 
     model_type = "masklater"
@@ -43,13 +46,7 @@ class MaskLaterConfig(PretrainedConfig):
     def __init__(
         self,
         encoder: PretrainedConfig | dict[str, Any] | None = None,
-        decoder_kind: str = "self",
-        num_decoder_layers: int = 2,
-        decoder_width: int | None = None,
-        enter_layer: int | None = None,
-        mask_embedding: str = "own",
-        decoder_positions: str = "auto",
-        blocked_flows: Sequence[str] = (),
+        decoder: DecoderSettings | Mapping[str, Any] | None = None,
         row_length: int = 128,
         mask_token_id: int = 4,
         position_offset: int | None = None,
@@ -58,13 +55,10 @@ class MaskLaterConfig(PretrainedConfig):
         if encoder is None:
             encoder = {"model_type": "roberta"}
         self.encoder: PretrainedConfig = AutoConfig.for_model(**encoder) if isinstance(encoder, dict) else encoder
-        self.decoder_kind = decoder_kind
-        self.num_decoder_layers = num_decoder_layers
-        self.decoder_width = decoder_width
-        self.enter_layer = enter_layer
-        self.mask_embedding = mask_embedding
-        self.decoder_positions = decoder_positions
-        self.blocked_flows = list(blocked_flows)
+        of_0_1 = {name: kwargs.pop(name) for name in NAMES_OF_0_1 if name in kwargs}
+        _refuse_names_apart(decoder, of_0_1, kwargs)
+        given: Any = _translate(of_0_1) if of_0_1 else decoder
+        self.decoder: DecoderSettings = given  # validated by __setattr__
         self.row_length = row_length
         self.mask_token_id = mask_token_id
         self.position_offset = position_offset
@@ -77,27 +71,38 @@ class MaskLaterConfig(PretrainedConfig):
         kwargs["tie_word_embeddings"] = False  # the head reads the word embedding itself: nothing is left to tie
         super().__init__(**kwargs)
 
-    @property
-    def drops(self) -> bool:
-        """Whether [MASK]s are left out of the encoder's input."""
-        return self.decoder_kind != "none" and self.enter_layer != 0
+    def __setattr__(self, key: str, value: Any) -> None:
+        """Set an attribute; the decoder's settings are validated, whoever sets them."""
+        if key == "decoder" and not isinstance(value, DecoderSettings):
+            value = validate_decoder({} if value is None else value)
+        super().__setattr__(key, value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as config.json holds them."""
+        return {**super().to_dict(), "decoder": self.decoder.model_dump(mode="json")}
+
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PretrainedConfig:
+        """Return this config: transformers would take an attribute called `decoder` for the config of a text model."""
+        return self
 
 
-def check_decoder(config: MaskLaterConfig) -> None:
-    """Raise UserError where a config describes no decoder."""
-    kind, layers = config.decoder_kind, config.num_decoder_layers
-    for name, allowed in CHOICES.items():
-        if getattr(config, name) not in allowed:
-            raise UserError(f"{name} is {getattr(config, name)!r}", f"Choose among {', '.join(allowed)}.")
-    if kind in {"self", "cross", "cross-only"} and layers < 1:
+def _refuse_names_apart(decoder: object, of_0_1: dict[str, Any], others: dict[str, Any]) -> None:
+    """Raise UserError where settings of the decoder are given beside its section, where nothing would read them."""
+    apart = [name for name in DecoderSettings.model_fields if name in others]
+    if decoder is not None or apart:
+        apart += of_0_1
+    if apart:
+        meant = ", ".join(f"{NAMES_OF_0_1.get(name, name)!r}: ..." for name in apart)
         raise UserError(
-            f"num_decoder_layers is {layers}, and decoder_kind={kind!r} has at least one layer",
-            "Vanilla MLM, whose [MASK]s stay in the encoder's input, is decoder_kind='none'.",
+            f"{', '.join(apart)} {'is a setting' if len(apart) == 1 else 'are settings'} of the decoder, and "
+            f"{'stands' if len(apart) == 1 else 'stand'} outside its section",
+            f"Write decoder={{{meant}}}.",
         )
-    depth = config.encoder.num_hidden_layers
-    if kind == "late" and (config.enter_layer is None or not 0 <= config.enter_layer < depth):
-        raise UserError(
-            f"enter_layer is {config.enter_layer}, and with decoder_kind='late' [MASK]s enter one of the encoder's "
-            f"{depth} layers",
-            f"Choose a number from 0, which is vanilla MLM, to {depth - 1}.",
-        )
+
+
+def _translate(of_0_1: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a decoder by their names of now; without those that version 0.1 kept, but did not obey."""
+    tree = {NAMES_OF_0_1[name]: value for name, value in of_0_1.items()}
+    if tree.get("kind") in {"late", "none"}:
+        tree = {name: value for name, value in tree.items() if name not in {"num_layers", "hidden_size"}}
+    return tree

@@ -1,8 +1,10 @@
-"""Where [MASK]s join the row: the light decoders, thrown away after pre-training, and entry into the encoder itself.
+"""Decoders, where [MASK]s join the row: light ones, thrown away after pre-training, and the encoder's own upper layers.
 
 Each takes the encoder's output at the seen positions and returns hidden states at the target positions.
 Letters: see masking/batch.py; d width of the decoder (the encoder's D unless narrower), Q queries, K keys.
 """
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +29,7 @@ from masklater.model.encoder import LayerSizes
 
 
 class MaskTokens(nn.Module):
-    """Puts the row together: the encoder's output where it has read, [MASK]s everywhere else.
+    """The joining of the row: the encoder's output at the seen positions, [MASK]s everywhere else.
 
     What tells [MASK]s apart are the position embeddings added to them, unless attention turns by position (rotary).
     """
@@ -35,12 +37,12 @@ class MaskTokens(nn.Module):
     def __init__(self, config: MaskLaterConfig, width: int) -> None:
         super().__init__()
         self.mask_id = config.mask_token_id
-        self.at_all_positions = config.decoder_positions == "all"
-        self.embedding = nn.Parameter(torch.zeros(width)) if config.mask_embedding == "own" else None
-        self.positions = None if config.decoder_positions == "rotary" else nn.Embedding(config.row_length, width)
+        self.at_all_positions = config.decoder.positions == "all"
+        self.embedding = nn.Parameter(torch.zeros(width)) if config.decoder.mask_embedding == "own" else None
+        self.positions = None if config.decoder.positions == "rotary" else nn.Embedding(config.row_length, width)
 
     def forward(self, seen_BSd: Tensor, batch: MaskedBatch, word_mask_d: Tensor | None) -> Tensor:
-        """row_BLd. `word_mask_d` is what the word embedding has for [MASK], where there is no embedding apart."""
+        """Return the row, row_BLd. `word_mask_d` is [MASK]'s word embedding; None where it has an embedding apart."""
         B, S, d = seen_BSd.shape
         embedding_d = self.embedding if word_mask_d is None else word_mask_d
         assert embedding_d is not None
@@ -55,7 +57,7 @@ class MaskTokens(nn.Module):
         return masks_Ld.expand(B, -1, -1).scatter(1, batch.seen_pos_BS[:, :, None].expand(B, S, d), seen_BSd)
 
     def word_embedding(self, encoder: PreTrainedModel) -> Tensor | None:
-        """The word embedding of [MASK], where it is shared; None where there is an embedding apart."""
+        """Return the word embedding of [MASK], where it is shared; None where there is an embedding apart."""
         return None if self.embedding is not None else encoders.embed_word(encoder, self.mask_id)
 
 
@@ -72,7 +74,7 @@ class AttentionBlock(nn.Module):
         self.dropout = nn.Dropout(sizes.dropout)
 
     def forward(self, hidden_BQd: Tensor, context_BKd: Tensor | None, pairs: Pairs) -> Tensor:
-        """Hidden states of the queries. Without a context they attend to each other."""
+        """Return hidden states of the queries. Without a context they attend to each other."""
         if not self.sizes.pre_norm:
             return self.norm(hidden_BQd + self._attention(hidden_BQd, context_BKd, pairs))
         if context_BKd is not None and self.norm_context:
@@ -114,7 +116,7 @@ class FeedForwardBlock(nn.Module):
         self.dropout = nn.Dropout(sizes.dropout)
 
     def forward(self, hidden_BQd: Tensor) -> Tensor:
-        """Each position by itself."""
+        """Return hidden states, each position computed by itself."""
         if self.pre_norm:
             return hidden_BQd + self._feed_forward(self.norm(hidden_BQd))
         return self.norm(hidden_BQd + self._feed_forward(hidden_BQd))
@@ -132,7 +134,7 @@ class SelfLayer(nn.Module):
         self.feed_forward = FeedForwardBlock(sizes)
 
     def forward(self, hidden_BQd: Tensor, context_BKd: Tensor | None, pairs: Pairs) -> Tensor:
-        """The queries after attention, to each other or to a context, and feed-forward."""
+        """Return the queries after attention, to each other or to a context, and feed-forward."""
         return self.feed_forward(self.attention(hidden_BQd, context_BKd, pairs))
 
 
@@ -146,22 +148,22 @@ class CrossLayer(nn.Module):
         self.feed_forward = FeedForwardBlock(sizes)
 
     def forward(self, targets_BTd: Tensor, seen_BSd: Tensor, to_each_other: Pairs, to_seen: Pairs) -> Tensor:
-        """The targets, one layer on."""
+        """Return the targets after this layer."""
         if self.self_attention is not None:
             targets_BTd = self.self_attention(targets_BTd, None, to_each_other)
         return self.feed_forward(self.cross_attention(targets_BTd, seen_BSd, to_seen))
 
 
-class _LightDecoder(nn.Module):
-    """What the two decoders share: their width, the [MASK]s' joining and the way back."""
+class LightDecoder(nn.Module):
+    """The base of decoders that have layers of their own: their width, the [MASK]s' joining and the way back."""
 
     def __init__(self, config: MaskLaterConfig) -> None:
         super().__init__()
         self.config = config
         D = config.encoder.hidden_size
-        self.sizes = encoders.layer_sizes(config.encoder, config.decoder_width or D)
+        self.sizes = encoders.layer_sizes(config.encoder, config.decoder.hidden_size or D)
         narrow = self.sizes.width != D
-        self.rotary_width = self.sizes.width // self.sizes.heads if config.decoder_positions == "rotary" else None
+        self.rotary_width = self.sizes.width // self.sizes.heads if config.decoder.positions == "rotary" else None
         self.narrow = nn.Linear(D, self.sizes.width) if narrow else nn.Identity()
         self.masks = MaskTokens(config, self.sizes.width)
         # Pre-norm layers leave their sum unnormalised, as the encoder does before its last norm.
@@ -171,13 +173,13 @@ class _LightDecoder(nn.Module):
         self.widen = nn.Linear(self.sizes.width, D) if narrow else nn.Identity()
 
     def append(self, seen_BSD: Tensor, batch: MaskedBatch, encoder: PreTrainedModel) -> tuple[Tensor, Tensor]:
-        """The seen positions in the decoder's width, and the whole row with the [MASK]s."""
+        """Return the seen positions in the decoder's width, seen_BSd, and the whole row with the [MASK]s, row_BLd."""
         seen_BSd = self.narrow(seen_BSD)
         word_D = self.masks.word_embedding(encoder)
         return seen_BSd, self.masks(seen_BSd, batch, None if word_D is None else self.narrow(word_D))
 
 
-class SelfDecoder(_LightDecoder):
+class SelfDecoder(LightDecoder):
     """3ML_self (figure 2 left): N_d self-attention layers over the whole row.
 
     Nothing reads the last layer's output but at the targets, so that it computes queries and feed-forward there only.
@@ -185,11 +187,11 @@ class SelfDecoder(_LightDecoder):
 
     def __init__(self, config: MaskLaterConfig) -> None:
         super().__init__(config)
-        self.layers = nn.ModuleList(SelfLayer(self.sizes) for _ in range(config.num_decoder_layers))
+        self.layers = nn.ModuleList(SelfLayer(self.sizes) for _ in range(config.decoder.num_layers))
 
     def forward(self, seen_BSD: Tensor, batch: MaskedBatch, encoder: PreTrainedModel) -> Tensor:
-        """Hidden states of the targets, targets_BTD."""
-        blocked = self.config.blocked_flows
+        """Return hidden states of the targets, targets_BTD."""
+        blocked = self.config.decoder.blocked_flows
         places = row_places(batch, blocked)
         _, row_BLd = self.append(seen_BSD, batch, encoder)
         *lower, last = self.layers
@@ -202,40 +204,48 @@ class SelfDecoder(_LightDecoder):
         return self.widen(self.last_norm(targets_BTd))
 
 
-class CrossDecoder(_LightDecoder):
-    """3ML_cross (figure 2 right): N_d layers of self- and cross-attention, or of cross-attention only, on the targets.
+class CrossDecoder(LightDecoder):
+    """3ML_cross (figure 2 right): N_d layers of self- and cross-attention on the targets.
 
     Queries are the targets, [MASK]s where dropped and the encoder's output where seen; keys the encoder's output.
     """
 
+    to_each_other = True
+
     def __init__(self, config: MaskLaterConfig) -> None:
         super().__init__(config)
-        to_each_other = config.decoder_kind == "cross"
-        self.layers = nn.ModuleList(CrossLayer(self.sizes, to_each_other) for _ in range(config.num_decoder_layers))
+        layers = range(config.decoder.num_layers)
+        self.layers = nn.ModuleList(CrossLayer(self.sizes, self.to_each_other) for _ in layers)
 
     def forward(self, seen_BSD: Tensor, batch: MaskedBatch, encoder: PreTrainedModel) -> Tensor:
-        """Hidden states of the targets, targets_BTD."""
-        blocked, target_pos_BT = self.config.blocked_flows, batch.target_pos_BT
+        """Return hidden states of the targets, targets_BTD."""
+        blocked, target_pos_BT = self.config.decoder.blocked_flows, batch.target_pos_BT
         targets = select(row_places(batch, blocked), target_pos_BT)
         to_seen = make_pairs(targets, seen_places(batch, self.masks.mask_id, blocked), blocked, self.rotary_width)
         seen_BSd, row_BLd = self.append(seen_BSD, batch, encoder)
         if self.masks.at_all_positions:
             seen_BSd = gather(row_BLd, batch.seen_pos_BS)
         targets_BTd = gather(row_BLd, target_pos_BT)
-        to_each_other = self._to_each_other(targets, batch)
+        to_each_other = self._pairs_of_targets(targets, batch)
         for layer in self.layers:
             targets_BTd = layer(targets_BTd, seen_BSd, to_each_other, to_seen)
         return self.widen(self.last_norm(targets_BTd))
 
-    def _to_each_other(self, targets: Places, batch: MaskedBatch) -> Pairs:
-        """Slots that are not in use attend, but are seen by none but themselves: their number must change nothing."""
+    def _pairs_of_targets(self, targets: Places, batch: MaskedBatch) -> Pairs:
+        """Pair the targets. Slots not in use attend, but only themselves see them: their number must change nothing."""
         in_use_BT = batch.target_ids_BT != IGNORE
         itself_TT = torch.eye(in_use_BT.shape[1], dtype=torch.bool, device=in_use_BT.device)
         allowed_BTT = in_use_BT[:, None, :] | itself_TT
-        pairs = make_pairs(targets, targets, self.config.blocked_flows, self.rotary_width)
+        pairs = make_pairs(targets, targets, self.config.decoder.blocked_flows, self.rotary_width)
         if pairs.attend_BQK is not None:
             allowed_BTT = allowed_BTT & pairs.attend_BQK
         return pairs._replace(attend_BQK=allowed_BTT)
+
+
+class CrossOnlyDecoder(CrossDecoder):
+    """3ML_cross without self-attention: no target knows of another."""
+
+    to_each_other = False
 
 
 class LateEntry(nn.Module):
@@ -247,32 +257,46 @@ class LateEntry(nn.Module):
         self.masks = MaskTokens(config, config.encoder.hidden_size)
 
     def forward(self, seen_BSD: Tensor, batch: MaskedBatch, encoder: PreTrainedModel) -> Tensor:
-        """Hidden states of the targets after the layers from k on, targets_BTD."""
-        places = row_places(batch, self.config.blocked_flows)
-        attend_BLL = attention_mask(places, places, self.config.blocked_flows)
+        """Return hidden states of the targets after the layers from k on, targets_BTD."""
+        blocked = self.config.decoder.blocked_flows
+        places = row_places(batch, blocked)
+        attend_BLL = attention_mask(places, places, blocked)
         row_BLD = self.masks(seen_BSD, batch, self.masks.word_embedding(encoder))
         pos_BL = places.pos_BX + (self.config.position_offset or 0)
-        row_BLD = encoders.run_upper_layers(encoder, row_BLD, pos_BL, self.config.enter_layer or 0, attend_BLL)
+        row_BLD = encoders.run_upper_layers(encoder, row_BLD, pos_BL, self.config.decoder.enter_layer or 0, attend_BLL)
         return gather(row_BLD, batch.target_pos_BT)
 
 
 class NoDecoder(nn.Module):
     """Vanilla MLM: the encoder has read the whole row."""
 
+    def __init__(self, config: MaskLaterConfig) -> None:
+        super().__init__()
+
     def forward(self, seen_BLD: Tensor, batch: MaskedBatch, encoder: PreTrainedModel) -> Tensor:
-        """Hidden states of the targets, targets_BTD."""
+        """Return hidden states of the targets, targets_BTD."""
         return gather(seen_BLD, batch.target_pos_BT)
 
 
+DECODERS: dict[str, Callable[[MaskLaterConfig], nn.Module]] = {
+    "self": SelfDecoder,
+    "cross": CrossDecoder,
+    "cross-only": CrossOnlyDecoder,
+    "late": LateEntry,
+    "none": NoDecoder,
+}
+"""By the names that recipes use, each of which stands with its meaning in recipe.sections.DECODERS too.
+
+A decoder is made from a config, and called with seen_BSD (the encoder's output at the seen positions, in the encoder's
+width), the MaskedBatch and the encoder; it returns the hidden states of the targets, targets_BTD.
+"""
+
+
 def make_decoder(config: MaskLaterConfig) -> nn.Module:
-    """The decoder of a config."""
-    if not config.drops:
-        return NoDecoder()
-    return {"self": SelfDecoder, "cross": CrossDecoder, "cross-only": CrossDecoder, "late": LateEntry}[
-        config.decoder_kind
-    ](config)
+    """Make the decoder of a config. Where [MASK]s are in the encoder's input from the first layer on, there is none."""
+    return DECODERS[config.decoder.kind if config.decoder.drops else "none"](config)
 
 
 def gather(row_BLD: Tensor, pos_BX: Tensor) -> Tensor:
-    """Hidden states at some positions of each row."""
+    """Return hidden states at some positions of each row."""
     return row_BLD.gather(1, pos_BX[:, :, None].expand(-1, -1, row_BLD.shape[2]))

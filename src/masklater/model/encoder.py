@@ -1,6 +1,6 @@
 """The encoder: transformers' own, called with the seen tokens and their true positions.
 
-The only file that touches transformers' model classes. Letters: see masking/batch.py.
+Pre-training builds its encoders here, and calls them from here alone. Letters: see masking/batch.py.
 """
 
 import inspect
@@ -25,12 +25,12 @@ from masklater.recipe.families import ONE_STACK, PRE_NORM, ROTARY, position_embe
 from masklater.recipe.sections import ModelSettings
 
 ATTENTION_IMPLEMENTATIONS = ("sdpa", "eager")
-"""Of transformers, those that take a mask of who attends to whom. Flash attention and flex attention take none."""
+"""transformers' implementations that take a mask per pair of positions. Flash and flex attention take none."""
 
 
 @dataclass(frozen=True)
 class LayerSizes:
-    """What a decoder layer takes over from the encoder's."""
+    """The sizes and settings that a decoder layer takes over from the encoder's layers."""
 
     width: int
     heads: int
@@ -42,7 +42,7 @@ class LayerSizes:
 
 
 def layer_sizes(config: PretrainedConfig, width: int) -> LayerSizes:
-    """The layers of an encoder, scaled to another width: the size of a head stays, the feed-forward's share too.
+    """Scale an encoder's layers to another width: the size of a head stays, and the feed-forward's share.
 
     Raises:
         UserError: The width is not a whole number of heads.
@@ -77,7 +77,7 @@ def make_encoder_config(
     eos: int,
     mask: int,
 ) -> PretrainedConfig:
-    """The transformers config of an encoder from scratch.
+    """Make the transformers config of an encoder from scratch.
 
     Args:
         settings: The recipe's `model` section.
@@ -140,7 +140,7 @@ FLOAT32_ON_CPU = "sdpa-float32-on-cpu"
 def _float32_on_cpu(
     module: nn.Module, query_BHSe: Tensor, key_BHSe: Tensor, value_BHSe: Tensor, mask_B1SS: Tensor | None, **kwargs: Any
 ) -> tuple[Tensor, None]:
-    """The `sdpa` of transformers, computed as `in_float32` says."""
+    """Compute the `sdpa` of transformers as `in_float32` says."""
     context, parts = in_float32(query_BHSe, key_BHSe, value_BHSe)
     with context:
         mixed_BSHe, _ = AttentionInterface()["sdpa"](module, *parts, mask_B1SS, **kwargs)
@@ -152,7 +152,7 @@ AttentionMaskInterface.register(FLOAT32_ON_CPU, AttentionMaskInterface()["sdpa"]
 
 
 def build_encoder(config: PretrainedConfig) -> PreTrainedModel:
-    """A randomly initialised encoder of that config, without a pooler: nothing here would train it.
+    """Build a randomly initialised encoder of that config, without a pooler, which nothing here would train.
 
     Its weights are in torch's default dtype, whatever dtype the config says a checkpoint was saved in.
 
@@ -171,7 +171,7 @@ def build_encoder(config: PretrainedConfig) -> PreTrainedModel:
 
 
 def check_attention(implementation: str | None) -> None:
-    """Raise UserError unless masks of who attends to whom can be handed to an attention implementation."""
+    """Raise UserError unless an attention implementation takes a mask per pair of positions."""
     if implementation not in {None, FLOAT32_ON_CPU, *ATTENTION_IMPLEMENTATIONS}:
         raise UserError(
             f"attn_implementation is {implementation}, which takes no mask of who attends to whom: padding, other "
@@ -181,7 +181,7 @@ def check_attention(implementation: str | None) -> None:
 
 
 def attention_mask(encoder: PreTrainedModel, attend_BQK: Tensor | None) -> Tensor | None:
-    """The mask in the form that the encoder's attention implementation takes, mask_B1QK; None: all attend to all.
+    """Return the mask in the form that the encoder's attention takes, mask_B1QK; None: all attend to all.
 
     sdpa takes bool, True where the query may attend to the key. eager adds what it is given to the scores: 0, or the
     lowest number.
@@ -209,13 +209,13 @@ def encode(
     token_types_BS: Tensor | None = None,
     stop_before: int | None = None,
 ) -> Tensor:
-    """Hidden states of tokens that stand at the given positions of their rows.
+    """Compute hidden states of tokens that stand at the given positions of their rows.
 
     Args:
         encoder: As `build_encoder` makes it.
         ids_BS: The tokens.
         pos_BS: Their positions in the row, from 0.
-        position_offset: What the encoder counts position 0 as: 0, or padding index + 1 in families that count tokens.
+        position_offset: The encoder's number of position 0: 0, or padding index + 1 in families that count tokens.
         attend_BSS: bool, True where the first may attend to the second; None: all to all.
         token_types_BS: BERT's segment ids; None: all 0.
         stop_before: The layer at which to stop, for [MASK]s to enter; None: after the last layer and norm.
@@ -245,12 +245,12 @@ def encode(
 def run_upper_layers(
     encoder: PreTrainedModel, hidden_BLD: Tensor, pos_BL: Tensor, from_layer: int, attend_BLL: Tensor | None
 ) -> Tensor:
-    """The layers from `from_layer` to the last, and the norm that pre-norm families have after it.
+    """Run the layers from `from_layer` to the last, and the norm that pre-norm families have after it.
 
     Args:
         encoder: As `build_encoder` makes it.
-        hidden_BLD: What stands at each position.
-        pos_BL: What the encoder counts each position as.
+        hidden_BLD: Input of the first of them.
+        pos_BL: The positions as the encoder counts them.
         from_layer: The first of the layers.
         attend_BLL: bool, True where the first may attend to the second; None: all to all.
     """
@@ -281,7 +281,7 @@ def _run_layers(
 
 
 def embed_word(encoder: PreTrainedModel, token_id: int) -> Tensor:
-    """The word embedding of one token in the encoder's width, hidden_D."""
+    """Return the word embedding of one token in the encoder's width, hidden_D."""
     word = encoder.get_input_embeddings().weight[token_id]
     project = getattr(encoder, "embeddings_project", None)  # ELECTRA's, where its embeddings are narrower
     return word if project is None else project(word)
@@ -314,10 +314,10 @@ def check_can_turn(config: PretrainedConfig, in_the_encoder: bool) -> None:
 
 
 def norm_eps(config: PretrainedConfig) -> float:
-    """The epsilon of an encoder's norms."""
+    """Return the epsilon of an encoder's norms."""
     return _first(config, ("layer_norm_eps", "norm_eps", "rms_norm_eps"), 1e-12)
 
 
 def _first(config: PretrainedConfig, names: tuple[str, ...], default: Any) -> Any:
-    """The first of these attributes that a config has: families name the same thing differently."""
+    """Return the first of these attributes that a config has: families name the same thing differently."""
     return next((getattr(config, name) for name in names if hasattr(config, name)), default)

@@ -1,4 +1,4 @@
-"""From RUN to ENCODER: a plain Hugging Face folder, which knows nothing of how it was trained."""
+"""Export of a model's encoder as a plain Hugging Face folder, which knows nothing of how it was trained."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a run puts in the place of `<mask>`."""
+"""The likeliest tokens in the place of `<mask>`."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,7 +21,7 @@ class Guess(NamedTuple):
 def fill_masks(
     model: MaskLaterForMaskedLM, tokenizer: "PreTrainedTokenizerFast", text: str, top: int
 ) -> list[list[Guess]]:
-    """The `top` likeliest tokens for each mask of a text, in order.
+    """Find the `top` likeliest tokens for each mask of a text, in order.
 
     Raises:
         UserError: The text has no mask, or is longer than the rows the model was trained on.

@@ -16,7 +16,7 @@ LOGITS_AT_ONCE = {"cpu": 2**26, "cuda": 2**28}
 
 
 class LMHead(nn.Module):
-    """From hidden states to logits; the word embedding is handed in, as it is the encoder's."""
+    """Hidden states to logits; the word embedding is handed in, as it is the encoder's."""
 
     def __init__(self, width: int, embedding_width: int, vocabulary: int, norm_eps: float) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class LMHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(vocabulary))
 
     def forward(self, hidden_ND: Tensor, word_embeddings_VE: Tensor) -> Tensor:
-        """logits_NV."""
+        """Return logits_NV."""
         return F.linear(self._transform(hidden_ND), word_embeddings_VE, self.bias)
 
     def resize(self, vocabulary: int, new_bias: float) -> None:
@@ -37,7 +37,7 @@ class LMHead(nn.Module):
         self.bias = nn.Parameter(bias_V, requires_grad=self.bias.requires_grad)
 
     def loss_sum(self, hidden_ND: Tensor, word_embeddings_VE: Tensor, target_ids_N: Tensor) -> Tensor:
-        """`loss_sum` of the logits, which never stand in memory all at once."""
+        """Compute `loss_sum` of the logits, which never stand in memory all at once."""
         hidden_NE = self._transform(hidden_ND)
         dtype = _compute_dtype(hidden_ND)
         return _LinearCrossEntropy.apply(
@@ -49,7 +49,7 @@ class LMHead(nn.Module):
 
 
 def loss_sum(logits_NV: Tensor, target_ids_N: Tensor) -> Tensor:
-    """Cross entropy summed over the targets in use, in float32 and in nats.
+    """Sum the cross entropy over the targets in use, in float32 and in nats.
 
     A sum, not a mean: whoever knows how many targets the whole step has, over all micro-batches and processes, divides.
     """

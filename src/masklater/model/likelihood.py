@@ -1,4 +1,4 @@
-"""How likely a model finds what stands at one masked position of each row, the LM head being computed there alone.
+"""The likelihood of the token at one masked position of each row, the LM head being computed there alone.
 
 Letters: see masking/batch.py.
 """
@@ -12,20 +12,20 @@ from masklater.model.masked_lm import MaskLaterForMaskedLM
 
 
 def log_likelihood(model: MaskLaterForMaskedLM, ids_BL: Tensor, position_B: Tensor) -> Tensor:
-    """The log-probability of each row's token at its position when it alone is masked, in nats, float32 [B].
+    """Return the log-probability of each row's token at its position when it alone is masked, in nats, float32 [B].
 
     Args:
         model: In evaluation mode.
-        ids_BL: int64, whole rows without padding, what is to be masked included; on the model's device.
+        ids_BL: int64, whole rows without padding, the tokens to be masked included; on the model's device.
         position_B: int64, the position that is masked in each.
     """
-    batch = mask_one(ids_BL, position_B, model.config.mask_token_id, model.config.drops)
+    batch = mask_one(ids_BL, position_B, model.config.mask_token_id, model.config.decoder.drops)
     logits_BV = model.target_logits(batch)  # one target a row
     return -F.cross_entropy(logits_BV.float(), batch.target_ids_BT[:, 0], reduction="none")
 
 
 def mask_one(ids_BL: Tensor, position_B: Tensor, mask_id: int, drop: bool) -> MaskedBatch:
-    """Rows of which one position each is masked, and is the one target."""
+    """Mask one position of each row, which is its one target."""
     position_B1 = position_B[:, None]
     pos_BL = torch.arange(ids_BL.shape[1], device=ids_BL.device).expand_as(ids_BL)
     nothing_left = drop and ids_BL.shape[1] == 1  # an encoder reads at least one position: then one that is hidden

@@ -1,4 +1,4 @@
-"""Starting from a model that exists: its encoder, its LM head, and where it is one of ours its decoder.
+"""The parts of a model that exists, to start from: its encoder, its LM head and, of one of ours, its decoder.
 
 Letters: see masking/batch.py; E width of the word embedding (D but in ELECTRA).
 """
@@ -28,7 +28,7 @@ from masklater.model.head import LMHead
 
 @dataclass(frozen=True)
 class Origin:
-    """What there is to start from."""
+    """The parts of a model that exist to start from."""
 
     encoder_config: PretrainedConfig
     encoder: PreTrainedModel | None  # None: nothing but a config, weights are random
@@ -39,7 +39,7 @@ class Origin:
 
 
 class Carried(NamedTuple):
-    """What was taken over."""
+    """The parts that were taken over."""
 
     encoder: bool
     head: bool
@@ -86,8 +86,8 @@ def copy_weights(origin: Origin, model: PreTrainedModel, pieces: dict[int, list[
     """Copy an origin's weights into a MaskLaterForMaskedLM.
 
     Args:
-        origin: Where from. Its vocabulary may be smaller than the model's.
-        model: Where to.
+        origin: The source. Its vocabulary may be smaller than the model's.
+        model: The target.
         pieces: For each token that the origin does not know, the ids it has for its parts: embedding and bias begin as
             their mean.
 
@@ -120,7 +120,7 @@ def copy_weights(origin: Origin, model: PreTrainedModel, pieces: dict[int, list[
 
 
 def _copy_rows(source: Tensor, target: Tensor, name: str) -> None:
-    """Copy; where the target has more rows (a grown vocabulary), its first ones."""
+    """Copy a tensor into another, whose first rows it fills where there are more (a grown vocabulary)."""
     if source.shape[1:] != target.shape[1:] or source.shape[:1] > target.shape[:1]:
         raise UserError(
             f"the saved model's {name} has shape {list(source.shape)}, which does not fit {list(target.shape)}",
@@ -133,7 +133,7 @@ def _copy_rows(source: Tensor, target: Tensor, name: str) -> None:
 
 
 def find_head(model: PreTrainedModel, base: PreTrainedModel) -> dict[str, Tensor] | None:
-    """The LM head of a transformers masked LM, by the names of our LMHead; None where it is another kind of head.
+    """Find the LM head of a transformers masked LM, by the names of our LMHead; None where it is another kind of head.
 
     All families' heads are dense, GELU, LayerNorm, word embedding transposed plus bias, under different names, and some
     without a bias. The parts are found by their shapes and tried out: with them, the logits must be the model's own.
@@ -168,12 +168,12 @@ def find_head(model: PreTrainedModel, base: PreTrainedModel) -> dict[str, Tensor
 
 
 def longest_row(config: PretrainedConfig) -> int:
-    """How many positions an encoder has for a row."""
+    """Return how many positions an encoder has for a row."""
     return config.max_position_embeddings - check_encoder(config, 12).offset
 
 
 def _load(source: str | Path) -> tuple[PreTrainedModel, bool, bool]:
-    """A saved model, as a masked LM where it has a head, whether it has, and whether a pooler was saved with it."""
+    """Load a saved model, as a masked LM where it has a head; tell whether it has, and whether it has a pooler."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # which weights are missing is reported here, in one sentence
     try:

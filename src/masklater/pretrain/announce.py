@@ -12,6 +12,7 @@ from masklater.model.encoder import layer_sizes
 from masklater.pretrain.batches import BatchMaker
 from masklater.pretrain.plan import Plan
 from masklater.recipe.load import Recipe
+from masklater.recipe.sections import DECODERS
 
 DECODER_POSITIONS = {
     "dropped": "the decoder gets position embeddings where tokens were dropped",
@@ -54,8 +55,8 @@ def announce(
         )
     flops = row_flops(plan.encoder, recipe.decoder, counts)
     say(f"{flops.training / 1e9:.2f} GFLOPs to train on a row, {flops.head / flops.forward:.0%} in the LM head")
-    if config.drops:
-        say(f"{DECODER_POSITIONS[config.decoder_positions]}: {_why_these_positions(recipe, config)}")
+    if config.decoder.drops:
+        say(f"{DECODER_POSITIONS[config.decoder.positions]}: {_why_these_positions(recipe, config)}")
     say(f"attention: {_attention_path(config, world.device)}")
     say("the LM head is computed at the predicted positions only")
     if world.size > 1:
@@ -90,16 +91,15 @@ def announce_words(batches: BatchMaker) -> None:
 
 
 def _objective(config: MaskLaterConfig) -> str:
-    if config.decoder_kind == "late":
-        return f"[MASK]s enter at layer {config.enter_layer} of {config.encoder.num_hidden_layers}"
-    names = {"self": "3ML_self", "cross": "3ML_cross", "cross-only": "3ML_cross, cross-attention only"}
-    return names.get(config.decoder_kind, "vanilla MLM")
+    if config.decoder.kind == "late":
+        return f"[MASK]s enter at layer {config.decoder.enter_layer} of {config.encoder.num_hidden_layers}"
+    return DECODERS[config.decoder.kind]
 
 
 def _why_these_positions(recipe: Recipe, config: MaskLaterConfig) -> str:
     if recipe.decoder.positions != "auto":
         return "the recipe says so"
-    if config.decoder_positions == "rotary":
+    if config.decoder.positions == "rotary":
         return "the encoder knows distances only"
     return "elsewhere the encoder's output holds them"
 

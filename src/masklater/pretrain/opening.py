@@ -7,7 +7,7 @@ from pathlib import Path
 from masklater.console import Meter, clock
 from masklater.corpus.shards import Shards
 from masklater.machine.distributed import World
-from masklater.model.masked_lm import settle
+from masklater.model.check import settle
 from masklater.pretrain.batches import share_out
 from masklater.pretrain.plan import Plan, make_plan
 from masklater.pretrain.start import Start, find_start

@@ -100,16 +100,6 @@ def _num_embeddings(origin: saved.Origin) -> int:
 
 
 def _model_config(recipe: Recipe, shards: Shards, encoder: PretrainedConfig) -> MaskLaterConfig:
-    decoder = recipe.decoder
     return MaskLaterConfig(
-        encoder=encoder,
-        decoder_kind=decoder.kind,
-        num_decoder_layers=decoder.num_layers,
-        decoder_width=decoder.hidden_size,
-        enter_layer=decoder.enter_layer,
-        mask_embedding=decoder.mask_embedding,
-        decoder_positions=decoder.positions,
-        blocked_flows=decoder.blocked_flows,
-        row_length=shards.index.row_length,
-        mask_token_id=shards.vocabulary.mask,
+        encoder, recipe.decoder, row_length=shards.index.row_length, mask_token_id=shards.vocabulary.mask
     )

@@ -6,7 +6,7 @@ from masklater.recipe.sections import DecoderSettings, MaskingSettings
 def without_effect(decoder: DecoderSettings, masking: MaskingSettings) -> set[str]:
     """Dotted keys of the settings that change nothing, whatever their value."""
     idle = set()
-    if decoder.kind in {"late", "none"}:
+    if not decoder.has_layers:
         idle |= {"decoder.num_layers"}
     if not decoder.drops:  # [MASK]s are tokens of the input, with its embedding and its positions
         idle |= {"decoder.mask_embedding", "decoder.positions"}

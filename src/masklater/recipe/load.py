@@ -83,20 +83,41 @@ def validate(tree: Mapping[str, Any], source: str = "given") -> Recipe:
     sections: dict[str, Any] = {}
     # Section by section, so that a fault in one does not hide the contradictions between the others.
     for name in Recipe.model_fields:
-        try:
-            partial = {name: tree[name]} if name in tree else {}
-            if name != "duration":
-                partial["duration"] = {"steps": 1}
-            sections[name] = getattr(Recipe.model_validate(partial), name)
-        except ValidationError as error:
-            every = error.errors()
-            meant = [details for details in every if _of_the_branch_meant(details, tree)]
-            faults += [_fault(details, tree) for details in meant or every]
+        section, found = _validate_section(name, tree)
+        if found:
+            faults += found
+        else:
+            sections[name] = section
     faults += [_unknown_key((name,), tree) for name in tree if name not in Recipe.model_fields]
     faults += find_contradictions(sections)
     if faults:
         raise RecipeError(source, faults)
     return Recipe(**sections)
+
+
+def validate_decoder(tree: Mapping[str, Any]) -> DecoderSettings:
+    """Build the decoder section from a plain tree outside a recipe.
+
+    Raises:
+        UserError: It has faults; all of them are listed.
+    """
+    section, faults = _validate_section("decoder", {"decoder": tree})
+    if faults:
+        raise UserError("\n  ".join(map(str, faults)))
+    return section
+
+
+def _validate_section(name: str, tree: Mapping[str, Any]) -> tuple[Any, list[Fault]]:
+    """Build one section of a recipe, the others as they are by default, or find every fault it has."""
+    partial = {name: tree[name]} if name in tree else {}
+    if name != "duration":
+        partial["duration"] = {"steps": 1}
+    try:
+        return getattr(Recipe.model_validate(partial), name), []
+    except ValidationError as error:
+        every = error.errors()
+        meant = [details for details in every if _of_the_branch_meant(details, tree)]
+        return None, [_fault(details, tree) for details in meant or every]
 
 
 def dump(recipe: Recipe) -> str:
@@ -264,10 +285,11 @@ def _fault(details: ErrorDetails, tree: Mapping[str, Any]) -> Fault:
     if kind == "missing":
         example = "{steps: 2000}" if where == "duration" else "..."
         return Fault(where, MISSING, "it has no default", f"Add it, for example {where}: {example}.")
-    if kind == "value_error":
-        return Fault(where, details["input"], str(context["error"]), "Change one of them.")
-    rule = details["msg"][0].lower() + details["msg"][1:]
     meaning = _meaning(path)
+    if kind == "value_error":
+        remedy = f"It means: {meaning}." if meaning else "Change one of them."
+        return Fault(where, details["input"], str(context["error"]), remedy)
+    rule = details["msg"][0].lower() + details["msg"][1:]
     return Fault(
         where, details["input"], rule, f"It means: {meaning}." if meaning else "See `masklater pretrain --settings`."
     )

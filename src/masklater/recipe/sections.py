@@ -33,6 +33,15 @@ FROM_SCRATCH: dict[str, object] = {
 CHOOSERS = {"uniform": "single tokens", "word": "whole words", "span": "spans of words as in SpanBERT"}
 """Ways to choose positions, with what each chooses; masking/choose.py has the function of each."""
 
+DECODERS = {
+    "self": "3ML_self",
+    "cross": "3ML_cross",
+    "cross-only": "3ML_cross without self-attention",
+    "late": "[MASK]s enter the encoder at enter_layer, there is no decoder",
+    "none": "vanilla MLM",
+}
+"""Kinds of decoder, with what each is; model/decoder.py has the module of each, budget/decoders.py the cost."""
+
 
 def _one_of(known: Mapping[str, str]) -> Callable[[str], str]:
     def check(name: str) -> str:
@@ -87,12 +96,13 @@ class ModelSettings(Section):
 class DecoderSettings(Section):
     """Where the [MASK]s join: in a light decoder, thrown away after pre-training, or in the encoder itself."""
 
-    kind: Literal["self", "cross", "cross-only", "late", "none"] = Field(
-        "self",
-        description="self: 3ML_self; cross: 3ML_cross; cross-only: without self-attention; late: [MASK]s enter the "
-        "encoder at enter_layer, there is no decoder; none: vanilla MLM",
+    kind: Annotated[str, AfterValidator(_one_of(DECODERS))] = Field("self", description=_listed(DECODERS))
+    num_layers: int = Field(
+        2,
+        gt=0,
+        le=MOST,
+        description="decoder layers, at least 1: vanilla MLM is kind none (unused where kind is late or none)",
     )
-    num_layers: int = Field(2, gt=0, le=MOST, description="decoder layers (unused where kind is late or none)")
     hidden_size: int | None = Field(None, gt=0, le=MOST, description="decoder width; null: the encoder's")
     enter_layer: int | None = Field(
         None, ge=0, le=MOST, description="late: the encoder layer, from 0, that first sees [MASK]s; 0 is vanilla MLM"
@@ -114,11 +124,16 @@ class DecoderSettings(Section):
         """Whether [MASK]s are left out of the encoder's input."""
         return self.kind != "none" and self.enter_layer != 0
 
+    @property
+    def has_layers(self) -> bool:
+        """Whether there are layers of a decoder's own, which are thrown away after pre-training."""
+        return self.kind not in {"late", "none"}
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.kind == "late") != (self.enter_layer is not None):
             raise ValueError(f"enter_layer belongs to kind late, which needs it; kind is {self.kind}")
-        if self.kind in {"late", "none"} and self.hidden_size is not None:
+        if not self.has_layers and self.hidden_size is not None:
             raise ValueError(f"hidden_size is a decoder's width, and kind {self.kind} has no decoder")
         if len(set(self.blocked_flows)) < len(self.blocked_flows):
             raise ValueError("blocked_flows names a flow twice")

@@ -1,0 +1,75 @@
+"""Cost of each kind of decoder that has layers of its own, counted from shapes (no torch).
+
+Letters: see flops.py; d and f the decoder's width and feed-forward width.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from masklater.budget.shape import RowShape
+
+
+class MultiplyAdds(NamedTuple):
+    """Multiply-adds of a decoder's layers in a forward pass on one row."""
+
+    linear: float
+    attention: float
+
+
+class DecoderCost(NamedTuple):
+    """The cost of all layers of a decoder. The [MASK]s' joining, and projections from D and back, are counted apart."""
+
+    multiply_adds: Callable[[RowShape], MultiplyAdds]
+    parameters: Callable[[RowShape], int]
+    kept: Callable[[RowShape], float]  # numbers of one row that are kept for the backward pass
+
+
+def _multiply_adds_of_self(shape: RowShape) -> MultiplyAdds:
+    L, T, d, layers = shape.row_length, shape.targets, shape.decoder_width, shape.decoder.num_layers
+    feed_forward = 2 * d * shape.decoder_feed_forward
+    # The last layer computes keys and values everywhere, queries and all that follows at the targets only.
+    last = L if shape.last_layer_everywhere else T
+    linear = (layers - 1) * (4 * d * d + feed_forward) * L + 2 * d * d * L + (2 * d * d + feed_forward) * last
+    return MultiplyAdds(linear, 2 * d * ((layers - 1) * L * L + last * L))
+
+
+def _multiply_adds_of_cross(shape: RowShape, to_each_other: bool) -> MultiplyAdds:
+    S, T, d, layers = shape.seen, shape.targets, shape.decoder_width, shape.decoder.num_layers
+    feed_forward = 2 * d * shape.decoder_feed_forward
+    linear = layers * ((2 * d * d + feed_forward) * T + 2 * d * d * S + to_each_other * 4 * d * d * T)
+    return MultiplyAdds(linear, layers * 2 * d * (T * S + to_each_other * T * T))
+
+
+def _parameters(shape: RowShape, attentions: int) -> int:
+    d, f = shape.decoder_width, shape.decoder_feed_forward
+    attention, feed_forward = 4 * d * d + 6 * d, 2 * d * f + f + 3 * d  # each with its norm
+    return shape.decoder.num_layers * (attentions * attention + feed_forward)
+
+
+def _kept_by_self(shape: RowShape) -> float:
+    return shape.decoder.num_layers * shape.row_length * (8 * shape.decoder_width + 2 * shape.decoder_feed_forward)
+
+
+def _kept_by_cross(shape: RowShape, attentions: int) -> float:
+    d, f = shape.decoder_width, shape.decoder_feed_forward
+    return shape.decoder.num_layers * (shape.targets * (attentions * d + 2 * f) + shape.seen * 2 * d)
+
+
+DECODERS: dict[str, DecoderCost] = {
+    "self": DecoderCost(
+        multiply_adds=_multiply_adds_of_self,
+        parameters=lambda shape: _parameters(shape, attentions=1),
+        kept=_kept_by_self,
+    ),
+    "cross": DecoderCost(
+        multiply_adds=lambda shape: _multiply_adds_of_cross(shape, to_each_other=True),
+        parameters=lambda shape: _parameters(shape, attentions=2),
+        kept=lambda shape: _kept_by_cross(shape, 15),
+    ),
+    "cross-only": DecoderCost(
+        multiply_adds=lambda shape: _multiply_adds_of_cross(shape, to_each_other=False),
+        parameters=lambda shape: _parameters(shape, attentions=1),
+        kept=lambda shape: _kept_by_cross(shape, 8),
+    ),
+}
+"""By the names that recipes use. Kinds late and none have no layers of their own, and no entry."""

@@ -1,0 +1,39 @@
+"""The sizes that one row passes through, from which all costs are counted (no torch)."""
+
+from dataclasses import dataclass
+
+from masklater.recipe.sections import DecoderSettings
+
+
+@dataclass(frozen=True)
+class RowShape:
+    """The sizes of a row, and of the encoder, decoder and LM head. Letters: see flops.py."""
+
+    seen: float  # S: positions the encoder reads; a fraction where shares are counted instead of positions
+    row_length: int  # L: positions once the [MASK]s have joined
+    targets: float  # T: positions the LM head reads
+    width: int  # D
+    feed_forward: int  # F
+    vocabulary: int  # V
+    encoder_layers: int
+    decoder: DecoderSettings = DecoderSettings(kind="none")  # noqa: RUF009 - frozen
+    embedding_width: int | None = None  # E; None: D
+    last_layer_everywhere: bool = False  # self: as the paper counts; here it is computed at the targets only
+    gated: bool = False  # a gate makes the encoder's feed-forward three matrices instead of two
+    pre_norm: bool = False  # of no effect on FLOPs; a norm more at the end of encoder and decoder
+    rotary_decoder: bool = False  # of no effect on FLOPs, as turning is no matrix product; no position embedding
+
+    @property
+    def layers_on_seen(self) -> int:
+        """Encoder layers that read the seen positions only; those from enter_layer on, with kind late, read all."""
+        return self.encoder_layers if self.decoder.enter_layer is None else self.decoder.enter_layer
+
+    @property
+    def decoder_width(self) -> int:
+        """The decoder's width, d."""
+        return self.decoder.hidden_size or self.width
+
+    @property
+    def decoder_feed_forward(self) -> int:
+        """The width of the decoder's feed-forward layer, f."""
+        return self.feed_forward * self.decoder_width // self.width

@@ -1,0 +1,128 @@
+"""A transformers model around an encoder: made from one, resized, initialised. masked_lm.py adds the method."""
+
+import copy
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel
+
+from masklater.errors import UserError
+from masklater.model import encoder as encoders
+from masklater.model import saved
+from masklater.model.config import MaskLaterConfig
+from masklater.model.decoder import MaskTokens
+from masklater.model.head import LMHead
+from masklater.recipe.sections import DecoderSettings
+
+
+class MaskLaterPreTrainedModel(PreTrainedModel):
+    """The base of MaskLaterForMaskedLM, which adds the forward pass."""
+
+    config_class = MaskLaterConfig
+    base_model_prefix = "encoder"
+    accepts_loss_kwargs = True  # tells transformers' Trainer to hand over num_items_in_batch
+    _supports_sdpa = True
+
+    config: MaskLaterConfig
+    encoder: PreTrainedModel
+    decoder: nn.Module
+    head: LMHead
+
+    @classmethod
+    def from_encoder(
+        cls,
+        source: PreTrainedModel | PretrainedConfig | str | Path,
+        decoder: DecoderSettings | Mapping[str, Any] | None = None,
+        *,
+        mask_token_id: int | None = None,
+        row_length: int | None = None,
+        attn_implementation: str | None = None,
+    ) -> Self:
+        """Make a model around an encoder: the decoder is new, the encoder's weights and LM head are the source's.
+
+        A pooler of the source stays behind, with a warning.
+
+        Args:
+            source: A transformers encoder or masked LM, whose weights are copied; or a name or folder that
+                `from_pretrained` takes; or an encoder's config, for random weights.
+            decoder: The `decoder` section of a recipe, or it as a dict, such as `{"kind": "cross", "num_layers": 1}`:
+                `masklater pretrain --settings` prints names, meanings and defaults.
+            mask_token_id: The mask token; None: that of the source's tokenizer or config, where there is one.
+            row_length: Longest row; None: as long as the encoder has positions for, at most 512.
+            attn_implementation: The encoder's, `sdpa` or `eager`; None: as the source has it.
+
+        Raises:
+            UserError: The encoder cannot carry the method, or not with this decoder or attention implementation.
+            ValueError: The mask token is not known.
+        """
+        origin = saved.open_source(source)
+        if origin.has_pooler:
+            warnings.warn("the source's pooler is left behind: a masked language model trains none", stacklevel=2)
+        if mask_token_id is None:
+            mask_token_id = origin.mask_token_id
+        if mask_token_id is None:
+            raise ValueError("mask_token_id is not known from the source: give it, as in tokenizer.mask_token_id")
+        encoder = copy.deepcopy(origin.encoder_config)  # the source keeps its own
+        if attn_implementation is not None:
+            encoder._attn_implementation = attn_implementation
+        row_length = row_length or min(512, saved.longest_row(origin.encoder_config))
+        model = cls(MaskLaterConfig(encoder, decoder, row_length=row_length, mask_token_id=mask_token_id))
+        saved.copy_weights(origin, model)
+        return model
+
+    @property
+    def word_embeddings(self) -> Tensor:
+        """The encoder's word embeddings, words_VE, which the head shares."""
+        return self.encoder.get_input_embeddings().weight
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the encoder's word embedding."""
+        return self.encoder.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the encoder's word embedding."""
+        self.encoder.set_input_embeddings(value)
+
+    def resize_token_embeddings(
+        self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
+    ) -> nn.Module:
+        """Resize the vocabulary, the LM head's bias along with the encoder's word embedding, and the configs.
+
+        Args:
+            new_num_tokens: Entries wanted; None: as many as there are.
+            pad_to_multiple_of: Number that the entries are rounded up to a multiple of.
+            mean_resizing: Whether new embeddings are drawn around the mean of the old ones, and new biases begin as
+                their mean, rather than around 0 and as 0.
+
+        Returns:
+            The word embedding.
+
+        Raises:
+            UserError: The mask token would be cut off.
+        """
+        if new_num_tokens is not None and new_num_tokens <= self.config.mask_token_id:
+            raise UserError(
+                f"a vocabulary of {new_num_tokens} has no entry {self.config.mask_token_id}, which is the mask token",
+                "Keep more tokens, or build a model whose mask token is among those that are kept.",
+            )
+        embedding = super().resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+        vocabulary = embedding.weight.shape[0]
+        for config in (self.config.encoder, self.encoder.config):
+            config.vocab_size = vocabulary
+        self.head.resize(vocabulary, float(self.head.bias.detach().mean()) if mean_resizing else 0.0)
+        return embedding
+
+    def _check_and_adjust_attn_implementation(self, attn_implementation: str | None, *args: Any, **kwargs: Any) -> str:
+        """Refuse, where transformers looks for it, an attention implementation that takes no mask per pair."""
+        encoders.check_attention(attn_implementation)
+        return super()._check_and_adjust_attn_implementation(attn_implementation, *args, **kwargs)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, MaskTokens) and module.embedding is not None:
+            nn.init.normal_(module.embedding, std=self.config.initializer_range)
