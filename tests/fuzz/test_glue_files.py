@@ -25,7 +25,7 @@ def files_of(task: Task, folder: Path) -> list[Path]:
 
 
 @EXAMPLES
-@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.key)
+@pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.key)
 def test_any_edit_of_any_file(examples: int, task: Task, tmp_path: Path) -> None:
     files = files_of(task, make_glue(tmp_path / "glue", train=6, dev=4))
     contents = {path.suffix: path.read_bytes() for path in files}
@@ -59,7 +59,7 @@ def test_any_edit_of_any_file(examples: int, task: Task, tmp_path: Path) -> None
 
 
 def test_what_only_looks_like_a_label(tmp_path: Path) -> None:
-    sst2, stsb = (next(task for task in TASKS if task.key == key) for key in ("sst2", "stsb"))
+    sst2, stsb = TASKS["sst2"], TASKS["stsb"]
     for label in ("9" * 5000, "²", "٣", "01", "1.0", "+1"):
         (tmp_path / "a.tsv").write_text(f"sentence\tlabel\na\t1\nb\t{label}\n")
         with pytest.raises(UserError, match=r"a\.tsv, line 3: the label is"):
@@ -76,7 +76,7 @@ def test_what_only_looks_like_a_label(tmp_path: Path) -> None:
      '{"sentence": null, "label": 1}'],
 )  # fmt: skip
 def test_json_that_is_no_row(line: str, tmp_path: Path) -> None:
-    sst2 = next(task for task in TASKS if task.key == "sst2")
+    sst2 = TASKS["sst2"]
     (tmp_path / "a.jsonl").write_text(json.dumps({"sentence": "a", "label": 1}) + "\n" + line + "\n")
     with pytest.raises(UserError, match=r"a\.jsonl, line 2"):
         read_split(tmp_path / "a.jsonl", sst2)
@@ -86,4 +86,4 @@ def test_a_file_too_large_to_be_one_of_glue(tmp_path: Path, monkeypatch: pytest.
     with (tmp_path / "a.tsv").open("wb") as file:
         file.truncate(data_module.MAX_FILE_BYTES + 1)
     with pytest.raises(UserError, match=r"a\.tsv has 1,073,741,825 bytes"):
-        read_split(tmp_path / "a.tsv", TASKS[0])
+        read_split(tmp_path / "a.tsv", TASKS["cola"])

@@ -21,7 +21,7 @@ from masklater.glue.data import Split, read_split, read_task
 from masklater.glue.encoder import load_classifier, longest_row, open_encoder
 from masklater.glue.finetune import Setting, evaluate, finetune, lr_multiplier, predict, protocol_record
 from masklater.glue.metrics import compute_metrics
-from masklater.glue.tasks import BY_KEY, TASKS
+from masklater.glue.tasks import TASKS
 from masklater.glue.tokens import TokenRows, TokenTask, scoring_batches, tokenise, training_batches
 from masklater.machine.precision import Precision
 from tests.conftest import DATA
@@ -59,11 +59,11 @@ def test_a_correlation_with_a_constant_counts_as_nothing() -> None:
 
 
 def test_the_tables_metrics_are_glues() -> None:
-    assert {task.key: task.metrics for task in TASKS} == {
+    assert {key: task.metrics for key, task in TASKS.items()} == {
         "cola": ("matthews",), "sst2": ("accuracy",), "mrpc": ("accuracy", "f1"), "stsb": ("pearson", "spearman"),
         "qqp": ("accuracy", "f1"), "mnli": ("accuracy",), "qnli": ("accuracy",), "rte": ("accuracy",), "wnli": ("accuracy",),
     }  # fmt: skip
-    assert [task.key for task in TASKS if not task.in_average] == ["wnli"]
+    assert [task.key for task in TASKS.values() if not task.in_average] == ["wnli"]
 
 
 class Constant(nn.Module):
@@ -94,7 +94,7 @@ class Constant(nn.Module):
 def test_the_majority_class_scores_what_it_is_known_to(
     key: str, file: str, majority: int, scores: dict[str, float], encoder_folder: Path
 ) -> None:
-    task = BY_KEY[key]
+    task = TASKS[key]
     dev = read_split(DATA / "glue" / file, task)
     tokens = as_tokens(dev)
     logits = [1.0 if number == majority else 0.0 for number in range(max(1, len(task.classes)))]
@@ -129,7 +129,7 @@ def test_the_rate_rises_for_6_percent_and_falls_to_nothing() -> None:
 
 
 def test_tokens_are_those_of_the_tokenizer(encoder_folder: Path, glue_folder: Path) -> None:
-    data = read_task(glue_folder, BY_KEY["rte"])
+    data = read_task(glue_folder, TASKS["rte"])
     tokenizer = AutoTokenizer.from_pretrained(encoder_folder)
     rows = tokenise(data, tokenizer, 20, 1).splits["train"]
     first, second = data.splits["train"].texts
@@ -153,7 +153,7 @@ def test_segments_reach_encoders_that_tell_them_apart(glue_folder: Path) -> None
             rows = range(len(texts[0]))
             return {"input_ids": [[5, 6, 7, 8] for _ in rows], "token_type_ids": [[0, 0, 1, 1] for _ in rows]}
 
-    data = read_task(glue_folder, BY_KEY["rte"])
+    data = read_task(glue_folder, TASKS["rte"])
     two = tokenise(data, TwoSegments(), 20, 2).splits["dev"].batch(np.array([0]), 0, torch.device("cpu"))
     assert two["token_type_ids"].tolist() == [[0, 0, 1, 1]]
     assert tokenise(data, TwoSegments(), 20, 1).splits["dev"].types is None
@@ -162,7 +162,7 @@ def test_segments_reach_encoders_that_tell_them_apart(glue_folder: Path) -> None
 def score_once(
     folder: Path, glue: Path, key: str, seed: int, epochs: int = 2, lr: float = 1e-3
 ) -> list[dict[str, float]]:
-    task = BY_KEY[key]
+    task = TASKS[key]
     encoder = open_encoder(str(folder), Path())
     tokens = tokenise(read_task(glue, task), encoder.tokenizer(), 32, 1)
     return finetune(encoder, task, tokens, Setting(lr, 8, epochs, seed), CPU).epochs
@@ -207,7 +207,7 @@ def test_a_task_can_be_learned(encoder_folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_that_diverges_ends_and_says_so(encoder_folder: Path, glue_folder: Path) -> None:
-    task = BY_KEY["rte"]
+    task = TASKS["rte"]
     encoder = open_encoder(str(encoder_folder), Path())
     tokens = tokenise(read_task(glue_folder, task), encoder.tokenizer(), 32, 1)
     result = finetune(encoder, task, tokens, Setting(1e30, 8, 3, 0), CPU)
@@ -215,7 +215,7 @@ def test_a_run_that_diverges_ends_and_says_so(encoder_folder: Path, glue_folder:
 
 
 def test_predictions_do_not_depend_on_their_batch(encoder_folder: Path, glue_folder: Path) -> None:
-    task = BY_KEY["stsb"]
+    task = TASKS["stsb"]
     encoder = open_encoder(str(encoder_folder), Path())
     rows = tokenise(read_task(glue_folder, task), encoder.tokenizer(), 32, 1).splits["dev"]
     model = load_classifier(encoder, 1, CPU.device)

@@ -21,11 +21,11 @@ from masklater.glue.data import TaskData
 from masklater.glue.finetune import Setting
 from masklater.glue.grid import GRIDS, Grid, SweepSettings, make_grid
 from masklater.glue.sweep import sweep
-from masklater.glue.tasks import BY_KEY, TASKS
+from masklater.glue.tasks import TASKS, choose_tasks
 from tests.glue.folders import make_glue
 
 ONE = SweepSettings(Grid((1e-3,), (8,), 1), seeds=2)
-TWO_TASKS = [BY_KEY["cola"], BY_KEY["rte"]]
+TWO_TASKS = [TASKS["cola"], TASKS["rte"]]
 
 
 def lines_of(out: Path) -> list[dict]:
@@ -38,22 +38,27 @@ def without_time(records: list[dict]) -> list[dict]:
 
 def test_the_grids_are_the_papers() -> None:
     assert GRIDS["paper"] == Grid((1e-5, 2e-5, 3e-5), (16, 32), 10)
-    assert make_grid("quick", "1e-4, 3e-4,1e-4", "8", None) == Grid((1e-4, 3e-4), (8,), 3)
+    assert make_grid("quick", "1e-4, 3e-4", "8", None) == Grid((1e-4, 3e-4), (8,), 3)
     assert make_grid("single", None, None, 2) == Grid((2e-5,), (32,), 2)
     for wrong in ("", "1e-4,", "fast", "-1", "inf", "nan"):
         with pytest.raises(UserError, match="--lr"):
             make_grid("quick", wrong, None, None)
     with pytest.raises(UserError, match=r"--batch 16,8\.5: '8\.5' is not a positive whole number"):
         make_grid("quick", None, "16,8.5", None)
+    for lr, batch, what in (("1e-4,3e-4,0.0001", None, r"--lr .*: 0\.0001 "), (None, "16,8, 16", "--batch .*: 16 ")):
+        with pytest.raises(UserError, match=f"{what}stands there twice"):  # never silently reduced to one
+            make_grid("quick", lr, batch, None)
 
 
 def test_all_nine_tasks_make_the_table(encoder_folder: Path, glue_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "scores"
-    result = sweep(str(encoder_folder), str(glue_folder), out, TASKS, SweepSettings(Grid((1e-3,), (8,), 1), seeds=1))
+    result = sweep(
+        str(encoder_folder), str(glue_folder), out, choose_tasks("all"), SweepSettings(Grid((1e-3,), (8,), 1), seeds=1)
+    )
     assert result.faults == {}
     scores = json.loads((out / "scores.json").read_text())
     assert scores == json.loads(json.dumps(result.scores))
-    assert list(scores["tasks"]) == [task.key for task in TASKS]
+    assert list(scores["tasks"]) == list(TASKS)
     assert scores["encoder"]["path"] == str(encoder_folder) and scores["encoder"]["run"] is None
     assert list(scores["tasks"]["mnli"]["metric"]) == ["accuracy", "accuracy_mismatched"]
     eight = [entry["metric"][entry["main"]]["median"] for key, entry in scores["tasks"].items() if key != "wnli"]
@@ -74,26 +79,26 @@ def test_a_missing_and_a_damaged_task_do_not_stop_the_others(
     shutil.rmtree(glue / "QNLI")
     path = glue / "RTE/dev.tsv"
     path.write_text(path.read_text() + "cut sho")
-    tasks = [BY_KEY[key] for key in ("cola", "qnli", "rte")]
+    tasks = [TASKS[key] for key in ("cola", "qnli", "rte")]
     result = sweep(str(encoder_folder), str(glue), tmp_path / "scores", tasks, ONE)
     assert list(result.scores["tasks"]) == ["cola"]
     assert "there is no folder" in result.faults["qnli"] and "RTE/dev.tsv, line 14: 1 fields" in result.faults["rte"]
     text = table.as_text(result.scores)
     assert "average of 1, not GLUE's" in text and "Not scored:" in text
     with pytest.raises(UserError, match=r"there is no folder .*QNLI"):  # nothing at all to score
-        sweep(str(encoder_folder), str(glue), tmp_path / "other", [BY_KEY["qnli"]], ONE)
+        sweep(str(encoder_folder), str(glue), tmp_path / "other", [TASKS["qnli"]], ONE)
     assert not (tmp_path / "other").exists()
 
 
 def test_a_run_is_exported_and_scored(run_folder: Path, glue_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "scores"
-    result = sweep(str(run_folder), str(glue_folder), out, [BY_KEY["rte"]], ONE)
+    result = sweep(str(run_folder), str(glue_folder), out, [TASKS["rte"]], ONE)
     assert result.scores["encoder"]["run"] == str(run_folder) and result.scores["encoder"]["step"] == 4
     assert result.scores["encoder"]["path"] == str(out / "encoder")
     more = SweepSettings(ONE.grid, seeds=3)
-    again = sweep(str(run_folder), str(glue_folder), out, [BY_KEY["rte"]], more, resume=True)
+    again = sweep(str(run_folder), str(glue_folder), out, [TASKS["rte"]], more, resume=True)
     assert again.scores["tasks"]["rte"]["metric"]["accuracy"]["count"] == 3
-    by_encoder = sweep(str(out / "encoder"), str(glue_folder), out, [BY_KEY["rte"]], more, resume=True)
+    by_encoder = sweep(str(out / "encoder"), str(glue_folder), out, [TASKS["rte"]], more, resume=True)
     assert by_encoder.scores["encoder"]["run"] == str(run_folder)  # sweep.json remembers
     assert len(lines_of(out)) == 3
 
@@ -106,10 +111,10 @@ def test_a_run_that_has_gone_on_is_refused_by_name(
 
     run, out = tmp_path / "run", tmp_path / "scores"
     shutil.copytree(run_folder, run)
-    sweep(str(run), str(glue_folder), out, [BY_KEY["rte"]], ONE)
+    sweep(str(run), str(glue_folder), out, [TASKS["rte"]], ONE)
     pretrain(tiny("3ml-small", "duration.steps=6"), shards_folder, run, resume=True)
     with pytest.raises(UserError, match="is at step 6 now, which is not the encoder in"):
-        sweep(str(run), str(glue_folder), out, [BY_KEY["rte"]], ONE, resume=True)
+        sweep(str(run), str(glue_folder), out, [TASKS["rte"]], ONE, resume=True)
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, runs: int, error: BaseException | None = None) -> None:
@@ -172,7 +177,7 @@ def test_ctrl_c_keeps_finished_runs(
 
 def test_what_may_not_change_on_resume(encoder_folder: Path, tmp_path: Path) -> None:
     glue, out = make_glue(tmp_path / "glue"), tmp_path / "scores"
-    tasks = [BY_KEY["rte"]]
+    tasks = [TASKS["rte"]]
     with pytest.raises(UserError, match="there is no sweep in"):
         sweep(str(encoder_folder), str(glue), out, tasks, ONE, resume=True)
     sweep(str(encoder_folder), str(glue), out, tasks, ONE)
@@ -191,10 +196,10 @@ def test_what_may_not_change_on_resume(encoder_folder: Path, tmp_path: Path) -> 
     path.write_text(path.read_text() + "99\tkan\tlot\tentailment\n")
     with pytest.raises(UserError, match=r"the data of rte is not what .*runs\.jsonl was scored on"):
         sweep(str(encoder_folder), str(glue), out, tasks, ONE, resume=True)
-    sweep(str(encoder_folder), str(glue), out, [BY_KEY["wnli"]], ONE, resume=True)  # other tasks may be added
+    sweep(str(encoder_folder), str(glue), out, [TASKS["wnli"]], ONE, resume=True)  # other tasks may be added
     (out / "runs.jsonl").write_text("{}\n" + (out / "runs.jsonl").read_text())
     with pytest.raises(DamagedDataError, match="line 1 is no record of a run"):
-        sweep(str(encoder_folder), str(glue), out, [BY_KEY["wnli"]], ONE, resume=True)
+        sweep(str(encoder_folder), str(glue), out, [TASKS["wnli"]], ONE, resume=True)
 
 
 def test_nothing_is_overwritten_and_nothing_left_behind(
@@ -215,17 +220,17 @@ def test_nothing_is_overwritten_and_nothing_left_behind(
 
 def test_a_diverged_run_counts_as_0_and_is_named(encoder_folder: Path, glue_folder: Path, tmp_path: Path) -> None:
     settings = SweepSettings(Grid((1e30, 1e-3), (8,), 1), seeds=1)
-    scores = sweep(str(encoder_folder), str(glue_folder), tmp_path / "scores", [BY_KEY["rte"]], settings).scores
+    scores = sweep(str(encoder_folder), str(glue_folder), tmp_path / "scores", [TASKS["rte"]], settings).scores
     entry = scores["tasks"]["rte"]
     assert entry["setting"]["lr"] == 1e-3 and entry["grid"][0]["median"] == 0
     hot = SweepSettings(Grid((1e30,), (8,), 1), seeds=1)
-    entry = sweep(str(encoder_folder), str(glue_folder), tmp_path / "hot", [BY_KEY["rte"]], hot).scores["tasks"]["rte"]
+    entry = sweep(str(encoder_folder), str(glue_folder), tmp_path / "hot", [TASKS["rte"]], hot).scores["tasks"]["rte"]
     assert entry["metric"]["accuracy"]["values"] == [0.0] and "seed 0 diverged" in entry["note"]
 
 
 def test_fewer_training_rows_stand_in_the_table(encoder_folder: Path, glue_folder: Path, tmp_path: Path) -> None:
     settings = SweepSettings(ONE.grid, seeds=1, max_train_rows=9)
-    result = sweep(str(encoder_folder), str(glue_folder), tmp_path / "scores", [BY_KEY["rte"]], settings)
+    result = sweep(str(encoder_folder), str(glue_folder), tmp_path / "scores", [TASKS["rte"]], settings)
     entry = result.scores["tasks"]["rte"]
     assert entry["rows"] == {"train": 9, "dev": 12} and "trained on 9 of 24 rows" in entry["note"]
     assert lines_of(tmp_path / "scores")[0]["max_train_rows"] == 9
@@ -310,7 +315,7 @@ def test_two_devices_give_what_one_gives(encoder_folder: Path, glue_folder: Path
 @pytest.mark.parametrize("key", ["rte", "stsb"])
 def test_a_gpu_repeats_itself(encoder_folder: Path, glue_folder: Path, tmp_path: Path, key: str) -> None:
     first, second = (
-        sweep(str(encoder_folder), str(glue_folder), tmp_path / name, [BY_KEY[key]], ONE).scores["tasks"]
+        sweep(str(encoder_folder), str(glue_folder), tmp_path / name, [TASKS[key]], ONE).scores["tasks"]
         for name in ("first", "second")
     )
     assert first == second

@@ -49,6 +49,29 @@ def test_chunks_equal_the_whole(chunk: int, bfloat16: bool, monkeypatch: pytest.
         torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance * float(theirs.abs().max()))
 
 
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_a_score_in_chunks_is_that_of_the_whole(chunk: int, bfloat16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    head, hidden_ND, words_VE, target_ids_N = inputs()
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16), torch.no_grad():
+        logits_NV = head(hidden_ND, words_VE)
+    target_ids_N = torch.where(torch.arange(len(logits_NV)) % 3 == 0, logits_NV.argmax(dim=1), target_ids_N)
+    target_ids_N[::7] = IGNORE
+    most = []
+    forward = LMHead.forward
+    monkeypatch.setitem(heads.LOGITS_AT_ONCE, "cpu", chunk * V + V - 1)
+    monkeypatch.setattr(LMHead, "forward", lambda *given: (most.append(len(given[1])), forward(*given))[1])
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
+        loss, right = head.score(hidden_ND, words_VE, target_ids_N)
+    assert max(most) == min(chunk, len(hidden_ND)) and sum(most) == len(hidden_ND) and not loss.requires_grad
+    expected = loss_sum(logits_NV, target_ids_N)
+    torch.testing.assert_close(loss, expected, rtol=1e-3 if bfloat16 else 1e-6, atol=0)
+    assert chunk < 1000 or loss.equal(expected)
+    expected_right = int((logits_NV.argmax(dim=1) == target_ids_N).sum())
+    assert expected_right > 10
+    assert abs(int(right) - expected_right) <= (2 if bfloat16 else 0)  # bfloat16 rounds into ties
+
+
 def test_bfloat16_products_keep_float32_sums() -> None:
     """Under autocast the loss is nearer to float32's than autocast's own way, which rounds the logits' bias too."""
     head, hidden_ND, words_VE, target_ids_N = inputs()

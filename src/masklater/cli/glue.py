@@ -7,6 +7,7 @@ import typer
 
 from masklater.cli.app import AsJson, print_result
 from masklater.errors import UserError
+from masklater.glue.tasks import TASKS, choose_tasks
 
 
 def glue(
@@ -22,9 +23,7 @@ def glue(
         typer.Option(metavar="GLUE_DIR", help="The folder of CoLA, SST-2 and so on; or hub, to read through datasets."),
     ],
     out: Annotated[Path, typer.Option(help="The SCORES folder to make, or to go on with.")],
-    tasks: Annotated[
-        str, typer.Option(help="cola,sst2,mrpc,stsb,qqp,mnli,qnli,rte,wnli: some of them, with commas; or all.")
-    ] = "all",
+    tasks: Annotated[str, typer.Option(help=f"{','.join(TASKS)}: some of them, with commas; or all.")] = "all",
     seeds: Annotated[int, typer.Option(min=1, max=1000, help="Runs at each grid point: seeds 0, 1, ...")] = 5,
     grid: Annotated[
         Literal["paper", "single", "quick"],
@@ -54,7 +53,6 @@ def glue(
       masklater glue encoder --data hub --out scores --lr 1e-4,3e-4 --batch 32 --epochs 5
     """
     from masklater.glue.grid import SweepSettings, make_grid
-    from masklater.glue.tasks import choose_tasks
 
     chosen = choose_tasks(tasks)
     settings = SweepSettings(make_grid(grid, lr, batch, epochs), seeds, max_train_rows)

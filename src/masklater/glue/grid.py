@@ -38,7 +38,7 @@ def make_grid(name: GridName, lr: str | None, batch: str | None, epochs: int | N
     """A grid by name, parts of it replaced by what --lr, --batch and --epochs list.
 
     Raises:
-        UserError: A list holds something else than positive numbers.
+        UserError: A list holds something else than positive numbers, or a number twice.
     """
     grid = GRIDS[name]
     return Grid(
@@ -58,6 +58,7 @@ def _numbers(option: str, text: str, kind: type[float] | type[int]) -> list[floa
         if not 0 < number < float("inf"):
             what = "a positive number" if kind is float else "a positive whole number"
             raise UserError(f"{option} {text}: {part.strip()!r} is not {what}", "Write numbers with commas between.")
-        if number not in numbers:
-            numbers.append(number)
+        if number in numbers:
+            raise UserError(f"{option} {text}: {number:g} stands there twice", "Name each number once.")
+        numbers.append(number)
     return numbers

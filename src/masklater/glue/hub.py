@@ -30,7 +30,7 @@ def read_from_hub(task: Task) -> TaskData:
             "Check the network, or name a folder that holds the tsv files.",
         ) from None
     names = {"train": "train", "dev": "validation"}
-    if task.key == "mnli":
+    if task.two_dev_splits:
         names |= {"dev": "validation_matched", MISMATCHED: "validation_mismatched"}
     return make_task_data(task, {split: _to_split(official[name], task) for split, name in names.items()})
 

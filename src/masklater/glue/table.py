@@ -29,15 +29,15 @@ def summarise(
         says how many, `missing` which were not.
     """
     tasks = {}
-    for task in TASKS:
+    for task in TASKS.values():
         runs = [record for record in records if record["task"] == task.key]
         if runs:
             tasks[task.key] = _summarise_task(task, runs, len(settings["lr"]) * len(settings["batch"]))
-    counted = [task for task in TASKS if task.in_average and task.key in tasks]
+    counted = [task for task in TASKS.values() if task.in_average and task.key in tasks]
     average = None
     if counted:
         medians = [tasks[task.key]["metric"][task.main]["median"] for task in counted]
-        missing = [task.key for task in TASKS if task.in_average and task.key not in tasks]
+        missing = [task.key for task in TASKS.values() if task.in_average and task.key not in tasks]
         average = {"value": sum(medians) / len(medians), "tasks": len(medians), "missing": missing}
     return {
         "encoder": encoder,
@@ -131,7 +131,7 @@ HEADER = ("task", "metric", "median", "min", "max", "seeds", "lr", "batch", "epo
 def table_rows(scores: Scores) -> list[tuple[str, ...]]:
     """The table as text, a row for each metric, and the average."""
     rows = []
-    titles = {task.key: task.title for task in TASKS}
+    titles = {key: task.title for key, task in TASKS.items()}
     for key, entry in scores["tasks"].items():
         for name, numbers in entry["metric"].items():
             first = name == entry["main"]
@@ -158,7 +158,7 @@ def average_label(scores: Scores) -> str:
 
 def remarks(scores: Scores) -> list[str]:
     """Return the remarks below the table: deviations from the official data, tasks that are missing."""
-    titles = {task.key: task.title for task in TASKS}
+    titles = {key: task.title for key, task in TASKS.items()}
     lines = [f"* {titles[key]}: {entry['note']}" for key, entry in scores["tasks"].items() if entry["note"]]
     if scores["average"] and scores["average"]["missing"]:
         missing = ", ".join(titles[key] for key in scores["average"]["missing"])

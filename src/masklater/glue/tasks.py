@@ -40,10 +40,15 @@ class Task:
         """The metric by which epochs and grid points are chosen."""
         return self.metrics[0]
 
+    @property
+    def two_dev_splits(self) -> bool:
+        """Whether there is a dev split from other genres than the training data, as MNLI's."""
+        return MISMATCHED in self.rows
+
     def files(self, split: str) -> tuple[str, ...]:
         """Names under which a split is looked for, the first that exists being read."""
         names = [split]
-        if self.key == "mnli" and split == "dev":
+        if split == "dev" and self.two_dev_splits:
             names = ["dev_matched", "dev"]
         return tuple(f"{name}.{kind}" for name in names for kind in ("tsv", "jsonl"))
 
@@ -51,7 +56,7 @@ class Task:
 SENTENCE_PAIR = (("sentence1",), ("sentence2",))
 ENTAILMENT = ("entailment", "not_entailment")
 
-TASKS = (
+_NINE = (
     Task(
         key="cola",
         title="CoLA",
@@ -139,20 +144,23 @@ TASKS = (
     ),
 )
 
-BY_KEY = {task.key: task for task in TASKS}
+TASKS = {task.key: task for task in _NINE}
+"""The table: tasks by their keys, in the order in which they are run and shown."""
 
 
 def choose_tasks(text: str) -> tuple[Task, ...]:
     """The tasks that `--tasks` names, in the table's order.
 
     Raises:
-        UserError: A name is not among them.
+        UserError: A name is not among them, or a task is named twice.
     """
     if text.strip() == "all":
-        return TASKS
+        return tuple(TASKS.values())
     names = [name.strip().lower().replace("-", "") for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in BY_KEY]
+    unknown = [name for name in names if name not in TASKS]
     if unknown or not names:
         what = f"--tasks names {', '.join(unknown)}" if unknown else "--tasks names no task"
-        raise UserError(what, f"Choose from {', '.join(BY_KEY)}, with commas between, or all.")
-    return tuple(task for task in TASKS if task.key in names)
+        raise UserError(what, f"Choose from {', '.join(TASKS)}, with commas between, or all.")
+    if twice := [name for name in TASKS if names.count(name) > 1]:
+        raise UserError(f"--tasks {text} names {', '.join(twice)} more than once", "Name each task once.")
+    return tuple(task for key, task in TASKS.items() if key in names)

@@ -129,7 +129,7 @@ class World:
                 fully_shard(layer, mesh=mesh, mp_policy=policy)
         # The rest, embeddings and head, is gathered together: the head reads the embeddings.
         fully_shard(model, mesh=mesh, mp_policy=policy)
-        register_fsdp_forward_method(model, "target_logits")
+        register_fsdp_forward_method(model, "score_targets")
         return model
 
 

@@ -44,6 +44,22 @@ class LMHead(nn.Module):
             hidden_NE, word_embeddings_VE, self.bias, target_ids_N, dtype, torch.is_grad_enabled()
         )
 
+    @torch.no_grad()
+    def score(self, hidden_ND: Tensor, word_embeddings_VE: Tensor, target_ids_N: Tensor) -> tuple[Tensor, Tensor]:
+        """`loss_sum` of the logits, and how many targets in use are the likeliest entry; no gradients.
+
+        As in `loss_sum`, logits never stand in memory all at once.
+        """
+        loss = torch.zeros((), dtype=torch.float32, device=hidden_ND.device)
+        right = torch.zeros((), dtype=torch.int64, device=hidden_ND.device)
+        chunk = _targets_at_once(hidden_ND, word_embeddings_VE)
+        for start in range(0, len(hidden_ND), chunk):
+            here = slice(start, start + chunk)
+            logits_cV, target_ids_c = self(hidden_ND[here], word_embeddings_VE), target_ids_N[here]
+            loss += loss_sum(logits_cV, target_ids_c)
+            right += (logits_cV.argmax(dim=1) == target_ids_c).sum()  # IGNORE is no id: it never counts
+        return loss, right
+
     def _transform(self, hidden_ND: Tensor) -> Tensor:
         return self.norm(F.gelu(self.dense(hidden_ND)))
 
@@ -84,7 +100,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             d_bias = torch.zeros_like(bias)
             in_use_N = target_ids_N != IGNORE
             class_N = torch.where(in_use_N, target_ids_N, 0)
-            chunk = max(1, LOGITS_AT_ONCE.get(hidden.device.type, 2**26) // len(words))
+            chunk = _targets_at_once(hidden, words)
             for start in range(0, len(hidden), chunk):
                 here = slice(start, start + chunk)
                 logits_cV = F.linear(hidden[here], words).float().add_(bias)
@@ -110,6 +126,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
         of_hidden, of_words, of_bias = ctx.dtypes
         parts = ((d_hidden, of_hidden), (d_words, of_words), (d_bias, of_bias))
         return *((part * scale).to(dtype) for part, dtype in parts), None, None, None
+
+
+def _targets_at_once(hidden_NE: Tensor, words_VE: Tensor) -> int:
+    return max(1, LOGITS_AT_ONCE.get(hidden_NE.device.type, 2**26) // len(words_VE))
 
 
 def _compute_dtype(tensor: Tensor) -> torch.dtype:

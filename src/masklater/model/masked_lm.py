@@ -68,6 +68,11 @@ class MaskLaterForMaskedLM(MaskLaterPreTrainedModel):
         """Encode, decode, predict; return logits_NV."""
         return self.predict(self.decode(self.encode(batch), batch))
 
+    def score_targets(self, batch: MaskedBatch) -> tuple[Tensor, Tensor]:
+        """The loss of a batch as in `LossSum`, and how many of its targets are predicted right; no gradients."""
+        targets_BTD = self.decode(self.encode(batch), batch)
+        return self.head.score(targets_BTD.flatten(0, 1), self.word_embeddings, batch.target_ids_BT.flatten())
+
     def forward(
         self,
         input_ids: Tensor | None = None,

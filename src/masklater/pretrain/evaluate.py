@@ -11,7 +11,6 @@ from masklater.corpus.shards import SplitRows
 from masklater.machine.distributed import ALONE, World
 from masklater.machine.precision import Precision
 from masklater.masking.batch import IGNORE, MaskedBatch
-from masklater.model.head import loss_sum
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 
 ROWS_COUNTED_AT_ONCE = 8192
@@ -46,11 +45,10 @@ def evaluate(
     with torch.no_grad():
         for on_cpu in batches:
             batch = on_cpu.to(device)
-            target_ids_N = batch.target_ids_BT.flatten()
             with precision.autocast():
-                logits_NV = model.target_logits(batch)
-                loss += loss_sum(logits_NV, target_ids_N)
-            right += (logits_NV.argmax(dim=1) == target_ids_N).sum()  # IGNORE is no id: it never counts
+                loss_of_batch, right_of_batch = model.score_targets(batch)
+            loss += loss_of_batch
+            right += right_of_batch
             targets += on_cpu.num_targets
     model.train(was_training)
     return _score(float(world.all_sum(loss)), int(world.all_sum(right)), int(world.all_sum(targets)))
