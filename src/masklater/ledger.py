@@ -24,6 +24,7 @@ class Ledger:
     steps: int = 0
     skipped_steps: int = 0  # of them, those that changed nothing: loss or gradient was not finite
     skipped_in_a_row: int = 0  # of these, the ones just before now
+    compiled_steps: int = 0  # of all, those made with compiled layers, where dropout draws other numbers
     rows: int = 0
     tokens: int = 0
     tokens_seen: int = 0

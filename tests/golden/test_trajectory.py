@@ -28,12 +28,12 @@ RUNS = {
 }
 
 
-def trajectory(folder: Path, name: str) -> list[float]:
+def trajectory(folder: Path, name: str, *more: str) -> list[float]:
     recipe_name, overrides = RUNS[name]
     lines = [json.dumps({"text": make_text(i, [5, 30, 80][i % 3])}) for i in range(60)]
     (folder / "corpus.jsonl").write_text("\n".join(lines))
     data = make_shards(folder / "corpus.jsonl", folder / "data")
-    recipe = tiny(recipe_name, "model.dropout=0", "duration.steps=20", "evaluation.every_steps=20", *overrides)
+    recipe = tiny(recipe_name, "model.dropout=0", "duration.steps=20", "evaluation.every_steps=20", *overrides, *more)
     pretrain(recipe, data, folder / "run")
     return [record["loss"] for record in read_metrics(folder / "run" / "metrics.jsonl") if "loss" in record]
 

@@ -95,3 +95,66 @@ def test_without_gradients() -> None:
         fast = head.loss_sum(hidden_ND, words_VE, target_ids_N)
         slow = loss_sum(head(hidden_ND, words_VE), target_ids_N)
     torch.testing.assert_close(fast, slow)
+
+
+def test_a_padded_vocabulary_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a GPU gets: entries up to a multiple of 64 that are never likely, and gradients of the real ones only."""
+    head, hidden_ND, words_VE, target_ids_N = inputs()
+    plain = head.loss_sum(hidden_ND, words_VE, target_ids_N)
+    plain.backward()
+    expected = gradients(head, hidden_ND, words_VE)
+    monkeypatch.setitem(heads.ENTRIES_MULTIPLE, "cpu", 64)
+    padded_words, padded_bias = heads.pad(words_VE.detach(), head.bias.detach(), 64)
+    assert padded_words.shape == (128, E)
+    assert torch.equal(padded_words[:V], words_VE)
+    assert (padded_bias[V:] == -torch.inf).all()
+    padded = head.loss_sum(hidden_ND, words_VE, target_ids_N)
+    padded.backward()
+    torch.testing.assert_close(padded, plain, rtol=3e-7, atol=0)
+    for ours, theirs in zip(gradients(head, hidden_ND, words_VE), expected, strict=True):
+        assert ours.shape == theirs.shape
+        torch.testing.assert_close(ours, theirs, rtol=3e-7, atol=3e-7 * float(theirs.abs().max()))
+    assert heads.pad(padded_words, padded_bias, 64)[0] is padded_words
+
+
+@pytest.mark.parametrize(
+    ("dtype", "compiled"),
+    [
+        (torch.float32, False),
+        (torch.bfloat16, False),
+        (torch.float32, True),
+        pytest.param(torch.bfloat16, True, marks=pytest.mark.slow),
+    ],
+)
+def test_what_a_compiler_gets_equals_the_plain_way(dtype: torch.dtype, compiled: bool) -> None:
+    torch.manual_seed(0)
+    logits_cV, bias_V = (torch.randn(12, V) * 5).to(dtype), torch.randn(V)
+    bias_V[-3:] = -torch.inf
+    class_c1, in_use_c1 = torch.randint(V - 3, (12, 1)), torch.arange(12)[:, None] % 5 != 0
+    fused = heads._compiled() if compiled else heads.of_logits_fused
+    found = fused(logits_cV, bias_V, class_c1, in_use_c1)
+    for ours, plain in zip(found, heads.of_logits(logits_cV.clone(), bias_V, class_c1, in_use_c1), strict=True):
+        assert ours is not None
+        assert plain is not None
+        assert ours.dtype == plain.dtype
+        tolerance = 3e-7 if ours.dtype == torch.float32 else 2**-8
+        torch.testing.assert_close(ours, plain, rtol=tolerance, atol=tolerance * float(plain.abs().max()))
+    without_gradient = heads.of_logits_fused(logits_cV, bias_V, class_c1, in_use_c1, needs_gradient=False)
+    assert without_gradient[1:] == (None, None)
+    torch.testing.assert_close(without_gradient[0], found[0])
+
+
+def test_a_compiled_logit_costs_few_bytes() -> None:
+    """All that a chunk does between its products, counted by inductor: 16 bytes a bfloat16 logit with the products."""
+    from torch._inductor import metrics
+
+    torch.compiler.reset()
+    c, vocabulary = 64, 4096
+    logits_cV = torch.randn(c, vocabulary, dtype=torch.bfloat16)
+    metrics.reset()
+    with torch._inductor.config.patch(force_disable_caches=True):
+        heads._compiled()(
+            logits_cV, torch.zeros(vocabulary), torch.zeros(c, 1, dtype=torch.int64), torch.ones(c, 1) > 0
+        )
+    products = 2 + 2 + 2  # logits are written, their gradient is read twice
+    assert 4 <= metrics.num_bytes_accessed / logits_cV.numel() + products <= 16

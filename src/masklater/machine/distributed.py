@@ -124,9 +124,8 @@ class World:
         # Autocast decides what is computed in bfloat16, as under ddp: inputs are left as they are.
         gathered = torch.bfloat16 if precision.name == "bfloat16" else None
         policy = MixedPrecisionPolicy(gathered, reduce_dtype=torch.float32, cast_forward_inputs=False)
-        for layers in [module for module in model.modules() if isinstance(module, nn.ModuleList)]:
-            for layer in layers:
-                fully_shard(layer, mesh=mesh, mp_policy=policy)
+        for layer in stacked_layers(model):
+            fully_shard(layer, mesh=mesh, mp_policy=policy)
         # The rest, embeddings and head, is gathered together: the head reads the embeddings.
         fully_shard(model, mesh=mesh, mp_policy=policy)
         register_fsdp_forward_method(model, "score_targets")
@@ -134,6 +133,11 @@ class World:
 
 
 ALONE = World()
+
+
+def stacked_layers(model: nn.Module) -> list[nn.Module]:
+    """The layers of all stacks of a model: each is compiled by itself, and cut up by itself."""
+    return [layer for module in model.modules() if isinstance(module, nn.ModuleList) for layer in module]
 
 
 @contextmanager

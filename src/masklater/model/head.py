@@ -3,6 +3,8 @@
 It is called on targets only. Letters: see masking/batch.py; E width of the word embedding.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,10 +15,16 @@ from masklater.masking.batch import IGNORE
 
 LOGITS_AT_ONCE = {"cpu": 2**26, "cuda": 2**28}
 """Most logits that stand in memory at a time: 256 MiB of float32 on a CPU, 1 GiB on a GPU."""
+ENTRIES_MULTIPLE = {"cuda": 64}
+"""What the vocabulary is padded to a multiple of inside the loss, so that each row of logits begins on 128 bytes:
+tensor cores take no others at full speed. On a CPU there is nothing to be gained (docs/performance.md)."""
 
 
 class LMHead(nn.Module):
     """Hidden states to logits; the word embedding is handed in, as it is the encoder's."""
+
+    compiled = False
+    """Whether what follows from the logits in `loss_sum` is compiled (`of_logits_fused`)."""
 
     def __init__(self, width: int, embedding_width: int, vocabulary: int, norm_eps: float) -> None:
         super().__init__()
@@ -41,7 +49,7 @@ class LMHead(nn.Module):
         hidden_NE = self._transform(hidden_ND)
         dtype = _compute_dtype(hidden_ND)
         return _LinearCrossEntropy.apply(
-            hidden_NE, word_embeddings_VE, self.bias, target_ids_N, dtype, torch.is_grad_enabled()
+            hidden_NE, word_embeddings_VE, self.bias, target_ids_N, dtype, torch.is_grad_enabled(), self.compiled
         )
 
     @torch.no_grad()
@@ -72,6 +80,64 @@ def loss_sum(logits_NV: Tensor, target_ids_N: Tensor) -> Tensor:
     return F.cross_entropy(logits_NV.float(), target_ids_N, ignore_index=IGNORE, reduction="sum")
 
 
+def of_logits(
+    logits_cV: Tensor, bias_V: Tensor, class_c1: Tensor, in_use_c1: Tensor, needs_gradient: bool = True
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """What follows from some targets' logits, in as few passes over them as there are operators for.
+
+    Args:
+        logits_cV: Products, without the bias; float32 ones are overwritten.
+        bias_V: float32.
+        class_c1: The right token; anything valid where the slot is not in use.
+        in_use_c1: Whether the slot is in use.
+        needs_gradient: Without it there is no gradient: None.
+
+    Returns:
+        loss summed over the slots in use (float32), its gradient by the logits (in their dtype) and by the bias
+        (float32).
+    """
+    scores_cV = logits_cV.float().add_(bias_V)
+    log_p_cV = torch._log_softmax(scores_cV, 1, False, out=scores_cV)  # torch.log_softmax lets nothing be overwritten
+    loss = -(log_p_cV.gather(1, class_c1) * in_use_c1).sum()
+    if not needs_gradient:
+        return loss, None, None
+    d_logits_cV = log_p_cV.exp_().scatter_add_(1, class_c1, -torch.ones_like(class_c1, dtype=torch.float32))
+    if d_logits_cV.device.type == "cpu":
+        d_logits_cV[~in_use_c1[:, 0]] = 0  # a few rows rather than all; on a GPU their number would be waited for
+    else:
+        d_logits_cV.mul_(in_use_c1)
+    return loss, d_logits_cV.to(logits_cV.dtype), d_logits_cV.sum(dim=0)
+
+
+def of_logits_fused(
+    logits_cV: Tensor, bias_V: Tensor, class_c1: Tensor, in_use_c1: Tensor, needs_gradient: bool = True
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """`of_logits` in the form that a compiler fuses: nothing is overwritten or scattered, nothing kept in float32."""
+    scores_cV = logits_cV.float() + bias_V
+    top_c1 = scores_cV.amax(dim=1, keepdim=True)
+    log_sum_c1 = (scores_cV - top_c1).exp().sum(dim=1, keepdim=True).log()  # of what is at most 1: nothing is lost
+    right_c1 = logits_cV.gather(1, class_c1).float() + bias_V[class_c1]
+    loss = ((log_sum_c1 - (right_c1 - top_c1)) * in_use_c1).sum()
+    if not needs_gradient:
+        return loss, None, None
+    is_class_cV = torch.arange(scores_cV.shape[1], device=scores_cV.device) == class_c1
+    d_logits_cV = ((scores_cV - top_c1 - log_sum_c1).exp() - is_class_cV.float()) * in_use_c1
+    return loss, d_logits_cV.to(logits_cV.dtype), d_logits_cV.sum(dim=0)
+
+
+@functools.cache
+def _compiled() -> Callable[..., tuple[Tensor, Tensor | None, Tensor | None]]:
+    return torch.compile(of_logits_fused, fullgraph=True)
+
+
+def pad(words_VE: Tensor, bias_V: Tensor, multiple: int) -> tuple[Tensor, Tensor]:
+    """Words and bias with as many entries as a multiple: what is added is never likely, and gets no gradient."""
+    spare = -len(words_VE) % multiple
+    if not spare:
+        return words_VE, bias_V
+    return F.pad(words_VE, (0, 0, 0, spare)), F.pad(bias_V, (0, spare), value=-torch.inf)
+
+
 class _LinearCrossEntropy(torch.autograd.Function):
     """Linear layer and summed cross entropy, some targets at a time, gradients along with the loss.
 
@@ -90,10 +156,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
         target_ids_N: Tensor,
         dtype: torch.dtype,
         needs_gradient: bool,
+        compiled: bool,
     ) -> Tensor:
-        with torch.autocast(hidden_NE.device.type, enabled=False):
-            hidden, words = hidden_NE.detach().to(dtype), words_VE.detach().to(dtype)
-            bias = bias_V.detach().float()
+        device = hidden_NE.device.type
+        with torch.autocast(device, enabled=False):
+            hidden = hidden_NE.detach().to(dtype)
+            words, bias = pad(words_VE.detach().to(dtype), bias_V.detach().float(), ENTRIES_MULTIPLE.get(device, 1))
             loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
             d_hidden = torch.empty_like(hidden)
             d_words = torch.zeros(words.shape, dtype=torch.float32, device=words.device)
@@ -101,21 +169,24 @@ class _LinearCrossEntropy(torch.autograd.Function):
             in_use_N = target_ids_N != IGNORE
             class_N = torch.where(in_use_N, target_ids_N, 0)
             chunk = _targets_at_once(hidden, words)
+            follow = _compiled() if compiled else of_logits
             for start in range(0, len(hidden), chunk):
                 here = slice(start, start + chunk)
-                logits_cV = F.linear(hidden[here], words).float().add_(bias)
-                class_c1, in_use_c1 = class_N[here, None], in_use_N[here, None]
-                log_sum_c1 = logits_cV.logsumexp(dim=1, keepdim=True)
-                loss += ((log_sum_c1 - logits_cV.gather(1, class_c1)) * in_use_c1).sum()
-                if needs_gradient:
-                    softmax_cV = logits_cV.sub_(log_sum_c1).exp_()
-                    d_logits_cV = softmax_cV.scatter_add_(1, class_c1, -torch.ones_like(log_sum_c1)).mul_(in_use_c1)
-                    d_bias += d_logits_cV.sum(dim=0)
-                    d_logits_cV = d_logits_cV.to(dtype)
-                    d_hidden[here] = d_logits_cV @ words
-                    d_words += d_logits_cV.t() @ hidden[here]
+                logits_cV = F.linear(hidden[here], words)
+                part, d_logits_cV, d_bias_here = follow(
+                    logits_cV, bias, class_N[here, None], in_use_N[here, None], needs_gradient
+                )
+                loss += part
+                if d_logits_cV is not None and d_bias_here is not None:
+                    d_bias += d_bias_here
+                    torch.mm(d_logits_cV, words, out=d_hidden[here])
+                    if dtype == torch.float32:
+                        d_words.addmm_(d_logits_cV.t(), hidden[here])
+                    else:  # the sum over chunks stays in float32
+                        d_words += d_logits_cV.t() @ hidden[here]
         if needs_gradient:
-            ctx.save_for_backward(d_hidden, d_words, d_bias)
+            V = len(words_VE)
+            ctx.save_for_backward(d_hidden, d_words[:V], d_bias[:V])
             ctx.dtypes = hidden_NE.dtype, words_VE.dtype, bias_V.dtype
         return loss
 
@@ -125,7 +196,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         d_hidden, d_words, d_bias = ctx.saved_tensors
         of_hidden, of_words, of_bias = ctx.dtypes
         parts = ((d_hidden, of_hidden), (d_words, of_words), (d_bias, of_bias))
-        return *((part * scale).to(dtype) for part, dtype in parts), None, None, None
+        return *((part * scale).to(dtype) for part, dtype in parts), None, None, None, None
 
 
 def _targets_at_once(hidden_NE: Tensor, words_VE: Tensor) -> int:

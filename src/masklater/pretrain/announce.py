@@ -4,6 +4,8 @@ import torch
 
 from masklater.budget.cost import row_flops
 from masklater.console import say
+from masklater.ledger import Ledger
+from masklater.machine.compilation import Compilation
 from masklater.machine.distributed import World
 from masklater.machine.hardware import Hardware
 from masklater.machine.precision import Precision
@@ -24,7 +26,13 @@ ROWS_LOOKED_AT = 256
 
 
 def announce(
-    plan: Plan, num_parameters: tuple[int, int], hardware: Hardware, precision: Precision, world: World, steps: int
+    plan: Plan,
+    num_parameters: tuple[int, int],
+    hardware: Hardware,
+    precision: Precision,
+    compilation: Compilation,
+    world: World,
+    ledger: Ledger,
 ) -> None:
     """Print what is about to run.
 
@@ -33,8 +41,9 @@ def announce(
         num_parameters: Of the model, and of the encoder alone.
         hardware: What one process computes on.
         precision: What it computes in.
+        compilation: Whether its layers are compiled.
         world: The processes.
-        steps: Made before now.
+        ledger: Of the steps made before now.
 
     Raises:
         DamagedDataError: Rows that are looked at are not what was written.
@@ -63,10 +72,16 @@ def announce(
         spread = "whole in each (DDP)" if recipe.distributed == "ddp" else "cut up over them (FSDP2)"
         say(f"{world.size} processes of {recipe.batch.rows // world.size} rows a step each, the model {spread}")
     say(f"device {world.device.type}, {precision.name}: {precision.reason}")
+    say(f"layers {'compiled' if compilation.on else 'not compiled'}: {compilation.reason}")
     say(f"at best {hardware.peak_flops_per_second / 1e12:.3g} TFLOP/s: {hardware.name}, {hardware.source}")
     announce_words(plan.batches)
-    if steps:
-        say(f"resuming at step {steps:,}")
+    if ledger.steps:
+        say(f"resuming at step {ledger.steps:,}")
+        if ledger.compiled_steps != compilation.on * ledger.steps:
+            say(
+                f"{ledger.compiled_steps:,} of these steps were made with compiled layers: dropout draws other numbers "
+                "from here on than it would have, had the run gone on as it began"
+            )
     if not plan.held_out["own"].rows.num_rows:
         say("no rows are held out (--valid-fraction 0): there will be no validation loss")
 

@@ -15,7 +15,8 @@ from masklater.console import Meter, say
 from masklater.errors import DamagedDataError, Interrupted
 from masklater.ledger import Ledger
 from masklater.machine.allocator import keep_large_buffers
-from masklater.machine.distributed import ALONE, World, full_value, gradient_sync, join
+from masklater.machine.compilation import Compilation, choose_compilation
+from masklater.machine.distributed import ALONE, World, full_value, gradient_sync, join, stacked_layers
 from masklater.machine.precision import Precision, choose_precision
 from masklater.machine.signals import StopOnSignal
 from masklater.model.masked_lm import MaskLaterForMaskedLM
@@ -93,6 +94,9 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
             (start or find_start(recipe, shards)).copy_weights(model)
         num_parameters = model.num_parameters(), model.encoder.num_parameters()
         model.to(world.device).train()
+        compilation = choose_compilation(recipe.compile, world)
+        compilation.apply(stacked_layers(model))
+        model.head.compiled = compilation.on and world.device.type == "cuda"  # on a CPU it is faster as it is
         trained = world.parallelize(model, recipe.distributed, precision)
         optimizers = Optimizers(model, recipe.optimizer, world)
         if checkpoint is not None:
@@ -102,13 +106,13 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
         accounts = Accounts(ledger, run.path, precision, world)
         saver = Saver(world, recipe.checkpoint.writes_in_background(world.device.type))
         with world.all_or_none():
-            announce(plan, num_parameters, accounts.hardware, precision, world, ledger.steps)
+            announce(plan, num_parameters, accounts.hardware, precision, compilation, world, ledger)
             log = MetricsLog(run.path, ledger.steps) if world.is_main else None
             health = Health(recipe, plan.batches.rows.num_rows, run.path)
-        decay = None if checkpoint is None else checkpoint.decay
         return _Training(
-            plan, run, world, precision, model, trained, optimizers, ledger, decay, accounts, saver, log, health
-        ).finish()
+            plan, run, world, precision, compilation, model, trained, optimizers, ledger,
+            checkpoint.decay if checkpoint else None, accounts, saver, log, health,
+        ).finish()  # fmt: skip
 
 
 class _Unsettled(NamedTuple):
@@ -127,6 +131,7 @@ class _Training:
     run: RunFolder
     world: World
     precision: Precision
+    compilation: Compilation
     model: MaskLaterForMaskedLM
     trained: nn.Module  # what a step calls: the model, or what spreads it over processes
     optimizers: Optimizers
@@ -151,8 +156,8 @@ class _Training:
         meter.set(recipe.duration.spent(ledger))
         prefetcher = Prefetcher(self.plan.batches, recipe.batch, ledger.steps, self.world)
         try:
-            with StopOnSignal() as stop, self.log or nullcontext(), meter:
-                signal = self._agree(stop)
+            with StopOnSignal() as stop, self.log or nullcontext(), meter, self.compilation.errors_for_people():
+                signal = int(self.world.all_max(stop.received or 0)[0])
                 if self._lacks_an_evaluation():
                     self._evaluate()
                 while not recipe.duration.reached(ledger) and not signal:
@@ -208,6 +213,7 @@ class _Training:
         )
         spending = replace(self.plan.spending(corruption), flops_optimizer=self.optimizers.flops)
         ledger.add_step(spending, seconds, data_seconds)
+        ledger.compiled_steps += self.compilation.on
         record = {
             "step": ledger.steps,
             "loss": None,
@@ -303,10 +309,6 @@ class _Training:
         if decay is not None and self.decay is None:
             self._save_as(self.run.before_decay(self.ledger.steps))
             self.decay = decay
-
-    def _agree(self, stop: StopOnSignal) -> int:
-        (signal,) = self.world.all_max(stop.received or 0)
-        return int(signal)
 
     def _write(self, record: dict[str, Any]) -> None:
         if self.log is not None:

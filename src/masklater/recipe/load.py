@@ -53,6 +53,11 @@ class Recipe(Section):
     precision: Annotated[Literal["auto", "bfloat16", "float32"], ON_RESUME] = Field(
         "auto", description="auto: bfloat16 autocast where the hardware computes in it, float32 elsewhere"
     )
+    compile: Annotated[Literal["auto"] | bool, ON_RESUME] = Field(
+        "auto",
+        description="torch.compile the layers, and on a GPU the LM head's loss; auto: on a GPU that can. Dropout draws "
+        "other numbers compiled",
+    )
     distributed: Annotated[Literal["ddp", "fsdp"], ON_RESUME] = Field(
         "ddp",
         description="under torchrun, ddp: the whole model in every process; fsdp: cut up over them (FSDP2), for models "
