@@ -53,6 +53,11 @@ class Recipe(Section):
     precision: Annotated[Literal["auto", "bfloat16", "float32"], ON_RESUME] = Field(
         "auto", description="auto: bfloat16 autocast where the hardware computes in it, float32 elsewhere"
     )
+    deterministic: Annotated[bool, ON_RESUME] = Field(
+        False,
+        description="on a GPU, add up in the same order every time, so that a resumed run equals a straight one to the "
+        "bit, as it does on a CPU in any case; steps take longer",
+    )
     distributed: Annotated[Literal["ddp", "fsdp"], ON_RESUME] = Field(
         "ddp",
         description="under torchrun, ddp: the whole model in every process; fsdp: cut up over them (FSDP2), for models "
