@@ -4,7 +4,9 @@ Letters: B rows, L row length.
 """
 
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 from wanted import RECIPES, Step, Wanted
 
 from masklater.budget.cost import encoder_sizes, row_flops
@@ -69,6 +71,18 @@ def describe(recipe: Recipe, row_length: int, vocabulary: int) -> tuple[MaskLate
 def mask_rows(rows_BL: Tensor, corruption: Corruption, number: int) -> MaskedBatch:
     """A batch of rows, on the CPU."""
     return corrupt(rows_BL, None, corruption, Draws(torch.Generator().manual_seed(number)))
+
+
+def made_up_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
+    """A tokenizer whose words are w5, w6 and so on."""
+    names = {"<s>": BOS, "<pad>": PAD, "</s>": EOS, "<unk>": UNK, "<mask>": MASK}
+    names |= {f"w{token_id}": token_id for token_id in range(5, vocabulary)}
+    tokenizer = Tokenizer(models.WordLevel(names, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>", pad_token="<pad>", eos_token="</s>", unk_token="<unk>", mask_token="<mask>",
+    )  # fmt: skip
 
 
 class Ours:
