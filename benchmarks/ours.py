@@ -4,12 +4,17 @@ Letters: B rows, L row length.
 """
 
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 from wanted import RECIPES, Step, Wanted
 
 from masklater.budget.cost import encoder_sizes, row_flops
 from masklater.machine.precision import Precision
+from masklater.masking.batch import MaskedBatch
 from masklater.masking.corrupt import Corruption, corrupt, make_corruption
+from masklater.masking.draws import Draws
+from masklater.model.check import settle
 from masklater.model.config import MaskLaterConfig
 from masklater.model.encoder import make_encoder_config
 from masklater.model.masked_lm import MaskLaterForMaskedLM
@@ -43,6 +48,41 @@ def random_rows(rows: int, length: int, vocabulary: int, seed: int) -> Tensor:
     return rows_BL
 
 
+def describe(recipe: Recipe, row_length: int, vocabulary: int) -> tuple[MaskLaterConfig, Corruption]:
+    """The config of a recipe's model, settled, and the corruption of its rows.
+
+    Raises:
+        UserError: The recipe's masking does not fit rows of this length.
+    """
+    encoder = make_encoder_config(
+        recipe.model, vocabulary_size=vocabulary, row_length=row_length, token_types=1,
+        pad=PAD, bos=BOS, eos=EOS, mask=MASK,
+    )  # fmt: skip
+    corruption = make_corruption(
+        recipe.masking, drop=recipe.decoder.drops, row_length=row_length, maskable_per_row=row_length - 2,
+        vocabulary_size=vocabulary, special_ids=(PAD, BOS, EOS, UNK, MASK), mask_id=MASK, pad_id=PAD,
+    )  # fmt: skip
+    config = MaskLaterConfig(encoder, recipe.decoder, row_length=row_length, mask_token_id=MASK)
+    return settle(config), corruption
+
+
+def mask_rows(rows_BL: Tensor, corruption: Corruption, number: int) -> MaskedBatch:
+    """A batch of rows, on the CPU."""
+    return corrupt(rows_BL, None, corruption, Draws(torch.Generator().manual_seed(number)))
+
+
+def made_up_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
+    """A tokenizer whose words are w5, w6 and so on."""
+    names = {"<s>": BOS, "<pad>": PAD, "</s>": EOS, "<unk>": UNK, "<mask>": MASK}
+    names |= {f"w{token_id}": token_id for token_id in range(5, vocabulary)}
+    tokenizer = Tokenizer(models.WordLevel(names, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>", pad_token="<pad>", eos_token="</s>", unk_token="<unk>", mask_token="<mask>",
+    )  # fmt: skip
+
+
 class Ours:
     """A model of a recipe, trained on random rows.
 
@@ -53,22 +93,14 @@ class Ours:
     def __init__(self, recipe: Recipe, rows: int, row_length: int, vocabulary: int, precision: Precision) -> None:
         self.rows, self.row_length, self.vocabulary, self.precision = rows, row_length, vocabulary, precision
         self.decoder = recipe.decoder
-        self.encoder = make_encoder_config(
-            recipe.model, vocabulary_size=vocabulary, row_length=row_length, token_types=1,
-            pad=PAD, bos=BOS, eos=EOS, mask=MASK,
-        )  # fmt: skip
-        self.corruption = make_corruption(
-            recipe.masking, drop=recipe.decoder.drops, row_length=row_length, maskable_per_row=row_length - 2,
-            vocabulary_size=vocabulary, special_ids=(PAD, BOS, EOS, UNK, MASK), mask_id=MASK, pad_id=PAD,
-        )  # fmt: skip
-        config = MaskLaterConfig(self.encoder, recipe.decoder, row_length=row_length, mask_token_id=MASK)
+        config, self.corruption = describe(recipe, row_length, vocabulary)
+        self.encoder = config.encoder
         self.model = MaskLaterForMaskedLM(config).to(precision.device).train()
         self.optimizers = Optimizers(self.model, recipe.optimizer)
 
     def share(self, number: int, corruption: Corruption) -> StepShare:
         """The masked rows of a step, on the device."""
-        rows_BL = random_rows(self.rows, self.row_length, self.vocabulary, number)
-        batch = corrupt(rows_BL, None, corruption, torch.Generator().manual_seed(number))
+        batch = mask_rows(random_rows(self.rows, self.row_length, self.vocabulary, number), corruption, number)
         return StepShare([batch.to(self.precision.device)], 0, int(batch.num_targets))
 
     def train(self, share: StepShare, number: int) -> None:

@@ -3,13 +3,11 @@
 import tempfile
 
 import torch
-from ours import BOS, EOS, MASK, PAD, UNK, random_rows
-from tokenizers import Tokenizer, models
+from ours import BOS, EOS, PAD, made_up_tokenizer, random_rows
 from transformers import (
     AutoConfig,
     AutoModelForMaskedLM,
     DataCollatorForLanguageModeling,
-    PreTrainedTokenizerFast,
     Trainer,
     TrainingArguments,
 )
@@ -32,13 +30,7 @@ def stock_step(name: str, wanted: Wanted) -> tuple[Step, float]:
         pad_token_id=PAD, bos_token_id=BOS, eos_token_id=EOS, type_vocab_size=1,
         **({"sparse_prediction": True, "cls_token_id": BOS, "sep_token_id": EOS} if modern else {}),
     )  # fmt: skip
-    words = {"<s>": BOS, "<pad>": PAD, "</s>": EOS, "<unk>": UNK, "<mask>": MASK}
-    names = words | {f"w{token_id}": token_id for token_id in range(5, V)}
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(models.WordLevel(names, unk_token="<unk>")),
-        bos_token="<s>", pad_token="<pad>", eos_token="</s>", unk_token="<unk>", mask_token="<mask>",
-    )  # fmt: skip
-    collate = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15)
+    collate = DataCollatorForLanguageModeling(made_up_tokenizer(V), mlm_probability=0.15)
     trainer = Trainer(
         AutoModelForMaskedLM.from_config(config),
         TrainingArguments(

@@ -31,6 +31,7 @@ first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 
 # Without this, processes that are started again look for dead ones (pytorch issue 135712).
 export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=240
 srun torchrun \
     --nnodes="$SLURM_NNODES" \
     --nproc-per-node="$SLURM_GPUS_ON_NODE" \
@@ -38,12 +39,12 @@ srun torchrun \
     --rdzv-backend=c10d \
     --rdzv-endpoint="$first:29500" \
     --max-restarts=3 \
-    --shutdown-timeout=240 \
     -m masklater pretrain "$recipe" "$@" --data "$shards" --out "$run" "${resume[@]}" &
 work=$!
 
 # SIGTERM goes to every process, which finishes its step, saves and leaves; then the job queues again. torchrun waits
-# for that as long as --shutdown-timeout says (torch 2.13; earlier ones do not know it, and wait for 30 seconds).
+# for that as long as TORCH_ELASTIC_SHUTDOWN_TIMEOUT says (torch 2.13; earlier ones do not read it, and wait for 30
+# seconds: keep checkpoint.every_steps small there).
 asked=
 trap 'asked=yes; kill -TERM "$work"' TERM
 status=0

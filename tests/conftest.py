@@ -11,7 +11,6 @@ from typing import Any
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Tiny models are faster on one thread, and much faster where other work shares the cores; child processes inherit it.
 os.environ["OMP_NUM_THREADS"] = "1"
-
 import pytest
 import torch
 
@@ -120,6 +119,13 @@ def fill_the_disk(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         return OnAFullDisk(file) if self.name == name and "w" in mode else file
 
     monkeypatch.setattr(Path, "open", open_it)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide GPUs but from `-m gpu`: what a CPU computes is what the other tests are about. Child processes inherit it."""
+    wanted = config.option.markexpr.strip() == "gpu" and os.environ.get("MASKLATER_TEST_DEVICE", "cuda") == "cuda"
+    if not wanted:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

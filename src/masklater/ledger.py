@@ -40,6 +40,7 @@ class Ledger:
     peak_memory_bytes: int = 0  # of the accelerator where there is one, else of the process
     energy_joules: float | None = None  # of GPU or CPU package while the run was going on; None: it cannot be read
     energy_source: str | None = None  # what was read
+    attention_kernels: str | None = None  # those that a GPU chose from; None: another device
     peak_flops_per_second: float | None = None  # of the device, where it is known or measured
 
     @property

@@ -311,16 +311,6 @@ def test_two_devices_give_what_one_gives(encoder_folder: Path, glue_folder: Path
     assert first == second
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-@pytest.mark.parametrize("key", ["rte", "stsb"])
-def test_a_gpu_repeats_itself(encoder_folder: Path, glue_folder: Path, tmp_path: Path, key: str) -> None:
-    first, second = (
-        sweep(str(encoder_folder), str(glue_folder), tmp_path / name, [TASKS[key]], ONE).scores["tasks"]
-        for name in ("first", "second")
-    )
-    assert first == second
-
-
 def test_the_command_reports_faults_and_says_so_in_its_status(
     encoder_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,6 +13,7 @@ from masklater.budget import decoders as costs
 from masklater.budget.cost import encoder_sizes, row_flops
 from masklater.budget.decoders import DecoderCost, MultiplyAdds
 from masklater.budget.forecast import forecast, rows_of
+from masklater.budget.kept import Kept
 from masklater.budget.shape import RowShape
 from masklater.corpus.shards import Shards
 from masklater.errors import RecipeError, UserError
@@ -53,9 +54,9 @@ def parameters(shape: RowShape) -> int:
     return shape.decoder.num_layers * (2 * d * f + f + 3 * d)
 
 
-def kept(shape: RowShape) -> float:
+def kept(shape: RowShape, kept: Kept) -> float:
     d, f = shape.decoder_width, shape.decoder_feed_forward
-    return shape.decoder.num_layers * shape.targets * (2 * d + 2 * f)
+    return shape.decoder.num_layers * shape.targets * kept.by_feed_forward(d, f)
 
 
 @pytest.fixture

@@ -71,6 +71,7 @@ ELSEWHERE = {
     "checkpoint.background": "tests/pretrain/test_background.py",
     "health.max_skipped": "tests/pretrain/test_health.py",
     "health.spike": "tests/pretrain/test_health.py",
+    "deterministic": "tests/gpu",
     "distributed": "tests/invariance",
 }
 BASE = ("duration.steps=4", "evaluation.every_steps=4", "optimizer.clip=0.5", "schedule.warmup=0.25")

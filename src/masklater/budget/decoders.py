@@ -6,6 +6,7 @@ Letters: see flops.py; d and f the decoder's width and feed-forward width.
 from collections.abc import Callable
 from typing import NamedTuple
 
+from masklater.budget.kept import Kept
 from masklater.budget.shape import RowShape
 
 
@@ -21,7 +22,7 @@ class DecoderCost(NamedTuple):
 
     multiply_adds: Callable[[RowShape], MultiplyAdds]
     parameters: Callable[[RowShape], int]
-    kept: Callable[[RowShape], float]  # numbers of one row that are kept for the backward pass
+    kept: Callable[[RowShape, Kept], float]  # bytes of one row that are kept for the backward pass
 
 
 def _multiply_adds_of_self(shape: RowShape) -> MultiplyAdds:
@@ -46,13 +47,20 @@ def _parameters(shape: RowShape, attentions: int) -> int:
     return shape.decoder.num_layers * (attentions * attention + feed_forward)
 
 
-def _kept_by_self(shape: RowShape) -> float:
-    return shape.decoder.num_layers * shape.row_length * (8 * shape.decoder_width + 2 * shape.decoder_feed_forward)
+def _kept_by_self(shape: RowShape, kept: Kept) -> float:
+    d, f, layers = shape.decoder_width, shape.decoder_feed_forward, shape.decoder.num_layers
+    # The last layer reads the row, and computes queries and feed-forward at the targets.
+    whole = kept.by_attention(d) + kept.by_feed_forward(d, f)
+    last = shape.targets * (kept.by_attention(d, keys=0) + kept.by_feed_forward(d, f))
+    return (layers - 1) * shape.row_length * whole + last + shape.row_length * kept.by_context(d, normed=True)
 
 
-def _kept_by_cross(shape: RowShape, attentions: int) -> float:
+def _kept_by_cross(shape: RowShape, kept: Kept, to_each_other: bool) -> float:
     d, f = shape.decoder_width, shape.decoder_feed_forward
-    return shape.decoder.num_layers * (shape.targets * (attentions * d + 2 * f) + shape.seen * 2 * d)
+    at_targets = kept.by_attention(d, keys=0) + kept.by_feed_forward(d, f)
+    if to_each_other:
+        at_targets += kept.by_attention(d)
+    return shape.decoder.num_layers * (shape.targets * at_targets + shape.seen * kept.by_context(d, normed=False))
 
 
 DECODERS: dict[str, DecoderCost] = {
@@ -64,12 +72,12 @@ DECODERS: dict[str, DecoderCost] = {
     "cross": DecoderCost(
         multiply_adds=lambda shape: _multiply_adds_of_cross(shape, to_each_other=True),
         parameters=lambda shape: _parameters(shape, attentions=2),
-        kept=lambda shape: _kept_by_cross(shape, 15),
+        kept=lambda shape, kept: _kept_by_cross(shape, kept, to_each_other=True),
     ),
     "cross-only": DecoderCost(
         multiply_adds=lambda shape: _multiply_adds_of_cross(shape, to_each_other=False),
         parameters=lambda shape: _parameters(shape, attentions=1),
-        kept=lambda shape: _kept_by_cross(shape, 8),
+        kept=lambda shape, kept: _kept_by_cross(shape, kept, to_each_other=False),
     ),
 }
 """By the names that recipes use. Kinds late and none have no layers of their own, and no entry."""

@@ -1,11 +1,12 @@
 """The memory that a training step takes on its device, estimated from shapes (no torch).
 
-Letters: see flops.py; d and f the decoder's width and feed-forward.
+Letters: see flops.py.
 """
 
 from dataclasses import dataclass
 
 from masklater.budget.decoders import DECODERS
+from masklater.budget.kept import Kept
 from masklater.budget.parameters import Parameters
 from masklater.budget.shape import RowShape
 from masklater.recipe.load import Recipe
@@ -35,26 +36,23 @@ class Memory:
 def estimate_memory(recipe: Recipe, shape: RowShape, parameters: Parameters, micro_rows: int) -> Memory:
     """Estimate what a training step holds at most, with so many rows a forward pass.
 
-    Weights, gradients and optimizer states are float32. A layer keeps, a position, 8 D numbers around attention and its
-    norms and 2 F around the feed-forward; attention itself keeps nothing that grows with the square
-    of the row. The same count is in Korthikanti et al. (arXiv 2205.05198, section 4.1), less the attention matrix.
+    Weights, gradients and optimizer states are float32. What a layer keeps is counted in `Kept`; attention itself keeps
+    nothing that grows with the square of the row, but for a mask of documents.
     """
     number = 4 if recipe.precision == "float32" else 2
+    kept = Kept(number, recipe.model.dropout != 0)
     on_seen = shape.layers_on_seen
     positions = on_seen * shape.seen + (shape.encoder_layers - on_seen) * shape.row_length
-    attention, feed_forward = 8 * shape.width, 2 * shape.feed_forward
-    if shape.gated:  # both halves, the activated one and their product; and queries and keys before rotation
-        attention, feed_forward = 10 * shape.width, 4 * shape.feed_forward
-    kept = positions * (attention + feed_forward)
+    activations = positions * kept.by_encoder_layer(shape)
     if shape.decoder.has_layers:
-        kept += DECODERS[shape.decoder.kind].kept(shape)
+        activations += DECODERS[shape.decoder.kind].kept(shape, kept)
     matrices = parameters.encoder_layers + parameters.decoder  # but for norms and biases, all of it
     rest = parameters.trained - matrices
     return Memory(
         weights=4 * parameters.trained,
         gradients=4 * parameters.trained,
         optimizer=4 * matrices + 8 * rest if recipe.optimizer.name == "muon" else 8 * parameters.trained,
-        activations=round(micro_rows * kept * number),
+        activations=round(micro_rows * activations),
         logits=round(_head_memory(shape, micro_rows * shape.targets, number)),
     )
 

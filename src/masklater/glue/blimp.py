@@ -21,6 +21,7 @@ from transformers import AutoTokenizer
 from masklater.console import Meter, aligned, say
 from masklater.errors import UserError
 from masklater.machine.allocator import keep_large_buffers
+from masklater.machine.kernels import refuse_cudnn_attention
 from masklater.model.head import LOGITS_AT_ONCE
 from masklater.model.likelihood import log_likelihood
 from masklater.model.masked_lm import MaskLaterForMaskedLM
@@ -93,6 +94,7 @@ def score_pairs(run: Path, data: Path) -> BlimpResult:
     folder = RunFolder(run)
     model, step = folder.load_model()
     keep_large_buffers()
+    refuse_cudnn_attention()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     scorer = SentenceScorer(model.to(device), folder.tokenizer)
     scores: dict[str, FileScore] = {}

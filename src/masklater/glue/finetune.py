@@ -6,10 +6,8 @@ scaled to 0..1. Dropout is the encoder's own. Letters: B rows of a batch, C outp
 """
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +20,7 @@ from masklater.glue.encoder import Encoder, load_classifier
 from masklater.glue.metrics import compute_metrics
 from masklater.glue.tasks import MISMATCHED, Task
 from masklater.glue.tokens import TokenRows, TokenTask, scoring_batches, training_batches
+from masklater.machine.kernels import repeatable
 from masklater.machine.precision import Precision
 from masklater.seeds import derive_seed
 
@@ -96,7 +95,7 @@ def finetune(
     """
     began = time.monotonic()
     train = tokens.splits["train"]
-    with _repeatable(precision.device):
+    with repeatable(precision.device):
         torch.manual_seed(derive_seed(setting.seed, "glue-head"))
         model = load_classifier(encoder, max(1, len(task.classes)), precision.device)
         optimizer = AdamW(
@@ -181,21 +180,3 @@ def evaluate(model: nn.Module, task: Task, tokens: TokenTask, precision: Precisi
 def protocol_record() -> dict[str, object]:
     """The protocol as it is stored with every score."""
     return asdict(PROTOCOL)
-
-
-@contextmanager
-def _repeatable(device: torch.device) -> Iterator[None]:
-    """Keep a GPU to algorithms that add up in the same order every time. A CPU does so anyhow."""
-    if device.type != "cuda":
-        yield
-        return
-    before = torch.are_deterministic_algorithms_enabled()
-    memory: Any = torch.utils.deterministic
-    fill = memory.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(True)
-    memory.fill_uninitialized_memory = False  # nothing here reads memory it has not written
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
-        memory.fill_uninitialized_memory = fill

@@ -12,6 +12,7 @@ from masklater.glue.records import Record
 from masklater.glue.tokens import TokenTask, tokenise
 from masklater.machine.allocator import keep_large_buffers
 from masklater.machine.device import device_name
+from masklater.machine.kernels import refuse_cudnn_attention
 from masklater.machine.precision import choose_precision
 from masklater.machine.versions import versions
 
@@ -26,6 +27,7 @@ class Scorer:
             UserError: It does not load.
         """
         keep_large_buffers()
+        refuse_cudnn_attention()
         self.encoder = encoder
         self.precision = choose_precision("auto", device)
         self.tokenizer = encoder.tokenizer()

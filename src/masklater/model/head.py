@@ -181,7 +181,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                     d_bias += d_bias_here
                     torch.mm(d_logits_cV, words, out=d_hidden[here])
                     if dtype == torch.float32:
-                        d_words.addmm_(d_logits_cV.t(), hidden[here])
+                        torch.addmm(d_words, d_logits_cV.t(), hidden[here], out=d_words)
                     else:  # the sum over chunks stays in float32
                         d_words += d_logits_cV.t() @ hidden[here]
         if needs_gradient:

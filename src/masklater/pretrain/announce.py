@@ -8,6 +8,7 @@ from masklater.ledger import Ledger
 from masklater.machine.compilation import Compilation
 from masklater.machine.distributed import World
 from masklater.machine.hardware import Hardware
+from masklater.machine.kernels import attention_kernels
 from masklater.machine.precision import Precision
 from masklater.model.config import MaskLaterConfig
 from masklater.model.encoder import layer_sizes
@@ -67,6 +68,8 @@ def announce(
     if config.decoder.drops:
         say(f"{DECODER_POSITIONS[config.decoder.positions]}: {_why_these_positions(recipe, config)}")
     say(f"attention: {_attention_path(config, world.device)}")
+    if recipe.deterministic:
+        say(f"deterministic: {'sums in a fixed order' if world.device.type == 'cuda' else 'a CPU is so in any case'}")
     say("the LM head is computed at the predicted positions only")
     if world.size > 1:
         spread = "whole in each (DDP)" if recipe.distributed == "ddp" else "cut up over them (FSDP2)"
@@ -120,6 +123,8 @@ def _why_these_positions(recipe: Recipe, config: MaskLaterConfig) -> str:
 
 
 def _attention_path(config: MaskLaterConfig, device: torch.device) -> str:
+    if (kernels := attention_kernels(device)) is not None:
+        return f"torch's scaled_dot_product_attention, by one of its kernels {kernels}"
     dropout = layer_sizes(config.encoder, config.encoder.hidden_size).attention_dropout
     if device.type == "cpu" and dropout:
         held = f"with dropout ({dropout:g}) a CPU holds the weights of all pairs of positions in memory"

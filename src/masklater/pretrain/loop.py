@@ -17,6 +17,7 @@ from masklater.ledger import Ledger
 from masklater.machine.allocator import keep_large_buffers
 from masklater.machine.compilation import Compilation, choose_compilation
 from masklater.machine.distributed import ALONE, World, full_value, gradient_sync, join, stacked_layers
+from masklater.machine.kernels import refuse_cudnn_attention, repeatable
 from masklater.machine.precision import Precision, choose_precision
 from masklater.machine.signals import StopOnSignal
 from masklater.model.masked_lm import MaskLaterForMaskedLM
@@ -84,7 +85,10 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
         SaidElsewhere: One of these, reported by another process.
     """
     keep_large_buffers()
+    refuse_cudnn_attention()
     with join() as world, ExitStack() as held:
+        if recipe.deterministic:
+            held.enter_context(repeatable(world.device))
         plan, run, shards, start = open_run(recipe, data, out, resume, world, held)
         checkpoint = find_checkpoint(run, plan.schedule.decay, world)
         precision = choose_precision(recipe.precision, world.device)

@@ -58,6 +58,11 @@ class Recipe(Section):
         description="torch.compile the layers, and on a GPU the LM head's loss; auto: on a GPU that can. Dropout draws "
         "other numbers compiled",
     )
+    deterministic: Annotated[bool, ON_RESUME] = Field(
+        False,
+        description="on a GPU, add up in the same order every time, so that a resumed run equals a straight one to the "
+        "bit, as it does on a CPU in any case; steps take longer",
+    )
     distributed: Annotated[Literal["ddp", "fsdp"], ON_RESUME] = Field(
         "ddp",
         description="under torchrun, ddp: the whole model in every process; fsdp: cut up over them (FSDP2), for models "

@@ -17,6 +17,7 @@ from masklater.folders import write_file
 from masklater.ledger import Ledger
 from masklater.machine.distributed import World
 from masklater.machine.energy import EnergyMeter
+from masklater.machine.kernels import attention_kernels
 from masklater.machine.peak import this_hardware
 from masklater.machine.precision import Precision
 
@@ -32,6 +33,7 @@ class Accounts:
         self.world = world
         peak = torch.tensor(self.hardware.peak_flops_per_second, dtype=torch.float64)
         ledger.peak_flops_per_second = float(world.all_sum(peak))
+        ledger.attention_kernels = attention_kernels(self.device)
         self.energy = EnergyMeter(_uuids(self.device))
 
     @contextmanager

@@ -1,0 +1,31 @@
+"""Files of benchmarks/gpu.py's OUT folder."""
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from gpu_cells import Done
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@contextlib.contextmanager
+def scratch(out: Path) -> Iterator[Path]:
+    """A name for a folder that is gone afterwards."""
+    path = out / f"scratch-{os.getpid()}"
+    shutil.rmtree(path, ignore_errors=True)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def write(path: Path, done: Done) -> None:
+    """Whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(done, indent=1) + "\n")
+    partial.replace(path)

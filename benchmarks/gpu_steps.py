@@ -1,0 +1,206 @@
+"""The parts of benchmarks/gpu.py that measure training steps, the LM head and kernels.
+
+Letters: N targets, D width, V vocabulary, E width of the word embedding.
+"""
+
+import gc
+import json
+import random
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from gpu_cells import Cell, Done, Part, Size
+from gpu_files import scratch, write
+from ours import made_up_tokenizer
+from sides import Side, timed
+from wanted import Wanted
+
+from masklater.budget.forecast import forecast, rows_of, seconds_of
+from masklater.corpus.prepare import prepare
+from masklater.corpus.settings import PrepareSettings
+from masklater.machine.distributed import ALONE
+from masklater.machine.kernels import attention_kernels, refuse_cudnn_attention
+from masklater.machine.peak import this_hardware
+from masklater.machine.precision import choose_precision
+from masklater.machine.versions import versions
+from masklater.model import head as heads
+from masklater.pretrain import loop
+from masklater.recipe.load import Recipe, load
+from masklater.run.metrics import read_metrics
+
+ASSUMED_UTILISATION = 0.4
+"""What `masklater budget` assumes by itself."""
+
+
+def machine(size: Size, out: Path) -> Done:
+    """What everything else ran on."""
+    refuse_cudnn_attention()
+    device = ALONE.device
+    precision = choose_precision("auto", device)
+    hardware = this_hardware(device, precision.name)
+    return {
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else "a CPU",
+        "peak_flops_per_second": hardware.peak_flops_per_second,
+        "peak_source": hardware.source,
+        "precision": precision.name,
+        "attention_kernels": attention_kernels(device),
+        "cuda": torch.version.cuda,
+        **versions(),
+    }
+
+
+def steps(part: Part, size: Size, out: Path) -> Done:
+    """Every cell, one after the other; what does not fit the device's memory is written down as that."""
+    points = []
+    for cell in part.cells:
+        path = out / "points" / f"{cell}.json"
+        if not path.exists():
+            write(path, measure(cell, size, out))
+        points.append(json.loads(path.read_text()))
+        print(points[-1], flush=True)
+    return {"points": points}
+
+
+def measure(cell: Cell, size: Size, out: Path) -> Done:
+    """One cell: its rate, utilisation and memory, and what `masklater budget` says of both."""
+    shards = made_up_shards(out, size, cell.row_length)
+    recipe = recipe_of(cell, size)
+    expected = forecast(recipe, rows_of(shards))
+    assert expected.memory
+    hardware = this_hardware(ALONE.device, choose_precision(recipe.precision, ALONE.device).name)
+    step_seconds = seconds_of(expected.row.training * cell.rows, hardware, ASSUMED_UTILISATION)
+    point: Done = {
+        "cell": str(cell), **asdict(cell),
+        "forecast_bytes": expected.memory.total, "forecast_step_seconds": step_seconds,
+    }  # fmt: skip
+    gc.collect()
+    if ALONE.device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    torch.compiler.reset()
+    with scratch(out) as run:
+        try:
+            loop.pretrain(recipe, shards, run)
+        except torch.OutOfMemoryError:
+            return {**point, "failed": "out of memory"}
+        records = [record for record in read_metrics(run / "metrics.jsonl") if "loss" in record]
+        ledger = json.loads((run / "ledger.json").read_text())
+    before, measured = records[size.steps // 3 - 1], records[size.steps // 3 :]
+    seconds = sum(record["step_seconds"] for record in measured)
+    flops = measured[-1]["flops"] - before["flops"]
+    return {
+        **point,
+        "step_seconds": seconds / len(measured),
+        "rows_per_second": cell.rows * len(measured) / seconds,
+        "utilisation": flops / seconds / hardware.peak_flops_per_second,
+        "bytes": ledger["peak_memory_bytes"],
+        "first_step_seconds": records[0]["step_seconds"],
+        "loss": measured[-1]["loss"],
+    }
+
+
+def recipe_of(cell: Cell, size: Size) -> Recipe:
+    """A cell's recipe."""
+    overrides = [*cell.overrides(dict(Recipe.model_fields)), f"duration.steps={size.steps}", *size.shrink]
+    return load(cell.recipe, overrides)
+
+
+def stock(size: Size, out: Path) -> Done:
+    """transformers' Trainer in bfloat16, compiled on a GPU, with logits at every position."""
+    points = []
+    for name, rows, row_length in size.stock:
+        wanted = Wanted(name, rows, row_length, size.vocabulary, "bfloat16", ALONE.device.type == "cuda")
+        side = Side("stock-bf16", wanted)
+        side.wait()
+        seconds = [side.step(number).wall for number in range(size.steps)][size.steps // 3 :]
+        step_seconds = sum(seconds) / len(seconds)
+        points.append({
+            "size": name, "rows": rows, "row_length": row_length, "compiled": wanted.compile_stock,
+            "step_seconds": step_seconds, "rows_per_second": rows / step_seconds, "bytes": side.end(),
+        })  # fmt: skip
+    return {"points": points}
+
+
+def head(size: Size, out: Path) -> Done:
+    """Loss and gradients of the LM head alone, at a vocabulary as it is and at the next multiple of 64."""
+    targets, width, vocabularies = size.head
+    device, points = ALONE.device, []
+    precision = choose_precision("auto", device)
+    for vocabulary in vocabularies:
+        for compiled in (False, True) if hasattr(heads.LMHead, "compiled") and device.type == "cuda" else (False,):
+            torch.manual_seed(0)
+            lm_head = heads.LMHead(width, width, vocabulary, 1e-5).to(device)
+            if compiled:
+                lm_head.compiled = True
+            words_VE = torch.randn(vocabulary, width, device=device).mul_(0.02).requires_grad_()
+            hidden_ND = torch.randn(targets, width, device=device, requires_grad=True)
+            target_ids_N = torch.randint(vocabulary, (targets,), device=device)
+
+            def once(
+                lm_head: heads.LMHead = lm_head, words_VE: torch.Tensor = words_VE,
+                hidden_ND: torch.Tensor = hidden_ND, target_ids_N: torch.Tensor = target_ids_N,
+            ) -> None:  # fmt: skip
+                with precision.autocast():
+                    loss = lm_head.loss_sum(hidden_ND, words_VE, target_ids_N)
+                loss.backward()
+
+            seconds = sorted(timed(once, device).wall for _ in range(8))[2]
+            points.append({"vocabulary": vocabulary, "compiled": compiled, "targets": targets, "seconds": seconds})
+    return {"points": points}
+
+
+def profile(size: Size, out: Path) -> Done:
+    """Where the time of the fastest cell goes: its kernels, by their share."""
+    points = [json.loads(path.read_text()) for path in sorted((out / "points").glob("*.json"))]
+    cells = {str(cell): cell for each in size.parts for cell in each.cells}
+    best = max((point for point in points if "utilisation" in point), key=lambda point: point["utilisation"])
+    cell = cells[best["cell"]]
+    plain_step, made = loop.train_step, 0
+    profiler = torch.profiler.profile()
+
+    def step(*given: Any) -> Any:
+        nonlocal made
+        made += 1
+        if made == size.steps // 2 + 1:
+            profiler.start()
+        result = plain_step(*given)
+        if made == size.steps // 2 + 2:
+            if ALONE.device.type == "cuda":
+                torch.cuda.synchronize()
+            profiler.stop()
+        return result
+
+    loop.train_step = step
+    with scratch(out) as run:
+        loop.pretrain(recipe_of(cell, size), made_up_shards(out, size, cell.row_length), run)
+    averages, on_gpu = profiler.key_averages(), ALONE.device.type == "cuda"
+    order = "self_device_time_total" if on_gpu else "self_cpu_time_total"
+    (out / "profile.txt").write_text(averages.table(sort_by=order, row_limit=60, max_name_column_width=90))
+    found = [(event.key, getattr(event, order), event.count) for event in averages if getattr(event, order) > 0]
+    kernels = [each for each in found if not (on_gpu and each[0].startswith("aten::"))]
+    total = sum(microseconds for _, microseconds, _ in kernels)
+    kernels.sort(key=lambda each: -each[1])
+    shares = [{"name": name[:100], "share": time / total, "calls": calls} for name, time, calls in kernels[:15]]
+    return {"cell": str(cell), "kernels": shares, "launches_in_two_steps": sum(each[2] for each in kernels)}
+
+
+def made_up_shards(out: Path, size: Size, row_length: int) -> Path:
+    """SHARDS of random words with a vocabulary of the wanted size, made once."""
+    shards = out / "shards" / str(row_length)
+    if not shards.exists():
+        shards.parent.mkdir(exist_ok=True)
+        with scratch(out) as folder:
+            folder.mkdir()
+            made_up_tokenizer(size.vocabulary).save_pretrained(folder / "tokenizer")
+            rng = random.Random(0)
+            with (folder / "text.jsonl").open("w") as file:
+                for _ in range(size.words // 500):
+                    words = (f"w{rng.randrange(5, size.vocabulary)}" for _ in range(rng.randrange(20, 980)))
+                    file.write(json.dumps({"text": " ".join(words)}) + "\n")
+            settings = PrepareSettings(
+                tokenizer=folder / "tokenizer", row_length=row_length, pack="continuous", valid_fraction=0.02
+            )
+            prepare([folder / "text.jsonl"], shards, settings)
+    return shards

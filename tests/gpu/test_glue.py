@@ -1,0 +1,21 @@
+"""Fine-tuning on a GPU repeats itself."""
+
+from pathlib import Path
+
+import pytest
+
+from masklater.glue.grid import Grid, SweepSettings
+from masklater.glue.sweep import sweep
+from masklater.glue.tasks import TASKS
+
+pytestmark = pytest.mark.gpu
+ONE = SweepSettings(Grid((1e-3,), (8,), 1), seeds=2)
+
+
+@pytest.mark.parametrize("key", ["rte", "stsb"])
+def test_a_gpu_repeats_itself(encoder_folder: Path, glue_folder: Path, tmp_path: Path, key: str) -> None:
+    first, second = (
+        sweep(str(encoder_folder), str(glue_folder), tmp_path / name, [TASKS[key]], ONE).scores["tasks"]
+        for name in ("first", "second")
+    )
+    assert first == second
