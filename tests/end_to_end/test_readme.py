@@ -45,7 +45,7 @@ def test_the_readme_from_top_to_bottom(tmp_path: Path) -> None:
         assert done.returncode == 0, f"{command}\n{done.stderr}"
         ran.append(words[1] if words[0] == "masklater" else words[0])
     assert ran == [
-        "prepare", "pretrain", "pretrain", "export", "fill", "rows", "doctor", "blimp", "glue", "pretrain", "budget",
+        "prepare", "pretrain", "pretrain", "export", "export", "fill", "rows", "doctor", "blimp", "glue", "pretrain", "budget",
         "budget", "torchrun", "pretrain", "compare", "prepare", "pretrain",
     ]  # fmt: skip
     for code in blocks(REPOSITORY / "README.md", "python"):

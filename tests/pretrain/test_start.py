@@ -147,7 +147,7 @@ def test_a_run_stopped_before_its_first_checkpoint_starts_from_the_source_again(
     assert first_loss(tmp_path / "stopped") == first_loss(tmp_path / "straight")
 
 
-def test_a_pooler_that_stays_behind_is_said_to(
+def test_a_pooler_that_is_kept_is_said_to_be(
     continuous: Shards, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = save_masked_lm("bert", continuous, tmp_path / "model")
@@ -155,7 +155,7 @@ def test_a_pooler_that_stays_behind_is_said_to(
         if has_pooler:
             AutoModel.from_config(model.config).save_pretrained(tmp_path / "model")
         pretrain(continue_from(tmp_path / "model", "duration.steps=1"), continuous.folder, tmp_path / name)
-        assert ("left behind: the pooler" in capsys.readouterr().err) == has_pooler
+        assert ("the pooler is kept for the export as it is" in capsys.readouterr().err) == has_pooler
 
 
 def test_mistakes(continuous: Shards, tmp_path: Path) -> None:

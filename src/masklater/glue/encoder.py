@@ -188,10 +188,10 @@ def _export(run_path: Path, scores: Path) -> Encoder:
     model, step = run.load_model()
     folder = scores / "encoder"
     if not folder.exists():
-        export_encoder(model, run.tokenizer, folder)
+        export_encoder(model, run.tokenizer, folder, run.load_pooler())
         return Encoder(str(folder), folder, hash_folder(folder), str(run_path), step)
     with tempfile.TemporaryDirectory() as temporary:
-        export_encoder(model, run.tokenizer, Path(temporary) / "encoder")
+        export_encoder(model, run.tokenizer, Path(temporary) / "encoder", run.load_pooler())
         sha256 = hash_folder(Path(temporary) / "encoder")
     if sha256 != hash_folder(folder):
         raise UserError(

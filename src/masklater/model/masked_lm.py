@@ -7,12 +7,13 @@ layer at which the encoder stops for [MASK]s to enter. Letters: see masking/batc
 from typing import NamedTuple
 
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.modeling_outputs import MaskedLMOutput
 
 from masklater.masking.batch import MaskedBatch, batch_from_inputs
 from masklater.model import encoder as encoders
 from masklater.model.attention import attention_mask, seen_places
+from masklater.model.auto import register
 from masklater.model.check import settle
 from masklater.model.config import MaskLaterConfig
 from masklater.model.decoder import make_decoder
@@ -131,5 +132,4 @@ class MaskLaterForMaskedLM(MaskLaterPreTrainedModel):
         return MaskedLMOutput(loss=loss, logits=logits_NV.view(*input_ids.shape, -1))
 
 
-AutoConfig.register(MaskLaterConfig.model_type, MaskLaterConfig, exist_ok=True)
-AutoModelForMaskedLM.register(MaskLaterConfig, MaskLaterForMaskedLM, exist_ok=True)
+register(MaskLaterForMaskedLM)

@@ -1,10 +1,11 @@
 """A transformers model around an encoder: made from one, resized, initialised. masked_lm.py adds the method."""
 
 import copy
+import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,24 @@ class MaskLaterPreTrainedModel(PreTrainedModel):
     encoder: PreTrainedModel
     decoder: nn.Module
     head: LMHead
+    open_run: ClassVar[Callable[[Path], PreTrainedModel | None] | None] = None
+    """Opens the model of a RUN, None where a folder is none. Rooms above know of RUNs: masklater/__init__ sets it."""
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Load a model as every class of transformers does; of a RUN, that of its newest sound checkpoint.
+
+        Raises:
+            UserError: The RUN has no checkpoint yet, or is damaged.
+        """
+        if cls.open_run is not None and pretrained_model_name_or_path is not None:
+            model = cls.open_run(Path(pretrained_model_name_or_path))
+            if model is not None:
+                kwargs = {**kwargs, "config": kwargs.get("config") or model.config, "state_dict": model.state_dict()}
+                return super().from_pretrained(None, *args, **kwargs)
+        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     @classmethod
     def from_encoder(
@@ -60,7 +79,7 @@ class MaskLaterPreTrainedModel(PreTrainedModel):
             ValueError: The mask token is not known.
         """
         origin = saved.open_source(source)
-        if origin.has_pooler:
+        if origin.pooler is not None:
             warnings.warn("the source's pooler is left behind: a masked language model trains none", stacklevel=2)
         if mask_token_id is None:
             mask_token_id = origin.mask_token_id

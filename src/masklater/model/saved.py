@@ -3,6 +3,7 @@
 Letters: see masking/batch.py; E width of the word embedding (D but in ELECTRA).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -35,7 +36,15 @@ class Origin:
     head: dict[str, Tensor] | None  # by the names of our LMHead; None: there is none that fits
     decoder: dict[str, Tensor] | None  # of a model of ours
     mask_token_id: int | None
-    has_pooler: bool = False  # a trained one, which stays behind: pre-training trains none
+    pooler: dict[str, Tensor] | None = None  # a trained one, by its names in the encoder; pre-training trains none
+
+
+class HeadParts(NamedTuple):
+    """The parts of a transformers LM head, under whatever names its family has for them."""
+
+    dense: nn.Linear
+    norm: nn.LayerNorm
+    biases: list[nn.Parameter]  # one for each token; some families hold two, of which one is in use, some none
 
 
 class Carried(NamedTuple):
@@ -57,29 +66,38 @@ def open_source(source: PreTrainedModel | PretrainedConfig | str | Path) -> Orig
         config = source.encoder if ours else source
         return Origin(config, None, None, None, source.mask_token_id if ours else _mask_of(config))
     if isinstance(source, PreTrainedModel):
-        has_pooler = getattr(_base_of(source), "pooler", None) is not None
-        return _open_model(source, True, has_pooler, _mask_of(source.config))
-    model, has_head, has_pooler = _load(source)
+        return _open_model(source, True, _pooler_of(base_of(source)), _mask_of(source.config))
+    model, has_head, pooler = _load(source)
     mask_token_id = _mask_of(model.config)
     if mask_token_id is None:
         try:
             mask_token_id = AutoTokenizer.from_pretrained(source, trust_remote_code=False).mask_token_id
         except (OSError, ValueError):  # no tokenizer beside it; whoever needs the id says so
             mask_token_id = None
-    return _open_model(model, has_head, has_pooler, mask_token_id)
+    return _open_model(model, has_head, pooler, mask_token_id)
 
 
-def _open_model(model: PreTrainedModel, has_head: bool, has_pooler: bool, mask_token_id: int | None) -> Origin:
+def _open_model(
+    model: PreTrainedModel, has_head: bool, pooler: dict[str, Tensor] | None, mask_token_id: int | None
+) -> Origin:
     if isinstance(model.config, MaskLaterConfig):
         decoder = model.decoder.state_dict()
         return Origin(model.config.encoder, model.encoder, model.head.state_dict(), decoder, mask_token_id)
-    base = _base_of(model)
+    base = base_of(model)
     head = find_head(model, base) if has_head and base is not model else None
-    return Origin(base.config, base, head, None, mask_token_id, has_pooler)
+    return Origin(base.config, base, head, None, mask_token_id, pooler)
 
 
-def _base_of(model: PreTrainedModel) -> PreTrainedModel:
+def base_of(model: PreTrainedModel) -> PreTrainedModel:
+    """Return the encoder inside of a transformers model, which may be all of it."""
     return getattr(model, model.base_model_prefix, model)
+
+
+def _pooler_of(encoder: PreTrainedModel) -> dict[str, Tensor] | None:
+    pooler = getattr(encoder, "pooler", None)
+    if pooler is None:
+        return None
+    return {f"pooler.{name}": tensor.detach().float() for name, tensor in pooler.state_dict().items()}
 
 
 def copy_weights(origin: Origin, model: PreTrainedModel, pieces: dict[int, list[int]] | None = None) -> Carried:
@@ -140,16 +158,12 @@ def find_head(model: PreTrainedModel, base: PreTrainedModel) -> dict[str, Tensor
     """
     words_VE = base.get_input_embeddings().weight
     (V, E), D = words_VE.shape, base.config.hidden_size
-    inside = {id(module) for module in base.modules()}
-    outside = [module for module in model.modules() if id(module) not in inside]
-    dense = [module for module in outside if isinstance(module, nn.Linear) and module.weight.shape == (E, D)]
-    norms = [module for module in outside if isinstance(module, nn.LayerNorm) and module.weight.shape == (E,)]
-    if len(dense) != 1 or len(norms) != 1:
+    parts = head_parts(model, base)
+    if parts is None:
         return None
-    biases = [p for module in outside for p in module.parameters(recurse=False) if p.shape == (V,)]
-    head = LMHead(D, E, V, norms[0].eps)
+    head = LMHead(D, E, V, parts.norm.eps)
     with torch.no_grad():
-        for name, found in (("dense", dense[0]), ("norm", norms[0])):
+        for name, found in (("dense", parts.dense), ("norm", parts.norm)):
             part = getattr(head, name)
             part.weight.copy_(found.weight)
             part.bias.copy_(torch.zeros_like(part.bias) if found.bias is None else found.bias)
@@ -161,10 +175,24 @@ def find_head(model: PreTrainedModel, base: PreTrainedModel) -> dict[str, Tensor
         model.train(was_training)
         unbiased = head.to(hidden.device)(hidden, words_VE.float())
         # Some families hold two biases of which one is in use, some none.
-        errors = {float((unbiased + bias - expected).abs().max()): bias for bias in (head.bias, *biases)}
+        errors = {float((unbiased + bias - expected).abs().max()): bias for bias in (head.bias, *parts.biases)}
         head.bias.copy_(errors[min(errors)])
     tolerance = 1e-4 if words_VE.dtype == torch.float32 else 5e-2
     return head.state_dict() if min(errors) <= tolerance * float(expected.abs().max()) else None
+
+
+def head_parts(model: PreTrainedModel, base: PreTrainedModel) -> HeadParts | None:
+    """Find the parts of a masked LM's head, outside of its encoder, by their shapes; None where it has others."""
+    (V, E), D = base.get_input_embeddings().weight.shape, base.config.hidden_size
+    inside = {id(module) for module in base.modules()}
+    outside = [module for module in model.modules() if id(module) not in inside]
+    dense = [module for module in outside if isinstance(module, nn.Linear) and module.weight.shape == (E, D)]
+    norms = [module for module in outside if isinstance(module, nn.LayerNorm) and module.weight.shape == (E,)]
+    if len(dense) != 1 or len(norms) != 1:
+        return None
+    rest = [module for module in outside if module not in (dense[0], norms[0])]
+    biases = [p for module in rest for p in module.parameters(recurse=False) if p.shape == (V,)]
+    return HeadParts(dense[0], norms[0], biases)
 
 
 def longest_row(config: PretrainedConfig) -> int:
@@ -172,15 +200,19 @@ def longest_row(config: PretrainedConfig) -> int:
     return config.max_position_embeddings - check_encoder(config, 12).offset
 
 
-def _load(source: str | Path) -> tuple[PreTrainedModel, bool, bool]:
-    """Load a saved model, as a masked LM where it has a head; tell whether it has, and whether it has a pooler."""
+def _load(source: str | Path) -> tuple[PreTrainedModel, bool, dict[str, Tensor] | None]:
+    """Load a saved model, as a masked LM where it has a head; tell whether it has, and return its trained pooler."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # which weights are missing is reported here, in one sentence
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         if type(config) not in MODEL_FOR_MASKED_LM_MAPPING:
-            return AutoModel.from_pretrained(source, trust_remote_code=False), False, False
+            model, report = AutoModel.from_pretrained(source, output_loading_info=True, trust_remote_code=False)
+            return model, False, None if _about_pooler(report["missing_keys"]) else _pooler_of(model)
         model, report = AutoModelForMaskedLM.from_pretrained(source, output_loading_info=True, trust_remote_code=False)
+        pooler = None
+        if _about_pooler(report["unexpected_keys"]):  # no masked LM has a place for one
+            pooler = _pooler_of(AutoModel.from_pretrained(source, trust_remote_code=False))
     except Exception as error:  # transformers raises whatever its many readers raise
         raise UserError(
             f"{source} does not load as a saved model: {first_line(error)}",
@@ -196,9 +228,11 @@ def _load(source: str | Path) -> tuple[PreTrainedModel, bool, bool]:
             f"{source} lacks weights of its encoder: {', '.join(sorted(missing & of_base)[:3])} ...",
             "Restore the folder, or save the model again.",
         )
-    # No masked LM has a place for one.
-    has_pooler = any("pooler" in name.split(".") for name in report["unexpected_keys"])
-    return model, not missing, has_pooler
+    return model, not missing, pooler
+
+
+def _about_pooler(names: Iterable[str]) -> bool:
+    return any("pooler" in name.split(".") for name in names)
 
 
 def _mask_of(config: PretrainedConfig) -> int | None:

@@ -1,9 +1,10 @@
 """The beginning of a run's model: random weights, or those of a model that exists."""
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from torch import Tensor
 from transformers import PretrainedConfig
 
 from masklater.console import say
@@ -28,6 +29,11 @@ class Start:
     origin: saved.Origin | None = None  # the model whose weights it takes over; None: from scratch
     pieces: dict[int, list[int]] = field(default_factory=dict)  # tokens the origin does not know, by their old pieces
 
+    @property
+    def pooler(self) -> dict[str, Tensor] | None:
+        """The origin's trained pooler."""
+        return None if self.origin is None else self.origin.pooler
+
     def copy_weights(self, model: MaskLaterForMaskedLM) -> None:
         """Take over the origin's weights, where there is one, and say which."""
         if self.origin is None:
@@ -37,8 +43,8 @@ class Start:
         new = [] if carried.head else ["LM head"]
         if not carried.decoder and list(model.decoder.parameters()):
             new.append("decoder")
-        if self.origin.has_pooler:
-            say("left behind: the pooler, which pre-training does not train; the encoder that is exported has none")
+        if self.pooler is not None:
+            say("the pooler is kept for the export as it is: pre-training does not train it")
         say(f"taken over: {', '.join(parts)}" + (f"; new: {', '.join(new)}" if new else ""))
         if self.pieces:
             say(f"{len(self.pieces):,} new tokens begin as the mean of the pieces they were cut into before")
@@ -71,6 +77,8 @@ def find_start(recipe: Recipe, shards: Shards) -> Start:
         )
     run = RunFolder(source) if is_run(source) else None
     origin = saved.open_source(run.load_model()[0] if run else recipe.model.from_)
+    if run is not None:
+        origin = replace(origin, pooler=run.load_pooler())
     # Without the source's own tokenizer nothing would tell whether its ids are those of the data.
     before, now = load(run.tokenizer if run else source), load(shards.folder / "tokenizer")
     pieces = pieces_of_new_tokens(before, now, _num_embeddings(origin), str(source))

@@ -4,6 +4,7 @@ RUN/recipe.yaml     the resolved recipe
 RUN/run.json        what may not change: data, tokenizer, versions it began with
 RUN/config.json     the model's config
 RUN/tokenizer/      the data's tokenizer, a Hugging Face folder
+RUN/pooler.safetensors  the pooler of the model it started from, if that had one: as it was there, for the export
 RUN/metrics.jsonl   one object a step, one an evaluation
 RUN/ledger.json     what the run has spent up to its newest checkpoint
 RUN/checkpoints/    the newest few, complete ones only, and with schedule wsd the one before decay
@@ -16,6 +17,10 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
 from masklater.console import say
 from masklater.corpus.shards import Shards
 from masklater.errors import DamagedDataError, UserError, first_line
@@ -25,6 +30,8 @@ from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.recipe.load import Recipe, dump
 from masklater.run.checkpoint import Checkpoint, is_sound, list_checkpoints, load_checkpoint, load_newest, set_aside
 from masklater.run.identity import check_same_run, identity_of, is_run, read_identity
+
+POOLER = "pooler.safetensors"
 
 
 class RunFolder:
@@ -53,8 +60,22 @@ class RunFolder:
         refuse_existing(path)
 
     @classmethod
-    def create(cls, path: Path, recipe: Recipe, shards: Shards, config: MaskLaterConfig) -> "RunFolder":
+    def create(
+        cls,
+        path: Path,
+        recipe: Recipe,
+        shards: Shards,
+        config: MaskLaterConfig,
+        pooler: dict[str, Tensor] | None = None,
+    ) -> "RunFolder":
         """Make a new RUN.
+
+        Args:
+            path: Of the folder.
+            recipe: Resolved.
+            shards: The data.
+            config: Of the model.
+            pooler: Of the model that the run starts from.
 
         Raises:
             UserError: Something stands under that name already.
@@ -65,6 +86,8 @@ class RunFolder:
             config.save_pretrained(partial)
             shutil.copytree(shards.folder / "tokenizer", partial / "tokenizer")
             shards.check_tokenizer(partial / "tokenizer")
+            if pooler is not None:
+                save_file(pooler, partial / POOLER)
             (partial / "checkpoints").mkdir()
         return cls(path)
 
@@ -141,6 +164,20 @@ class RunFolder:
         model = MaskLaterForMaskedLM(self.load_config())
         checkpoint.load_into(model)
         return model.eval(), checkpoint.ledger.steps
+
+    def load_pooler(self) -> dict[str, Tensor] | None:
+        """Return the pooler of the model that the run started from, by its names in the encoder; None without one.
+
+        Raises:
+            DamagedDataError: Its file is not what was written.
+        """
+        file = self.path / POOLER
+        if not file.exists():
+            return None
+        try:
+            return load_file(file)
+        except (OSError, SafetensorError) as error:
+            raise DamagedDataError(f"{file} cannot be read: {error}", "Restore it from a copy.") from None
 
     def before_decay(self, step: int) -> Path:
         """Return the place of the last checkpoint at the stable rate; it is never removed."""

@@ -1,0 +1,67 @@
+"""transformers' Auto classes on a folder of MaskLaterForMaskedLM: they reach its encoder, or say how."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from transformers import (
+    MODEL_FOR_MASKED_LM_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+)
+
+from masklater.errors import UserError
+from masklater.model.config import MaskLaterConfig
+
+
+def register(masked_lm: type[PreTrainedModel]) -> None:
+    """Make transformers' Auto classes know MaskLaterConfig, its masked LM and what is reached from it."""
+    AutoConfig.register(MaskLaterConfig.model_type, MaskLaterConfig, exist_ok=True)
+    AutoModelForMaskedLM.register(MaskLaterConfig, masked_lm, exist_ok=True)
+    AutoModel.register(MaskLaterConfig, EncoderOfMaskLater, exist_ok=True)
+    AutoModelForSequenceClassification.register(MaskLaterConfig, ClassifierOfMaskLater, exist_ok=True)
+
+
+class EncoderOfMaskLater:
+    """The class that AutoModel, and so the feature-extraction pipeline, finds for a MaskLaterConfig."""
+
+    config_class = MaskLaterConfig
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> PreTrainedModel | tuple[PreTrainedModel, dict[str, Any]]:
+        """Load a MaskLaterForMaskedLM and return its plain encoder, which the decoder and head are no part of."""
+        loaded = MODEL_FOR_MASKED_LM_MAPPING[MaskLaterConfig].from_pretrained(*args, **kwargs)
+        return (loaded[0].encoder, loaded[1]) if isinstance(loaded, tuple) else loaded.encoder
+
+    @classmethod
+    def _from_config(cls, config: MaskLaterConfig, **kwargs: Any) -> PreTrainedModel:
+        return MODEL_FOR_MASKED_LM_MAPPING[MaskLaterConfig]._from_config(config, **kwargs).encoder
+
+
+class ClassifierOfMaskLater:
+    """The class that AutoModelForSequenceClassification finds for a MaskLaterConfig, which there is none for."""
+
+    config_class = MaskLaterConfig
+
+    @classmethod
+    def from_pretrained(cls, source: str | os.PathLike[str], *args: Any, **kwargs: Any) -> PreTrainedModel:
+        """Say how an encoder is classified with.
+
+        Raises:
+            UserError: Always.
+        """
+        if (Path(source) / "encoder" / "config.json").is_file():
+            remedy = (
+                f"AutoModelForSequenceClassification.from_pretrained({str(source)!r}, subfolder='encoder') loads it."
+            )
+        else:
+            remedy = (
+                "Save it with AutoModel.from_pretrained(...).save_pretrained(ENCODER), or `masklater export` a RUN, "
+                "and load that."
+            )
+        raise UserError(
+            f"{source} is a masked LM of masklater, of which a classifier takes the plain encoder alone", remedy
+        )
