@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
-from masklater.budget.cost import EncoderSizes, encoder_sizes, row_shape
+from masklater.budget.cost import EncoderSizes, count_local_layers, encoder_sizes, row_shape
 from masklater.budget.flops import RowFlops, count_row_flops
 from masklater.budget.memory import Memory, estimate_memory
 from masklater.budget.parameters import Parameters, count_parameters
@@ -19,7 +19,7 @@ from masklater.machine.hardware import GPUS, Hardware
 from masklater.machine.peak import measure_this
 from masklater.masking.counts import Counts, count
 from masklater.masking.schedule import rate_at
-from masklater.recipe.families import position_embeddings
+from masklater.recipe.families import WINDOWED, position_embeddings
 from masklater.recipe.load import Recipe
 
 FAMILIES_COUNTED = {
@@ -169,6 +169,9 @@ def _sizes(recipe: Recipe, rows: Rows) -> EncoderSizes:
             embedding_width=None,
             positions=position_embeddings(model.family, rows.row_length, rows.pad),
             token_types=rows.token_types,
+            local_layers=count_local_layers(model.num_hidden_layers, model.windows(rows.row_length)[0])
+            if model.family in WINDOWED
+            else 0,
         )
     path = Path(model.from_) / "config.json"
     try:

@@ -21,7 +21,7 @@ from transformers import (
 from transformers.utils import logging
 
 from masklater.errors import UserError, first_line
-from masklater.model.check import check_encoder
+from masklater.model.check import find_positions
 from masklater.model.config import MaskLaterConfig
 from masklater.model.head import LMHead
 
@@ -169,7 +169,7 @@ def find_head(model: PreTrainedModel, base: PreTrainedModel) -> dict[str, Tensor
 
 def longest_row(config: PretrainedConfig) -> int:
     """Return how many positions an encoder has for a row."""
-    return config.max_position_embeddings - check_encoder(config, 12).offset
+    return config.max_position_embeddings - find_positions(config, 12).offset
 
 
 def _load(source: str | Path) -> tuple[PreTrainedModel, bool, bool]:

@@ -8,7 +8,7 @@ from masklater.machine.distributed import World
 from masklater.machine.hardware import Hardware
 from masklater.machine.precision import Precision
 from masklater.model.config import MaskLaterConfig
-from masklater.model.encoder import layer_sizes
+from masklater.model.encoder import layer_sizes, window_reach
 from masklater.pretrain.batches import BatchMaker
 from masklater.pretrain.plan import Plan
 from masklater.recipe.load import Recipe
@@ -58,6 +58,11 @@ def announce(
     if config.decoder.drops:
         say(f"{DECODER_POSITIONS[config.decoder.positions]}: {_why_these_positions(recipe, config)}")
     say(f"attention: {_attention_path(config, world.device)}")
+    if reach := window_reach(config.encoder):
+        say(
+            f"windows: {plan.encoder.local_layers} of {plan.encoder.layers} encoder layers see {reach} positions to "
+            "either side, by true position; FLOPs count all pairs, which torch computes"
+        )
     say("the LM head is computed at the predicted positions only")
     if world.size > 1:
         spread = "whole in each (DDP)" if recipe.distributed == "ddp" else "cut up over them (FSDP2)"

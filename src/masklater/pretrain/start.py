@@ -13,7 +13,7 @@ from masklater.corpus.tokenizer import load, token_types
 from masklater.errors import UserError
 from masklater.model import saved
 from masklater.model.config import MaskLaterConfig
-from masklater.model.encoder import make_encoder_config, set_dropout
+from masklater.model.from_scratch import make_encoder_config, set_dropout
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.recipe.load import Recipe
 from masklater.run.folder import RunFolder
