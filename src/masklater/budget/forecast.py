@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
+from masklater import hub
 from masklater.budget.cost import EncoderSizes, count_local_layers, encoder_sizes, row_shape
 from masklater.budget.flops import RowFlops, count_row_flops
 from masklater.budget.memory import Memory, estimate_memory
@@ -173,7 +174,7 @@ def _sizes(recipe: Recipe, rows: Rows) -> EncoderSizes:
             if model.family in WINDOWED
             else 0,
         )
-    path = Path(model.from_) / "config.json"
+    path = hub.find(model.from_, ("config.json",), "model.from").folder / "config.json"
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
         sizes = encoder_sizes(SimpleNamespace(**tree.get("encoder", tree)))  # a RUN holds its encoder's inside its own

@@ -20,6 +20,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from masklater import hub
 from masklater.errors import UserError, first_line
 from masklater.model.check import find_positions
 from masklater.model.config import MaskLaterConfig
@@ -46,8 +47,8 @@ class Carried(NamedTuple):
     decoder: bool
 
 
-def open_source(source: PreTrainedModel | PretrainedConfig | str | Path) -> Origin:
-    """Read a model, a config, or a folder (or name) that `from_pretrained` takes.
+def open_source(source: PreTrainedModel | PretrainedConfig | hub.Source | str | Path) -> Origin:
+    """Read a model, a config, or the folder of a saved model, which a name on the hub may stand for.
 
     Raises:
         UserError: It does not load.
@@ -59,11 +60,14 @@ def open_source(source: PreTrainedModel | PretrainedConfig | str | Path) -> Orig
     if isinstance(source, PreTrainedModel):
         has_pooler = getattr(_base_of(source), "pooler", None) is not None
         return _open_model(source, True, has_pooler, _mask_of(source.config))
+    if not isinstance(source, hub.Source):
+        source = hub.find(str(source), hub.MODEL_FILES, "the source")
+    hub.refuse_pickles(source)
     model, has_head, has_pooler = _load(source)
     mask_token_id = _mask_of(model.config)
     if mask_token_id is None:
         try:
-            mask_token_id = AutoTokenizer.from_pretrained(source, trust_remote_code=False).mask_token_id
+            mask_token_id = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False).mask_token_id
         except (OSError, ValueError):  # no tokenizer beside it; whoever needs the id says so
             mask_token_id = None
     return _open_model(model, has_head, has_pooler, mask_token_id)
@@ -172,18 +176,21 @@ def longest_row(config: PretrainedConfig) -> int:
     return config.max_position_embeddings - find_positions(config, 12).offset
 
 
-def _load(source: str | Path) -> tuple[PreTrainedModel, bool, bool]:
+def _load(source: hub.Source) -> tuple[PreTrainedModel, bool, bool]:
     """Load a saved model, as a masked LM where it has a head; tell whether it has, and whether it has a pooler."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # which weights are missing is reported here, in one sentence
     try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        folder = source.folder
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         if type(config) not in MODEL_FOR_MASKED_LM_MAPPING:
-            return AutoModel.from_pretrained(source, trust_remote_code=False), False, False
-        model, report = AutoModelForMaskedLM.from_pretrained(source, output_loading_info=True, trust_remote_code=False)
+            return AutoModel.from_pretrained(folder, use_safetensors=True, trust_remote_code=False), False, False
+        model, report = AutoModelForMaskedLM.from_pretrained(
+            folder, use_safetensors=True, output_loading_info=True, trust_remote_code=False
+        )
     except Exception as error:  # transformers raises whatever its many readers raise
         raise UserError(
-            f"{source} does not load as a saved model: {first_line(error)}",
+            f"{source.name} does not load as a saved model: {first_line(error)}",
             "Name a folder with config.json and model.safetensors, as save_pretrained writes it.",
         ) from None
     finally:
@@ -193,7 +200,7 @@ def _load(source: str | Path) -> tuple[PreTrainedModel, bool, bool]:
     missing = set(report["missing_keys"])
     if missing & of_base:
         raise UserError(
-            f"{source} lacks weights of its encoder: {', '.join(sorted(missing & of_base)[:3])} ...",
+            f"{source.name} lacks weights of its encoder: {', '.join(sorted(missing & of_base)[:3])} ...",
             "Restore the folder, or save the model again.",
         )
     # No masked LM has a place for one.

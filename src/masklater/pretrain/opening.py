@@ -43,7 +43,7 @@ def open_run(
     with world.all_or_none():
         if run is None and world.is_main:
             _verify(shards)
-            run = RunFolder.create(out, recipe, shards, plan.config)
+            run = RunFolder.create(out, recipe, shards, plan.config, start.source if start else None)
             held.enter_context(only_process(out))
     with world.all_or_none():
         run = run or RunFolder(out)

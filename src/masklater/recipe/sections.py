@@ -61,7 +61,10 @@ class ModelSettings(Section):
     """The encoder: an ordinary transformers model, from scratch or from a saved one."""
 
     from_: str | None = Field(
-        None, alias="from", description="folder of a saved model or a RUN to start from; its family and sizes hold"
+        None,
+        alias="from",
+        description="saved model to start from, whose family and sizes hold: a folder, a RUN, or a name on the hub, "
+        "with @REVISION where that is not main",
     )
     family: Family | None = Field(None, description=f"transformers' model type: {', '.join(get_args(Family))}")
     hidden_size: int | None = Field(None, gt=0, le=MOST, description="width D")
