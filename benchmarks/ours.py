@@ -16,7 +16,7 @@ from masklater.masking.corrupt import Corruption, corrupt, make_corruption
 from masklater.masking.draws import Draws
 from masklater.model.check import settle
 from masklater.model.config import MaskLaterConfig
-from masklater.model.encoder import make_encoder_config
+from masklater.model.from_scratch import make_encoder_config
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain.batches import StepShare
 from masklater.pretrain.loop import train_step

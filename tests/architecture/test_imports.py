@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "masklater"
-LEAVES = {"errors", "console", "folders", "ledger", "seeds"}
+LEAVES = {"errors", "console", "folders", "hub", "ledger", "seeds"}
 MAY_KNOW = {
     "errors": set(),
     "console": set(),
     "folders": {"errors"},
+    "hub": {"errors"},
     "ledger": set(),
     "seeds": set(),
     "registration": set(),

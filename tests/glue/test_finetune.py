@@ -265,10 +265,12 @@ def test_a_partial_checkpoint_is_refused(encoder_folder: Path, tmp_path: Path) -
 
 
 def test_what_is_no_encoder_is_refused(tmp_path: Path, encoder_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match=r"there is no folder \./nowhere"):
+    with pytest.raises(UserError, match=r"the encoder is \./nowhere, and there is no such folder"):
         open_encoder("./nowhere", tmp_path)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match="the hub gives no model of that name"):
+    with pytest.raises(
+        UserError, match=r"the encoder is nobody/nothing; there is no such folder, and the cache of the hub"
+    ):
         open_encoder("nobody/nothing", tmp_path)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UserError, match="holds no weights"):

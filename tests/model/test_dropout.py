@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from transformers import AutoConfig
 
-from masklater.model.encoder import build_encoder, set_dropout
+from masklater.model.encoder import build_encoder
+from masklater.model.from_scratch import set_dropout
 from tests.reference.cases import FAMILIES
 
 

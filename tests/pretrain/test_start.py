@@ -44,7 +44,10 @@ def first_loss(run: Path) -> float:
     return read_metrics(run / "metrics.jsonl")[0]["loss"]
 
 
-@pytest.mark.parametrize("family", ["roberta", "roberta-prelayernorm", "bert", "electra", "modernbert", "esm"])
+@pytest.mark.parametrize(
+    "family",
+    ["roberta", "roberta-prelayernorm", "bert", "electra", "modernbert", "modernbert-windows", "esm", "deberta-v2"],
+)
 def test_step_0_of_vanilla_mode_has_the_checkpoints_loss(family: str, continuous: Shards, tmp_path: Path) -> None:
     """The other text is another split of rows under the same tokenizer; the checkpoint's loss is transformers' own."""
     reference = save_masked_lm(family, continuous, tmp_path / "model")

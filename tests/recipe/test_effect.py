@@ -17,6 +17,7 @@ SPAN = ("masking.choose=span", "masking.rate=0.3")
 WSD = ("schedule.name=wsd", "schedule.decay=0.5")
 LINEAR = ("masking.schedule.name=linear", "masking.schedule.end=0.2")
 STEPWISE = ("masking.schedule.name=stepwise", "masking.schedule.steps=[[0.4, 0.3]]")
+MODERNBERT, WINDOWS = ("model.family=modernbert",), ("model.family=modernbert", "model.global_every=2")
 CHANGES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "model.family": ((), ("model.family=bert",)),
     "model.hidden_size": ((), ("model.hidden_size=48",)),
@@ -24,6 +25,8 @@ CHANGES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "model.num_attention_heads": ((), ("model.num_attention_heads=2",)),
     "model.intermediate_size": ((), ("model.intermediate_size=48",)),
     "model.dropout": ((), ("model.dropout=0",)),
+    "model.global_every": (MODERNBERT, ("model.global_every=2",)),
+    "model.window": (WINDOWS, ("model.window=4",)),
     "decoder.kind": ((), ("decoder.kind=cross",)),
     "decoder.num_layers": ((), ("decoder.num_layers=1",)),
     "decoder.hidden_size": ((), ("decoder.hidden_size=16",)),
@@ -72,6 +75,7 @@ ELSEWHERE = {
     "health.max_skipped": "tests/pretrain/test_health.py",
     "health.spike": "tests/pretrain/test_health.py",
     "deterministic": "tests/gpu",
+    "compile": "tests/pretrain/test_compile.py",
     "distributed": "tests/invariance",
 }
 BASE = ("duration.steps=4", "evaluation.every_steps=4", "optimizer.clip=0.5", "schedule.warmup=0.25")
@@ -84,6 +88,8 @@ IDLE = {
         "decoder.positions",
     },
     SPAN: set(),
+    WINDOWS: set(),
+    ("model.family=modernbert", "model.global_every=1"): {"model.window"},
 }
 SPAN_ONLY = {"masking.span_p", "masking.span_max"}
 
@@ -97,7 +103,7 @@ def what_it_did(shards: Path, out: Path, overrides: tuple[str, ...]) -> Any:
 
 
 def test_every_setting_is_tried() -> None:
-    recorded = {key for overrides in ((), SPAN) for key in settings_of(tiny("3ml-small", *BASE, *overrides))}
+    recorded = {key for overrides in ((), SPAN, WINDOWS) for key in settings_of(tiny("3ml-small", *BASE, *overrides))}
     assert recorded == CHANGES.keys() | ELSEWHERE.keys()
 
 
@@ -115,9 +121,10 @@ def test_a_recorded_setting_acts(key: str, shards_folder: Path, tmp_path: Path) 
 def test_what_does_nothing_is_not_recorded(overrides: tuple[str, ...], tmp_path: Path) -> None:
     recipe = tiny("3ml-small", *overrides)
     idle = IDLE[overrides] | (set() if "masking.choose=span" in overrides else SPAN_ONLY)
+    idle |= set() if MODERNBERT[0] in overrides else {"model.global_every", "model.window"}
     (tmp_path / "recipe.yaml").write_text(dump(recipe))
     tree = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
-    recorded = {f"{section}.{name}" for section in ("decoder", "masking") for name in tree[section]}
+    recorded = {f"{section}.{name}" for section in ("model", "decoder", "masking") for name in tree[section]}
     assert not recorded & idle
     assert recorded >= {"decoder.num_layers", "decoder.mask_embedding", "decoder.positions", *SPAN_ONLY} - idle
     assert settings_of(load(tmp_path / "recipe.yaml")) == settings_of(recipe)

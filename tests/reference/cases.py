@@ -15,6 +15,14 @@ from tests.conftest import tiny
 
 FAMILIES = ("roberta", "roberta-prelayernorm", "bert", "electra", "camembert", "xlm-roberta", "esm", "modernbert")
 
+WINDOWS = "modernbert-windows"
+"""ModernBERT with a global layer and one that sees 4 positions to either side, much less than a row."""
+
+SETTINGS_OF: dict[str, tuple[str, ...]] = {
+    WINDOWS: ("model.family=modernbert", "model.global_every=2", "model.window=8")
+}
+"""Overrides by the names below that are no family's."""
+
 OBJECTIVES: dict[str, tuple[str, ...]] = {
     "3ml-self": (),
     "one-layer": ("decoder.num_layers=1",),
@@ -40,10 +48,11 @@ OBJECTIVES: dict[str, tuple[str, ...]] = {
 
 CASES = [
     *((name, "roberta-prelayernorm") for name in OBJECTIVES),
+    *((name, WINDOWS) for name in OBJECTIVES),
     *((name, family) for name in ("3ml-self", "3ml-cross", "vanilla") for family in FAMILIES),
     *(("late", family) for family in sorted(ONE_STACK)),
 ]
-"""Pairs of objective and family: every objective on one family, and what differs by family on all of them."""
+"""Pairs of objective and family: every objective on one family and on windows, what differs by family on all."""
 
 CASES = list(dict.fromkeys(CASES))
 
@@ -55,7 +64,8 @@ PaddingSide = Literal["right", "left", "both", "middle"]
 
 def make_model(shards: Shards, objective: str, family: str, *overrides: str) -> MaskLaterForMaskedLM:
     """A model in evaluation mode, whose attention is far from even and whose biases are not 0."""
-    recipe = tiny("3ml-small", "model.dropout=0", f"model.family={family}", *OBJECTIVES[objective], *overrides)
+    of_family = SETTINGS_OF.get(family, (f"model.family={family}",))
+    recipe = tiny("3ml-small", "model.dropout=0", *of_family, *OBJECTIVES[objective], *overrides)
     torch.manual_seed(0)
     model = MaskLaterForMaskedLM(find_start(recipe, shards).config).eval()
     randomize(model)

@@ -25,12 +25,12 @@ from masklater.corpus.shards import Shards
 from masklater.corpus.tokenizer import load, train, wrap
 from masklater.errors import UserError
 from masklater.masking.batch import IGNORE
-from masklater.model.check import KNOWN_REASONS, Positions, check_encoder
 from tests.conftest import make_text
 from tests.reference.cases import (
     COUNT_TOKENS,
     FAMILIES,
     OBJECTIVES,
+    WINDOWS,
     PaddingSide,
     make_batch,
     make_model,
@@ -47,11 +47,14 @@ OF_FAMILY: dict[str, dict[str, Any]] = {
     "modernbert": {"global_attn_every_n_layers": 1, "cls_token_id": 0, "sep_token_id": 2},
     "electra": {"embedding_size": 16},
     "esm": {"position_embedding_type": "absolute"},
+    "deberta-v2": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "type_vocab_size": 0},
+    WINDOWS: {"global_attn_every_n_layers": 2, "local_attention": 8, "cls_token_id": 0, "sep_token_id": 2},
 }
 
 
 def tiny_config(family: str, **others: Any) -> PretrainedConfig:
-    return AutoConfig.for_model(family, **{**SIZES, **OF_FAMILY.get(family, {}), **others})
+    model_type = "modernbert" if family == WINDOWS else family
+    return AutoConfig.for_model(model_type, **{**SIZES, **OF_FAMILY.get(family, {}), **others})
 
 
 def masked_lm(family: str) -> PreTrainedModel:
@@ -62,7 +65,7 @@ def masked_lm(family: str) -> PreTrainedModel:
     return model
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, "distilbert"])
+@pytest.mark.parametrize("family", [*FAMILIES, "distilbert", "deberta-v2", WINDOWS])
 def test_vanilla_mode_is_transformers_masked_lm(family: str, continuous: Shards) -> None:
     reference = masked_lm(family)
     body = getattr(reference, reference.base_model_prefix)
@@ -290,35 +293,6 @@ class SameMasks:
         ids_BL = padded("input_ids", self.tokenizer.pad_token_id)
         mask_BL = (ids_BL != self.tokenizer.pad_token_id).long()
         return {"input_ids": ids_BL, "attention_mask": mask_BL, "labels": padded("labels", IGNORE)}
-
-
-@pytest.mark.parametrize(
-    ("family", "expected"),
-    [
-        *((family, Positions(2, False)) for family in ("roberta", "roberta-prelayernorm", "camembert", "xlm-roberta")),
-        ("bert", Positions(0, False)),
-        ("electra", Positions(0, False)),
-        ("modernbert", Positions(0, True)),
-        ("eurobert", Positions(0, True)),
-    ],
-)
-def test_positions_are_found(family: str, expected: Positions) -> None:
-    assert check_encoder(tiny_config(family), 24) == expected
-
-
-def test_windows_can_carry_the_method_where_rows_are_shorter() -> None:
-    config = AutoConfig.for_model("modernbert", **SIZES, cls_token_id=0, sep_token_id=2)
-    config.local_attention = 32
-    assert check_encoder(config, 12) == Positions(0, True)
-    with pytest.raises(UserError, match="its local layers see 16 positions to either side"):
-        check_encoder(config, 36)
-
-
-@pytest.mark.parametrize("family", ["deberta-v2", "longformer", "t5", "mpnet"])
-def test_encoders_that_read_distances_off_the_index_are_refused_by_name(family: str) -> None:
-    with pytest.raises(UserError, match=f"an encoder of type {family} cannot leave tokens out: its attention"):
-        check_encoder(AutoConfig.for_model(family), 24)
-    assert family in KNOWN_REASONS
 
 
 def test_late_entry_is_refused_where_layers_cannot_be_called_one_by_one() -> None:

@@ -29,7 +29,7 @@ from tests.reference.cases import (
     rebuild_rows,
 )
 
-OF_FAMILIES = [case for case in CASES if case[0] in {"3ml-self", "late"}]
+OF_FAMILIES = [case for case in CASES if case[0] in {"3ml-self", "late"}]  # windows among them
 # Under these flows nothing sees the tokens whose change shows who sees whom.
 SEEING = [case for case in CASES if case[0] not in {"cross-flows", "vanilla-flows"}]
 FLOWS = ["unmasked-to-unmasked", "unmasked-to-masked", "masked-to-unmasked", "masked-to-masked"]
@@ -144,7 +144,7 @@ def test_the_exported_encoder_is_the_trained_one(objective: str, family: str, sh
     export_encoder(model, shards.folder / "tokenizer", tmp_path / "encoder")
     loaded = AutoModel.from_pretrained(tmp_path / "encoder").eval()
     assert type(loaded).__module__.startswith("transformers.models.")
-    assert (loaded.config.model_type, loaded.config.num_hidden_layers) == (family, 2)
+    assert (loaded.config.model_type, loaded.config.num_hidden_layers) == (family.removesuffix("-windows"), 2)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "encoder")
     inputs = tokenizer(["kan lot mir nus", "res"], padding=True, return_tensors="pt")
     pos_BL = torch.arange(inputs["input_ids"].shape[1]).expand_as(inputs["input_ids"])

@@ -1,12 +1,13 @@
 """The cost of a recipe: FLOPs of a row and of a step, before any is made (no torch)."""
 
+import math
 from dataclasses import dataclass
 
 from masklater.budget.flops import RowFlops, count_row_flops
 from masklater.budget.shape import RowShape
 from masklater.ledger import Spending
 from masklater.masking.counts import Counts, count
-from masklater.recipe.families import GATED, PRE_NORM, ROTARY
+from masklater.recipe.families import GATED, PRE_NORM, ROTARY, WINDOWED, WINDOWS
 from masklater.recipe.sections import COMMON_CORRUPTION, DecoderSettings, MaskingSettings
 
 VANILLA = MaskingSettings(rate=COMMON_CORRUPTION.rate)
@@ -25,6 +26,7 @@ class EncoderSizes:
     embedding_width: int | None  # None: the width
     positions: int  # rows of its position embedding; 0 where positions are rotary
     token_types: int
+    local_layers: int = 0  # those that see a window of the row alone
 
 
 def encoder_sizes(config: object) -> EncoderSizes:
@@ -39,17 +41,33 @@ def encoder_sizes(config: object) -> EncoderSizes:
             config, names[-1]
         )
 
+    layers = first("n_layers", "num_hidden_layers")
     is_rotary = getattr(config, "position_embedding_type", None) == "rotary"  # ESM's say so
     return EncoderSizes(
         family=config.model_type,  # type: ignore[attr-defined]
         vocabulary=first("vocab_size"),
         width=first("dim", "hidden_size"),
         feed_forward=first("hidden_dim", "intermediate_size"),
-        layers=first("n_layers", "num_hidden_layers"),
+        layers=layers,
         embedding_width=getattr(config, "embedding_size", None),
         positions=0 if is_rotary else getattr(config, "max_position_embeddings", 0),
         token_types=getattr(config, "type_vocab_size", 0),
+        local_layers=_local_layers(config, layers),
     )
+
+
+def _local_layers(config: object, layers: int) -> int:
+    """Count the layers that see a window alone, of a config that lists kinds or, as older ones, one kind's distance."""
+    if getattr(config, "model_type", None) not in WINDOWED:
+        return 0
+    if kinds := getattr(config, "layer_types", None):
+        return kinds.count("sliding_attention")
+    return count_local_layers(layers, getattr(config, "global_attn_every_n_layers", WINDOWS[0]))
+
+
+def count_local_layers(layers: int, global_every: int) -> int:
+    """Count the layers that see a window alone where one in `global_every`, the first among them, is global."""
+    return layers - math.ceil(layers / global_every)
 
 
 def row_shape(encoder: EncoderSizes, decoder: DecoderSettings, counts: Counts) -> RowShape:
@@ -64,6 +82,7 @@ def row_shape(encoder: EncoderSizes, decoder: DecoderSettings, counts: Counts) -
         encoder_layers=encoder.layers,
         decoder=decoder,
         embedding_width=encoder.embedding_width,
+        local_layers=encoder.local_layers,
         gated=encoder.family in GATED,
         pre_norm=encoder.family in PRE_NORM,
         rotary_decoder=decoder.positions == "rotary" or (decoder.positions == "auto" and encoder.family in ROTARY),

@@ -1,9 +1,10 @@
 """FLOPs of one row, counted per part from the shapes alone (no torch).
 
 Only matrix products are counted, two FLOPs to a multiply-add: linear layers, the two products of attention, the
-LM head. Left out, as everywhere in the field: embedding look-ups, norms, softmax, activations, dropout, the
-optimizer. Training costs three times the forward pass (one product forward, two backward). The counts are held
-against torch's own `FlopCounterMode` in tests/budget/test_flops.py, for every objective and encoder family.
+LM head. Layers that see a window count as those that see the row: torch computes all pairs and masks those outside.
+Left out, as everywhere in the field: embedding look-ups, norms, softmax, activations, dropout, the optimizer. Training
+costs three times the forward pass (one product forward, two backward). The counts are held against torch's own
+`FlopCounterMode` in tests/budget/test_flops.py, for every objective and encoder family.
 
 Letters: S seen per row, L row length, T targets, D width, F feed-forward width, d and f the decoder's, E width of the
 word embedding, V vocabulary.

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
-from masklater.budget.cost import EncoderSizes, encoder_sizes, row_shape
+from masklater import hub
+from masklater.budget.cost import EncoderSizes, count_local_layers, encoder_sizes, row_shape
 from masklater.budget.flops import RowFlops, count_row_flops
 from masklater.budget.memory import Memory, estimate_memory
 from masklater.budget.parameters import Parameters, count_parameters
@@ -19,7 +20,7 @@ from masklater.machine.hardware import GPUS, Hardware
 from masklater.machine.peak import measure_this
 from masklater.masking.counts import Counts, count
 from masklater.masking.schedule import rate_at
-from masklater.recipe.families import position_embeddings
+from masklater.recipe.families import WINDOWED, position_embeddings
 from masklater.recipe.load import Recipe
 
 FAMILIES_COUNTED = {
@@ -169,8 +170,11 @@ def _sizes(recipe: Recipe, rows: Rows) -> EncoderSizes:
             embedding_width=None,
             positions=position_embeddings(model.family, rows.row_length, rows.pad),
             token_types=rows.token_types,
+            local_layers=count_local_layers(model.num_hidden_layers, model.windows(rows.row_length)[0])
+            if model.family in WINDOWED
+            else 0,
         )
-    path = Path(model.from_) / "config.json"
+    path = hub.find(model.from_, ("config.json",), "model.from").folder / "config.json"
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
         sizes = encoder_sizes(SimpleNamespace(**tree.get("encoder", tree)))  # a RUN holds its encoder's inside its own

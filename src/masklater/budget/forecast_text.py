@@ -39,6 +39,7 @@ def as_tree(
         "row_forward_flops": asdict(forecast.row) | {"total": forecast.row.forward},
         "row_training_flops": forecast.row.training,
         "row_forward_flops_as_the_paper_counts": asdict(forecast.paper) | {"total": forecast.paper.forward},
+        "local_layers": forecast.shape.local_layers,
         "parameters": asdict(forecast.parameters) if forecast.parameters else None,
         "memory_bytes": asdict(forecast.memory) | {"total": forecast.memory.total} if forecast.memory else None,
         "hardware": {**asdict(hardware), "utilisation": utilisation, "watts": watts},
@@ -66,6 +67,11 @@ def as_text(forecast: Forecast, name: str, hardware: Hardware, utilisation: floa
         f"predicted; vocabulary {forecast.rows.vocabulary:,}",
         _flops_table(forecast.row),
     ]
+    if local := forecast.shape.local_layers:
+        blocks.append(
+            f"{local} of {forecast.shape.encoder_layers} encoder layers see a window: their attention is counted in "
+            "full, as torch computes all pairs and masks those outside"
+        )
     if forecast.parameters and forecast.memory:
         blocks.append(_parameters_and_memory(forecast, forecast.parameters, forecast.memory, hardware))
     else:

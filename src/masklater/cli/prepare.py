@@ -21,7 +21,10 @@ def prepare(
     out: Annotated[Path, typer.Option(help="The SHARDS folder to make.")],
     tokenizer: Annotated[
         Path | None,
-        typer.Option(help="A saved tokenizer: a Hugging Face folder, or GPT-2's vocab.json and merges.txt."),
+        typer.Option(
+            help="A saved tokenizer: a Hugging Face folder, GPT-2's vocab.json and merges.txt, or a name on the hub, "
+            "with @REVISION where that is not main."
+        ),
     ] = None,
     train_tokenizer: Annotated[
         TokenizerKind | None, typer.Option(help=f"Train one on the input [default: {DEFAULTS.train_tokenizer}].")

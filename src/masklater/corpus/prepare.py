@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from masklater import hub
 from masklater.console import Meter, say
 from masklater.corpus import tokenizer as tokenizers_
 from masklater.corpus.files import ENDINGS, describe, find_files, is_gzipped, repeated
@@ -171,7 +172,10 @@ def _get_tokenizer(
     source: Source, total_bytes: int, held_out_below: int, settings: PrepareSettings
 ) -> "PreTrainedTokenizerFast":
     if settings.tokenizer is not None:
-        return tokenizers_.load(settings.tokenizer)
+        found = hub.find(str(settings.tokenizer), hub.TOKENIZER_FILES, "--tokenizer")
+        if found.commit is not None:
+            say(f"tokenizer: {found}")
+        return tokenizers_.load(found.folder)
     unpacked = sum(file.stat().st_size * (GZIP_RATIO if is_gzipped(file) else 1) for file in source.files)
     share = min(1.0, TOKENIZER_SAMPLE_BYTES / max(unpacked, 1))
     with Meter("Training the tokenizer: reading", total_bytes) as meter:

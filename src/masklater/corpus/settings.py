@@ -14,7 +14,7 @@ Packing = Literal["documents", "continuous"]
 class PrepareSettings:
     """The settings that decide what SHARDS are made of some files."""
 
-    tokenizer: Path | None = None  # a saved tokenizer; None: train one
+    tokenizer: Path | None = None  # a saved tokenizer, in a folder or by its name on the hub; None: train one
     train_tokenizer: TokenizerKind = "bpe"
     vocab_size: int = 32_000
     row_length: int = 128

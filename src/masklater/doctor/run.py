@@ -46,6 +46,8 @@ def _compare_identity(run: RunFolder, found: Examination) -> None:
     if digest is not None and digest != identity.tokenizer_sha256:
         found.problem(f"{run.tokenizer} is not the tokenizer the run began with", "Put the original tokenizer back.")
     found.facts["data"] = f"index.json has SHA-256 {identity.data_sha256[:12]}..., rows of {identity.row_length}"
+    if identity.source_commit is not None:
+        found.facts["from"] = f"{run.recipe.model.from_}, commit {identity.source_commit} on the hub"
     now = versions()
     changed = [
         f"{name} was {getattr(identity, name)}, is {now[name]}" for name in now if getattr(identity, name) != now[name]

@@ -19,6 +19,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from masklater import hub
 from masklater.errors import DamagedDataError, UserError, first_line
 from masklater.run.identity import is_run
 
@@ -82,7 +83,7 @@ def open_encoder(name: str, scores: Path) -> Encoder:
                 "Name a folder that save_pretrained wrote, or a RUN.",
             )
         return Encoder(name, path, hash_folder(path))
-    folder = _fetch(name)
+    folder = hub.find(name, IDENTIFYING, "the encoder").folder
     return Encoder(name, folder, hash_folder(folder))
 
 
@@ -199,20 +200,6 @@ def _export(run_path: Path, scores: Path) -> Encoder:
             f"Go on with that encoder: masklater glue {folder} ... --resume; or name another folder with --out.",
         )
     return Encoder(str(folder), folder, sha256, str(run_path), step)
-
-
-def _fetch(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    if name.startswith((".", "/", "~")) or name.count("/") > 1 or Path(name).exists():
-        raise UserError(f"there is no folder {name}", "Name an ENCODER folder, a RUN, or a model on the hub.")
-    try:
-        return Path(snapshot_download(name, allow_patterns=list(IDENTIFYING)))
-    except Exception as error:
-        raise UserError(
-            f"there is no folder {name}, and the hub gives no model of that name: {first_line(error)}",
-            "Check the spelling, or the network.",
-        ) from None
 
 
 def _does_not_load(encoder: Encoder, error: Exception) -> UserError:

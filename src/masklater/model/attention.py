@@ -154,3 +154,15 @@ def attention_mask(queries: Places, keys: Places, blocked_flows: Sequence[str]) 
         open_BQK = ~blocked_BQK | itself_BQK
         allowed_BQK = open_BQK if allowed_BQK is None else allowed_BQK & open_BQK
     return allowed_BQK
+
+
+def within_window(pos_BX: Tensor, attend_BXX: Tensor | None, reach: int) -> Tensor:
+    """Return bool attend_BXX, True where the first may attend to the second and they are at most `reach` apart.
+
+    Args:
+        pos_BX: The positions in the row, of queries and keys alike.
+        attend_BXX: The pairs that may attend wherever they stand; None: all.
+        reach: The largest distance.
+    """
+    near_BXX = (pos_BX[:, :, None] - pos_BX[:, None, :]).abs() <= reach
+    return near_BXX if attend_BXX is None else near_BXX & attend_BXX

@@ -1,9 +1,10 @@
 """Trials before a model is built: that the encoder can carry the method, and how it takes positions.
 
-An encoder is tested on a small random copy of it, not listed by family. The test is the method's first invariant:
-encoding the seen tokens with explicit positions equals encoding the whole row with an attention mask that hides the
-dropped ones. True for learned absolute positions and for rotary ones under full attention; false for anything that
-reads distances off the index.
+An encoder is tested on a small random copy of it, not listed by family. The reference is always what the family does by
+itself, given the row and a mask of its tokens. Called as pre-training calls it, with explicit positions and a mask of
+who attends to whom, it must compute the same. Where tokens are left out, so must it when it is given the seen ones
+alone, which is the method's first invariant: true for learned absolute positions, for rotary ones and for windows that
+are built from positions; false for anything that reads distances off the index. Vanilla MLM leaves nothing out.
 """
 
 import copy
@@ -12,11 +13,12 @@ from functools import cache
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from masklater.errors import UserError, first_line
 from masklater.model.config import MaskLaterConfig
-from masklater.model.encoder import attention_mask, build_encoder, check_can_turn, check_one_stack, encode
+from masklater.model.encoder import build_encoder, check_can_turn, check_one_stack, encode
 
 TOLERANCE = 1e-4
 """Largest difference between two ways of computing the same hidden states in float32; equal ones differ by 1e-6."""
@@ -64,14 +66,14 @@ def settle(config: MaskLaterConfig) -> MaskLaterConfig:
             f"Choose a number from 0, which is vanilla MLM, to {depth - 1}.",
         )
     if config.position_offset is None or decoder.positions == "auto":
-        positions = check_encoder(config.encoder, config.row_length)
+        positions = (check_encoder if decoder.drops else find_positions)(config.encoder, config.row_length)
         config.position_offset = positions.offset
         if decoder.positions == "auto":
             decoder = decoder.model_copy(update={"positions": "rotary" if positions.relative else "dropped"})
             config.decoder = decoder
-    if decoder.kind == "late":
+    if decoder.drops and decoder.kind == "late":
         check_one_stack(config.encoder)
-    if decoder.positions == "rotary":
+    if decoder.drops and decoder.positions == "rotary":
         check_can_turn(config.encoder, decoder.kind == "late")
     return config
 
@@ -83,77 +85,112 @@ def check_encoder(config: PretrainedConfig, row_length: int) -> Positions:
         UserError: It cannot: leaving tokens out would change what it computes.
     """
     if config.model_type in KNOWN_REASONS:
-        raise _refusal(config, KNOWN_REASONS[config.model_type])
-    found = _find_positions(config.to_json_string(use_diff=False), row_length)
+        raise _cannot_leave_out(config, KNOWN_REASONS[config.model_type])
+    return _find(config, row_length, drops=True)
+
+
+def find_positions(config: PretrainedConfig, row_length: int) -> Positions:
+    """Find how an encoder takes positions that reads whole rows of this length, in which nothing is left out.
+
+    Raises:
+        UserError: It cannot be told its positions, or who attends to whom.
+    """
+    return _find(config, row_length, drops=False)
+
+
+def _find(config: PretrainedConfig, row_length: int, drops: bool) -> Positions:
+    found = _find_by_trial(config.to_json_string(use_diff=False), row_length, drops)
     # The small copy has few words, so that its padding token may be another one.
     return found._replace(offset=(config.pad_token_id or 0) + 1) if found.count_tokens else found
 
 
 @cache
-def _find_positions(config_json: str, row_length: int) -> Positions:
+def _find_by_trial(config_json: str, row_length: int, drops: bool) -> Positions:
     config = _small_copy(AutoConfig.for_model(**json.loads(config_json)), row_length)
     pad = config.pad_token_id or 0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        try:
-            encoder = build_encoder(config).eval()
-        except Exception as error:  # a config of any family may be impossible in its own way
-            raise UserError(
-                f"transformers cannot build an encoder of type {config.model_type} from this config: "
-                f"{first_line(error)}",
-                "Mend the config.",
-            ) from None
-        with torch.no_grad():
-            for parameter in encoder.parameters():  # fresh weights are so small that attention hardly differs
-                parameter.add_(torch.randn_like(parameter) * 0.1)
+        encoder = _build(config)
         ids_BL = torch.randint(pad + 5, config.vocab_size, (1, row_length))
     seen_L = torch.tensor([position % 3 != 1 for position in range(row_length)])
-    pos_BL = torch.arange(row_length)[None]
-    ids_BS, pos_BS = ids_BL[:, seen_L], pos_BL[:, seen_L]
-    hide_BLL = seen_L.expand(1, row_length, row_length)
-    differences = []
+    differences, theirs_BXD = [], None
     with torch.no_grad():
-        whole_BLD = None
         for offset in (0, pad + 1):
             try:
-                # The reference is what the family does by itself, so that its own first position is found.
-                if whole_BLD is None:
-                    whole_BLD = _encode_whole(encoder, ids_BL, hide_BLL)
-                seen_BSD = encode(encoder, ids_BS, pos_BS, offset, None)
+                if theirs_BXD is None:
+                    theirs_BXD = _by_itself(encoder, ids_BL, seen_L, drops)
+                ours_BXD = _as_called(encoder, ids_BL, seen_L, drops, offset)
+            except UserError:
+                raise
             except Exception as error:  # whatever a family raises at inputs it does not take
                 reason = first_line(error)
                 continue
-            differences.append(float((seen_BSD - whole_BLD[:, seen_L]).abs().max()))
+            differences.append(float((ours_BXD - theirs_BXD).abs().max()))
             if differences[-1] < TOLERANCE:
-                moved_BSD = encode(encoder, ids_BS, pos_BS, offset + 1, None)
-                return Positions(offset, bool((moved_BSD - seen_BSD).abs().max() < TOLERANCE))
+                moved_BXD = _as_called(encoder, ids_BL, seen_L, drops, offset + 1)
+                return Positions(offset, bool((moved_BXD - ours_BXD).abs().max() < TOLERANCE))
     if not differences:
-        raise _refusal(config, f"it does not take explicit positions and a mask of who attends to whom ({reason})")
-    raise _refusal(
-        config,
-        f"on rows of {row_length} its hidden states change by {min(differences):.1e} when unseen tokens are left out "
-        "rather than hidden, as it reads distances off the index and not off the positions" + _window(config),
-    )
+        reason = f"it does not take explicit positions and a mask of who attends to whom ({reason})"
+        raise (_cannot_leave_out if drops else _cannot_be_called)(config, reason)
+    change = f"on rows of {row_length} its hidden states change by {min(differences):.1e} when "
+    if drops:
+        raise _cannot_leave_out(
+            config,
+            change + "unseen tokens are left out rather than hidden, as it reads distances off the index and not off "
+            "the positions",
+        )
+    raise _cannot_be_called(config, change + "it is told positions and who attends to whom")
 
 
-def _encode_whole(encoder: PreTrainedModel, ids_BL: torch.Tensor, hide_BLL: torch.Tensor) -> torch.Tensor:
-    if encoder.config.model_type == "esm":  # takes a mask per position, but none per pair
-        return encoder(input_ids=ids_BL, attention_mask=hide_BLL[:, 0].long()).last_hidden_state
-    return encoder(input_ids=ids_BL, attention_mask=attention_mask(encoder, hide_BLL)).last_hidden_state
+def _build(config: PretrainedConfig) -> PreTrainedModel:
+    try:
+        encoder = build_encoder(config).eval()
+    except Exception as error:  # a config of any family may be impossible in its own way
+        raise UserError(
+            f"transformers cannot build an encoder of type {config.model_type} from this config: {first_line(error)}",
+            "Mend the config.",
+        ) from None
+    with torch.no_grad():
+        for parameter in encoder.parameters():  # fresh weights are so small that attention hardly differs
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return encoder
 
 
-def _window(config: PretrainedConfig) -> str:
-    if not hasattr(config, "local_attention"):
-        return ""
-    return (
-        f": its local layers see {config.local_attention // 2} positions to either side (shorter rows, or all layers "
-        "global, can carry the method)"
-    )
+def _by_itself(encoder: PreTrainedModel, ids_BL: Tensor, seen_L: Tensor, drops: bool) -> Tensor:
+    """Return what the family makes of the row: of its seen tokens where the others are hidden, and of all of it.
+
+    Where tokens are dropped, the first takes the place of the second.
+
+    Raises:
+        UserError: It is the same whether the others are hidden or not.
+    """
+    hidden_BSD = encoder(input_ids=ids_BL, attention_mask=seen_L[None].long()).last_hidden_state[:, seen_L]
+    whole_BLD = encoder(input_ids=ids_BL).last_hidden_state
+    if (hidden_BSD - whole_BLD[:, seen_L]).abs().max() < TOLERANCE:
+        raise _cannot_be_called(encoder.config, "it ignores masks, so that padding would be read as text")
+    return torch.cat([hidden_BSD, hidden_BSD if drops else whole_BLD], dim=1)
 
 
-def _refusal(config: PretrainedConfig, reason: str) -> UserError:
+def _as_called(encoder: PreTrainedModel, ids_BL: Tensor, seen_L: Tensor, drops: bool, offset: int) -> Tensor:
+    """Return the same, computed as pre-training does, which counts a row's first position as `offset`."""
+    L = len(seen_L)
+    pos_BL = torch.arange(L)[None]
+    hidden_BLD = encode(encoder, ids_BL, pos_BL, offset, seen_L.expand(1, L, L))
+    read_L = seen_L if drops else torch.ones_like(seen_L)
+    whole_BXD = encode(encoder, ids_BL[:, read_L], pos_BL[:, read_L], offset, None)
+    return torch.cat([hidden_BLD[:, seen_L], whole_BXD], dim=1)
+
+
+def _cannot_leave_out(config: PretrainedConfig, reason: str) -> UserError:
     return UserError(
-        f"an encoder of type {config.model_type} cannot leave tokens out: {reason}", "Choose another family."
+        f"an encoder of type {config.model_type} cannot leave tokens out: {reason}",
+        "Choose another family, or decoder.kind none, vanilla MLM, which leaves nothing out.",
+    )
+
+
+def _cannot_be_called(config: PretrainedConfig, reason: str) -> UserError:
+    return UserError(
+        f"an encoder of type {config.model_type} cannot be trained here: {reason}", "Choose another family."
     )
 
 

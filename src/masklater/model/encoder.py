@@ -13,16 +13,17 @@ from transformers import (
     MODEL_MAPPING,
     AttentionInterface,
     AttentionMaskInterface,
-    AutoConfig,
     AutoModel,
     PretrainedConfig,
     PreTrainedModel,
 )
 
 from masklater.errors import UserError
-from masklater.model.attention import in_float32
-from masklater.recipe.families import ONE_STACK, PRE_NORM, ROTARY, position_embeddings
-from masklater.recipe.sections import ModelSettings
+from masklater.model.attention import in_float32, within_window
+from masklater.recipe.families import DEBERTA, ONE_STACK, PRE_NORM, ROTARY, WINDOWED
+
+GLOBAL, LOCAL = "full_attention", "sliding_attention"
+"""transformers' names for the kinds of layers."""
 
 ATTENTION_IMPLEMENTATIONS = ("sdpa", "eager")
 """transformers' implementations that take a mask per pair of positions. Flash and flex attention take none."""
@@ -64,73 +65,6 @@ def layer_sizes(config: PretrainedConfig, width: int) -> LayerSizes:
         attention_dropout=_first(config, ("attention_probs_dropout_prob", "attention_dropout"), 0.0),
         pre_norm=config.model_type in PRE_NORM,
     )
-
-
-def make_encoder_config(
-    settings: ModelSettings,
-    *,
-    vocabulary_size: int,
-    row_length: int,
-    token_types: int,
-    pad: int,
-    bos: int,
-    eos: int,
-    mask: int,
-) -> PretrainedConfig:
-    """Make the transformers config of an encoder from scratch.
-
-    Args:
-        settings: The recipe's `model` section.
-        vocabulary_size: V.
-        row_length: L; the encoder has positions for rows of this length and no longer ones.
-        token_types: Kinds of segment that the tokenizer tells apart in a pair of texts.
-        pad: The padding token.
-        bos: The token that begins a row.
-        eos: The token that ends a row.
-        mask: The mask token.
-    """
-    assert settings.family is not None
-    of_family: dict[str, dict[str, Any]] = {
-        "esm": {"position_embedding_type": "rotary", "emb_layer_norm_before": False, "mask_token_id": mask},
-        # Windows read distances off the index; every layer global is what carries the method.
-        "modernbert": {
-            "global_attn_every_n_layers": 1,
-            "classifier_pooling": "mean",  # as in the published ModernBERT configs: nothing trains <s> as a summary
-            "norm_eps": 1e-5,
-            "cls_token_id": bos,
-            "sep_token_id": eos,
-        },
-        "electra": {"embedding_size": settings.hidden_size},
-    }
-    if settings.family == "modernbert":
-        dropout = {"mlp_dropout": settings.dropout, "embedding_dropout": settings.dropout}
-        dropout["attention_dropout"] = settings.dropout
-    else:
-        dropout = {"hidden_dropout_prob": settings.dropout, "attention_probs_dropout_prob": settings.dropout}
-        dropout |= {"layer_norm_eps": 1e-5}
-    return AutoConfig.for_model(
-        settings.family,
-        vocab_size=vocabulary_size,
-        hidden_size=settings.hidden_size,
-        num_hidden_layers=settings.num_hidden_layers,
-        num_attention_heads=settings.num_attention_heads,
-        intermediate_size=settings.intermediate_size,
-        max_position_embeddings=position_embeddings(settings.family, row_length, pad) or row_length,
-        type_vocab_size=token_types,
-        pad_token_id=pad,
-        bos_token_id=bos,
-        eos_token_id=eos,
-        **dropout,
-        **of_family.get(settings.family, {}),
-    )
-
-
-def set_dropout(config: PretrainedConfig, dropout: float) -> None:
-    """Change the dropout of embeddings, hidden states and attention, under whatever names a family has for it."""
-    of_hidden_states = ("hidden_dropout_prob", "mlp_dropout", "embedding_dropout", "dropout")
-    for name in (*of_hidden_states, "attention_probs_dropout_prob", "attention_dropout"):
-        if hasattr(config, name):
-            setattr(config, name, dropout)
 
 
 FLOAT32_ON_CPU = "sdpa-float32-on-cpu"
@@ -200,6 +134,30 @@ def attention_mask(encoder: PreTrainedModel, attend_BQK: Tensor | None) -> Tenso
     return torch.zeros(mask_B1QK.shape, dtype=encoder.dtype, device=mask_B1QK.device).masked_fill_(~mask_B1QK, lowest)
 
 
+def window_reach(config: PretrainedConfig) -> int | None:
+    """Return how many positions to either side the encoder's local layers see; None: every layer is global."""
+    if config.model_type not in WINDOWED or LOCAL not in config.layer_types:
+        return None
+    return config.sliding_window  # transformers' name for half of ModernBERT's `local_attention`, the end included
+
+
+def masks_by_layer(encoder: PreTrainedModel, pos_BX: Tensor, attend_BXX: Tensor | None) -> dict[str, Tensor | None]:
+    """Return a mask for each kind of layer, by transformers' names of kinds.
+
+    Local layers see what stands within their window by position in the row, wherever it stands in the tensor: the same
+    tokens, whether others are dropped or hidden.
+
+    Args:
+        encoder: One of `WINDOWED`.
+        pos_BX: The positions in the row, from any number on.
+        attend_BXX: bool, True where the first may attend to the second; None: all to all.
+    """
+    reach, everywhere = window_reach(encoder.config), attention_mask(encoder, attend_BXX)
+    if reach is None:
+        return {GLOBAL: everywhere, LOCAL: everywhere}
+    return {GLOBAL: everywhere, LOCAL: attention_mask(encoder, within_window(pos_BX, attend_BXX, reach))}
+
+
 def encode(
     encoder: PreTrainedModel,
     ids_BS: Tensor,
@@ -233,6 +191,11 @@ def encode(
     inputs = {"input_ids": ids_BS, "position_ids": pos_BS}
     if token_types_BS is not None:
         inputs["token_type_ids"] = token_types_BS
+    if encoder.config.model_type in WINDOWED:
+        return encoder(**inputs, attention_mask=masks_by_layer(encoder, pos_BS, attend_BSS)).last_hidden_state
+    if encoder.config.model_type in DEBERTA and attend_BSS is not None:
+        # Its embeddings take a mask per position alone, and its layers a bool one, whatever the implementation.
+        return encoder.encoder(encoder.embeddings(**inputs), attend_BSS).last_hidden_state
     mask_B1SS = attention_mask(encoder, attend_BSS)
     if mask_B1SS is not None:
         inputs["attention_mask"] = mask_B1SS
@@ -269,12 +232,13 @@ def _embed(encoder: PreTrainedModel, ids_BX: Tensor, pos_BX: Tensor, token_types
 def _run_layers(
     encoder: PreTrainedModel, which: slice, hidden_BXD: Tensor, pos_BX: Tensor, attend_BXX: Tensor | None
 ) -> Tensor:
-    mask_B1XX = attention_mask(encoder, attend_BXX)
     if encoder.config.model_type == "modernbert":
+        masks = masks_by_layer(encoder, pos_BX, attend_BXX)
         for layer in encoder.layers[which]:
             angles = encoder.rotary_emb(hidden_BXD, pos_BX, layer.attention_type)
-            hidden_BXD = layer(hidden_BXD, attention_mask=mask_B1XX, position_embeddings=angles)
+            hidden_BXD = layer(hidden_BXD, attention_mask=masks[layer.attention_type], position_embeddings=angles)
         return hidden_BXD
+    mask_B1XX = attention_mask(encoder, attend_BXX)
     for layer in encoder.encoder.layer[which]:
         hidden_BXD = layer(hidden_BXD, attention_mask=mask_B1XX)
     return hidden_BXD

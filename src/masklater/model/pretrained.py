@@ -66,8 +66,8 @@ class MaskLaterPreTrainedModel(PreTrainedModel):
         A pooler of the source stays behind, with a warning.
 
         Args:
-            source: A transformers encoder or masked LM, whose weights are copied; or a name or folder that
-                `from_pretrained` takes; or an encoder's config, for random weights.
+            source: A transformers encoder or masked LM, whose weights are copied; or the folder of a saved one, or
+                a name on the hub, with `@REVISION` where that is not main; or an encoder's config, for random weights.
             decoder: The `decoder` section of a recipe, or it as a dict, such as `{"kind": "cross", "num_layers": 1}`:
                 `masklater pretrain --settings` prints names, meanings and defaults.
             mask_token_id: The mask token; None: that of the source's tokenizer or config, where there is one.

@@ -21,8 +21,9 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from masklater import hub
 from masklater.errors import UserError, first_line
-from masklater.model.check import check_encoder
+from masklater.model.check import find_positions
 from masklater.model.config import MaskLaterConfig
 from masklater.model.head import LMHead
 
@@ -55,8 +56,8 @@ class Carried(NamedTuple):
     decoder: bool
 
 
-def open_source(source: PreTrainedModel | PretrainedConfig | str | Path) -> Origin:
-    """Read a model, a config, or a folder (or name) that `from_pretrained` takes.
+def open_source(source: PreTrainedModel | PretrainedConfig | hub.Source | str | Path) -> Origin:
+    """Read a model, a config, or the folder of a saved model, which a name on the hub may stand for.
 
     Raises:
         UserError: It does not load.
@@ -67,11 +68,14 @@ def open_source(source: PreTrainedModel | PretrainedConfig | str | Path) -> Orig
         return Origin(config, None, None, None, source.mask_token_id if ours else _mask_of(config))
     if isinstance(source, PreTrainedModel):
         return _open_model(source, True, _pooler_of(base_of(source)), _mask_of(source.config))
+    if not isinstance(source, hub.Source):
+        source = hub.find(str(source), hub.MODEL_FILES, "the source")
+    hub.refuse_pickles(source)
     model, has_head, pooler = _load(source)
     mask_token_id = _mask_of(model.config)
     if mask_token_id is None:
         try:
-            mask_token_id = AutoTokenizer.from_pretrained(source, trust_remote_code=False).mask_token_id
+            mask_token_id = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False).mask_token_id
         except (OSError, ValueError):  # no tokenizer beside it; whoever needs the id says so
             mask_token_id = None
     return _open_model(model, has_head, pooler, mask_token_id)
@@ -197,25 +201,30 @@ def head_parts(model: PreTrainedModel, base: PreTrainedModel) -> HeadParts | Non
 
 def longest_row(config: PretrainedConfig) -> int:
     """Return how many positions an encoder has for a row."""
-    return config.max_position_embeddings - check_encoder(config, 12).offset
+    return config.max_position_embeddings - find_positions(config, 12).offset
 
 
-def _load(source: str | Path) -> tuple[PreTrainedModel, bool, dict[str, Tensor] | None]:
+def _load(source: hub.Source) -> tuple[PreTrainedModel, bool, dict[str, Tensor] | None]:
     """Load a saved model, as a masked LM where it has a head; tell whether it has, and return its trained pooler."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # which weights are missing is reported here, in one sentence
     try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        folder = source.folder
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         if type(config) not in MODEL_FOR_MASKED_LM_MAPPING:
-            model, report = AutoModel.from_pretrained(source, output_loading_info=True, trust_remote_code=False)
+            model, report = AutoModel.from_pretrained(
+                folder, use_safetensors=True, output_loading_info=True, trust_remote_code=False
+            )
             return model, False, None if _about_pooler(report["missing_keys"]) else _pooler_of(model)
-        model, report = AutoModelForMaskedLM.from_pretrained(source, output_loading_info=True, trust_remote_code=False)
+        model, report = AutoModelForMaskedLM.from_pretrained(
+            folder, use_safetensors=True, output_loading_info=True, trust_remote_code=False
+        )
         pooler = None
         if _about_pooler(report["unexpected_keys"]):  # no masked LM has a place for one
-            pooler = _pooler_of(AutoModel.from_pretrained(source, trust_remote_code=False))
+            pooler = _pooler_of(AutoModel.from_pretrained(folder, use_safetensors=True, trust_remote_code=False))
     except Exception as error:  # transformers raises whatever its many readers raise
         raise UserError(
-            f"{source} does not load as a saved model: {first_line(error)}",
+            f"{source.name} does not load as a saved model: {first_line(error)}",
             "Name a folder with config.json and model.safetensors, as save_pretrained writes it.",
         ) from None
     finally:
@@ -225,7 +234,7 @@ def _load(source: str | Path) -> tuple[PreTrainedModel, bool, dict[str, Tensor] 
     missing = set(report["missing_keys"])
     if missing & of_base:
         raise UserError(
-            f"{source} lacks weights of its encoder: {', '.join(sorted(missing & of_base)[:3])} ...",
+            f"{source.name} lacks weights of its encoder: {', '.join(sorted(missing & of_base)[:3])} ...",
             "Restore the folder, or save the model again.",
         )
     return model, not missing, pooler

@@ -11,7 +11,7 @@ from masklater.machine.hardware import Hardware
 from masklater.machine.kernels import attention_kernels
 from masklater.machine.precision import Precision
 from masklater.model.config import MaskLaterConfig
-from masklater.model.encoder import layer_sizes
+from masklater.model.encoder import layer_sizes, window_reach
 from masklater.pretrain.batches import BatchMaker
 from masklater.pretrain.plan import Plan
 from masklater.recipe.load import Recipe
@@ -70,6 +70,11 @@ def announce(
     say(f"attention: {_attention_path(config, world.device)}")
     if recipe.deterministic:
         say(f"deterministic: {'sums in a fixed order' if world.device.type == 'cuda' else 'a CPU is so in any case'}")
+    if reach := window_reach(config.encoder):
+        say(
+            f"windows: {plan.encoder.local_layers} of {plan.encoder.layers} encoder layers see {reach} positions to "
+            "either side, by true position; FLOPs count all pairs, which torch computes"
+        )
     say("the LM head is computed at the predicted positions only")
     if world.size > 1:
         spread = "whole in each (DDP)" if recipe.distributed == "ddp" else "cut up over them (FSDP2)"

@@ -95,7 +95,7 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
         torch.manual_seed(derive_seed(recipe.seed, "weights"))
         model = MaskLaterForMaskedLM(plan.config)
         if checkpoint is None:
-            (start or find_start(recipe, shards)).copy_weights(model)
+            (start or find_start(recipe, shards, run.identity.source_commit)).copy_weights(model)
         num_parameters = model.num_parameters(), model.encoder.num_parameters()
         model.to(world.device).train()
         compilation = choose_compilation(recipe.compile, world)

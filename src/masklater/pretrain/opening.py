@@ -43,7 +43,8 @@ def open_run(
     with world.all_or_none():
         if run is None and world.is_main:
             _verify(shards)
-            run = RunFolder.create(out, recipe, shards, plan.config, start.pooler if start else None)
+            came_from = (start.source, start.pooler) if start else (None, None)
+            run = RunFolder.create(out, recipe, shards, plan.config, *came_from)
             held.enter_context(only_process(out))
     with world.all_or_none():
         run = run or RunFolder(out)

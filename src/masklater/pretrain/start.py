@@ -2,11 +2,11 @@
 
 import copy
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from torch import Tensor
 from transformers import PretrainedConfig
 
+from masklater import hub
 from masklater.console import say
 from masklater.corpus.grow import pieces_of_new_tokens
 from masklater.corpus.shards import Shards
@@ -14,7 +14,7 @@ from masklater.corpus.tokenizer import load, token_types
 from masklater.errors import UserError
 from masklater.model import saved
 from masklater.model.config import MaskLaterConfig
-from masklater.model.encoder import make_encoder_config, set_dropout
+from masklater.model.from_scratch import make_encoder_config, set_dropout
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.recipe.load import Recipe
 from masklater.run.folder import RunFolder
@@ -28,6 +28,7 @@ class Start:
     config: MaskLaterConfig
     origin: saved.Origin | None = None  # the model whose weights it takes over; None: from scratch
     pieces: dict[int, list[int]] = field(default_factory=dict)  # tokens the origin does not know, by their old pieces
+    source: hub.Source | None = None  # where the origin is from
 
     @property
     def pooler(self) -> dict[str, Tensor] | None:
@@ -45,13 +46,18 @@ class Start:
             new.append("decoder")
         if self.pooler is not None:
             say("the pooler is kept for the export as it is: pre-training does not train it")
-        say(f"taken over: {', '.join(parts)}" + (f"; new: {', '.join(new)}" if new else ""))
+        say(f"taken over from {self.source}: {', '.join(parts)}" + (f"; new: {', '.join(new)}" if new else ""))
         if self.pieces:
             say(f"{len(self.pieces):,} new tokens begin as the mean of the pieces they were cut into before")
 
 
-def find_start(recipe: Recipe, shards: Shards) -> Start:
+def find_start(recipe: Recipe, shards: Shards, commit: str | None = None) -> Start:
     """Find where the model of a recipe begins, for rows of these shards.
+
+    Args:
+        recipe: Of the run.
+        shards: What it trains on.
+        commit: The commit of the hub's repository that the run began from; None: what `model.from` names now.
 
     Raises:
         UserError: `model.from` does not load, was trained with another tokenizer, or has too few positions.
@@ -69,23 +75,19 @@ def find_start(recipe: Recipe, shards: Shards) -> Start:
             mask=vocabulary.mask,
         )
         return Start(_model_config(recipe, shards, encoder))
-    source = Path(recipe.model.from_)
-    if not source.is_dir():
-        raise UserError(
-            f"model.from is {source}, and there is no such folder",
-            "Name the folder of a saved model or a RUN. A model of a hub has to be downloaded into a folder first.",
-        )
-    run = RunFolder(source) if is_run(source) else None
-    origin = saved.open_source(run.load_model()[0] if run else recipe.model.from_)
+    name = recipe.model.from_
+    source = hub.find(name, hub.MODEL_FILES, "model.from", commit)
+    run = RunFolder(source.folder) if is_run(source.folder) else None
+    origin = saved.open_source(run.load_model()[0] if run else source)
     if run is not None:
         origin = replace(origin, pooler=run.load_pooler())
     # Without the source's own tokenizer nothing would tell whether its ids are those of the data.
-    before, now = load(run.tokenizer if run else source), load(shards.folder / "tokenizer")
-    pieces = pieces_of_new_tokens(before, now, _num_embeddings(origin), str(source))
+    before, now = load(run.tokenizer if run else source.folder), load(shards.folder / "tokenizer")
+    pieces = pieces_of_new_tokens(before, now, _num_embeddings(origin), name)
     longest = saved.longest_row(origin.encoder_config)
     if row_length > longest:
         raise UserError(
-            f"{source} has positions for rows of {longest}, and those of {shards.folder} have {row_length}",
+            f"{name} has positions for rows of {longest}, and those of {shards.folder} have {row_length}",
             f"Prepare the data with --row-length {longest} or less.",
         )
     encoder = copy.deepcopy(origin.encoder_config)
@@ -95,10 +97,10 @@ def find_start(recipe: Recipe, shards: Shards) -> Start:
     if (recipe.decoder.enter_layer or 0) >= encoder.num_hidden_layers:
         raise UserError(
             f"decoder.enter_layer is {recipe.decoder.enter_layer}, and the {encoder.num_hidden_layers} layers of "
-            f"{source} count from 0",
+            f"{name} count from 0",
             "Lower decoder.enter_layer.",
         )
-    return Start(_model_config(recipe, shards, encoder), origin, pieces)
+    return Start(_model_config(recipe, shards, encoder), origin, pieces, source)
 
 
 def _num_embeddings(origin: saved.Origin) -> int:

@@ -23,3 +23,12 @@ def position_embeddings(family: str, row_length: int, pad: int) -> int:
 
 ONE_STACK = {"roberta", "roberta-prelayernorm", "bert", "camembert", "xlm-roberta", "modernbert"}
 """Families whose layers can be called one by one, for [MASK]s to enter between two of them."""
+
+WINDOWED = {"modernbert"}
+"""Families that take one mask for each kind of layer, global ones and such as see a window of positions alone."""
+
+WINDOWS = (3, 128)
+"""ModernBERT's as published (arXiv 2412.13663): every third layer is global, the others see a window of 128."""
+
+DEBERTA = {"deberta", "deberta-v2"}
+"""Families whose embeddings are masked too, so that a mask of who attends to whom goes to their layers alone."""

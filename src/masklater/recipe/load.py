@@ -138,7 +138,7 @@ def dump(recipe: Recipe) -> str:
 def plain(recipe: Recipe) -> dict[str, Any]:
     """The resolved recipe as a tree of plain values, by the names a recipe file uses; what does nothing is left out."""
     tree = recipe.model_dump(mode="json", by_alias=True)
-    for key in without_effect(recipe.decoder, recipe.masking):
+    for key in without_effect(recipe.model, recipe.decoder, recipe.masking):
         section, _, name = key.partition(".")
         del tree[section][name]
     return tree

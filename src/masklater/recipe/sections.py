@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import AfterValidator, Field, model_validator
 
 from masklater.recipe.duration import Duration
+from masklater.recipe.families import WINDOWED, WINDOWS
 from masklater.recipe.section import ON_RESUME, Section
 
 Family = Literal[
@@ -60,7 +61,10 @@ class ModelSettings(Section):
     """The encoder: an ordinary transformers model, from scratch or from a saved one."""
 
     from_: str | None = Field(
-        None, alias="from", description="folder of a saved model or a RUN to start from; its family and sizes hold"
+        None,
+        alias="from",
+        description="saved model to start from, whose family and sizes hold: a folder, a RUN, or a name on the hub, "
+        "with @REVISION where that is not main",
     )
     family: Family | None = Field(None, description=f"transformers' model type: {', '.join(get_args(Family))}")
     hidden_size: int | None = Field(None, gt=0, le=MOST, description="width D")
@@ -68,6 +72,28 @@ class ModelSettings(Section):
     num_attention_heads: int | None = Field(None, gt=0, le=MOST, description="attention heads; they divide the width")
     intermediate_size: int | None = Field(None, gt=0, le=MOST, description="width of the feed-forward layer")
     dropout: float | None = Field(None, ge=0, lt=1, description="dropout of hidden states and attention")
+    global_every: int | None = Field(
+        None,
+        gt=0,
+        le=MOST,
+        description="modernbert: one layer in so many, the first among them, sees the whole row and the others a "
+        "window; 1: all see the row; null: 3 where rows are longer than the window, else 1",
+    )
+    window: int | None = Field(
+        None,
+        gt=0,
+        le=MOST,
+        multiple_of=2,
+        description="modernbert: width of the other layers' window, half of it to either side by true position; "
+        "null: 128",
+    )
+
+    def windows(self, row_length: int) -> tuple[int, int]:
+        """Resolve `global_every` and `window` for an encoder from scratch on rows of this length."""
+        published_every, published_window = WINDOWS
+        window = self.window or published_window
+        given = self.global_every is not None or self.window is not None
+        return self.global_every or (published_every if given or row_length > window else 1), window
 
     @model_validator(mode="before")
     @classmethod
@@ -80,7 +106,8 @@ class ModelSettings(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.from_ is not None:
-            given = [name for name in FROM_SCRATCH if name != "dropout" and getattr(self, name) is not None]
+            fixed = (*(name for name in FROM_SCRATCH if name != "dropout"), "global_every", "window")
+            given = [name for name in fixed if getattr(self, name) is not None]
             if given:
                 raise ValueError(
                     f"the saved model's own family and sizes hold, so {', '.join(given)} must not be given"
@@ -90,6 +117,10 @@ class ModelSettings(Section):
                 f"num_attention_heads must divide hidden_size; {self.num_attention_heads} heads do not divide "
                 f"{self.hidden_size}"
             )
+        elif self.family not in WINDOWED and (self.global_every, self.window) != (None, None):
+            raise ValueError(f"global_every and window belong to family modernbert; family is {self.family}")
+        elif self.global_every == 1 and self.window is not None:
+            raise ValueError(f"window is {self.window}, and with global_every 1 no layer has one")
         return self
 
 

@@ -1,7 +1,7 @@
 """RUN: the folder of one pre-training run.
 
 RUN/recipe.yaml     the resolved recipe
-RUN/run.json        what may not change: data, tokenizer, versions it began with
+RUN/run.json        what may not change: data, tokenizer, versions it began with, the commit of a model of the hub
 RUN/config.json     the model's config
 RUN/tokenizer/      the data's tokenizer, a Hugging Face folder
 RUN/pooler.safetensors  the pooler of the model it started from, if that had one: as it was there, for the export
@@ -25,6 +25,7 @@ from masklater.console import say
 from masklater.corpus.shards import Shards
 from masklater.errors import DamagedDataError, UserError, first_line
 from masklater.folders import complete_folder, disk_errors_for_people, refuse_existing, write_file
+from masklater.hub import Source
 from masklater.model.config import MaskLaterConfig
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.recipe.load import Recipe, dump
@@ -66,22 +67,26 @@ class RunFolder:
         recipe: Recipe,
         shards: Shards,
         config: MaskLaterConfig,
+        source: Source | None = None,
         pooler: dict[str, Tensor] | None = None,
     ) -> "RunFolder":
         """Make a new RUN.
 
         Args:
-            path: Of the folder.
-            recipe: Resolved.
-            shards: The data.
-            config: Of the model.
-            pooler: Of the model that the run starts from.
+            path: Its name.
+            recipe: Its recipe.
+            shards: What it trains on.
+            config: Of its model.
+            source: The saved model that it starts from; None: from scratch.
+            pooler: Of that model, if it has one.
 
         Raises:
             UserError: Something stands under that name already.
         """
         with complete_folder(path) as partial:
-            (partial / "run.json").write_text(json.dumps(asdict(identity_of(shards)), indent=1), encoding="utf-8")
+            (partial / "run.json").write_text(
+                json.dumps(asdict(identity_of(shards, source)), indent=1), encoding="utf-8"
+            )
             (partial / "recipe.yaml").write_text(dump(recipe), encoding="utf-8")
             config.save_pretrained(partial)
             shutil.copytree(shards.folder / "tokenizer", partial / "tokenizer")

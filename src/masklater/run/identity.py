@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from masklater.errors import DamagedDataError, UserError
+from masklater.hub import Source
 from masklater.machine.versions import versions
 from masklater.recipe.load import Recipe, load, settings_of
 
@@ -24,12 +25,13 @@ class Identity:
     torch: str
     transformers: str
     python: str
+    source_commit: str | None = None  # of the hub's repository that model.from names; None: a folder, or from scratch
 
 
-def identity_of(shards: "Shards") -> Identity:
-    """Return the identity of a run that begins now on this data."""
-    index = shards.index
-    return Identity(shards.fingerprint, index.tokenizer_sha256, index.row_length, **versions())
+def identity_of(shards: "Shards", source: Source | None) -> Identity:
+    """Return the identity of a run that begins now on this data, from a saved model or from scratch."""
+    index, commit = shards.index, source.commit if source else None
+    return Identity(shards.fingerprint, index.tokenizer_sha256, index.row_length, **versions(), source_commit=commit)
 
 
 def is_run(path: Path) -> bool:

@@ -1,0 +1,93 @@
+"""Models by name: a folder on this machine, or a repository of the Hugging Face hub, in huggingface_hub's own cache.
+
+`HF_HUB_OFFLINE`, `HF_HUB_CACHE`, tokens and everything else that huggingface_hub reads work as elsewhere. Nothing heavy
+is imported, and huggingface_hub itself only when a name is no folder.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from masklater.errors import UserError, first_line
+
+TOKENIZER_FILES = (
+    "tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model",
+)  # fmt: skip
+MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", *TOKENIZER_FILES)
+"""The files to fetch, in the repository's own folder. Weights are safetensors or nothing."""
+
+PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
+
+REPOSITORY = re.compile(r"(?P<name>\w[\w.-]*(/\w[\w.-]*)?)(@(?P<revision>[^@\s]+))?")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True)
+class Source:
+    """The place of a model's files on this machine."""
+
+    name: str  # as it was given
+    folder: Path
+    commit: str | None  # of the repository that the files are from; None: a folder of this machine
+
+    def __str__(self) -> str:
+        """Say what it is: the name, and the commit of a repository."""
+        return self.name if self.commit is None else f"{self.name}, commit {self.commit} on the hub"
+
+
+def find(name: str, files: Sequence[str], meant_by: str, commit: str | None = None) -> Source:
+    """Find a folder, or fetch a repository of the hub that is not in the cache yet.
+
+    Args:
+        name: A folder, which comes first; or a repository, as in `answerdotai/ModernBERT-base`, with `@REVISION` behind
+            it where that is not main: a branch, a tag or a commit.
+        files: Patterns of the files that are fetched.
+        meant_by: The setting that the name is from, for messages.
+        commit: The commit that is meant, whatever the name says.
+
+    Raises:
+        UserError: There is neither a folder nor a repository of that name within reach.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        return Source(name, folder, None)
+    parts = REPOSITORY.fullmatch(name)
+    if parts is None or folder.exists():
+        raise UserError(
+            f"{meant_by} is {name}, and there is no such folder",
+            "Name a folder, or a model of the hub as in answerdotai/ModernBERT-base or NAME@REVISION.",
+        )
+    from huggingface_hub import constants, snapshot_download
+
+    revision = commit or parts["revision"]
+    try:
+        snapshot = snapshot_download(parts["name"], revision=revision, allow_patterns=[*files], ignore_patterns=["*/*"])
+    except Exception as error:  # huggingface_hub raises whatever its HTTP library, the disk and the hub do
+        what = f"revision {revision} of such a model" if revision else "such a model"
+        if constants.HF_HUB_OFFLINE:
+            reason = f"the cache of the hub, {constants.HF_HUB_CACHE}, does not hold {what} (HF_HUB_OFFLINE is set)"
+        else:
+            reason = f"the hub does not give {what}: {first_line(error)}"
+        fetch = f"hf download {parts['name']}{f' --revision {revision}' if revision else ''}"
+        raise UserError(
+            f"{meant_by} is {name}; there is no such folder, and {reason}",
+            f"Check the spelling, or run `{fetch}` where there is a network.",
+        ) from None
+    found = Path(snapshot)
+    return Source(name, found, found.name if COMMIT.fullmatch(found.name) else None)
+
+
+def refuse_pickles(source: Source) -> None:
+    """Raise UserError where a model's weights are there as pickles alone, which can run code when they are read."""
+    if any(source.folder.glob("*.safetensors")):
+        return
+    pickles = sorted(path.name for pattern in PICKLES for path in source.folder.glob(pattern))
+    if pickles or source.commit is not None:
+        which = f"only pickles ({pickles[0]})" if pickles else "none as safetensors"
+        raise UserError(
+            f"{source.name} does not load as a saved model: of its weights there are {which}, and pickles, which can "
+            "run code, are not read",
+            "Convert them where you trust them: AutoModelForMaskedLM.from_pretrained(NAME).save_pretrained(FOLDER) "
+            "writes model.safetensors. Or name a revision that has them, as in NAME@refs/pr/1.",
+        )

@@ -1,0 +1,101 @@
+"""Which encoders carry the method, and which vanilla MLM: against what each family does by itself."""
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForMaskedLM, PretrainedConfig
+
+from masklater import MaskLaterForMaskedLM
+from masklater.errors import UserError
+from masklater.masking.batch import MaskedBatch
+from masklater.model import encoder as encoders
+from masklater.model.check import KNOWN_REASONS, Positions, check_encoder
+from masklater.model.encoder import build_encoder, encode
+from tests.reference.cases import randomize
+from tests.reference.test_against_transformers import tiny_config
+
+
+@pytest.mark.parametrize(
+    ("family", "expected"),
+    [
+        *((family, Positions(2, False)) for family in ("roberta", "roberta-prelayernorm", "camembert", "xlm-roberta")),
+        ("bert", Positions(0, False)),
+        ("electra", Positions(0, False)),
+        ("modernbert", Positions(0, True)),
+        ("eurobert", Positions(0, True)),
+    ],
+)
+def test_positions_are_found(family: str, expected: Positions) -> None:
+    assert check_encoder(tiny_config(family), 24) == expected
+
+
+def windows_config(**others: Any) -> PretrainedConfig:
+    """Two local layers between global ones, whose windows reach 8 positions to either side."""
+    layers = {"num_hidden_layers": 4, "global_attn_every_n_layers": 3, "local_attention": 16}
+    return tiny_config("modernbert", max_position_embeddings=128, **layers, **others)
+
+
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+def test_windows_are_the_familys_own_and_follow_positions(implementation: str) -> None:
+    torch.manual_seed(0)
+    config = windows_config(attn_implementation=implementation)
+    encoder = build_encoder(config).eval()
+    randomize(encoder)
+    ids_BL, pos_BL = torch.randint(5, 320, (2, 64)), torch.arange(64).expand(2, 64)
+    seen_L = torch.rand(64) < 0.6
+    with torch.no_grad():
+        own_BLD = encoder(input_ids=ids_BL).last_hidden_state
+        assert torch.equal(encode(encoder, ids_BL, pos_BL, 0, None), own_BLD)
+        hidden_BLD = encoder(input_ids=ids_BL, attention_mask=seen_L.expand(2, 64).long()).last_hidden_state
+        dropped_BSD = encode(encoder, ids_BL[:, seen_L], pos_BL[:, seen_L], 0, None)
+        torch.testing.assert_close(dropped_BSD, hidden_BLD[:, seen_L], rtol=0, atol=1e-5)
+        # Windows over the index would take in what stands farther off.
+        by_index_BSD = encode(encoder, ids_BL[:, seen_L], pos_BL[:, : int(seen_L.sum())], 0, None)
+    assert (by_index_BSD - dropped_BSD).abs().max() > 0.1
+    assert check_encoder(config, 64) == Positions(0, True)
+
+
+@pytest.mark.parametrize("row_length", [11, 16])
+def test_windows_over_the_index_are_found_out(row_length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also on rows a little longer than the window, whose seen tokens alone would fit into it."""
+    monkeypatch.setattr(encoders, "WINDOWED", set())
+    with pytest.raises(UserError, match=f"on rows of {row_length} its hidden states change by"):
+        check_encoder(windows_config(vocab_size=321), row_length)  # a config that no other test has asked about
+
+
+@pytest.mark.parametrize("biased", [True, False])
+def test_vanilla_carries_deberta_beside_padding_and_other_documents(biased: bool) -> None:
+    torch.manual_seed(0)
+    config = tiny_config("deberta-v2", position_biased_input=biased)
+    reference = AutoModelForMaskedLM.from_config(config).eval()
+    randomize(reference)
+    model = MaskLaterForMaskedLM.from_encoder(reference, {"kind": "none"}, mask_token_id=4).eval()
+    assert model.config.position_offset == 0
+    ids_BL = torch.randint(5, 320, (2, 24))
+    ids_BL[1, 15:] = 1
+    is_text_BL = ids_BL != 1
+    with torch.no_grad():
+        theirs = reference(input_ids=ids_BL, attention_mask=is_text_BL.long()).logits
+        ours = model(input_ids=ids_BL, attention_mask=is_text_BL.long()).logits
+        torch.testing.assert_close(ours[is_text_BL], theirs[is_text_BL], rtol=1e-4, atol=1e-4)
+        if biased:
+            return
+        first, second = (reference(input_ids=part).logits for part in ids_BL[:1].split([10, 14], dim=1))
+        documents_BL = (torch.arange(24) >= 10).long()[None]
+        pos_BL = torch.arange(24)[None]
+        batch = MaskedBatch(ids_BL[:1], pos_BL, pos_BL[:, :0], pos_BL, ids_BL[:1], documents_BL=documents_BL)
+        packed = model.target_logits(batch)
+    torch.testing.assert_close(packed, torch.cat([first, second], dim=1)[0], rtol=1e-4, atol=1e-4)
+
+
+def test_what_ignores_masks_is_refused_by_vanilla_too() -> None:
+    with pytest.raises(UserError, match="type fnet cannot be trained here: it ignores masks"):
+        MaskLaterForMaskedLM.from_encoder(tiny_config("fnet"), {"kind": "none"}, mask_token_id=4)
+
+
+@pytest.mark.parametrize("family", ["deberta-v2", "longformer", "t5", "mpnet"])
+def test_encoders_that_read_distances_off_the_index_are_refused_by_name(family: str) -> None:
+    with pytest.raises(UserError, match=f"an encoder of type {family} cannot leave tokens out: its attention"):
+        check_encoder(AutoConfig.for_model(family), 24)
+    assert family in KNOWN_REASONS
