@@ -81,7 +81,7 @@ TINY = _cells("3ml-small", "vanilla-small", ((4, 32, False),))
 
 FULL_SIZE = Size(
     parts=(
-        Part("machine", 0.5),
+        Part("machine", 1),
         Part("step-base", 4.5, BASE),
         Part("step-large", 4.5, LARGE),
         Part("stock", 2),
@@ -111,15 +111,9 @@ FULL_SIZE = Size(
 SMALL = ("model.hidden_size=32", "model.intermediate_size=64", "model.num_attention_heads=2")
 TINY_SIZE = Size(
     parts=(
-        Part("machine", 1),
-        Part("step-tiny", 3, TINY),
-        Part("stock", 3),
-        Part("tests", 3),
-        Part("head", 1),
-        Part("profile", 2),
-        Part("growth", 2),
-        Part("quickstart", 2),
-        Part("pretrain", 2),
+        Part("machine", 9),
+        Part("step-tiny", 9, TINY),
+        *(Part(name, 9) for name in ("stock", "tests", "head", "profile", "growth", "quickstart", "pretrain")),
     ),
     vocabulary=400,
     words=4_000,
