@@ -140,14 +140,15 @@ def test_what_a_compiler_gets_equals_the_plain_way(dtype: torch.dtype, compiled:
         tolerance = 3e-7 if ours.dtype == torch.float32 else 2**-8
         torch.testing.assert_close(ours, plain, rtol=tolerance, atol=tolerance * float(plain.abs().max()))
     without_gradient = heads.of_logits_fused(logits_cV, bias_V, class_c1, in_use_c1, needs_gradient=False)
-    assert without_gradient[1:] == (None, None)
+    assert without_gradient[1] is None
     torch.testing.assert_close(without_gradient[0], found[0])
 
 
-def test_a_compiled_logit_costs_few_bytes() -> None:
+def test_a_compiled_logit_costs_few_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """All that a chunk does between its products, counted by inductor: 16 bytes a bfloat16 logit with the products."""
-    from torch._inductor import metrics
+    from torch._inductor import compile_fx, metrics
 
+    monkeypatch.setattr(compile_fx.inductor_metrics_log, "isEnabledFor", lambda level: True)  # or nothing is counted
     torch.compiler.reset()
     c, vocabulary = 64, 4096
     logits_cV = torch.randn(c, vocabulary, dtype=torch.bfloat16)
@@ -156,5 +157,5 @@ def test_a_compiled_logit_costs_few_bytes() -> None:
         heads._compiled()(
             logits_cV, torch.zeros(vocabulary), torch.zeros(c, 1, dtype=torch.int64), torch.ones(c, 1) > 0
         )
-    products = 2 + 2 + 2  # logits are written, their gradient is read twice
-    assert 4 <= metrics.num_bytes_accessed / logits_cV.numel() + products <= 16
+    others = 2 + 2 + 2 + 2  # products write logits and read their gradient twice; the bias's gradient reads it once
+    assert 4 <= metrics.num_bytes_accessed / logits_cV.numel() <= 16.5 - others  # half a byte: one number a target

@@ -82,7 +82,7 @@ def loss_sum(logits_NV: Tensor, target_ids_N: Tensor) -> Tensor:
 
 def of_logits(
     logits_cV: Tensor, bias_V: Tensor, class_c1: Tensor, in_use_c1: Tensor, needs_gradient: bool = True
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
+) -> tuple[Tensor, Tensor | None]:
     """What follows from some targets' logits, in as few passes over them as there are operators for.
 
     Args:
@@ -93,25 +93,24 @@ def of_logits(
         needs_gradient: Without it there is no gradient: None.
 
     Returns:
-        loss summed over the slots in use (float32), its gradient by the logits (in their dtype) and by the bias
-        (float32).
+        loss summed over the slots in use (float32), and its gradient by the logits (in their dtype).
     """
     scores_cV = logits_cV.float().add_(bias_V)
     log_p_cV = torch._log_softmax(scores_cV, 1, False, out=scores_cV)  # torch.log_softmax lets nothing be overwritten
     loss = -(log_p_cV.gather(1, class_c1) * in_use_c1).sum()
     if not needs_gradient:
-        return loss, None, None
+        return loss, None
     d_logits_cV = log_p_cV.exp_().scatter_add_(1, class_c1, -torch.ones_like(class_c1, dtype=torch.float32))
     if d_logits_cV.device.type == "cpu":
         d_logits_cV[~in_use_c1[:, 0]] = 0  # a few rows rather than all; on a GPU their number would be waited for
     else:
         d_logits_cV.mul_(in_use_c1)
-    return loss, d_logits_cV.to(logits_cV.dtype), d_logits_cV.sum(dim=0)
+    return loss, d_logits_cV.to(logits_cV.dtype)
 
 
 def of_logits_fused(
     logits_cV: Tensor, bias_V: Tensor, class_c1: Tensor, in_use_c1: Tensor, needs_gradient: bool = True
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
+) -> tuple[Tensor, Tensor | None]:
     """`of_logits` in the form that a compiler fuses: nothing is overwritten or scattered, nothing kept in float32."""
     scores_cV = logits_cV.float() + bias_V
     top_c1 = scores_cV.amax(dim=1, keepdim=True)
@@ -119,14 +118,14 @@ def of_logits_fused(
     right_c1 = logits_cV.gather(1, class_c1).float() + bias_V[class_c1]
     loss = ((log_sum_c1 - (right_c1 - top_c1)) * in_use_c1).sum()
     if not needs_gradient:
-        return loss, None, None
+        return loss, None
     is_class_cV = torch.arange(scores_cV.shape[1], device=scores_cV.device) == class_c1
     d_logits_cV = ((scores_cV - top_c1 - log_sum_c1).exp() - is_class_cV.float()) * in_use_c1
-    return loss, d_logits_cV.to(logits_cV.dtype), d_logits_cV.sum(dim=0)
+    return loss, d_logits_cV.to(logits_cV.dtype)
 
 
 @functools.cache
-def _compiled() -> Callable[..., tuple[Tensor, Tensor | None, Tensor | None]]:
+def _compiled() -> Callable[..., tuple[Tensor, Tensor | None]]:
     return torch.compile(of_logits_fused, fullgraph=True)
 
 
@@ -173,12 +172,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
             for start in range(0, len(hidden), chunk):
                 here = slice(start, start + chunk)
                 logits_cV = F.linear(hidden[here], words)
-                part, d_logits_cV, d_bias_here = follow(
-                    logits_cV, bias, class_N[here, None], in_use_N[here, None], needs_gradient
-                )
+                part, d_logits_cV = follow(logits_cV, bias, class_N[here, None], in_use_N[here, None], needs_gradient)
                 loss += part
-                if d_logits_cV is not None and d_bias_here is not None:
-                    d_bias += d_bias_here
+                if d_logits_cV is not None:
+                    d_bias += d_logits_cV.sum(dim=0, dtype=torch.float32)
                     torch.mm(d_logits_cV, words, out=d_hidden[here])
                     if dtype == torch.float32:
                         torch.addmm(d_words, d_logits_cV.t(), hidden[here], out=d_words)
