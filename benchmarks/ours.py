@@ -10,6 +10,7 @@ from wanted import RECIPES, Step, Wanted
 from masklater.budget.cost import encoder_sizes, row_flops
 from masklater.machine.precision import Precision
 from masklater.masking.corrupt import Corruption, corrupt, make_corruption
+from masklater.masking.draws import Draws
 from masklater.model.config import MaskLaterConfig
 from masklater.model.encoder import make_encoder_config
 from masklater.model.masked_lm import MaskLaterForMaskedLM
@@ -68,7 +69,7 @@ class Ours:
     def share(self, number: int, corruption: Corruption) -> StepShare:
         """The masked rows of a step, on the device."""
         rows_BL = random_rows(self.rows, self.row_length, self.vocabulary, number)
-        batch = corrupt(rows_BL, None, corruption, torch.Generator().manual_seed(number))
+        batch = corrupt(rows_BL, None, corruption, Draws(torch.Generator().manual_seed(number)))
         return StepShare([batch.to(self.precision.device)], 0, int(batch.num_targets))
 
     def train(self, share: StepShare, number: int) -> None:

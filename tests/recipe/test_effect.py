@@ -72,6 +72,7 @@ ELSEWHERE = {
     "health.max_skipped": "tests/pretrain/test_health.py",
     "health.spike": "tests/pretrain/test_health.py",
     "distributed": "tests/invariance",
+    "activation_checkpointing": "tests/model/test_checkpointing.py",
 }
 BASE = ("duration.steps=4", "evaluation.every_steps=4", "optimizer.clip=0.5", "schedule.warmup=0.25")
 IDLE = {

@@ -4,6 +4,7 @@ Letters: see flops.py; d and f the decoder's width and feed-forward.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from masklater.budget.decoders import DECODERS
 from masklater.budget.parameters import Parameters
@@ -38,25 +39,55 @@ def estimate_memory(recipe: Recipe, shape: RowShape, parameters: Parameters, mic
     Weights, gradients and optimizer states are float32. A layer keeps, a position, 8 D numbers around attention and its
     norms and 2 F around the feed-forward; attention itself keeps nothing that grows with the square
     of the row. The same count is in Korthikanti et al. (arXiv 2205.05198, section 4.1), less the attention matrix.
+    With activation checkpointing some layers keep their float32 input only, and one at a time the rest.
     """
     number = 4 if recipe.precision == "float32" else 2
-    on_seen = shape.layers_on_seen
-    positions = on_seen * shape.seen + (shape.encoder_layers - on_seen) * shape.row_length
-    attention, feed_forward = 8 * shape.width, 2 * shape.feed_forward
-    if shape.gated:  # both halves, the activated one and their product; and queries and keys before rotation
-        attention, feed_forward = 10 * shape.width, 4 * shape.feed_forward
-    kept = positions * (attention + feed_forward)
-    if shape.decoder.has_layers:
-        kept += DECODERS[shape.decoder.kind].kept(shape)
+    layers = _kept_by_layers(shape, number)
+    if recipe.checkpoint_every:
+        activations = _peak_of_checkpointing(layers, recipe.checkpoint_every)
+    else:
+        activations = sum(layer.whole for layer in layers)
     matrices = parameters.encoder_layers + parameters.decoder  # but for norms and biases, all of it
     rest = parameters.trained - matrices
     return Memory(
         weights=4 * parameters.trained,
         gradients=4 * parameters.trained,
         optimizer=4 * matrices + 8 * rest if recipe.optimizer.name == "muon" else 8 * parameters.trained,
-        activations=round(micro_rows * kept * number),
+        activations=round(micro_rows * activations),
         logits=round(_head_memory(shape, micro_rows * shape.targets, number)),
     )
+
+
+class _Kept(NamedTuple):
+    """Bytes of one row that a layer keeps for the backward pass."""
+
+    whole: float
+    input: float  # where the layer is computed again
+
+
+def _kept_by_layers(shape: RowShape, number: int) -> list[_Kept]:
+    """Return what each layer keeps, from the encoder's first to the decoder's last."""
+    attention, feed_forward = 8 * shape.width, 2 * shape.feed_forward
+    if shape.gated:  # both halves, the activated one and their product; and queries and keys before rotation
+        attention, feed_forward = 10 * shape.width, 4 * shape.feed_forward
+    on_seen, on_all = shape.layers_on_seen, shape.encoder_layers - shape.layers_on_seen
+    positions = [shape.seen] * on_seen + [shape.row_length] * on_all
+    layers = [_Kept(number * count * (attention + feed_forward), 4 * count * shape.width) for count in positions]
+    if shape.decoder.has_layers:
+        each = DECODERS[shape.decoder.kind].kept(shape) / shape.decoder.num_layers
+        of_decoder = _Kept(number * each, 4 * shape.row_length * shape.decoder_width)
+        layers += [of_decoder] * shape.decoder.num_layers
+    return layers
+
+
+def _peak_of_checkpointing(layers: list[_Kept], every: int) -> float:
+    """Return the most that stands at a time, while the backward pass computes every n-th layer again."""
+    before = peak = 0.0
+    for number, layer in enumerate(layers):
+        again = number % every == 0
+        peak = max(peak, before + layer.whole + (layer.input if again else 0))
+        before += layer.input if again else layer.whole
+    return max(peak, before)
 
 
 def micro_rows_that_fit(recipe: Recipe, shape: RowShape, parameters: Parameters, memory_bytes: float) -> int | None:

@@ -92,6 +92,8 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
         if checkpoint is None:
             (start or find_start(recipe, shards)).copy_weights(model)
         num_parameters = model.num_parameters(), model.encoder.num_parameters()
+        if recipe.checkpoint_every:
+            model.checkpoint_activations(recipe.checkpoint_every)
         model.to(world.device).train()
         trained = world.parallelize(model, recipe.distributed, precision)
         optimizers = Optimizers(model, recipe.optimizer, world)

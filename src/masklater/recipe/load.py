@@ -21,6 +21,7 @@ from masklater.recipe.duration import UNITS, Duration
 from masklater.recipe.effect import without_effect
 from masklater.recipe.section import ON_RESUME, Section
 from masklater.recipe.sections import (
+    MOST,
     BatchSettings,
     CheckpointSettings,
     DecoderSettings,
@@ -53,12 +54,23 @@ class Recipe(Section):
     precision: Annotated[Literal["auto", "bfloat16", "float32"], ON_RESUME] = Field(
         "auto", description="auto: bfloat16 autocast where the hardware computes in it, float32 elsewhere"
     )
+    activation_checkpointing: Annotated[bool | Annotated[int, Field(gt=0, le=MOST)], ON_RESUME] = Field(
+        False,
+        description="keep only the input of encoder and decoder layers for the backward pass, which computes them a "
+        "second time: less memory, about a third more time, the same loss and gradients. true: of all layers; a "
+        "number: of every n-th",
+    )
     distributed: Annotated[Literal["ddp", "fsdp"], ON_RESUME] = Field(
         "ddp",
         description="under torchrun, ddp: the whole model in every process; fsdp: cut up over them (FSDP2), for models "
         "that do not fit one GPU",
     )
     seed: int = Field(0, ge=0, lt=2**63, description="decides initial weights, row order, masks and dropout")
+
+    @property
+    def checkpoint_every(self) -> int:
+        """The number n where of every n-th layer only the input is kept for the backward pass; 0: of none."""
+        return int(self.activation_checkpointing)
 
 
 def load(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
