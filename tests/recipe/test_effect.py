@@ -77,6 +77,7 @@ ELSEWHERE = {
     "deterministic": "tests/gpu",
     "compile": "tests/pretrain/test_compile.py",
     "distributed": "tests/invariance",
+    "activation_checkpointing": "tests/model/test_checkpointing.py",
 }
 BASE = ("duration.steps=4", "evaluation.every_steps=4", "optimizer.clip=0.5", "schedule.warmup=0.25")
 IDLE = {

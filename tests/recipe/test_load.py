@@ -200,7 +200,16 @@ def test_what_a_resumed_run_may_change() -> None:
     whole = ("duration.", "schedule.", "evaluation.", "checkpoint.", "health.")
     assert {key for key in may if not key.startswith(whole)} == {
         "optimizer.lr", "optimizer.adamw_lr", "optimizer.weight_decay", "optimizer.clip", "batch.micro_rows", "precision",
-        "distributed", "compile", "deterministic",
+        "distributed", "compile", "deterministic", "activation_checkpointing",
     }  # fmt: skip
     assert {key for key in keys if key.startswith(whole)} < may
     assert not Recipe.may_change("masking.schedule.name") and not Recipe.may_change("nothing.such")
+
+
+@pytest.mark.parametrize("setting", ["compile=often", "activation_checkpointing=often", "activation_checkpointing=-1"])
+def test_a_setting_of_several_types_is_told_once(setting: str) -> None:
+    key, value = setting.split("=")
+    with pytest.raises(RecipeError) as raised:
+        load("3ml-small", [setting])
+    (told,) = [line for line in str(raised.value).splitlines() if key in line]
+    assert f"{key} is {value}" in told.replace("'", "") and "It means: " in told

@@ -4,6 +4,7 @@ Letters: see flops.py.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from masklater.budget.decoders import DECODERS
 from masklater.budget.kept import Kept
@@ -37,15 +38,15 @@ def estimate_memory(recipe: Recipe, shape: RowShape, parameters: Parameters, mic
     """Estimate what a training step holds at most, with so many rows a forward pass.
 
     Weights, gradients and optimizer states are float32. What a layer keeps is counted in `Kept`; attention itself keeps
-    nothing that grows with the square of the row, but for a mask of documents.
+    nothing that grows with the square of the row, but for a mask of documents. With activation checkpointing some
+    layers keep their float32 input only, and one at a time the rest.
     """
     number = 4 if recipe.precision == "float32" else 2
-    kept = Kept(number, recipe.model.dropout != 0)
-    on_seen = shape.layers_on_seen
-    positions = on_seen * shape.seen + (shape.encoder_layers - on_seen) * shape.row_length
-    activations = positions * kept.by_encoder_layer(shape)
-    if shape.decoder.has_layers:
-        activations += DECODERS[shape.decoder.kind].kept(shape, kept)
+    layers = _kept_by_layers(shape, Kept(number, recipe.model.dropout != 0))
+    if recipe.checkpoint_every:
+        activations = _peak_of_checkpointing(layers, recipe.checkpoint_every)
+    else:
+        activations = sum(layer.whole for layer in layers)
     matrices = parameters.encoder_layers + parameters.decoder  # but for norms and biases, all of it
     rest = parameters.trained - matrices
     return Memory(
@@ -55,6 +56,34 @@ def estimate_memory(recipe: Recipe, shape: RowShape, parameters: Parameters, mic
         activations=round(micro_rows * activations),
         logits=round(_head_memory(shape, micro_rows * shape.targets, number)),
     )
+
+
+class _Layer(NamedTuple):
+    """Bytes of one row that a layer keeps for the backward pass."""
+
+    whole: float
+    input: float  # where the layer is computed again
+
+
+def _kept_by_layers(shape: RowShape, kept: Kept) -> list[_Layer]:
+    """Return what each layer keeps, from the encoder's first to the decoder's last."""
+    on_seen, on_all = shape.layers_on_seen, shape.encoder_layers - shape.layers_on_seen
+    positions = [shape.seen] * on_seen + [shape.row_length] * on_all
+    layers = [_Layer(count * kept.by_encoder_layer(shape), 4 * count * shape.width) for count in positions]
+    if shape.decoder.has_layers:
+        each = DECODERS[shape.decoder.kind].kept(shape, kept) / shape.decoder.num_layers
+        layers += [_Layer(each, 4 * shape.row_length * shape.decoder_width)] * shape.decoder.num_layers
+    return layers
+
+
+def _peak_of_checkpointing(layers: list[_Layer], every: int) -> float:
+    """Return the most that stands at a time, while the backward pass computes every n-th layer again."""
+    before = peak = 0.0
+    for number, layer in enumerate(layers):
+        again = number % every == 0
+        peak = max(peak, before + layer.whole + (layer.input if again else 0))
+        before += layer.input if again else layer.whole
+    return max(peak, before)
 
 
 def micro_rows_that_fit(recipe: Recipe, shape: RowShape, parameters: Parameters, memory_bytes: float) -> int | None:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from masklater.masking.batch import IGNORE, MaskedBatch
 from masklater.model import encoder as encoders
@@ -125,7 +126,7 @@ class FeedForwardBlock(nn.Module):
         return self.dropout(self.contract(F.gelu(self.expand(hidden_BQd))))
 
 
-class SelfLayer(nn.Module):
+class SelfLayer(GradientCheckpointingLayer):
     """A layer of 3ML_self."""
 
     def __init__(self, sizes: LayerSizes) -> None:
@@ -138,7 +139,7 @@ class SelfLayer(nn.Module):
         return self.feed_forward(self.attention(hidden_BQd, context_BKd, pairs))
 
 
-class CrossLayer(nn.Module):
+class CrossLayer(GradientCheckpointingLayer):
     """A layer of 3ML_cross: the targets attend to each other, unless left out, and to what the encoder has read."""
 
     def __init__(self, sizes: LayerSizes, to_each_other: bool) -> None:

@@ -4,12 +4,15 @@ import copy
 import os
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PretrainedConfig, PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from masklater.errors import UserError
 from masklater.model import encoder as encoders
@@ -27,6 +30,7 @@ class MaskLaterPreTrainedModel(PreTrainedModel):
     base_model_prefix = "encoder"
     accepts_loss_kwargs = True  # tells transformers' Trainer to hand over num_items_in_batch
     _supports_sdpa = True
+    supports_gradient_checkpointing = True
 
     config: MaskLaterConfig
     encoder: PreTrainedModel
@@ -92,6 +96,28 @@ class MaskLaterPreTrainedModel(PreTrainedModel):
         model = cls(MaskLaterConfig(encoder, decoder, row_length=row_length, mask_token_id=mask_token_id))
         saved.copy_weights(origin, model)
         return model
+
+    def checkpoint_activations(self, every: int) -> None:
+        """Keep only the input of every n-th layer for the backward pass, which computes it again, dropout included.
+
+        Layers are counted from the encoder's first to the decoder's last; the first of each n is one of them. Under
+        transformers' Trainer, `gradient_checkpointing=True` does the same with all layers.
+
+        Args:
+            every: n; 0: all that the backward pass needs is kept.
+
+        Raises:
+            UserError: The encoder's family has no layers that can be computed again.
+        """
+        layers = [module for module in self.modules() if isinstance(module, GradientCheckpointingLayer)]
+        if not any(layer in layers for layer in self.encoder.modules()):
+            raise UserError(
+                f"transformers does not say which layers of a {self.encoder.config.model_type} can be computed again",
+                "Set activation_checkpointing=false.",
+            )
+        for number, layer in enumerate(layers):
+            layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+            layer.gradient_checkpointing = every > 0 and number % every == 0
 
     @property
     def word_embeddings(self) -> Tensor:

@@ -97,6 +97,8 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
         if checkpoint is None:
             (start or find_start(recipe, shards, run.identity.source_commit)).copy_weights(model)
         num_parameters = model.num_parameters(), model.encoder.num_parameters()
+        if recipe.checkpoint_every:
+            model.checkpoint_activations(recipe.checkpoint_every)
         model.to(world.device).train()
         compilation = choose_compilation(recipe.compile, world)
         compilation.apply(stacked_layers(model))

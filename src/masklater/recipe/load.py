@@ -21,6 +21,7 @@ from masklater.recipe.duration import UNITS, Duration
 from masklater.recipe.effect import without_effect
 from masklater.recipe.section import ON_RESUME, Section
 from masklater.recipe.sections import (
+    MOST,
     BatchSettings,
     CheckpointSettings,
     DecoderSettings,
@@ -63,12 +64,23 @@ class Recipe(Section):
         description="on a GPU, add up in the same order every time, so that a resumed run equals a straight one to the "
         "bit, as it does on a CPU in any case; steps take longer",
     )
+    activation_checkpointing: Annotated[bool | Annotated[int, Field(gt=0, le=MOST)], ON_RESUME] = Field(
+        False,
+        description="keep only the input of encoder and decoder layers for the backward pass, which computes them a "
+        "second time: less memory, about a third more time, the same loss and gradients. true: of all layers; a "
+        "number: of every n-th",
+    )
     distributed: Annotated[Literal["ddp", "fsdp"], ON_RESUME] = Field(
         "ddp",
         description="under torchrun, ddp: the whole model in every process; fsdp: cut up over them (FSDP2), for models "
         "that do not fit one GPU",
     )
     seed: int = Field(0, ge=0, lt=2**63, description="decides initial weights, row order, masks and dropout")
+
+    @property
+    def checkpoint_every(self) -> int:
+        """The number n where of every n-th layer only the input is kept for the backward pass; 0: of none."""
+        return int(self.activation_checkpointing)
 
 
 def load(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -271,8 +283,14 @@ def _say_what_is_lost(keys: tuple[str, ...], text: str, given: dict[tuple[str, .
     given[keys] = text
 
 
+LAST_OF_UNION = {"compile": "bool", "activation_checkpointing": "constrained-int"}
+"""Settings of several types, by pydantic's name of the last."""
+
+
 def _branch(path: Sequence[int | str]) -> int | None:
     """Find where pydantic's path names a branch of a union (`warmup: float | Duration`) rather than a key; or None."""
+    if path[0] in LAST_OF_UNION:
+        return 1
     return 2 if tuple(path[:2]) == ("schedule", "warmup") and len(path) > 2 else None
 
 
@@ -281,6 +299,8 @@ def _of_the_branch_meant(details: ErrorDetails, tree: Mapping[str, Any]) -> bool
     branch = _branch(details["loc"])
     if branch is None:
         return True
+    if details["loc"][0] in LAST_OF_UNION:  # a value that is none of these is told once, with what the setting means
+        return details["loc"][branch] == LAST_OF_UNION[str(details["loc"][0])]
     return isinstance(tree["schedule"]["warmup"], Mapping) == (details["loc"][branch] != "float")
 
 

@@ -14,7 +14,7 @@ from masklater.report.scores import Pairs
 SIZES = (
     "seed", "model.hidden_size", "model.num_hidden_layers", "model.num_attention_heads", "model.intermediate_size",
     "batch.rows", "batch.micro_rows", "duration.", "schedule.warmup.", "evaluation.", "checkpoint.", "health.",
-    "precision", "compile", "deterministic", "distributed",
+    "precision", "compile", "deterministic", "distributed", "activation_checkpointing",
 )  # fmt: skip
 """Settings in which the runs of one method may differ: how large, how long, and what changes nothing."""
 RATES = ("optimizer.lr", "optimizer.adamw_lr")

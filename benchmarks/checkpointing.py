@@ -1,0 +1,71 @@
+"""Peak memory and time of a training step with and without activation checkpointing, beside what `budget` estimates."""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+
+from memory import resident
+from ours import Ours
+
+from masklater.budget.cost import encoder_sizes, row_shape
+from masklater.budget.memory import estimate_memory
+from masklater.budget.parameters import count_parameters
+from masklater.machine.allocator import keep_large_buffers
+from masklater.machine.distributed import ALONE
+from masklater.machine.precision import Precision
+from masklater.recipe.load import Recipe, load
+
+ROW_LENGTH, VOCABULARY, STEPS = 128, 8000, 3
+
+
+def recipe_of(name: str, setting: str) -> Recipe:
+    """Without dropout, with which a CPU holds the weights of all pairs of positions, which no GPU does."""
+    overrides = (f"activation_checkpointing={setting}", "model.dropout=0", "precision=float32")
+    return load(name, [*overrides, "model.family=bert"])
+
+
+def measure(name: str, setting: str, rows: int) -> None:
+    """Print the memory of a step beyond what stood before the model, the estimate of it, bytes, and its seconds."""
+    keep_large_buffers()
+    recipe = recipe_of(name, setting)
+    before = resident().now
+    side = Ours(recipe, rows, ROW_LENGTH, VOCABULARY, Precision("float32", "measured in it", ALONE.device))
+    if recipe.checkpoint_every:
+        side.model.checkpoint_activations(recipe.checkpoint_every)
+    seconds = []
+    for number in range(STEPS):
+        share = side.share(number, side.corruption)
+        began = time.perf_counter()
+        side.train(share, number)
+        seconds.append(time.perf_counter() - began)
+    sizes = encoder_sizes(side.encoder)
+    shape = row_shape(sizes, recipe.decoder, side.corruption.counts)
+    parameters = count_parameters(shape, sizes.family, sizes.positions, sizes.token_types)
+    estimate = estimate_memory(recipe, shape, parameters, rows).total
+    print(resident().highest - before, estimate, statistics.median(seconds[1:]))
+
+
+def main() -> None:
+    """Measure each setting in a process of its own, as a high water falls no more."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--recipes", nargs="+", default=["vanilla-small", "3ml-small"], help="shipped recipes")
+    parser.add_argument("--rows", type=int, default=64, help="rows of a step, in one forward pass")
+    parser.add_argument("--one", nargs=2, metavar=("RECIPE", "SETTING"), help="measure this one, in this process")
+    given = parser.parse_args()
+    if given.one:
+        measure(*given.one, given.rows)
+        return
+    print(f"{'recipe':<16}{'checkpointing':>14}{'measured':>10}{'estimate':>10}{'ratio':>7}{'seconds':>9}")
+    for name in given.recipes:
+        for setting in ("false", "2", "true"):
+            command = [sys.executable, __file__, "--rows", str(given.rows), "--one", name, setting]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            measured, estimate, seconds = map(float, done.stdout.split())
+            sizes = f"{measured / 1e6:>7.0f} MB{estimate / 1e6:>7.0f} MB{estimate / measured:>7.2f}"
+            print(f"{name:<16}{setting:>14}{sizes}{seconds:>9.2f}")
+
+
+if __name__ == "__main__":
+    main()
