@@ -55,7 +55,9 @@ def wait_for_data(folder: Path, rows: int | None) -> Waiting:
     shards = Shards(folder)
     recipe = load(RECIPE, [] if rows is None else [f"batch.rows={rows}", f"batch.micro_rows={min(rows, 32)}"])
     precision = choose_precision(recipe.precision, ALONE.device)
-    model = Ours(recipe, recipe.batch.micro_rows, shards.index.row_length, shards.vocabulary.size, precision)
+    model = Ours(
+        recipe, recipe.batch.pass_of(recipe.batch.rows), shards.index.row_length, shards.vocabulary.size, precision
+    )
     prefetcher = Prefetcher(batches_of(shards, recipe), recipe.batch, 0, ALONE)
     try:
         steps = []

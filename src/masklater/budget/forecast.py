@@ -81,7 +81,7 @@ def forecast(recipe: Recipe, rows: Rows) -> Forecast:
     parameters = memory = None
     if sizes.family in FAMILIES_COUNTED:
         parameters = count_parameters(shape, sizes.family, sizes.positions, sizes.token_types)
-        memory = estimate_memory(recipe, shape, parameters, recipe.batch.passes_of(recipe.batch.rows)[0])
+        memory = estimate_memory(recipe, shape, parameters, recipe.batch.pass_of(recipe.batch.rows))
     points = [(point + 0.5) / RATE_POINTS for point in range(RATE_POINTS)]
     along = [count_row_flops(row_shape(sizes, recipe.decoder, counts_at(rate_at(masking, point)))) for point in points]
     mean_training = sum(flops.training for flops in along) / RATE_POINTS

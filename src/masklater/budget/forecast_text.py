@@ -110,7 +110,7 @@ def _flops_table(row: RowFlops) -> str:
 
 def _parameters_and_memory(forecast: Forecast, parameters: Parameters, memory: Memory, hardware: Hardware) -> str:
     batch = forecast.recipe.batch
-    micro_rows = batch.passes_of(batch.rows)[0]
+    micro_rows = batch.pass_of(batch.rows)
     lines = [
         f"parameters      {parameters.trained / 1e6:,.1f} M trained, {parameters.exported / 1e6:,.1f} M exported",
         f"memory          {memory.total / 1e9:,.1f} GB with {micro_rows} rows a forward pass (an estimate):",
@@ -127,7 +127,9 @@ def _fit(forecast: Forecast, parameters: Parameters, total: int, name: str, room
     recipe, shape = forecast.recipe, forecast.shape
     device = f"{name} with its {room / 1e9:,.0f} GB, of which a tenth should stay free"
     fitting = micro_rows_that_fit(recipe, shape, parameters, room)
-    if fitting == recipe.batch.passes_of(recipe.batch.rows)[0]:
+    if recipe.batch.micro_rows == "auto" and fitting is not None:
+        return f"  fits            {device}: batch.micro_rows auto begins with {fitting}"
+    if fitting == recipe.batch.pass_of(recipe.batch.rows):
         return f"  fits            {device}"
     verdict = "DOES NOT FIT" if total > room else "HARDLY FITS"
     if fitting is not None:

@@ -86,10 +86,12 @@ def _peak_of_checkpointing(layers: list[_Layer], every: int) -> float:
     return max(peak, before)
 
 
-def micro_rows_that_fit(recipe: Recipe, shape: RowShape, parameters: Parameters, memory_bytes: float) -> int | None:
+def micro_rows_that_fit(
+    recipe: Recipe, shape: RowShape, parameters: Parameters, memory_bytes: float, processes: int = 1
+) -> int | None:
     """Return the largest micro_rows, up to the recipe's own, whose step fits a device; None where none does."""
     room, batch = (1 - TO_SPARE) * memory_bytes, recipe.batch
-    for micro_rows in batch.passes_of(batch.rows):
+    for micro_rows in batch.passes_of(batch.rows // processes):
         if estimate_memory(recipe, shape, parameters, micro_rows).total <= room:
             return micro_rows
     return None

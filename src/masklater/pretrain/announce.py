@@ -13,7 +13,8 @@ from masklater.machine.precision import Precision
 from masklater.model.config import MaskLaterConfig
 from masklater.model.encoder import layer_sizes, window_reach
 from masklater.pretrain.batches import BatchMaker
-from masklater.pretrain.plan import Plan
+from masklater.pretrain.evaluate import Score
+from masklater.pretrain.plan import Judge, Plan
 from masklater.recipe.load import Recipe
 from masklater.recipe.sections import DECODERS
 
@@ -92,6 +93,20 @@ def announce(
             )
     if not plan.held_out["own"].rows.num_rows:
         say("no rows are held out (--valid-fraction 0): there will be no validation loss")
+
+
+def progress_note(plan: Plan, ledger: Ledger, loss: float | None, scores: dict[Judge, Score]) -> str:
+    """Return what stands beside the meter after a step: losses and speed."""
+    note = f"step {ledger.steps:,}"
+    if loss is not None:
+        note += f"  loss {loss:.3f}"
+    if ledger.skipped_steps:
+        note += f"  {ledger.skipped_steps:,} skipped"
+    if "own" in scores:
+        score = scores["own"]
+        note += f"  valid {score.loss:.3f}" if score.targets else "  valid: nothing to predict"
+    rate = ledger.rows / ledger.seconds
+    return f"{note}  {rate:,.0f} rows/s  {rate * plan.batches.rows.row_length:,.0f} tokens/s"
 
 
 def announce_words(batches: BatchMaker) -> None:

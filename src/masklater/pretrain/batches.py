@@ -150,13 +150,13 @@ def make_share(batches: BatchMaker, step: int, settings: BatchSettings, world: W
     rows = settings.rows // world.size
     own = slice(world.rank * rows, (world.rank + 1) * rows)
     batch = batches.of_step(step, settings.rows, own)
-    starts = range(0, rows, settings.micro_rows)
-    micro_batches = [batch.slice(start, start + settings.micro_rows) for start in starts]
-    return StepShare(micro_batches, own.start // settings.micro_rows, int(batch.num_targets))
+    micro_rows = settings.pass_of(rows)
+    micro_batches = [batch.slice(start, start + micro_rows) for start in range(0, rows, micro_rows)]
+    return StepShare(micro_batches, own.start // micro_rows, int(batch.num_targets))
 
 
 def share_out(settings: BatchSettings, world: World) -> BatchSettings:
-    """The same step for so many processes: micro_rows lowered to what divides the rows of each, aloud.
+    """The same step for so many processes: micro_rows, unless auto, lowered to what divides the rows of each, aloud.
 
     Raises:
         UserError: The processes do not divide the rows of a step.
@@ -167,6 +167,8 @@ def share_out(settings: BatchSettings, world: World) -> BatchSettings:
             f"batch.rows is {settings.rows}, which {world.size} processes cannot share evenly",
             f"Start as many processes as divide {settings.rows}, or change batch.rows.",
         )
+    if settings.micro_rows == "auto":
+        return settings
     micro_rows = settings.passes_of(rows)[0]
     if micro_rows < settings.micro_rows:
         each = f" that each of {world.size} processes has of a step" if world.size > 1 else " of a step"
@@ -196,6 +198,12 @@ class Prefetcher:
         (num_targets,) = self.world.all_add(share.num_targets)
         micro_batches = [batch.to(self.world.device) for batch in share.micro_batches]
         return replace(share, micro_batches=micro_batches, num_targets=int(num_targets))
+
+    def cut_again(self, settings: BatchSettings) -> None:
+        """Make the step that was taken last once more, in other micro-batches, and all that follow."""
+        self.next.result()
+        self.settings, self.step = settings, self.step - 1
+        self.next = self.pool.submit(self._make, self.step)
 
     def close(self) -> None:
         """End the thread."""

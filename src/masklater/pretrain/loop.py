@@ -21,10 +21,11 @@ from masklater.machine.kernels import refuse_cudnn_attention, repeatable
 from masklater.machine.precision import Precision, choose_precision
 from masklater.machine.signals import StopOnSignal
 from masklater.model.masked_lm import MaskLaterForMaskedLM
-from masklater.pretrain.announce import announce
+from masklater.pretrain.announce import announce, progress_note
 from masklater.pretrain.batches import Prefetcher, StepShare
 from masklater.pretrain.evaluate import Score, evaluate
 from masklater.pretrain.health import Health
+from masklater.pretrain.micro_rows import lower
 from masklater.pretrain.opening import find_checkpoint, open_run
 from masklater.pretrain.optim import Optimizers
 from masklater.pretrain.plan import SUFFIXES, Judge, Plan
@@ -168,7 +169,7 @@ class _Training:
                     self._evaluate()
                 while not recipe.duration.reached(ledger) and not signal:
                     signal = self._step(prefetcher, stop)
-                    meter.set(recipe.duration.spent(ledger), self._note())
+                    meter.set(recipe.duration.spent(ledger), progress_note(self.plan, ledger, self.loss, self.scores))
                     if ledger.steps % recipe.evaluation.every_steps == 0:
                         self._evaluate()
                     if ledger.steps % recipe.checkpoint.every_steps == 0:
@@ -202,16 +203,7 @@ class _Training:
         share, corruption = prefetcher.take(), self.plan.batches.corruption_of_step(ledger.steps)
         data_seconds = time.perf_counter() - began
         multiplier = self.plan.schedule.multiplier(ledger)
-        loss, norm = train_step(
-            self.trained,
-            self.optimizers,
-            share,
-            multiplier,
-            recipe.optimizer.clip,
-            self.precision,
-            derive_seed(recipe.seed, "dropout", ledger.steps),
-            self.world,
-        )
+        loss, norm = self._train(share, prefetcher, multiplier)
         self._settle()
         # One clock for all: a duration in hours ends everywhere at the same step.
         seconds, data_seconds, signal, save_failed = self.world.all_max(
@@ -244,6 +236,27 @@ class _Training:
             self.saver.finish()
         return int(signal)
 
+    def _train(self, share: StepShare, prefetcher: Prefetcher, multiplier: float) -> tuple[Tensor, Tensor]:
+        """Make the step; where a first one does not fit the device, in smaller forward passes, if that is left open."""
+        clip, seed = self.plan.recipe.optimizer.clip, derive_seed(self.plan.recipe.seed, "dropout", self.ledger.steps)
+        while True:
+            try:
+                return train_step(
+                    self.trained, self.optimizers, share, multiplier, clip, self.precision, seed, self.world
+                )
+            except torch.OutOfMemoryError:
+                lowered = None if self.optimizers.begun else lower(self.plan, self.world)
+                if lowered is None:
+                    raise
+            # Here and not above: while an error is handled, what the failed pass has kept is still held.
+            self.plan = lowered
+            self.run.record(lowered.recipe)
+            self.model.zero_grad(set_to_none=True)
+            if self.world.device.type == "cuda":
+                torch.cuda.empty_cache()
+            prefetcher.cut_again(lowered.recipe.batch)
+            share = prefetcher.take()
+
     def _settle(self) -> None:
         """Read the loss of the last step, which waits for the device, and act on it: record, health."""
         if self.unsettled is None:
@@ -274,7 +287,7 @@ class _Training:
         return bool(self.world.all_max(due and self.log is not None and not self.log.evaluated)[0])
 
     def _evaluate(self) -> None:
-        rows, micro_rows = self.plan.recipe.evaluation.rows, self.plan.recipe.batch.micro_rows
+        rows, micro_rows = self.plan.recipe.evaluation.rows, self.plan.micro_rows(self.world.size)
         self._catch_up()
         self.evaluated_at = self.ledger.steps
         if not self.plan.held_out["own"].rows.num_rows:
@@ -319,19 +332,6 @@ class _Training:
     def _write(self, record: dict[str, Any]) -> None:
         if self.log is not None:
             self.log.write(record)
-
-    def _note(self) -> str:
-        ledger = self.ledger
-        note = f"step {ledger.steps:,}"
-        if self.loss is not None:
-            note += f"  loss {self.loss:.3f}"
-        if ledger.skipped_steps:
-            note += f"  {ledger.skipped_steps:,} skipped"
-        if "own" in self.scores:
-            score = self.scores["own"]
-            note += f"  valid {score.loss:.3f}" if score.targets else "  valid: nothing to predict"
-        rate = ledger.rows / ledger.seconds
-        return f"{note}  {rate:,.0f} rows/s  {rate * self.plan.batches.rows.row_length:,.0f} tokens/s"
 
     def _result(self) -> PretrainResult:
         own, common = self.scores.get("own"), self.scores.get("common")

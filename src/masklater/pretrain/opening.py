@@ -2,6 +2,7 @@
 
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from masklater.console import Meter, clock
@@ -9,6 +10,7 @@ from masklater.corpus.shards import Shards
 from masklater.machine.distributed import World
 from masklater.model.check import settle
 from masklater.pretrain.batches import share_out
+from masklater.pretrain.micro_rows import settle_micro_rows, with_micro_rows
 from masklater.pretrain.plan import Plan, make_plan
 from masklater.pretrain.start import Start, find_start
 from masklater.recipe.load import Recipe
@@ -22,6 +24,7 @@ def open_run(
     recipe: Recipe, data: Path, out: Path, resume: bool, world: World, held: ExitStack
 ) -> tuple[Plan, RunFolder, Shards, Start | None]:
     """Open the data and the RUN, made or gone on with, and plan; `held` keeps the RUN's lock. A new RUN has a start."""
+    micro_rows_open = recipe.batch.micro_rows == "auto"
     resume = resume or (world.restarts > 0 and is_run(out))
     with world.all_or_none():
         recipe = recipe.model_copy(update={"batch": share_out(recipe.batch, world)})
@@ -30,6 +33,9 @@ def open_run(
         start: Start | None = None
         if resume:
             run = RunFolder(out)
+            if recipe.batch.micro_rows == "auto" and run.recipe.batch.micro_rows != "auto":  # settled when it began
+                settled = with_micro_rows(recipe, run.recipe.batch.micro_rows)
+                recipe = settled.model_copy(update={"batch": share_out(settled.batch, world)})
             if world.is_main:
                 held.enter_context(only_process(out))
                 run.check_resumable(recipe, shards)
@@ -40,11 +46,12 @@ def open_run(
             start = find_start(recipe, shards)
             config = settle(start.config)
         plan = make_plan(recipe, shards, config)
+    plan = replace(settle_micro_rows(plan, world), micro_rows_open=micro_rows_open)
     with world.all_or_none():
         if run is None and world.is_main:
             _verify(shards)
             came_from = (start.source, start.pooler) if start else (None, None)
-            run = RunFolder.create(out, recipe, shards, plan.config, *came_from)
+            run = RunFolder.create(out, plan.recipe, shards, plan.config, *came_from)
             held.enter_context(only_process(out))
     with world.all_or_none():
         run = run or RunFolder(out)

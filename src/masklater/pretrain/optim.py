@@ -41,6 +41,7 @@ class Optimizers:
             )
         )
         self.peaks = [part.param_groups[0]["lr"] for part in self.parts]
+        self.begun = False  # whether an update of this process has begun: it cannot be made again
 
     def step(self, multiplier: float, skip: Tensor | None = None) -> None:
         """One update at `multiplier` times each part's peak rate; gradients are cleared.
@@ -50,6 +51,7 @@ class Optimizers:
             skip: bool scalar on the parameters' device; where it is True, weights and states stay as they are. It is
                 read on the device, so that nothing waits for it.
         """
+        self.begun = True
         for part, peak in zip(self.parts, self.peaks, strict=True):
             part.found_inf = None if skip is None else skip.float()  # type: ignore[attr-defined]
             for group in part.param_groups:
@@ -72,6 +74,7 @@ class Optimizers:
             if name in names:
                 parameter.grad = torch.zeros_like(parameter)
         self.step(0.0)
+        self.begun = False
 
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:

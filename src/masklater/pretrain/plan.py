@@ -31,7 +31,12 @@ class Plan:
     batches: BatchMaker  # to train on
     held_out: dict[Judge, BatchMaker]
     schedule: Schedule
+    micro_rows_open: bool = False  # whether the recipe left batch.micro_rows open, so that it may be lowered
     spent_at: dict[Counts, Spending] = field(default_factory=dict, repr=False)  # few: one for each masking rate
+
+    def micro_rows(self, processes: int) -> int:
+        """Return the rows of a forward pass."""
+        return self.recipe.batch.pass_of(self.recipe.batch.rows // processes)
 
     def spending(self, corruption: Corruption) -> Spending:
         """Return what a step under this corruption spends, apart from time."""
@@ -65,7 +70,8 @@ def make_plan(recipe: Recipe, shards: Shards, config: MaskLaterConfig) -> Plan:
     after_one = Ledger()
     after_one.add_step(first, seconds=0.0, data_seconds=0.0)  # not known beforehand
     schedule = Schedule(recipe.schedule, recipe.duration, after_one)
-    return Plan(recipe, config, encoder, batches, {"own": own, "common": common}, schedule, {counts: first})
+    held_out: dict[Judge, BatchMaker] = {"own": own, "common": common}
+    return Plan(recipe, config, encoder, batches, held_out, schedule, spent_at={counts: first})
 
 
 def _step_share(recipe: Recipe, shards: Shards) -> float:

@@ -180,7 +180,7 @@ def _unigram_scores(out: Path, recipe: Recipe) -> tuple[tuple[float, float], tup
 
     def score(masking: MaskingSettings) -> tuple[float, float]:
         batches = make_batches(shards, shards.valid, masking, True, recipe.batch.attend, EVALUATION_SEED)
-        fixed = batches.fixed(recipe.evaluation.rows, recipe.batch.micro_rows)
+        fixed = batches.fixed(recipe.evaluation.rows, recipe.batch.pass_of(recipe.batch.rows))
         baseline = unigram_baseline(shards.train, shards.vocabulary.size, fixed)
         return baseline.loss, baseline.accuracy
 

@@ -66,9 +66,8 @@ class Recipe(Section):
     )
     activation_checkpointing: Annotated[bool | Annotated[int, Field(gt=0, le=MOST)], ON_RESUME] = Field(
         False,
-        description="keep only the input of encoder and decoder layers for the backward pass, which computes them a "
-        "second time: less memory, about a third more time, the same loss and gradients. true: of all layers; a "
-        "number: of every n-th",
+        description="keep only the input of layers for the backward pass, which computes them a second time: less "
+        "memory, more time, the same loss and gradients. true: of all layers; n: of every n-th",
     )
     distributed: Annotated[Literal["ddp", "fsdp"], ON_RESUME] = Field(
         "ddp",
@@ -138,7 +137,7 @@ def _validate_section(name: str, tree: Mapping[str, Any]) -> tuple[Any, list[Fau
         return getattr(Recipe.model_validate(partial), name), []
     except ValidationError as error:
         every = error.errors()
-        meant = [details for details in every if _of_the_branch_meant(details, tree)]
+        meant = [details for details in every if _of_the_branch_meant(details, every, tree)]
         return None, [_fault(details, tree) for details in meant or every]
 
 
@@ -283,25 +282,27 @@ def _say_what_is_lost(keys: tuple[str, ...], text: str, given: dict[tuple[str, .
     given[keys] = text
 
 
-LAST_OF_UNION = {"compile": "bool", "activation_checkpointing": "constrained-int"}
-"""Settings of several types, by pydantic's name of the last."""
+PLAIN_BRANCHES = ("literal['auto']", "bool", "int", "constrained-int")
+"""What pydantic calls the branches of a union of plain values (`micro_rows: auto | int`), the most telling one last."""
 
 
 def _branch(path: Sequence[int | str]) -> int | None:
     """Find where pydantic's path names a branch of a union (`warmup: float | Duration`) rather than a key; or None."""
-    if path[0] in LAST_OF_UNION:
-        return 1
+    if len(path) > 1 and path[-1] in PLAIN_BRANCHES:
+        return len(path) - 1
     return 2 if tuple(path[:2]) == ("schedule", "warmup") and len(path) > 2 else None
 
 
-def _of_the_branch_meant(details: ErrorDetails, tree: Mapping[str, Any]) -> bool:
-    """Of a union's errors, whether this one is about the branch the user wrote."""
-    branch = _branch(details["loc"])
+def _of_the_branch_meant(details: ErrorDetails, every: Sequence[ErrorDetails], tree: Mapping[str, Any]) -> bool:
+    """Of a union's errors, whether this one is about the branch the user wrote, or of plain values the last branch."""
+    path = details["loc"]
+    branch = _branch(path)
     if branch is None:
         return True
-    if details["loc"][0] in LAST_OF_UNION:  # a value that is none of these is told once, with what the setting means
-        return details["loc"][branch] == LAST_OF_UNION[str(details["loc"][0])]
-    return isinstance(tree["schedule"]["warmup"], Mapping) == (details["loc"][branch] != "float")
+    if path[branch] in PLAIN_BRANCHES:
+        of_union = [other["loc"][-1] for other in every if other["loc"][:-1] == path[:-1]]
+        return path[branch] == max(of_union, key=lambda name: PLAIN_BRANCHES.index(str(name)))
+    return isinstance(tree["schedule"]["warmup"], Mapping) == (path[branch] != "float")
 
 
 def _fault(details: ErrorDetails, tree: Mapping[str, Any]) -> Fault:

@@ -221,25 +221,42 @@ COMMON_CORRUPTION = MaskingSettings(rate=0.15, mask=1.0, random=0.0, keep=0.0)
 """The corruption every run is also evaluated under: losses at different rates do not compare."""
 
 
+ON_A_CPU = 32
+"""Rows of a forward pass where micro_rows is auto and no memory is known. On two cores a row of the base size took as
+long in passes of 8 as of 32, and longer in those of 64 (docs/performance.md)."""
+
+
 class BatchSettings(Section):
     """The rows of one optimizer step."""
 
     rows: int = Field(256, gt=0, le=MOST, description="rows a step, over all processes")
-    micro_rows: Annotated[int, ON_RESUME] = Field(
-        32,
-        gt=0,
-        le=MOST,
-        description="rows a forward pass in one process, at most; lowered to what divides a process's rows",
+    micro_rows: Annotated[Literal["auto"] | Annotated[int, Field(gt=0, le=MOST)], ON_RESUME] = Field(
+        "auto",
+        description="rows a forward pass in one process, at most; lowered to what divides a process's rows. auto: on a "
+        "GPU the most that `budget` says fit, and fewer where they do not after all; 32 on a CPU. Rows, masks and loss "
+        "do not depend on it; what dropout draws does",
     )
     attend: Literal["document", "row"] = Field(
         "document", description="document: tokens see their own document only; row: the whole packed row"
     )
 
     def passes_of(self, rows: int) -> list[int]:
-        """Return the sizes of forward passes that cut a process's rows evenly, up to micro_rows; the largest first."""
+        """Return the sizes of forward passes that cut a process's rows evenly, up to micro_rows; the largest first.
+
+        Where micro_rows is auto, all sizes.
+        """
         small = [number for number in range(1, math.isqrt(rows) + 1) if rows % number == 0]
         divisors = {*small, *(rows // number for number in small)}
-        return sorted((number for number in divisors if number <= self.micro_rows), reverse=True)
+        most = rows if self.micro_rows == "auto" else self.micro_rows
+        return sorted((number for number in divisors if number <= most), reverse=True)
+
+    def pass_of(self, rows: int) -> int:
+        """Return the size of the forward passes that a process's rows are cut into, where micro_rows is settled or not.
+
+        What auto would come to on a GPU depends on its memory; here it is what a CPU gets.
+        """
+        settled = self.model_copy(update={"micro_rows": ON_A_CPU}) if self.micro_rows == "auto" else self
+        return settled.passes_of(rows)[0]
 
 
 class OptimizerSettings(Section):

@@ -102,7 +102,11 @@ class RunFolder:
         for change in changed:
             say(f"changed on resume: {change}")
         if changed:
-            write_file(self.path / "recipe.yaml", dump(recipe), replace=True)
+            self.record(recipe)
+
+    def record(self, recipe: Recipe) -> None:
+        """Write the recipe anew, with what has changed in it that a resumed run may change."""
+        write_file(self.path / "recipe.yaml", dump(recipe), replace=True)
 
     def find_checkpoint(self, decay: str | None) -> Checkpoint | None:
         """Find the checkpoint to go on from: the newest sound one, unless it has decayed towards another end.

@@ -1,0 +1,131 @@
+"""batch.micro_rows auto: what it comes to, what happens where that does not fit, and that it changes no loss."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from masklater.budget.forecast import Rows, forecast
+from masklater.budget.memory import TO_SPARE
+from masklater.corpus.shards import Shards
+from masklater.machine.distributed import ALONE, World
+from masklater.model.check import settle
+from masklater.pretrain import loop
+from masklater.pretrain.loop import pretrain
+from masklater.pretrain.micro_rows import _on_a_gpu, lower, settle_micro_rows
+from masklater.pretrain.plan import Plan, make_plan
+from masklater.pretrain.start import find_start
+from masklater.recipe.load import load
+from masklater.run.folder import RunFolder
+from masklater.run.metrics import read_metrics
+from tests.conftest import tiny
+
+
+def plan_of(shards: Shards, *overrides: str) -> Plan:
+    recipe = tiny("3ml-small", "batch.micro_rows=auto", "batch.rows=24", *overrides)
+    return make_plan(recipe, shards, settle(find_start(recipe, shards).config))
+
+
+def losses(run: Path) -> list[float]:
+    return [record["loss"] for record in read_metrics(run / "metrics.jsonl") if "loss" in record]
+
+
+def test_a_recipe_that_does_not_say_leaves_it_open() -> None:
+    assert load("continue", ["model.from=nowhere"]).batch.micro_rows == "auto"
+    assert load("3ml-small").batch.micro_rows == 32
+
+
+def test_on_a_cpu_it_is_a_small_fixed_number(continuous: Shards, capsys: pytest.CaptureFixture[str]) -> None:
+    assert settle_micro_rows(plan_of(continuous), ALONE).recipe.batch.micro_rows == 24
+    assert settle_micro_rows(plan_of(continuous, "batch.rows=256"), ALONE).recipe.batch.micro_rows == 32
+    said = capsys.readouterr().err
+    assert "batch.micro_rows auto: 32 rows a forward pass, what is fast on a CPU; rows and masks do not depend" in said
+    settle_micro_rows(plan_of(continuous, "model.dropout=0"), ALONE)
+    assert "what is trained on does not depend on it" in capsys.readouterr().err
+
+
+def test_on_a_gpu_it_is_the_most_that_the_estimate_says_fit(continuous: Shards) -> None:
+    plan = plan_of(continuous)
+    totals = {}
+    for number in (1, 2, 3, 4, 6, 8, 12, 24):
+        recipe = tiny("3ml-small", "batch.rows=24", f"batch.micro_rows={number}")
+        index = continuous.index
+        rows = Rows(index.row_length, plan.encoder.vocabulary, plan.batches.corruption.maskable_per_row)
+        memory = forecast(recipe, rows).memory
+        assert memory is not None
+        totals[number] = memory.total / (1 - TO_SPARE)
+    assert _on_a_gpu(plan, ALONE, 1e12)[0] == 24
+    assert _on_a_gpu(plan, ALONE, totals[6] + 1000)[0] == 6
+    assert _on_a_gpu(plan, World(size=2), totals[8] + 1000)[0] == 6, "what divides the 12 rows of each of 2 processes"
+    number, reason = _on_a_gpu(plan, ALONE, 1000)
+    assert number == 1
+    assert "not even one fits" in reason
+
+
+def too_small(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
+    """From now on a forward pass of more rows than these fails for memory, half-way through the step; what was tried."""
+    tried, real = [], loop.train_step
+
+    def train_step(model: Any, optimizers: Any, share: Any, *others: Any) -> Any:
+        tried.append(len(share.micro_batches[0].seen_ids_BS))
+        if tried[-1] > most:
+            model(batch=share.micro_batches[0]).loss_sum.backward()
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB")
+        return real(model, optimizers, share, *others)
+
+    monkeypatch.setattr(loop, "train_step", train_step)
+    return tried
+
+
+def test_a_first_step_that_does_not_fit_is_made_in_smaller_passes(
+    continuous_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run is the one that was given the number; it stands in RUN, and a resumed run keeps it."""
+    short = ("duration.steps=2", "checkpoint.every_steps=2")
+    pretrain(tiny("3ml-small", "batch.micro_rows=2", *short), continuous_folder, tmp_path / "given")
+    with monkeypatch.context() as patch:
+        tried = too_small(patch, 2)
+        pretrain(tiny("3ml-small", "batch.micro_rows=auto", *short), continuous_folder, tmp_path / "lowered")
+    assert tried == [8, 4, 2, 2]
+    said = capsys.readouterr().err
+    assert "out of memory with 8 rows a forward pass: batch.micro_rows is 4 from here on, and no step was lost" in said
+    assert losses(tmp_path / "lowered") == losses(tmp_path / "given")
+    assert RunFolder(tmp_path / "lowered").recipe.batch.micro_rows == 2
+    tried = too_small(monkeypatch, 8)
+    longer = tiny("3ml-small", "batch.micro_rows=auto", "duration.steps=3")
+    pretrain(longer, continuous_folder, tmp_path / "lowered", resume=True)
+    assert tried == [2]
+    assert "batch.micro_rows was" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", ["4", "auto"])
+def test_what_cannot_be_lowered_is_told(
+    given: str, continuous_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A number that the recipe gives is the user's; below one row there is nothing."""
+    tried = too_small(monkeypatch, 0)
+    with pytest.raises(torch.OutOfMemoryError):
+        pretrain(tiny("3ml-small", f"batch.micro_rows={given}"), continuous_folder, tmp_path / "run")
+    assert tried == ([4] if given == "4" else [8, 4, 2, 1])
+
+
+def test_a_step_after_the_first_is_not_made_again(
+    continuous_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = too_small(monkeypatch, 8)
+    real = loop.train_step
+
+    def second_fails(*arguments: Any) -> Any:
+        if len(tried) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(*arguments)
+
+    monkeypatch.setattr(loop, "train_step", second_fails)
+    with pytest.raises(torch.OutOfMemoryError):
+        pretrain(tiny("3ml-small", "batch.micro_rows=auto"), continuous_folder, tmp_path / "run")
+    assert tried == [8]
+
+
+def test_several_processes_do_not_lower_it_alone(continuous: Shards) -> None:
+    assert lower(plan_of(continuous), World(size=2)) is None
