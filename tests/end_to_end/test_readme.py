@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import REPOSITORY, make_text
 from tests.glue.folders import make_glue
 
-PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 
 
 def blocks(page: Path, language: str) -> list[str]:
