@@ -25,7 +25,7 @@ class MaskLaterConfig(PretrainedConfig):
     """Configuration of MaskLaterForMaskedLM.
 
     Args:
-        encoder: The encoder's config, or it as a dict; any model type of transformers that `check_encoder` accepts.
+        encoder: The encoder's config, or it as a dict; any model type of transformers that passes model/check.py.
         decoder: The `decoder` section of a recipe, or it as a dict, such as `{"kind": "cross", "num_layers": 1}`:
             `masklater pretrain --settings` prints names, meanings and defaults. `positions: auto` is settled when the
             model is built.
