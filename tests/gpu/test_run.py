@@ -1,8 +1,6 @@
 """Whole runs: resume to the bit, checkpoints in the background, and what a run records of its device."""
 
 import json
-import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -11,23 +9,18 @@ from safetensors.torch import load_file
 
 from masklater.errors import Interrupted
 from masklater.pretrain import loop
-from masklater.pretrain.loop import pretrain, train_step
+from masklater.pretrain.loop import pretrain
 from masklater.run.checkpoint import is_sound, list_checkpoints
-from masklater.run.folder import RunFolder
-from masklater.run.metrics import read_metrics
 from tests.conftest import tiny
+from tests.runs import losses, stop_at, weights
 
 pytestmark = pytest.mark.gpu
 DETERMINISTIC = ("deterministic=true", "precision=auto")
 MUON = ("optimizer.name=muon", "optimizer.adamw_lr=1e-3", "optimizer.lr=0.02")
 
 
-def losses(run: Path) -> list[float]:
-    return [record["loss"] for record in read_metrics(run / "metrics.jsonl") if "loss" in record]
-
-
 def assert_same_weights(one: Path, other: Path) -> None:
-    first, second = (RunFolder(run).load_model()[0].state_dict() for run in (one, other))
+    first, second = weights(one), weights(other)
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -50,16 +43,7 @@ def test_deterministic_resumes_to_the_bit(
     for name in ("straight", "again"):
         pretrain(recipe, shards_folder, tmp_path / name)
     assert losses(tmp_path / "again") == losses(tmp_path / "straight")
-    made = 0
-
-    def stop_at_the_third(*arguments: object) -> object:
-        nonlocal made
-        made += 1
-        if made == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return train_step(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(loop, "train_step", stop_at_the_third)
+    monkeypatch.setattr(loop, "train_step", stop_at(3))
     with pytest.raises(Interrupted, match="stopped and saved at step 3"):
         pretrain(recipe, shards_folder, tmp_path / "resumed")
     monkeypatch.undo()

@@ -1,13 +1,16 @@
 """Runs of several processes as torchrun would start them, without paying for its imports again and again."""
 
+import faulthandler
 import multiprocessing
 import os
-import socket
+import signal
 import sys
 import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch.distributed as dist
 
 CONTEXT = multiprocessing.get_context("forkserver")
 """A server imports everything once; processes are forked from it, before any of torch's threads have started."""
@@ -29,7 +32,9 @@ def run_jobs(jobs: list[Job], log: Path, timeout: float = 300) -> None:
     """Run jobs one after another in the same few processes; raise with what they wrote where one fails."""
     CONTEXT.set_forkserver_preload(["tests.invariance.ranks", "tests.conftest", "masklater.pretrain.loop"])
     log.mkdir(parents=True, exist_ok=True)
-    ports = _free_ports(len(jobs))
+    # As torchrun does, the stores are kept here: a port that is merely free now may be taken when its job's turn comes.
+    stores = [dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False) for _ in jobs]
+    ports = [store.port for store in stores]
     count = max(job.processes for job in jobs)
     ranks = [CONTEXT.Process(target=_work, args=(rank, jobs, ports, log), daemon=True) for rank in range(count)]
     for rank in ranks:
@@ -41,6 +46,10 @@ def run_jobs(jobs: list[Job], log: Path, timeout: float = 300) -> None:
         time.sleep(0.05)
     codes = [rank.exitcode for rank in ranks]
     for rank in ranks:
+        if rank.exitcode is None and rank.pid:
+            os.kill(rank.pid, signal.SIGUSR1)  # it writes down where it stands
+    time.sleep(0 if codes == [0] * count else 1)
+    for rank in ranks:
         rank.kill()
     texts = [f"process {i}, exit status {codes[i]}:\n{(log / f'{i}.log').read_text()}" for i in range(count)]
     assert codes == [0] * count, "\n".join(texts)
@@ -51,23 +60,15 @@ def _work(rank: int, jobs: list[Job], ports: list[int], log: Path) -> None:
     from tests.conftest import tiny
 
     sys.stderr = (log / f"{rank}.log").open("w", buffering=1)
+    faulthandler.register(signal.SIGUSR1, sys.stderr)
     try:
         for job, port in zip(jobs, ports, strict=True):
             if rank < job.processes:
                 os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(job.processes), "LOCAL_RANK": str(rank)}
                 os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+                os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"
                 pretrain(tiny(job.recipe, *job.overrides), job.data, job.out, job.resume)
     except BaseException:
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports

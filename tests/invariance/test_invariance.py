@@ -17,15 +17,12 @@ from masklater.run.metrics import read_metrics
 from tests.conftest import tiny
 from tests.invariance.ranks import Job, run_jobs
 from tests.reference.cases import CASES, make_batch, make_model
+from tests.runs import losses
 
 STABLE = ("schedule.name=wsd", "schedule.warmup=0", "schedule.decay=0.01")
 """A rate that does not depend on how long a run will be."""
 
 MUON = ("optimizer.name=muon", "optimizer.adamw_lr=1e-3", "optimizer.lr=0.02")
-
-
-def losses(run: Path) -> list[float]:
-    return [record["loss"] for record in read_metrics(run / "metrics.jsonl") if "loss" in record]
 
 
 def scores(run: Path) -> list[float]:

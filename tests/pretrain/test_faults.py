@@ -23,12 +23,9 @@ from masklater.run.checkpoint import list_checkpoints
 from masklater.run.lock import last_holder, only_process
 from masklater.run.metrics import read_metrics
 from tests.conftest import REPOSITORY, fill_the_disk, tiny
+from tests.runs import losses
 
 pytestmark = pytest.mark.fault
-
-
-def losses(run: Path) -> list[float]:
-    return [record["loss"] for record in read_metrics(run / "metrics.jsonl") if "loss" in record]
 
 
 def before_step(number: int, fault: Any) -> Any:

@@ -1,10 +1,7 @@
 """Steps that go wrong: skipped, counted, shown, and the stop; spikes; all of it the same after a resume."""
 
-import itertools
 import json
 import math
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +25,7 @@ from masklater.run.checkpoint import load_newest
 from masklater.run.folder import RunFolder
 from masklater.run.metrics import read_metrics, recent_losses
 from tests.conftest import tiny
+from tests.runs import stop_at
 
 WHOLE = ("batch.micro_rows=8",)
 NOT_FINITE = [float("nan"), float("inf")]
@@ -47,18 +45,6 @@ def poison(monkeypatch: pytest.MonkeyPatch, shards: Shards, steps: set[int], fac
         return out
 
     monkeypatch.setattr(MaskLaterForMaskedLM, "forward", poisoned_forward)
-
-
-def stop_at(number: int) -> Any:
-    """A train_step that receives SIGTERM at its so-manieth call."""
-    calls = itertools.count(1)
-
-    def step(*arguments: Any) -> Any:
-        if next(calls) == number:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return train_step(*arguments)
-
-    return step
 
 
 @pytest.mark.fault

@@ -18,17 +18,13 @@ from masklater.pretrain.plan import Plan, make_plan
 from masklater.pretrain.start import find_start
 from masklater.recipe.load import load
 from masklater.run.folder import RunFolder
-from masklater.run.metrics import read_metrics
 from tests.conftest import tiny
+from tests.runs import losses
 
 
 def plan_of(shards: Shards, *overrides: str) -> Plan:
     recipe = tiny("3ml-small", "batch.micro_rows=auto", "batch.rows=24", *overrides)
     return make_plan(recipe, shards, settle(find_start(recipe, shards).config))
-
-
-def losses(run: Path) -> list[float]:
-    return [record["loss"] for record in read_metrics(run / "metrics.jsonl") if "loss" in record]
 
 
 def test_a_recipe_that_does_not_say_leaves_it_open() -> None:

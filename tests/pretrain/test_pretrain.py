@@ -1,7 +1,6 @@
 """The loop: accumulation, resume to the bit, stopping, refusing, and what RUN holds."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -31,16 +30,9 @@ from masklater.run.checkpoint import list_checkpoints, load_newest
 from masklater.run.folder import RunFolder
 from masklater.run.metrics import read_metrics
 from tests.conftest import REPOSITORY, TINY, fill_the_disk, make_shards, tiny
+from tests.runs import losses, stop_at, weights
 
 ADAMW_AND_MUON = [(), ("optimizer.name=muon", "optimizer.adamw_lr=1e-3", "optimizer.lr=0.02")]
-
-
-def losses(run: Path) -> list[float]:
-    return [record["loss"] for record in read_metrics(run / "metrics.jsonl") if "loss" in record]
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return RunFolder(run).load_model()[0].state_dict()
 
 
 def newest_step(run: Path) -> int:
@@ -118,16 +110,7 @@ def test_interrupted_and_resumed_equals_straight_to_the_bit(
     assert recipe.model.dropout > 0
     pretrain(recipe, shards_folder, tmp_path / "straight")
 
-    calls = 0
-
-    def stop_at_the_third(*arguments: object) -> object:
-        nonlocal calls
-        calls += 1
-        if calls == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return train_step(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(loop, "train_step", stop_at_the_third)
+    monkeypatch.setattr(loop, "train_step", stop_at(3))
     with pytest.raises(Interrupted, match="stopped and saved at step 3"):
         pretrain(recipe, shards_folder, tmp_path / "resumed")
     monkeypatch.undo()

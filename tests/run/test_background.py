@@ -17,8 +17,8 @@ from masklater.recipe.load import Recipe
 from masklater.run import saver
 from masklater.run.checkpoint import is_sound, list_checkpoints, load_checkpoint
 from masklater.run.folder import RunFolder
-from masklater.run.metrics import read_metrics
 from tests.conftest import fill_the_disk, tiny
+from tests.runs import losses
 
 SHARD = "shard-00001-model-00001-of-00001.safetensors"
 
@@ -26,10 +26,6 @@ SHARD = "shard-00001-model-00001-of-00001.safetensors"
 def recipe(*overrides: str, background: str = "true") -> Recipe:
     """Checkpoints after steps 2, 4 and 6, none of which is removed."""
     return tiny("3ml-small", "checkpoint.keep=9", f"checkpoint.background={background}", *overrides)
-
-
-def losses(run: Path) -> list[float]:
-    return [record["loss"] for record in read_metrics(run / "metrics.jsonl") if "loss" in record]
 
 
 def whenever_a_step(monkeypatch: pytest.MonkeyPatch, act: Callable[[int], None]) -> None:

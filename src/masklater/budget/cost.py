@@ -58,16 +58,15 @@ def encoder_sizes(config: object) -> EncoderSizes:
 
 def _local_layers(config: object, layers: int) -> int:
     """Count the layers that see a window alone, of a config that lists kinds or, as older ones, one kind's distance."""
-    if getattr(config, "model_type", None) not in WINDOWED:
-        return 0
-    if kinds := getattr(config, "layer_types", None):
+    family, kinds = config.model_type, getattr(config, "layer_types", None)  # type: ignore[attr-defined]
+    if family in WINDOWED and kinds:
         return kinds.count("sliding_attention")
-    return count_local_layers(layers, getattr(config, "global_attn_every_n_layers", WINDOWS[0]))
+    return count_local_layers(family, layers, getattr(config, "global_attn_every_n_layers", WINDOWS[0]))
 
 
-def count_local_layers(layers: int, global_every: int) -> int:
-    """Count the layers that see a window alone where one in `global_every`, the first among them, is global."""
-    return layers - math.ceil(layers / global_every)
+def count_local_layers(family: str, layers: int, global_every: int) -> int:
+    """Count the layers that see a window alone: all but one in `global_every`, the first; none in most families."""
+    return layers - math.ceil(layers / global_every) if family in WINDOWED else 0
 
 
 def row_shape(encoder: EncoderSizes, decoder: DecoderSettings, counts: Counts) -> RowShape:

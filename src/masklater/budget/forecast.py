@@ -20,7 +20,7 @@ from masklater.machine.hardware import GPUS, Hardware
 from masklater.machine.peak import measure_this
 from masklater.masking.counts import Counts, count
 from masklater.masking.schedule import rate_at
-from masklater.recipe.families import WINDOWED, position_embeddings
+from masklater.recipe.families import position_embeddings
 from masklater.recipe.load import Recipe
 
 FAMILIES_COUNTED = {
@@ -170,9 +170,7 @@ def _sizes(recipe: Recipe, rows: Rows) -> EncoderSizes:
             embedding_width=None,
             positions=position_embeddings(model.family, rows.row_length, rows.pad),
             token_types=rows.token_types,
-            local_layers=count_local_layers(model.num_hidden_layers, model.windows(rows.row_length)[0])
-            if model.family in WINDOWED
-            else 0,
+            local_layers=count_local_layers(model.family, model.num_hidden_layers, model.windows(rows.row_length)[0]),
         )
     path = hub.find(model.from_, ("config.json",), "model.from").folder / "config.json"
     try:

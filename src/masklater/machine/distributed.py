@@ -56,9 +56,9 @@ class World:
 
     def all_gather(self, tensor: Tensor) -> Tensor:
         """The tensors of all processes, which are of one shape, [W, ...]."""
-        gathered = torch.empty((self.size, *tensor.shape), dtype=tensor.dtype, device=tensor.device)
         if self.size == 1:
-            return gathered.copy_(tensor[None])
+            return tensor[None]
+        gathered = torch.empty((self.size, *tensor.shape), dtype=tensor.dtype, device=tensor.device)
         dist.all_gather_into_tensor(gathered.flatten(0, 1), tensor.contiguous())
         return gathered
 

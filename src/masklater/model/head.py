@@ -4,7 +4,7 @@ It is called on targets only. Letters: see masking/batch.py; E width of the word
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -60,9 +60,7 @@ class LMHead(nn.Module):
         """
         loss = torch.zeros((), dtype=torch.float32, device=hidden_ND.device)
         right = torch.zeros((), dtype=torch.int64, device=hidden_ND.device)
-        chunk = _targets_at_once(hidden_ND, word_embeddings_VE)
-        for start in range(0, len(hidden_ND), chunk):
-            here = slice(start, start + chunk)
+        for here in _chunks(hidden_ND, word_embeddings_VE):
             logits_cV, target_ids_c = self(hidden_ND[here], word_embeddings_VE), target_ids_N[here]
             loss += loss_sum(logits_cV, target_ids_c)
             right += (logits_cV.argmax(dim=1) == target_ids_c).sum()  # IGNORE is no id: it never counts
@@ -167,10 +165,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
             d_bias = torch.zeros_like(bias)
             in_use_N = target_ids_N != IGNORE
             class_N = torch.where(in_use_N, target_ids_N, 0)
-            chunk = _targets_at_once(hidden, words)
             follow = _compiled() if compiled else of_logits
-            for start in range(0, len(hidden), chunk):
-                here = slice(start, start + chunk)
+            for here in _chunks(hidden, words):
                 logits_cV = F.linear(hidden[here], words)
                 part, d_logits_cV = follow(logits_cV, bias, class_N[here, None], in_use_N[here, None], needs_gradient)
                 loss += part
@@ -196,8 +192,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return *((part * scale).to(dtype) for part, dtype in parts), None, None, None, None
 
 
-def _targets_at_once(hidden_NE: Tensor, words_VE: Tensor) -> int:
-    return max(1, LOGITS_AT_ONCE.get(hidden_NE.device.type, 2**26) // len(words_VE))
+def _chunks(hidden_NE: Tensor, words_VE: Tensor) -> Iterator[slice]:
+    """Cut targets into parts whose logits may stand in memory at a time."""
+    at_once = max(1, LOGITS_AT_ONCE.get(hidden_NE.device.type, 2**26) // len(words_VE))
+    return (slice(start, start + at_once) for start in range(0, len(hidden_NE), at_once))
 
 
 def _compute_dtype(tensor: Tensor) -> torch.dtype:

@@ -57,13 +57,7 @@ def announce(
         f"{counts.targets} are predicted"
     )
     say(f"{parameters / 1e6:.1f} M parameters, {exported / 1e6:.1f} M of them in the encoder that is exported")
-    unused, width = config.position_offset or 0, plan.encoder.embedding_width or plan.encoder.width
-    if unused > counts.row_length:
-        say(
-            f"{unused * width / 1e6:.1f} M of them will never be used: {plan.encoder.family} counts positions from the "
-            f"padding token's id + 1 on, {unused:,} here. bert, electra, esm and modernbert count from 0; or prepare "
-            "the data with a tokenizer whose padding token is among its first"
-        )
+    _announce_unused_positions(plan)
     flops = row_flops(plan.encoder, recipe.decoder, counts)
     say(f"{flops.training / 1e9:.2f} GFLOPs to train on a row, {flops.head / flops.forward:.0%} in the LM head")
     if config.decoder.drops:
@@ -85,14 +79,29 @@ def announce(
     say(f"at best {hardware.peak_flops_per_second / 1e12:.3g} TFLOP/s: {hardware.name}, {hardware.source}")
     announce_words(plan.batches)
     if ledger.steps:
-        say(f"resuming at step {ledger.steps:,}")
-        if ledger.compiled_steps != compilation.on * ledger.steps:
-            say(
-                f"{ledger.compiled_steps:,} of these steps were made with compiled layers: dropout draws other numbers "
-                "from here on than it would have, had the run gone on as it began"
-            )
+        _announce_resume(ledger, compilation)
     if not plan.held_out["own"].rows.num_rows:
         say("no rows are held out (--valid-fraction 0): there will be no validation loss")
+
+
+def _announce_unused_positions(plan: Plan) -> None:
+    """Say what a padding token far back in the vocabulary costs an encoder that counts positions from it on."""
+    unused, width = plan.config.position_offset or 0, plan.encoder.embedding_width or plan.encoder.width
+    if unused > plan.batches.rows.row_length:
+        say(
+            f"{unused * width / 1e6:.1f} M of them will never be used: {plan.encoder.family} counts positions from the "
+            f"padding token's id + 1 on, {unused:,} here. bert, electra, esm and modernbert count from 0; or prepare "
+            "the data with a tokenizer whose padding token is among its first"
+        )
+
+
+def _announce_resume(ledger: Ledger, compilation: Compilation) -> None:
+    say(f"resuming at step {ledger.steps:,}")
+    if ledger.compiled_steps != compilation.on * ledger.steps:
+        say(
+            f"{ledger.compiled_steps:,} of these steps were made with compiled layers: dropout draws other numbers "
+            "from here on than it would have, had the run gone on as it began"
+        )
 
 
 def progress_note(plan: Plan, ledger: Ledger, loss: float | None, scores: dict[Judge, Score]) -> str:

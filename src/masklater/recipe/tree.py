@@ -1,0 +1,99 @@
+"""A recipe before it is validated: the tree that a YAML file holds, and what the command line replaces in it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from masklater.console import say
+from masklater.errors import UserError
+from masklater.recipe.duration import UNITS
+
+MAX_RECIPE_BYTES = 2**20
+NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
+"""The errors that PyYAML raises: its own, and Python's for a date that is none, a number too long, a text too deep."""
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice, which YAML would settle silently by the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.MarkedYAMLError(problem=f"the key {key!r} is not text", problem_mark=key_node.start_mark)
+            if key in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a file that holds one mapping, no key of which is given twice.
+
+    Raises:
+        UserError: It cannot be read, or is something else.
+    """
+    try:
+        if (size := path.stat().st_size) > MAX_RECIPE_BYTES:
+            raise UserError(
+                f"{path} has {size:,} bytes, and a recipe at most {MAX_RECIPE_BYTES:,}", "Is it the right file?"
+            )
+        tree = yaml.load(path.read_text(encoding="utf-8-sig"), _StrictLoader)
+    except NOT_YAML as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}, line {mark.line + 1}" if mark else str(path)
+        what = getattr(error, "problem", None) or str(error) or type(error).__name__
+        raise UserError(f"{where}: not readable as YAML: {what}", "Mend the file; see the shipped recipes.") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}", "Check the path and its permissions.") from None
+    if not isinstance(tree, dict):
+        raise UserError(
+            f"{path}: a recipe is a mapping of sections; this is {type(tree).__name__}", "See the shipped recipes."
+        )
+    return tree
+
+
+def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Set `dotted.key=value`s in a tree, the value read as YAML; what is lost by it is said.
+
+    Raises:
+        UserError: One is not of that form, or its value is not YAML.
+    """
+    replaced: set[tuple[str, ...]] = set()
+    given: dict[tuple[str, ...], str] = {}
+    if any(override.startswith("model.from=") for override in overrides) and isinstance(tree.get("model"), dict):
+        tree["model"] = {}  # the saved model's own family and sizes hold, not the recipe's
+    for override in overrides:
+        dotted, equals, text = override.partition("=")
+        keys = tuple(dotted.strip().split("."))
+        _say_what_is_lost(keys, text, given)
+        if not equals or not all(keys):
+            raise UserError(
+                f"the override {override!r} is not of the form dotted.key=value", "For example batch.rows=128."
+            )
+        try:
+            value = yaml.load(text, _StrictLoader) if text.strip() else None
+        except NOT_YAML:
+            raise UserError(f"the override {override!r} has a value that is not YAML", "Quote it.") from None
+        parent = tree
+        for key in keys[:-1]:
+            if not isinstance(parent.get(key), dict):
+                parent[key] = {}
+            parent = parent[key]
+        # Naming a unit replaces the recipe's unit; two units on the command line remain two, which is a fault.
+        if keys[-1] in UNITS and keys[:-1] in {("duration",), ("schedule", "warmup")} and keys[:-1] not in replaced:
+            replaced.add(keys[:-1])
+            for unit in UNITS:
+                parent.pop(unit, None)
+        parent[keys[-1]] = value
+
+
+def _say_what_is_lost(keys: tuple[str, ...], text: str, given: dict[tuple[str, ...], str]) -> None:
+    """The last of several values for a setting holds, which lets a script's list of settings be overridden: aloud."""
+    for earlier, value in given.items():
+        if earlier[: len(keys)] == keys and (earlier != keys or value != text):
+            say(f"{'.'.join(earlier)}={value} is given too, and replaced by {'.'.join(keys)}={text}")
+    given[keys] = text
