@@ -1,6 +1,5 @@
 """What is read and what is not: endings, links, names that stand twice, and what is no file at all."""
 
-import bz2
 import gzip
 import os
 import subprocess
@@ -27,7 +26,7 @@ def found(*inputs: Path) -> tuple[list[str], dict[str, int]]:
 def test_everything_in_a_folder_is_read_or_counted(tmp_path: Path) -> None:
     folder = tmp_path / "odd"
     for name in ("a.txt", "B.TXT", "c.JSONL", "d.Txt.Gz", "sub/e.jsonl.GZ", "sub/deep/f.txt",
-                 "x.csv", "sub/y.CSV", "z.json", "README", "v.txt.bz2", "w.jsonl.zst", "u.tar.gz",
+                 "x.pdf", "sub/y.PDF", "z.docx", "README", "v.pdf.bz2", "w.docx.zst", "u.tar.gz",
                  ".hidden.txt", ".git/config.txt", "sub/.DS_Store"):  # fmt: skip
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"")
@@ -40,7 +39,7 @@ def test_everything_in_a_folder_is_read_or_counted(tmp_path: Path) -> None:
     names, passed_over = found(folder)
     assert sorted(names) == ["B.TXT", "a.txt", "c.JSONL", "d.Txt.Gz", "e.jsonl.GZ", "f.txt", "linked.txt"]
     assert passed_over == {
-        ".csv": 2, ".json": 1, "without an ending": 1, ".txt.bz2": 1, ".jsonl.zst": 1, ".tar.gz": 1, "hidden": 3,
+        ".pdf": 2, ".docx": 1, "without an ending": 1, ".pdf.bz2": 1, ".docx.zst": 1, ".tar.gz": 1, "hidden": 3,
         "linked folders (named as inputs they are read)": 1, "broken links": 1, "pipes and devices": 1,
     }  # fmt: skip
     assert found(folder, folder / "linked") == ([*names, "g.txt"], passed_over)
@@ -53,9 +52,9 @@ def test_the_most_frequent_endings_come_first() -> None:
 
 
 def test_a_folder_without_text_says_what_it_holds(tmp_path: Path) -> None:
-    for name in ("a.csv", "b.csv", "c.parquet"):
+    for name in ("a.pdf", "b.pdf", "c.docx"):
         (tmp_path / name).write_bytes(b"")
-    with pytest.raises(UserError, match=r"holds no text: .*; it holds: 2 \.csv, 1 \.parquet"):
+    with pytest.raises(UserError, match=r"holds no text: .*; it holds: 2 \.pdf, 1 \.docx"):
         find_files([tmp_path])
 
 
@@ -115,10 +114,10 @@ def test_upper_case_endings_say_what_a_file_is(tmp_path: Path) -> None:
 def test_what_was_passed_over_is_said_and_in_the_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(3):
         (tmp_path / f"{number}.txt").write_text(make_text(number, 50))
-    (tmp_path / "a.txt.bz2").write_bytes(bz2.compress(b"bees"))
+    (tmp_path / "a.txt.lz4").write_bytes(b"bees")
     result = prepare([tmp_path], tmp_path / "out", PrepareSettings(vocab_size=300, row_length=16))
-    assert result.passed_over == {".txt.bz2": 1}
-    assert "not read: 1 .txt.bz2 (text ends in .txt, .txt.gz, .jsonl, .jsonl.gz)" in capsys.readouterr().err
+    assert result.passed_over == {".txt.lz4": 1}
+    assert "not read: 1 .txt.lz4 (text ends in .txt, .md, .jsonl, " in capsys.readouterr().err
 
 
 PIPES = {

@@ -47,7 +47,7 @@ def test_gzip_and_folders_are_read_and_hidden_files_are_not(tmp_path: Path) -> N
     (tmp_path / "sub" / "b.txt.gz").write_bytes(gzip.compress(b"zwei"))
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(json.dumps({"text": "eins"}).encode()))
     (tmp_path / ".hidden.txt").write_text("no")
-    (tmp_path / "notes.md").write_text("no")
+    (tmp_path / "notes.rst").write_text("no")
     assert documents(tmp_path)[0] == ["eins", "zwei"]
 
 
@@ -111,9 +111,9 @@ def test_folder_without_text(tmp_path: Path) -> None:
 
 
 def test_unknown_ending(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("a,b")
+    (tmp_path / "a.pdf").write_text("a,b")
     with pytest.raises(UserError, match="does not end in"):
-        find_files([tmp_path / "a.csv"])
+        find_files([tmp_path / "a.pdf"])
 
 
 def test_wrong_text_field_names_those_there_are(tmp_path: Path) -> None:

@@ -2,13 +2,13 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from masklater.cli.app import AsJson, print_result
 from masklater.console import aligned
-from masklater.corpus.settings import DocumentUnit, Packing, PrepareSettings, TokenizerKind
+from masklater.corpus.settings import DocumentUnit, NullTexts, Packing, PrepareSettings, TokenizerKind
 from masklater.errors import UserError
 
 DEFAULTS = PrepareSettings()
@@ -16,7 +16,13 @@ DEFAULTS = PrepareSettings()
 
 def prepare(
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="INPUT...", help="Text files (.txt, .jsonl, either .gz) or folders of them.")
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Files (.txt .md .jsonl .ndjson .json .csv .tsv .parquet .arrow, MediaWiki's .xml, each also .gz .bz2 "
+            ".xz .zst), folders of them, patterns in quotes, - for standard input, s3:// gs:// hf:// addresses, or "
+            "hf:OWNER/NAME[:CONFIG][@REVISION].",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The SHARDS folder to make.")],
     tokenizer: Annotated[
@@ -39,10 +45,32 @@ def prepare(
         str | None,
         typer.Option(help="What text is in that has no byte-order mark, by Python's name for it [default: utf-8]."),
     ] = None,
-    documents: Annotated[DocumentUnit, typer.Option(help="What one document is in a .txt file.")] = DEFAULTS.documents,
+    documents: Annotated[DocumentUnit, typer.Option(help="What one document is in plain text.")] = DEFAULTS.documents,
     text_field: Annotated[
-        str, typer.Option(help="The field of a .jsonl record that holds the text.")
+        str,
+        typer.Option(
+            help="The field of a record (JSON, table, data set) that holds the text; with dots a field inside a field; "
+            "several between commas, joined by a blank line."
+        ),
     ] = DEFAULTS.text_field,
+    filters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter",
+            help="FIELD=VALUE: take only records of which it holds; may be given several times, and all must hold.",
+        ),
+    ] = None,
+    null_texts: Annotated[
+        NullTexts,
+        typer.Option(help="Records whose text is null: refuse the file, or skip and count them."),
+    ] = DEFAULTS.null_texts,
+    stdin_as: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ENDING",
+            help="What a file of standard input would end in: csv, jsonl.zst [default: told from how it begins].",
+        ),
+    ] = None,
     valid_fraction: Annotated[
         float, typer.Option(min=0, max=0.5, help="Share of the documents held out, chosen by a hash of their text.")
     ] = DEFAULTS.valid_fraction,
@@ -62,7 +90,8 @@ def prepare(
     \b
     Examples:
       masklater prepare texts/ --out shards
-      masklater prepare wiki.jsonl.gz --out shards --train-tokenizer bpe --vocab-size 16000
+      masklater prepare wiki.jsonl.zst --out shards --train-tokenizer bpe --vocab-size 16000
+      masklater prepare 'crawl/*.parquet' --text-field title,text --filter language=en --out shards
       masklater prepare corpus.txt --documents blank-line --out shards --tokenizer my-tokenizer
     """
     from masklater.corpus.files import describe
@@ -84,6 +113,9 @@ def prepare(
             encoding=encoding,
             documents=documents,
             text_field=text_field,
+            filters=tuple(filters or ()),
+            null_texts=null_texts,
+            stdin_as=stdin_as,
             valid_fraction=valid_fraction,
             pack=pack,
             max_unknown=max_unknown,
@@ -93,6 +125,10 @@ def prepare(
     read = result.read
     odd = {
         "empty documents left out": read.empty,
+        "records left out whose text is null": read.null,
+        "records that --filter leaves out": read.filtered,
+        "redirects left out": read.redirects,
+        "pages of other namespaces left out": read.other_namespaces,
         "lines with invalid bytes, now \ufffd": read.invalid_lines,
         "half surrogate pairs, now \ufffd": read.half_pairs,
         "NUL characters removed": read.nul,
@@ -109,6 +145,7 @@ def prepare(
         "rows": f"{result.train_rows:,} to train on, {result.valid_rows:,} held out, {row_length} positions each",
         "tokens": f"{result.tokens:,}, which fill {result.real_share:.1%} of all positions",
         "unknown tokens": f"{result.unknown_tokens:,}, {result.unknown_share:.2%} of all that were read",
+        **(_sources(result.sources) if len(result.sources) > 1 else {}),
         "speed": f"{result.tokens_per_second:,.0f} tokens/s",
         "peak memory": f"{result.peak_memory_bytes / 2**20:,.0f} MiB",
         "written to": f"{out}",
@@ -116,6 +153,16 @@ def prepare(
     if tokenizer is None:
         lines["tokenizer"] += _why_of_this_size(result.vocabulary, vocab_size or DEFAULTS.vocab_size)
     print_result(result, as_json, lambda: aligned([*lines.items()]))
+
+
+def _sources(sources: list[dict[str, Any]]) -> dict[str, str]:
+    """A line for each input as it was given."""
+    return {
+        f"of {source['name']}": f"{source['documents']:,} documents, {source['characters'] / 1e6:,.1f} M characters, "
+        f"{source['tokens']:,} tokens ({source['tokens_per_document']:,.0f} a document, {source['unknown_share']:.2%} "
+        "unknown)"
+        for source in sources
+    }
 
 
 def _why_of_this_size(entries: int, asked: int) -> str:

@@ -1,14 +1,15 @@
 """The files that are read, and a count of those beside them that are not: nothing is passed over in silence."""
 
+import glob
 import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
+from masklater.corpus.elsewhere import ElsewhereFile
+from masklater.corpus.readers import ENDINGS_SAID, ending_of
 from masklater.errors import UserError
 
-TEXT_ENDINGS = (".txt", ".txt.gz")
-JSONL_ENDINGS = (".jsonl", ".jsonl.gz")
-ENDINGS = TEXT_ENDINGS + JSONL_ENDINGS
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip", ".7z")
 """Endings that follow the one that tells what a file holds."""
 ENDINGS_SHOWN = 8
@@ -39,7 +40,7 @@ def find_files(inputs: list[Path], passed_over: Counter[str] | None = None) -> l
             if not found:
                 beside = f"; it holds: {describe(others)}" if others else ""
                 raise UserError(
-                    f"the folder {path} holds no text: no file in it ends in {', '.join(ENDINGS)}{beside}",
+                    f"the folder {path} holds no text: no file in it ends in {ENDINGS_SAID}{beside}",
                     "Name another folder, or rename the files to one of these endings.",
                 )
             files += found
@@ -49,14 +50,33 @@ def find_files(inputs: list[Path], passed_over: Counter[str] | None = None) -> l
     return files
 
 
-def is_jsonl(path: Path) -> bool:
-    """Tell by its name whether a file is read as JSON lines."""
-    return path.name.lower().endswith(JSONL_ENDINGS)
+def find_matching(pattern: str, passed_over: Counter[str] | None = None) -> list[Path]:
+    """Find what a pattern with `*`, `?`, `[...]` or `**` matches, sorted; folders among it are searched.
 
+    Args:
+        pattern: As a shell would have expanded it.
+        passed_over: Counts, by ending or kind, of what matches and is not read; updated.
 
-def is_gzipped(path: Path) -> bool:
-    """Tell by its name whether a file is unpacked."""
-    return path.name.lower().endswith(".gz")
+    Raises:
+        UserError: Nothing that is read matches.
+    """
+    passed_over = Counter() if passed_over is None else passed_over
+    others: Counter[str] = Counter()
+    files: list[Path] = []
+    for path in map(Path, sorted(glob.glob(pattern, recursive=True))):  # noqa: PTH207 - Path's knows no absolute ones
+        if path.is_dir():
+            files += [] if "**" in pattern else _inside(path, others)  # a double star has been inside already
+        elif not path.is_file():
+            others[BROKEN_LINKS if not path.exists() else NO_FILES] += 1
+        elif ending_of(path.name):
+            files.append(path)
+        else:
+            others[ending_shown(path.name)] += 1
+    if not files:
+        beside = f"; it matches: {describe(others)}" if others else ""
+        raise UserError(f"{pattern} matches no text: no file that ends in {ENDINGS_SAID}{beside}", "Check the pattern.")
+    passed_over.update(others)
+    return files
 
 
 def describe(numbers: Counter[str]) -> str:
@@ -67,12 +87,12 @@ def describe(numbers: Counter[str]) -> str:
     return ", ".join([*shown, f"{rest:,} with other endings"] if rest else shown)
 
 
-def repeated(files: list[Path]) -> dict[str, int]:
+def repeated(files: Sequence[Path | ElsewhereFile]) -> dict[str, int]:
     """Files that are read more than once, under one name or several, with how often."""
-    names: dict[tuple[int, int], list[str]] = {}
+    names: dict[object, list[str]] = {}
     for path in files:
-        status = path.stat()
-        names.setdefault((status.st_dev, status.st_ino), []).append(str(path))
+        status = path.stat() if isinstance(path, Path) else None
+        names.setdefault((status.st_dev, status.st_ino) if status else str(path), []).append(str(path))
     return {" = ".join(dict.fromkeys(same)): len(same) for same in names.values() if len(same) > 1}
 
 
@@ -92,18 +112,18 @@ def _inside(folder: Path, others: Counter[str]) -> list[Path]:
         for path in (Path(top, name) for name in names if not name.startswith(".")):
             if not path.is_file():
                 others[BROKEN_LINKS if not path.exists() else NO_FILES] += 1
-            elif path.name.lower().endswith(ENDINGS):
+            elif ending_of(path.name):
                 found.append(path)
             else:
-                others[_ending(path)] += 1
+                others[ending_shown(path.name)] += 1
     for what in [what for what, number in others.items() if not number]:
         del others[what]
     return sorted(found)
 
 
-def _ending(path: Path) -> str:
-    """`.csv`, or `.csv.bz2` with its compression."""
-    stem, last = os.path.splitext(path.name.lower())  # noqa: PTH122 - no Path of its own
+def ending_shown(name: str) -> str:
+    """`.pdf`, or `.pdf.bz2` with its compression."""
+    stem, last = os.path.splitext(name.lower())  # noqa: PTH122 - no Path of its own
     return (os.path.splitext(stem)[1] if last in COMPRESSIONS else "") + last or NO_ENDING  # noqa: PTH122
 
 
@@ -116,12 +136,14 @@ def _checked(path: Path) -> Path:
         raise UserError(
             f"{path} is no file on disk: text is read several times (to choose what is held out, to train the "
             "tokenizer, to write rows), and a pipe can be read once",
-            "Write it to a file first (zstdcat text.jsonl.zst > text.jsonl), or name the file itself.",
+            "Write it to a file first (zstdcat text.jsonl.zst > text.jsonl), name the file itself, or pipe into "
+            "`prepare -`, which keeps a copy while it works.",
         )
     if not path.exists():
         raise UserError(f"there is no file or folder {path}", "Check the path.")
-    if not path.name.lower().endswith(ENDINGS):
+    if not ending_of(path.name):
         raise UserError(
-            f"{path} does not end in {', '.join(ENDINGS)}", "Rename it by its content: plain text or JSON lines."
+            f"{path} does not end in {ENDINGS_SAID}",
+            "Rename it by its content: .txt for plain text, .jsonl for JSON lines.",
         )
     return path

@@ -1,11 +1,12 @@
 """index.json of a SHARDS folder: what is there, and how to tell that it still is what was written."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError
 
 from masklater.corpus.settings import Packing
 from masklater.corpus.vocabulary import SpecialIds, Vocabulary
@@ -49,6 +50,19 @@ class SplitEntry(Section):
         return self.full_row_maskable / self.full_rows if self.full_rows else float("nan")
 
 
+class SourceEntry(Section):
+    """One input as it was given, and what came of it."""
+
+    name: str
+    revision: str | None = None  # the commit of a data set of the hub
+    files: NonNegativeInt
+    documents: NonNegativeInt
+    characters: NonNegativeInt
+    tokens: NonNegativeInt  # as they were read, before packing
+    tokens_per_document: NonNegativeFloat
+    unknown_share: NonNegativeFloat  # of its tokens, those that the tokenizer does not know
+
+
 class Index(Section):
     """index.json."""
 
@@ -61,7 +75,7 @@ class Index(Section):
     pack: Packing
     train: SplitEntry
     valid: SplitEntry
-    source: dict[str, int | float | str]  # what was read, for the record
+    source: dict[str, int | float | str | list[SourceEntry]]  # what was read, for the record
     checksum: str | None = None  # SHA-256 of all the rest
 
     @property
@@ -77,7 +91,7 @@ def make_index(
     packing: Packing,
     train: SplitEntry,
     valid: SplitEntry,
-    source: dict[str, int | float | str],
+    source: Mapping[str, int | float | str | list[SourceEntry]],
 ) -> Index:
     """The index of two finished splits."""
     index = Index(
@@ -90,7 +104,7 @@ def make_index(
         pack=packing,
         train=train,
         valid=valid,
-        source=source,
+        source=dict(source),
     )
     return index.model_copy(update={"checksum": _checksum(index)})
 

@@ -103,7 +103,7 @@ class TextLines:
         DamagedDataError: While iterating: the file is in another encoding, or no text.
     """
 
-    def __init__(self, path: Path, stream: BinaryIO, encoding: str | None, limit: int, cut: bool) -> None:
+    def __init__(self, path: Path | str, stream: BinaryIO, encoding: str | None, limit: int, cut: bool) -> None:
         self.path, self.stream, self.limit, self.cut = path, stream, limit, cut
         self.odd = Oddities()
         self.head = stream.read(1024)

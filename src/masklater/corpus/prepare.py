@@ -1,22 +1,18 @@
-"""The pipe from text files to SHARDS: read -> tokenise -> pack -> write, each stage streaming into the next.
+"""The pipe from text to SHARDS: read -> tokenise -> pack -> write, each stage streaming into the next.
 
-Reading, packing and writing run here; tokenising runs in threads. The `tokenizers` library leaves Python's lock while
-it works, and one batch to a thread is faster than its own parallelism (docs/log.md, 2026-11-21).
+Reading, packing and writing run here; tokenising runs in threads.
 """
 
-import os
 import resource
 import sys
 import time
-from collections import Counter, deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,14 +20,17 @@ from numpy.typing import NDArray
 from masklater import hub
 from masklater.console import Meter, say
 from masklater.corpus import tokenizer as tokenizers_
-from masklater.corpus.files import ENDINGS, describe, find_files, is_gzipped, repeated
-from masklater.corpus.index import SPLITS, Split, make_index, row_dtype
+from masklater.corpus.counts import ReadCounts, total
+from masklater.corpus.index import SPLITS, SourceEntry, Split, make_index, row_dtype
+from masklater.corpus.inputs import find_sources, say_what_is_read, size_of
 from masklater.corpus.interruptible import interruptible
 from masklater.corpus.lines import check_encoding
 from masklater.corpus.pack import make_packer
-from masklater.corpus.read import Document, ReadCounts, Source, read_documents
+from masklater.corpus.read import Document, Source, read_documents
+from masklater.corpus.readers import ending_of
 from masklater.corpus.settings import PrepareSettings
 from masklater.corpus.shards import SplitWriter
+from masklater.corpus.tokenise import tokenise
 from masklater.corpus.unknown import check_unknown
 from masklater.corpus.vocabulary import Vocabulary
 from masklater.errors import UserError
@@ -43,11 +42,10 @@ if TYPE_CHECKING:
 TOKENIZER_SAMPLE_BYTES = 256 * 2**20
 """A tokenizer is trained on about this much text, chosen by the documents' hashes: more changes
 little and costs memory."""
-GZIP_RATIO = 3
-"""The factor by which a gzipped file is taken to grow when unpacked, for that choice."""
+PACKED_RATIO = 3
+"""The factor by which a compressed file is taken to grow when unpacked, for that choice."""
 FEW_DOCUMENTS = 1000
 """A corpus of at most this many documents holds out at least one of them, whatever the fraction says."""
-CHUNK_DOCUMENTS, CHUNK_CHARS = 256, 2**18
 
 
 @dataclass(frozen=True)
@@ -68,12 +66,13 @@ class PrepareResult:
     tokens_per_second: float  # over the tokenise-pack-write pass alone
     peak_memory_bytes: int  # of the whole process
     read: ReadCounts
+    sources: list[dict[str, Any]]  # of each input as it was given: documents, characters, tokens
     passed_over: dict[str, int]  # what the input folders hold beside, by ending or kind
     repeated: dict[str, int]  # files that were read more than once, with how often
 
 
-def prepare(inputs: list[Path], out: Path, settings: PrepareSettings) -> PrepareResult:
-    """Read text files and write SHARDS.
+def prepare(inputs: Sequence[str | Path], out: Path, settings: PrepareSettings) -> PrepareResult:
+    """Read text and write SHARDS.
 
     Raises:
         UserError: An input, the tokenizer or the output place is not as it must be; nothing is left behind.
@@ -83,31 +82,30 @@ def prepare(inputs: list[Path], out: Path, settings: PrepareSettings) -> Prepare
     if settings.encoding is not None:
         check_encoding(settings.encoding)
     passed_over: Counter[str] = Counter()
-    files = find_files(inputs, passed_over)
-    twice = repeated(files)
-    _say_what_is_read(passed_over, twice)
-    source = Source(files, settings.documents, settings.text_field, settings.encoding)
-    total_bytes = sum(file.stat().st_size for file in files)
-    held_out_below = _held_out_below(source, settings.valid_fraction)
-    tokenizer = _get_tokenizer(source, total_bytes, held_out_below, settings)
+    sources = find_sources(inputs, settings, passed_over)
+    twice = say_what_is_read(sources, passed_over)
+    total_bytes = sum(size_of(file) for source in sources for file in source.files)
+    held_out_below = _held_out_below(sources, settings.valid_fraction)
+    tokenizer = _get_tokenizer(sources, total_bytes, held_out_below, settings)
     tokenizer_seconds = time.monotonic() - began
     vocabulary = tokenizers_.vocabulary(tokenizer)
     for note in tokenizers_.complete(tokenizer):
         say(note)
     if gaps := vocabulary.size - len(tokenizer):
         say(f"{gaps:,} of the {vocabulary.size:,} ids have no entry, as where an entry stands in a vocabulary twice")
-    counts = ReadCounts()
+    tallies = [_Tally(source) for source in sources]
     with complete_folder(out) as folder:
         tokenizer_hash = tokenizers_.save(tokenizer, folder / "tokenizer", settings.row_length)
         unknown_id = tokenizers_.unknown_id(tokenizer)
-        sides = [_Side(folder, split, settings, vocabulary, unknown_id) for split in SPLITS]
+        sides = [_Side(folder, split, settings, vocabulary) for split in SPLITS]
         pass_began = time.monotonic()
-        _pack_and_write(source, total_bytes, tokenizer, held_out_below, settings, counts, sides)
+        _pack_and_write(tallies, total_bytes, tokenizer, held_out_below, settings, unknown_id, sides)
         train, valid = (side.writer.close() for side in sides)
         pass_seconds = time.monotonic() - pass_began
+        counts = total([tally.counts for tally in tallies])
         if not train.rows:
-            raise UserError("there is no text in the input: every document is empty", "Name files that hold text.")
-        unknown, read_tokens = (sum(side.unknown for side in sides), sum(side.tokens for side in sides))
+            raise _no_text(counts)
+        unknown, read_tokens = (sum(tally.unknown for tally in tallies), sum(tally.tokens for tally in tallies))
         trained_as = None if settings.tokenizer else settings.train_tokenizer
         check_unknown(unknown, read_tokens, tokenizer.unk_token, settings.max_unknown, trained_as)
         record = {
@@ -116,6 +114,9 @@ def prepare(inputs: list[Path], out: Path, settings: PrepareSettings) -> Prepare
             "unit": settings.documents,
             "valid_fraction": settings.valid_fraction,
             "unknown_tokens": unknown,
+            "text_field": settings.text_field,
+            "filters": " and ".join(settings.filters),
+            "sources": [tally.entry() for tally in tallies],
         }
         index = make_index(vocabulary, settings.row_length, tokenizer_hash, settings.pack, train, valid, record)
         (folder / "index.json").write_text(index.model_dump_json(indent=1), encoding="utf-8")
@@ -136,53 +137,95 @@ def prepare(inputs: list[Path], out: Path, settings: PrepareSettings) -> Prepare
         peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         * (1 if sys.platform == "darwin" else 1024),
         read=counts,
+        sources=[tally.entry().model_dump() for tally in tallies],
         passed_over=dict(passed_over),
         repeated=twice,
     )
 
 
-def _say_what_is_read(passed_over: Counter[str], twice: dict[str, int]) -> None:
-    """Report, before the work begins, files that are left out and files that are read several times."""
-    if passed_over:
-        say(f"not read: {describe(passed_over)} (text ends in {', '.join(ENDINGS)})")
-    for names, number in twice.items():
-        say(f"named {number} times, and read as often: {names}")
+def _no_text(counts: ReadCounts) -> UserError:
+    """The error of an input without any text."""
+    left_out = {
+        "records whose text is null": counts.null,
+        "records that --filter leaves out": counts.filtered,
+        "redirects": counts.redirects,
+        "pages of other namespaces": counts.other_namespaces,
+        "empty documents": counts.empty,
+    }
+    if not any(number for what, number in left_out.items() if what != "empty documents"):
+        return UserError("there is no text in the input: every document is empty", "Name files that hold text.")
+    said = ", ".join(f"{number:,} {what}" for what, number in left_out.items() if number)
+    return UserError(f"there is no text in what is left of the input: {said}", "Name files that hold text.")
 
 
-def _held_out_below(source: Source, fraction: float) -> int:
+class _Tally:
+    """One source: what was read of it, and what it became."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.counts = ReadCounts()
+        self.tokens = self.unknown = 0
+
+    def entry(self) -> SourceEntry:
+        """The record of it."""
+        return SourceEntry(
+            name=self.source.name,
+            revision=self.source.rows.commit if self.source.rows else None,
+            files=self.counts.files,
+            documents=self.counts.documents,
+            characters=self.counts.characters,
+            tokens=self.tokens,
+            tokens_per_document=round(self.tokens / max(self.counts.documents, 1), 3),
+            unknown_share=round(self.unknown / max(self.tokens, 1), 6),
+        )
+
+
+def _documents(sources: list[Source], on_bytes: Callable[[int], None] = lambda _: None) -> Iterator[Document]:
+    """The documents of all sources, uncounted."""
+    for source in sources:
+        yield from read_documents(source, ReadCounts(), on_bytes)
+
+
+def _held_out_below(sources: list[Source], fraction: float) -> int:
     """Documents whose 64-bit hash is below this are held out for validation."""
     below = int(fraction * 2**64)
     if not fraction:
         return 0
-    documents = read_documents(source, ReadCounts())
+    counts = [ReadCounts() for _ in sources]
+    documents = chain.from_iterable(map(read_documents, sources, counts))
     keys = {document.key for document in islice(documents, FEW_DOCUMENTS + 1)}
     if next(documents, None) is not None or len(keys) > FEW_DOCUMENTS:
         return below
     if not keys:
-        raise UserError("there is no text in the input: every document is empty", "Name files that hold text.")
+        raise _no_text(total(counts))
     if len(keys) == 1:
         raise UserError(
-            f"the input is one single document (--documents {source.unit}), of which none can be held out",
+            f"the input is one single document (--documents {sources[0].unit}), of which none can be held out",
             "Cut it into documents with --documents line or blank-line, or hold nothing out with --valid-fraction 0.",
         )
     return min(max(below, min(keys) + 1), max(keys))  # at least one held out, at least one to train on
 
 
 def _get_tokenizer(
-    source: Source, total_bytes: int, held_out_below: int, settings: PrepareSettings
+    sources: list[Source], total_bytes: int, held_out_below: int, settings: PrepareSettings
 ) -> "PreTrainedTokenizerFast":
     if settings.tokenizer is not None:
         found = hub.find(str(settings.tokenizer), hub.TOKENIZER_FILES, "--tokenizer")
         if found.commit is not None:
             say(f"tokenizer: {found}")
         return tokenizers_.load(found.folder)
-    unpacked = sum(file.stat().st_size * (GZIP_RATIO if is_gzipped(file) else 1) for file in source.files)
-    share = min(1.0, TOKENIZER_SAMPLE_BYTES / max(unpacked, 1))
-    with Meter("Training the tokenizer: reading", total_bytes) as meter:
+    share = min(1.0, TOKENIZER_SAMPLE_BYTES / max(sum(map(_unpacked_bytes, sources)), 1))
+    is_unsized = [source.rows is not None and not source.rows.size for source in sources]
+    with Meter("Training the tokenizer: reading", total_bytes or None) as meter:
 
         def texts() -> Iterator[str]:
-            for document in read_documents(source, ReadCounts(), meter.advance):
+            left = TOKENIZER_SAMPLE_BYTES
+            for document in _documents(sources, meter.advance):
                 if document.key >= held_out_below and document.key % 2**32 < share * 2**32:
+                    left -= len(document.text) if is_unsized[document.source] else 0
+                    if left < 0:
+                        say("the tokenizer is trained on the beginning of a data set that does not tell its size")
+                        break
                     yield document.text
             meter.set(total_bytes, "merging")
 
@@ -190,21 +233,35 @@ def _get_tokenizer(
         return tokenizers_.wrap(interruptible(train))
 
 
+def _unpacked_bytes(source: Source) -> int:
+    """About how much text a source holds, by its size."""
+    known = (source.rows.size or 0) if source.rows else 0
+    for file in source.files:
+        ending = ending_of(file.name)
+        is_packed = ending is not None and (ending.packing or ending.kind == ".parquet")
+        known += size_of(file) * (PACKED_RATIO if is_packed else 1)
+    return known
+
+
 def _pack_and_write(
-    source: Source,
+    tallies: list["_Tally"],
     total_bytes: int,
     tokenizer: "PreTrainedTokenizerFast",
     held_out_below: int,
     settings: PrepareSettings,
-    counts: ReadCounts,
+    unknown_id: int | None,
     sides: list["_Side"],
 ) -> None:
-    with Meter("Tokenising", total_bytes) as meter:
+    with Meter("Tokenising", total_bytes or None) as meter:
         began, tokens = time.monotonic(), 0
-        documents = read_documents(source, counts, meter.advance)
+        documents = chain.from_iterable(read_documents(one.source, one.counts, meter.advance) for one in tallies)
         for document, ids in tokenise(documents, tokenizer, settings.workers):
             sides[document.key < held_out_below].add(ids)
             tokens += len(ids)
+            tally = tallies[document.source]
+            tally.tokens += len(ids)
+            if unknown_id is not None:
+                tally.unknown += int(np.count_nonzero(ids == unknown_id))
             meter.advance(0, f"{tokens / 1e6:,.1f} M tokens, {tokens / (time.monotonic() - began) / 1e6:.2f} M/s")
         for side in sides:
             side.flush()
@@ -213,20 +270,13 @@ def _pack_and_write(
 class _Side:
     """One split being made: its packer, and the writer of the rows it completes."""
 
-    def __init__(
-        self, folder: Path, split: Split, settings: PrepareSettings, vocabulary: Vocabulary, unknown_id: int | None
-    ) -> None:
+    def __init__(self, folder: Path, split: Split, settings: PrepareSettings, vocabulary: Vocabulary) -> None:
         dtype = row_dtype(vocabulary.size)
         self.packer = make_packer(settings.pack, settings.row_length, vocabulary, dtype)
         self.writer = SplitWriter(folder, split, settings.row_length, vocabulary)
-        self.unknown_id = unknown_id
-        self.tokens = self.unknown = 0
 
     def add(self, ids: NDArray[np.integer]) -> None:
         """Take one document."""
-        self.tokens += len(ids)
-        if self.unknown_id is not None:
-            self.unknown += int(np.count_nonzero(ids == self.unknown_id))
         for row in self.packer.add(ids):
             self.writer.write(row)
 
@@ -234,73 +284,3 @@ class _Side:
         """End the split: write the rows that are still open."""
         for row in self.packer.flush():
             self.writer.write(row)
-
-
-def tokenise(
-    documents: Iterator[Document], tokenizer: "PreTrainedTokenizerFast", workers: int
-) -> Iterator[tuple[Document, NDArray[np.integer]]]:
-    """Yield each document, in order, with its ids (no special tokens).
-
-    A text that spells a special token ("</s>") is text like any other: it never becomes the token.
-
-    Raises:
-        UserError: A text holds what the tokenizer does not know, and it has no unknown token.
-    """
-    backend = tokenizer.backend_tokenizer
-    backend.no_truncation()
-    backend.no_padding()
-    backend.encode_special_tokens = True
-    dtype = row_dtype(tokenizers_.num_ids(tokenizer))
-
-    def encode(chunk: list[Document]) -> list[NDArray[np.integer]]:
-        try:
-            encodings = backend.encode_batch_fast([document.text for document in chunk], add_special_tokens=False)
-        except Exception as error:  # tokenizers raises plain Exception
-            raise UserError(
-                f"the tokenizer cannot encode the text: {error}",
-                "Has it an unknown token, and is that in its vocabulary? Mend it, or train one with --train-tokenizer.",
-            ) from None
-        return [np.array(encoding.ids, dtype=dtype) for encoding in encodings]
-
-    waiting: deque[tuple[list[Document], Future[list[NDArray[np.integer]]]]] = deque()
-    with _one_thread_a_batch(), ThreadPoolExecutor(workers) as pool:
-        try:
-            for chunk in _chunks(documents):
-                waiting.append((chunk, pool.submit(encode, chunk)))
-                if len(waiting) > workers + 1:
-                    done, future = waiting.popleft()
-                    yield from zip(done, future.result(), strict=True)
-            while waiting:
-                done, future = waiting.popleft()
-                yield from zip(done, future.result(), strict=True)
-        finally:
-            for _, future in waiting:
-                future.cancel()
-            backend.encode_special_tokens = False
-
-
-def _chunks(documents: Iterator[Document]) -> Iterator[list[Document]]:
-    chunk: list[Document] = []
-    size = 0
-    for document in documents:
-        chunk.append(document)
-        size += len(document.text)
-        if len(chunk) >= CHUNK_DOCUMENTS or size >= CHUNK_CHARS:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
-
-
-@contextmanager
-def _one_thread_a_batch() -> Iterator[None]:
-    """Switch the tokenizers library's own parallelism off, which it reads from the environment at each call."""
-    before = os.environ.get("TOKENIZERS_PARALLELISM")
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["TOKENIZERS_PARALLELISM"]
-        else:
-            os.environ["TOKENIZERS_PARALLELISM"] = before

@@ -1,30 +1,39 @@
-"""Files to documents, streaming: memory stays flat whatever the size of a file, a line or a folder.
+"""Sources to documents, streaming: memory stays flat whatever the size of a file, a line or a folder.
 
-`.txt` is cut into documents by file, line or blank line; `.jsonl` has one document a line, in a named field. Either
-may be gzipped. What is odd but harmless (a few invalid bytes or NULs, a BOM, empty documents) is counted; what is
-damaged (a truncated gzip, a line that is not JSON, text in another encoding) is refused by file and line.
+Plain text is cut into documents by file, line or blank line; any other file has records, of which named fields hold the
+text. What is odd but harmless (a few invalid bytes or NULs, a BOM, empty documents) is counted; what is damaged (a
+truncated file, a line that is not JSON, text in another encoding) is refused by file and line.
 """
 
-import gzip
-import json
-import zlib
+import io
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
-from masklater.corpus.files import is_gzipped, is_jsonl
-from masklater.corpus.lines import LongLineError, Oddities, TextLines
-from masklater.corpus.settings import DocumentUnit
-from masklater.errors import DamagedDataError, UserError
+from masklater.corpus.counts import ReadCounts
+from masklater.corpus.elsewhere import ElsewhereFile
+from masklater.corpus.fields import (
+    Fields,
+    MissingFieldError,
+    NullTextError,
+    WrongValueError,
+    missing_field,
+)
+from masklater.corpus.hub_rows import HubRows
+from masklater.corpus.lines import LongLineError
+from masklater.corpus.readers import READERS, Ending, ending_of
+from masklater.corpus.readers.opened import BUFFER_BYTES, Metered, Opened, Records
+from masklater.corpus.settings import DocumentUnit, NullTexts
+from masklater.corpus.unpack import DAMAGES, PACKINGS, unpack
+from masklater.errors import DamagedDataError, UserError, first_line
 
 MAX_DOCUMENT_CHARS = 2**18
 """A longer document is passed on in parts of about this size, cut at a line or a word, which keeps memory flat and all
 cores busy. A part is hundreds of rows long, so that the cut costs nothing."""
 MAX_LINE_BYTES = 64 * 2**20
-"""A longer line of .jsonl is refused; a longer line of .txt is cut."""
+"""A longer record is refused; a longer line of plain text is cut."""
 
 
 class Document(NamedTuple):
@@ -32,113 +41,117 @@ class Document(NamedTuple):
 
     text: str
     key: int  # 64-bit hash of the text (of the first part, for all parts): decides what is held out
-
-
-@dataclass
-class ReadCounts:
-    """Counts of what was read, and of what was not taken as it stands."""
-
-    files: int = 0
-    bytes: int = 0  # on disk, compressed where the file is
-    documents: int = 0
-    characters: int = 0
-    empty: int = 0  # documents without text, left out
-    invalid_lines: int = 0  # lines with bytes that are no text in their encoding, each replaced by U+FFFD
-    half_pairs: int = 0  # JSON strings with half of a surrogate pair, replaced by U+FFFD
-    nul: int = 0  # NUL characters removed
-    bom: int = 0  # byte-order marks removed
-    cut: int = 0  # documents longer than MAX_DOCUMENT_CHARS, passed on in parts
-
-    def add(self, odd: Oddities) -> None:
-        """Book what was odd about a file that has been read."""
-        self.invalid_lines += odd.invalid_lines
-        self.nul += odd.nul
-        self.bom += odd.bom
+    source: int = 0  # number of the source it is from
 
 
 @dataclass(frozen=True)
 class Source:
-    """Text files, and how documents are cut out of them."""
+    """One input as it was given: its files, or its rows, and how documents are made of them."""
 
-    files: list[Path]  # as `find_files` returns them
-    unit: DocumentUnit = "file"  # one document of a `.txt` file
-    text_field: str = "text"  # the field of each `.jsonl` record that holds the text
-    encoding: str | None = None  # of all files but those that begin with a byte-order mark; None: UTF-8
+    files: list[Path] | list[ElsewhereFile]
+    unit: DocumentUnit = "file"  # one document of plain text
+    text_field: str = "text"  # the fields of a record that hold the text
+    encoding: str | None = None  # of all text files but those that begin with a byte-order mark; None: UTF-8
+    filters: tuple[str, ...] = ()
+    null_texts: NullTexts = "refuse"
+    number: int = 0
+    name: str = ""
+    rows: HubRows | None = None  # in place of files
+
+    @property
+    def fields(self) -> Fields:
+        """The fields of records that matter."""
+        return Fields(self.text_field, self.filters, self.null_texts)
 
 
 def read_documents(
     source: Source, counts: ReadCounts, on_bytes: Callable[[int], None] = lambda _: None
 ) -> Iterator[Document]:
-    """Yield the documents of all files in order.
+    """Yield the documents of a source in order.
 
     Args:
-        source: The files.
+        source: The source.
         counts: Updated as reading goes on.
         on_bytes: Called with the number of bytes read from disk since its last call.
 
     Raises:
-        DamagedDataError: A gzip file is truncated or damaged, a file is in another encoding, or a `.jsonl` line is not
-            a JSON object with text.
-        UserError: The text field is not in a record, or a file cannot be read.
+        DamagedDataError: A file is truncated or damaged, or in another encoding, or a record is no record with text.
+        UserError: A field is not in a record, a library is missing, or a file cannot be read.
     """
-    encoding = source.encoding
+    if source.rows is not None:
+        rows = source.rows.records(source.fields)
+        yield from _record_documents(rows, f"{source.rows.shown}, row", source, counts)
     for path in source.files:
         counts.files += 1
         try:
-            with path.open("rb") as raw:
-                if is_gzipped(path) and not raw.read(1):
-                    raise EOFError("it is empty, and not even the header of one is there")
-                raw.seek(0)
-                stream: BinaryIO = gzip.GzipFile(fileobj=raw) if is_gzipped(path) else raw  # type: ignore[assignment]
-                lines = TextLines(path, stream, encoding, MAX_LINE_BYTES, cut=not is_jsonl(path))
-                metered = _metered(lines, raw, counts, on_bytes)
-                if is_jsonl(path):
-                    yield from _jsonl_documents(lines, metered, source.text_field, counts)
-                else:
-                    yield from _text_documents(metered, source.unit, counts)
-                counts.add(lines.odd)
+            yield from _file_documents(path, source, counts, on_bytes)
         except LongLineError as line:
+            reader = READERS[_ending(path).kind]
             raise DamagedDataError(
-                f"{path}, line {line}: longer than {MAX_LINE_BYTES // 2**20} MiB",
+                f"{path}, {reader.place} {line}: longer than {MAX_LINE_BYTES // 2**20} MiB",
                 "Split the document before preparing it.",
             ) from None
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        except DAMAGES as error:
+            kind = PACKINGS[_ending(path).packing]
             raise DamagedDataError(
-                f"{path} is a damaged or truncated gzip file ({error})", "Fetch it again, or leave it out."
+                f"{path} is a damaged or truncated {kind} file ({error})", "Fetch it again, or leave it out."
             ) from None
         except UnicodeError as error:  # of a codec that cannot go on
             raise DamagedDataError(
-                f"{path} is not {encoding}: {error}", "Name its encoding with --encoding: utf-16-le or utf-16-be, say."
+                f"{path} is not {source.encoding}: {error}",
+                "Name its encoding with --encoding: utf-16-le or utf-16-be, say.",
             ) from None
         except OSError as error:
-            raise UserError(f"{path} cannot be read: {error.strerror}", "Check its permissions and the disk.") from None
+            raise UserError(
+                f"{path} cannot be read: {error.strerror or first_line(error)}", "Check its permissions and the disk."
+            ) from None
 
 
-def _metered(lines: Iterable[str], raw: BinaryIO, counts: ReadCounts, on_bytes: Callable[[int], None]) -> Iterator[str]:
-    """Pass lines through, reporting how far the file on disk has been read."""
-    seen = 0
-    for number, line in enumerate(lines):
-        yield line
-        if number % 256 == 0 and raw.tell() - seen:
-            counts.bytes += raw.tell() - seen
-            on_bytes(raw.tell() - seen)
-            seen = raw.tell()
-    counts.bytes += raw.tell() - seen
-    on_bytes(raw.tell() - seen)
+def _file_documents(
+    path: Path | ElsewhereFile, source: Source, counts: ReadCounts, on_bytes: Callable[[int], None]
+) -> Iterator[Document]:
+    """Documents of one file."""
+    ending = _ending(path)
+    reader = READERS[ending.kind]
+
+    def book(read: int) -> None:
+        counts.bytes += read
+        on_bytes(read)
+
+    with path.open("rb", buffering=0) as file:
+        metered = Metered(file, book)
+        raw = io.BufferedReader(metered, BUFFER_BYTES)
+        stream = unpack(raw, ending.packing, str(path)) if ending.packing else raw
+        opened = Opened(str(path), stream, bool(ending.packing), source.encoding, MAX_LINE_BYTES, source.fields, counts)
+        if reader.records is None:
+            yield from _text_documents(opened.lines(cut=True), source, counts)
+        else:
+            yield from _record_documents(reader.records(opened), f"{path}, {reader.place}", source, counts)
+        if opened.text:
+            counts.add(opened.text.odd)
+        metered.finish()
 
 
-def _text_documents(lines: Iterator[str], unit: DocumentUnit, counts: ReadCounts) -> Iterator[Document]:
+def _ending(path: Path | ElsewhereFile) -> Ending:
+    ending = ending_of(path.name)
+    if ending is None:
+        raise ValueError(f"{path} has an ending that no reader takes: inputs.py let it pass")
+    return ending
+
+
+def _text_documents(lines: Iterable[str], source: Source, counts: ReadCounts) -> Iterator[Document]:
     """Documents of one plain text file."""
+    unit, number = source.unit, source.number
     if unit == "line":
         for line in lines:
-            yield from _emit(line, counts)
+            yield from _emit(line, counts, number)
         return
     parts: list[str] = []
     size, key = 0, None
     for line in lines:
         if unit == "blank-line" and not line.strip():
             if parts:
-                yield from _emit("".join(parts), counts, key)
+                yield from _emit("".join(parts), counts, number, key)
                 parts, size, key = [], 0, None
             continue
         if parts and size + len(line) > MAX_DOCUMENT_CHARS:
@@ -146,52 +159,41 @@ def _text_documents(lines: Iterator[str], unit: DocumentUnit, counts: ReadCounts
             if key is None:
                 counts.cut += 1
                 key = _key(text.strip())
-            yield from _emit(text, counts, key, whole=False)
+            yield from _emit(text, counts, number, key, whole=False)
             parts, size = [], 0
         parts.append(line)
         size += len(line)
     if parts or unit == "file":
-        yield from _emit("".join(parts), counts, key)
+        yield from _emit("".join(parts), counts, number, key)
 
 
-def _jsonl_documents(source: TextLines, lines: Iterator[str], field: str, counts: ReadCounts) -> Iterator[Document]:
-    """Documents of one JSON-lines file; `lines` are its source's."""
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        where = f"{source.path}, line {number}"
+def _record_documents(records: Records, place: str, source: Source, counts: ReadCounts) -> Iterator[Document]:
+    """Documents of records; what each of them lacks is said by its place and number."""
+    fields = source.fields
+    for number, record in records:
         try:
-            record = json.loads(line, object_pairs_hook=partial(_object, field=field))
-        except (ValueError, RecursionError) as error:
-            doubt = source.doubt()  # in another encoding there is no JSON to be seen
-            remedy = f"{doubt.what[0].upper()}{doubt.what[1:]}. {doubt.remedy}" if doubt else "Mend or remove the line."
-            raise DamagedDataError(f"{where}: not JSON ({error})", remedy) from None
-        if not isinstance(record, dict):
-            raise DamagedDataError(f"{where}: a {type(record).__name__}, not an object", "Mend or remove the line.")
-        if field not in record:
-            raise UserError(
-                f"{where}: no field {field!r}; the record has {', '.join(map(repr, record)) or 'no fields'}",
-                "Name the field that holds the text with --text-field.",
-            )
-        text = record[field]
-        if not isinstance(text, str):
+            if fields.wanted and fields.leaves_out(record):
+                counts.filtered += 1
+                continue
+            text = fields.text_of(record)
+        except MissingFieldError as missing:
+            raise missing_field(f"{place} {number}", str(missing), record) from None
+        except NullTextError as null:
             raise DamagedDataError(
-                f"{where}: field {field!r} holds {type(text).__name__}, not text", "Mend or remove the line."
-            )
+                f"{place} {number}: field {str(null)!r} holds NoneType, not text",
+                "Mend or remove it, or leave such records out, counted, with --null-texts skip.",
+            ) from None
+        except WrongValueError as wrong:
+            raise DamagedDataError(f"{place} {number}: {wrong}", "Mend or remove it.") from None
+        if text is None:
+            counts.null += 1
+            continue
         if not text.isascii():
             text = _without_surrogates(text, counts)
         if "\0" in text:
             counts.nul += text.count("\0")
             text = text.replace("\0", "")
-        yield from _emit(text, counts)
-
-
-def _object(pairs: list[tuple[str, object]], field: str) -> dict[str, object]:
-    """A JSON object; where its text stands twice, nothing says which one is meant."""
-    record = dict(pairs)
-    if len(record) < len(pairs) and [key for key, _ in pairs].count(field) > 1:
-        raise ValueError(f"the field {field!r} stands twice")
-    return record
+        yield from _emit(text, counts, source.number)
 
 
 def _without_surrogates(text: str, counts: ReadCounts) -> str:
@@ -204,7 +206,7 @@ def _without_surrogates(text: str, counts: ReadCounts) -> str:
     return text
 
 
-def _emit(text: str, counts: ReadCounts, key: int | None = None, whole: bool = True) -> Iterator[Document]:
+def _emit(text: str, counts: ReadCounts, source: int, key: int | None = None, whole: bool = True) -> Iterator[Document]:
     """Yield the document, in parts where it is too long; count it once, with its last part."""
     text = text.strip()
     if not text:
@@ -221,9 +223,9 @@ def _emit(text: str, counts: ReadCounts, key: int | None = None, whole: bool = T
         half = start + MAX_DOCUMENT_CHARS // 2
         line_end, word_end = text.rfind("\n", half, end), text.rfind(" ", half, end)
         end = line_end + 1 or word_end + 1 or end
-        yield Document(text[start:end], key)
+        yield Document(text[start:end], key, source)
         start = end
-    yield Document(text[start:] if start else text, key)
+    yield Document(text[start:] if start else text, key, source)
 
 
 def _key(text: str) -> int:

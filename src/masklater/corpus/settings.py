@@ -8,6 +8,7 @@ from typing import Literal
 TokenizerKind = Literal["bpe", "wordpiece"]
 DocumentUnit = Literal["file", "line", "blank-line"]
 Packing = Literal["documents", "continuous"]
+NullTexts = Literal["refuse", "skip"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,10 @@ class PrepareSettings:
     row_length: int = 128
     encoding: str | None = None  # of files without a byte-order mark; None: UTF-8
     documents: DocumentUnit = "file"
-    text_field: str = "text"
+    text_field: str = "text"  # one field, or several between commas
+    filters: tuple[str, ...] = ()  # FIELD=VALUE, of which all must hold
+    null_texts: NullTexts = "refuse"
+    stdin_as: str | None = None  # what a file of standard input would end in; None: told from how it begins
     valid_fraction: float = 0.005
     pack: Packing = "documents"
     max_unknown: float = 0.2  # share of unknown tokens above which nothing is written

@@ -1,0 +1,37 @@
+"""Counts of what was read."""
+
+from dataclasses import dataclass, fields
+
+from masklater.corpus.lines import Oddities
+
+
+@dataclass
+class ReadCounts:
+    """Counts of what was read, and of what was not taken as it stands."""
+
+    files: int = 0
+    bytes: int = 0  # on disk, compressed where the file is
+    documents: int = 0
+    characters: int = 0
+    empty: int = 0  # documents without text, left out
+    null: int = 0  # records whose text is null, left out where that is asked for
+    filtered: int = 0  # records that a filter leaves out
+    redirects: int = 0  # pages of a MediaWiki dump that only point to another one, left out
+    other_namespaces: int = 0  # pages of a MediaWiki dump that are no articles, left out
+    invalid_lines: int = 0  # lines with bytes that are no text in their encoding, each replaced by U+FFFD
+    half_pairs: int = 0  # JSON strings with half of a surrogate pair, replaced by U+FFFD
+    nul: int = 0  # NUL characters removed
+    bom: int = 0  # byte-order marks removed
+    cut: int = 0  # documents longer than MAX_DOCUMENT_CHARS, passed on in parts
+
+    def add(self, odd: Oddities) -> None:
+        """Book what was odd about a file that has been read."""
+        self.invalid_lines += odd.invalid_lines
+        self.nul += odd.nul
+        self.bom += odd.bom
+
+
+def total(counts: list[ReadCounts]) -> ReadCounts:
+    """The sum of several."""
+    names = [one.name for one in fields(ReadCounts)]
+    return ReadCounts(**{name: sum(getattr(one, name) for one in counts) for name in names})

@@ -1,0 +1,160 @@
+"""Files that are not on this machine's disk under a name: standard input, and what fsspec reaches."""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from masklater.console import say
+from masklater.corpus.extras import import_extra
+from masklater.corpus.readers import ENDINGS_SAID, ending_of
+from masklater.errors import UserError, first_line
+
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
+"""The extra that brings what fsspec needs for a protocol; `hf` comes with huggingface_hub."""
+MAGIC = (
+    (b"\x1f\x8b", ".gz"), (b"BZh", ".bz2"), (b"\xfd7zXZ\0", ".xz"), (b"\x28\xb5\x2f\xfd", ".zst"),
+    (b"PAR1", ".parquet"), (b"ARROW1", ".arrow"),
+)  # fmt: skip
+STDIN = "standard input"
+
+
+@dataclass(frozen=True)
+class ElsewhereFile:
+    """A file with a name to go by, a size, and a way to open it as often as it is needed."""
+
+    name: str  # whose end says what it holds
+    shown: str  # what messages call it
+    size: int
+    opener: Callable[[], BinaryIO]
+
+    def __str__(self) -> str:
+        return self.shown
+
+    def open(self, mode: str = "rb", buffering: int = -1) -> BinaryIO:
+        """Open it at its beginning; always for bytes."""
+        return self.opener()
+
+
+def is_remote(name: str) -> bool:
+    """Tell whether a name is one for fsspec, as in s3://bucket/folder."""
+    return "://" in name
+
+
+def spool_stdin(ending: str | None) -> ElsewhereFile:
+    """Copy standard input to a temporary file, which nothing but this process sees and which goes with it.
+
+    Args:
+        ending: What a file of the same content would end in; None: told from how it begins.
+
+    Raises:
+        UserError: It is a terminal or empty, the ending is none that is read, or the disk is full.
+    """
+    if ending is not None and ending_of(f"-.{ending.lstrip('.')}") is None:
+        raise UserError(f"--stdin-as {ending!r} is no ending that is read", f"Name one of {ENDINGS_SAID}.")
+    if sys.stdin is None or sys.stdin.isatty():
+        raise UserError("- is standard input, and nothing is piped into it", "Pipe text in: zcat a.gz | masklater ...")
+    try:
+        copy = tempfile.TemporaryFile()  # noqa: SIM115 - read again and again, to the end of the process
+        shutil.copyfileobj(sys.stdin.buffer, copy, 2**20)
+        copy.flush()
+        size = copy.tell()
+    except OSError as error:
+        raise UserError(
+            f"{STDIN} cannot be kept in a temporary file in {tempfile.gettempdir()}: {error.strerror}",
+            "Set TMPDIR to a folder with enough space.",
+        ) from None
+    if not size:
+        raise UserError("- is standard input, and it is empty", "Check the command before the pipe.")
+
+    def reopen() -> BinaryIO:
+        again = os.fdopen(os.dup(copy.fileno()), "rb", buffering=0)
+        again.seek(0)
+        return again
+
+    with reopen() as beginning:
+        name = f"-.{ending.lstrip('.')}" if ending else f"-{_told_from(beginning.read(4096))}"
+    taken_for = name.removeprefix("-")
+    say(f"{STDIN}: {size:,} bytes, kept in a temporary file (it is read more than once), taken for {taken_for}")
+    return ElsewhereFile(name, STDIN, size, reopen)
+
+
+def _told_from(beginning: bytes) -> str:
+    """The ending that a file with this beginning has."""
+    for magic, ending in MAGIC:
+        if beginning.startswith(magic):
+            if ending in {".parquet", ".arrow"}:
+                return ending
+            raise UserError(
+                f"{STDIN} is compressed ({ending}), which does not tell what is inside",
+                f"Say it with --stdin-as, as in --stdin-as jsonl{ending}.",
+            )
+    text = beginning.removeprefix(b"\xef\xbb\xbf").lstrip()
+    return {b"{": ".jsonl", b"[": ".json"}.get(text[:1], ".xml" if text.startswith(b"<mediawiki") else ".txt")
+
+
+def find_remote(name: str, passed_over: Counter[str]) -> list[ElsewhereFile]:
+    """Find a file, the files in a folder, or those that match a pattern, by fsspec; sorted by name.
+
+    Raises:
+        UserError: A library is missing, or there is nothing to read.
+    """
+    fsspec = import_extra("fsspec", "remote", name)
+    protocol = name.split("://", maxsplit=1)[0]
+    try:
+        files, path = fsspec.core.url_to_fs(name)
+        found = _listed(files, path)
+    except ImportError as error:
+        extra = EXTRAS.get(protocol)
+        remedy = f"Install it: pip install 'masklater[{extra}]'." if extra else "Install it."
+        raise UserError(f"{name}: {first_line(error)}", remedy) from None
+    except Exception as error:  # fsspec raises whatever its many file systems do
+        raise UserError(
+            f"{name} cannot be listed: {first_line(error)}", "Check the name and who may read it."
+        ) from None
+    if not found:
+        raise UserError(f"there is no file or folder {name}", "Check the name.")
+    is_named = list(found) == [path]
+    there = []
+    for place, size in sorted(found.items()):
+        if ending_of(place):
+            there.append(ElsewhereFile(place, f"{protocol}://{place.lstrip('/')}", size, _opener(files, place, name)))
+        elif is_named:
+            raise UserError(f"{name} does not end in {ENDINGS_SAID}", "Rename it by its content.")
+        else:
+            passed_over[os.path.splitext(place)[1].lower() or "without an ending"] += 1  # noqa: PTH122
+    if not there:
+        raise UserError(f"{name} holds no text: no file in it ends in {ENDINGS_SAID}", "Check the name.")
+    return there
+
+
+def _listed(files: Any, path: str) -> dict[str, int]:
+    """Files with their sizes; hidden ones are left out, but for one that is named."""
+    if any(sign in path for sign in "*?["):
+        found = files.glob(path, detail=True)
+    elif files.isdir(path):
+        found = files.find(path, detail=True)
+    else:
+        return {path: int(files.info(path)["size"] or 0)}
+    base = path.rstrip("/").count("/")
+    return {
+        place: int(about.get("size") or 0)
+        for place, about in found.items()
+        if about["type"] == "file" and not any(part.startswith(".") for part in place.split("/")[base:])
+    }
+
+
+def _opener(files: Any, place: str, name: str) -> Callable[[], BinaryIO]:
+    def open_it() -> BinaryIO:
+        try:
+            return files.open(place, "rb")
+        except Exception as error:
+            raise UserError(
+                f"{place} of {name} cannot be read: {first_line(error)}", "Check who may read it."
+            ) from None
+
+    return open_it

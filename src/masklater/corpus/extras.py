@@ -1,0 +1,26 @@
+"""Libraries that only some inputs need, imported where they are; one that is missing is named with its extra."""
+
+from importlib import import_module
+from typing import Any
+
+from masklater.errors import UserError
+
+
+def import_extra(module: str, extra: str, needed_for: str) -> Any:
+    """Import a library.
+
+    Args:
+        module: Its module.
+        extra: The extra of masklater that installs it.
+        needed_for: What cannot be read without it, as the beginning of a sentence.
+
+    Raises:
+        UserError: It is not installed.
+    """
+    try:
+        return import_module(module)
+    except ImportError:
+        library = ".".join(module.split(".")[:2] if module.startswith("backports.") else module.split(".")[:1])
+        raise UserError(
+            f"{needed_for} needs {library}, which is not installed", f"Install it: pip install 'masklater[{extra}]'."
+        ) from None

@@ -1,0 +1,159 @@
+"""Records to texts: which fields hold the text, which records are asked for, and what a missing text means."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from masklater.corpus.settings import NullTexts
+from masklater.errors import UserError
+
+BETWEEN_FIELDS = "\n\n"
+"""Stands between the texts of several fields."""
+FIELDS_SHOWN = 20
+
+
+class MissingFieldError(Exception):
+    """The name of a field that a record does not have."""
+
+
+class WrongValueError(Exception):
+    """What is wrong about the value of a field, as the end of a sentence that begins with the place of its record."""
+
+
+class NullTextError(Exception):
+    """The name of a field that should hold text and holds null."""
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The fields of records that matter.
+
+    A dotted path goes into records inside of records. A field whose own name has the dots (or, of the text, the
+    commas) comes first.
+    """
+
+    text: str = "text"  # one field, or several between commas, whose texts are joined by a blank line
+    filters: tuple[str, ...] = ()  # FIELD=VALUE, of which all must hold
+    null_texts: NullTexts = "refuse"
+    wanted: tuple[tuple[str, str], ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        pairs = tuple((name.strip(), value) for name, _, value in (one.partition("=") for one in self.filters))
+        object.__setattr__(self, "wanted", pairs)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The fields that hold the text."""
+        return tuple(name.strip() for name in self.text.split(",")) if "," in self.text else (self.text,)
+
+    def check(self) -> None:
+        """Raise UserError where the settings make no sense."""
+        if not all(self.names):
+            raise UserError(
+                f"--text-field {self.text!r}: a name is empty", "Name fields between commas: --text-field title,text."
+            )
+        for one in self.filters:
+            if not one.partition("=")[0].strip() or "=" not in one:
+                raise UserError(f"--filter {one!r} is not FIELD=VALUE", "Write it as in --filter language=en.")
+
+    def leaves_out(self, record: Mapping[str, Any]) -> bool:
+        """Tell whether a record is not one of those that are asked for.
+
+        Raises:
+            MissingFieldError: It lacks a field that is compared.
+            WrongValueError: A field that is compared holds neither text nor a number, true, false or null.
+        """
+        return not all(_equals(_find(record, name), value, name) for name, value in self.wanted)
+
+    def text_of(self, record: Mapping[str, Any]) -> str | None:
+        """The text of a record; None where it is null, and such are skipped.
+
+        Raises:
+            MissingFieldError: It lacks a field of the text.
+            WrongValueError: The field holds something else.
+            NullTextError: The field is null, which is refused.
+        """
+        if self.text in record:
+            return self._text(record[self.text], self.text)
+        texts = [self._text(_find(record, name), name) for name in self.names]
+        kept = [text for text in texts if text is not None]
+        return BETWEEN_FIELDS.join(text for text in kept if text) if kept else None
+
+    def _text(self, value: object, name: str) -> str | None:
+        if isinstance(value, str):
+            return value
+        if value is None:
+            if self.null_texts == "refuse":
+                raise NullTextError(name)
+            return None
+        if isinstance(value, bytes):
+            try:
+                return value.decode("utf-8")
+            except UnicodeDecodeError:
+                raise WrongValueError(f"field {name!r} holds bytes that are not UTF-8") from None
+        raise WrongValueError(f"field {name!r} holds {type(value).__name__}, not text")
+
+    def columns(self, there: Iterable[str]) -> list[str]:
+        """Of a table's columns, those that have to be read, in its order.
+
+        Raises:
+            MissingFieldError: One is not there.
+        """
+        there = list(there)
+        texts = (self.text,) if self.text in there else self.names
+        needed = {_column(name, there) for name in texts}
+        needed |= {_column(name, there) for name, _ in self.wanted}
+        return [name for name in there if name in needed]
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """The names that may stand but once in a record."""
+        paths = [*self.names, *(name for name, _ in self.wanted)]
+        return frozenset([*paths, *(part for path in paths for part in path.split("."))])
+
+
+def missing_field(where: str, name: str, there: Iterable[str]) -> UserError:
+    """The error of a record, or of a table, without a field that is asked for."""
+    there = [repr(one) for one in there]
+    more = f" and {len(there) - FIELDS_SHOWN:,} more" if len(there) > FIELDS_SHOWN else ""
+    return UserError(
+        f"{where}: no field {name!r}; the record has {', '.join(there[:FIELDS_SHOWN]) or 'no fields'}{more}",
+        "Name the field that holds the text with --text-field. (A field that is compared is named by --filter.)",
+    )
+
+
+def _find(record: Mapping[str, Any], path: str) -> Any:
+    """The value of a field; null where a record on the way to it is."""
+    if path in record:
+        return record[path]
+    value: Any = record
+    for part in path.split("."):
+        if value is None:
+            return None
+        if not isinstance(value, Mapping) or part not in value:
+            raise MissingFieldError(path)
+        value = value[part]
+    return value
+
+
+def _column(path: str, there: list[str]) -> str:
+    if path in there:
+        return path
+    first = path.split(".", maxsplit=1)[0]
+    if first not in there:
+        raise MissingFieldError(path)
+    return first
+
+
+def _equals(value: object, wanted: str, name: str) -> bool:
+    if isinstance(value, str):
+        return value == wanted
+    if value is None or isinstance(value, bool):
+        return json.dumps(value) == wanted.lower()
+    if isinstance(value, int | float):
+        try:
+            return float(wanted) == value
+        except (ValueError, OverflowError):
+            return False
+    raise WrongValueError(f"field {name!r}, which --filter compares, holds {type(value).__name__}")

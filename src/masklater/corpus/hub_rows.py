@@ -1,0 +1,90 @@
+"""A data set of the hub, or a folder that `datasets` loads, row by row: `hf:OWNER/NAME[:CONFIG][@REVISION]`."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from masklater.corpus.extras import import_extra
+from masklater.corpus.fields import Fields, MissingFieldError, missing_field
+from masklater.errors import UserError, first_line
+
+PREFIX = "hf:"
+SPLIT = "train"
+NAME = re.compile(r"hf:(?P<name>[^:@]+)(:(?P<config>[^:@]+))?(@(?P<revision>[^@\s]+))?")
+
+
+@dataclass(frozen=True)
+class HubRows:
+    """The training split of one data set, of one commit."""
+
+    shown: str
+    name: str
+    config: str | None
+    commit: str | None  # None: a folder of this machine
+    rows: Any  # datasets.IterableDataset
+    size: int | None  # bytes, where that is known
+
+    def records(self, fields: Fields) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Its rows, numbered from 1, with the columns that are needed.
+
+        Raises:
+            UserError: A column is not there, or the hub or the data fail.
+        """
+        try:
+            rows = self.rows
+            if names := rows.column_names:
+                rows = rows.select_columns(fields.columns(names))
+            yield from enumerate(rows, start=1)
+        except MissingFieldError as missing:
+            raise missing_field(self.shown, str(missing), names) from None
+        except Exception as error:  # datasets raises whatever its readers and the network do
+            raise UserError(
+                f"{self.shown} cannot be read: {first_line(error)}",
+                "Check the network, the name and who may read it; HF_TOKEN is used where it is set.",
+            ) from None
+
+
+def is_hub(name: str) -> bool:
+    """Tell whether a name is a data set of the hub (and not a path in it, which is hf://)."""
+    return name.startswith(PREFIX) and not name.startswith("hf://")
+
+
+def find_hub_rows(given: str) -> HubRows:
+    """Find a data set; its rows are streamed, in each pass from the same commit.
+
+    Raises:
+        UserError: It is not there, has no such configuration or no training split, or `datasets` is missing.
+    """
+    parts = NAME.fullmatch(given)
+    if parts is None:
+        raise UserError(
+            f"{given} is no data set of the hub, which is written hf:OWNER/NAME, with :CONFIG and @REVISION if need be",
+            "Write it as in hf:wikimedia/wikipedia:20231101.en or hf:roneneldan/TinyStories@main.",
+        )
+    datasets = import_extra("datasets", "data", given)
+    name, config = parts["name"], parts["config"]
+    try:
+        commit = None if Path(name).is_dir() else _commit(name, parts["revision"])
+        splits = datasets.load_dataset(name, config, revision=commit, streaming=True)
+    except Exception as error:  # datasets and huggingface_hub raise whatever their libraries do
+        raise UserError(
+            f"{given} cannot be opened: {first_line(error)}", "Check the spelling, the network and HF_TOKEN."
+        ) from None
+    if SPLIT not in splits:
+        raise UserError(
+            f"{given} has no split {SPLIT!r}; it has {', '.join(splits)}",
+            "Name its files by path instead: hf://datasets/OWNER/NAME/FOLDER/*.parquet.",
+        )
+    rows = splits[SPLIT]
+    return HubRows(given, name, config, commit, rows, getattr(rows.info, "dataset_size", None))
+
+
+def _commit(name: str, revision: str | None) -> str:
+    from huggingface_hub import HfApi
+
+    sha = HfApi().dataset_info(name, revision=revision).sha
+    if sha is None:
+        raise ValueError("the hub does not say which commit it is")
+    return sha

@@ -1,0 +1,98 @@
+"""Inputs as they were given (files, folders, patterns, standard input, addresses, data sets) to sources."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from masklater.console import say
+from masklater.corpus.elsewhere import ElsewhereFile, find_remote, is_remote, spool_stdin
+from masklater.corpus.files import describe, find_files, find_matching, repeated
+from masklater.corpus.hub_rows import find_hub_rows, is_hub
+from masklater.corpus.read import Source
+from masklater.corpus.readers import ENDINGS_SAID, READERS, ending_of
+from masklater.corpus.settings import PrepareSettings
+from masklater.errors import UserError
+
+STDIN = "-"
+
+
+def find_sources(inputs: Sequence[str | Path], settings: PrepareSettings, passed_over: Counter[str]) -> list[Source]:
+    """Find what each input is, in the order they were given; say what is read beside the obvious, and what is not.
+
+    Args:
+        inputs: Files, folders, patterns, `-`, addresses for fsspec, `hf:` data sets.
+        settings: How documents are made of them.
+        passed_over: Counts, by ending or kind, of what folders hold beside; updated.
+
+    Raises:
+        UserError: An input is missing or none that is read, or the settings do not go with it.
+    """
+    names = [str(one) for one in inputs]
+    if names.count(STDIN) > 1:
+        raise UserError("- stands twice among the inputs: standard input is there once", "Name it once.")
+    sources = []
+    for number, name in enumerate(names):
+        rows = find_hub_rows(name) if is_hub(name) else None
+        source = Source(
+            [] if rows else _files(name, settings, passed_over),
+            settings.documents,
+            settings.text_field,
+            settings.encoding,
+            settings.filters,
+            settings.null_texts,
+            number,
+            name,
+            rows,
+        )
+        source.fields.check()
+        sources.append(source)
+        if rows:
+            say(f"{name}: split train" + (f", commit {rows.commit}" if rows.commit else ", a folder of this machine"))
+    _check_filters(sources)
+    return sources
+
+
+def say_what_is_read(sources: list[Source], passed_over: Counter[str]) -> dict[str, int]:
+    """Report, before the work begins, kinds of files, files that are left out and such as are read several times.
+
+    Returns:
+        How often each file is read that is read several times.
+    """
+    kinds = Counter("".join(ending_of(file.name) or "") for source in sources for file in source.files)
+    if len(kinds) > 1:
+        say(f"reading: {describe(kinds)}")
+    if passed_over:
+        say(f"not read: {describe(passed_over)} (text ends in {ENDINGS_SAID})")
+    if any(is_remote(source.name) or source.rows for source in sources):
+        say("what is not on this machine is read again in each pass: to train a tokenizer, and to write rows")
+    twice = repeated([file for source in sources for file in source.files])
+    for names, number in twice.items():
+        say(f"named {number} times, and read as often: {names}")
+    return twice
+
+
+def size_of(file: Path | ElsewhereFile) -> int:
+    """Bytes of a file."""
+    return file.stat().st_size if isinstance(file, Path) else file.size
+
+
+def _files(name: str, settings: PrepareSettings, passed_over: Counter[str]) -> list[Path] | list[ElsewhereFile]:
+    if name == STDIN:
+        return [spool_stdin(settings.stdin_as)]
+    if is_remote(name):
+        return find_remote(name, passed_over)
+    if any(sign in name for sign in "*?[") and not Path(name).exists():
+        return find_matching(name, passed_over)
+    return find_files([Path(name)], passed_over)
+
+
+def _check_filters(sources: list[Source]) -> None:
+    """Plain text has no fields to compare."""
+    for source in sources if sources and sources[0].filters else []:
+        for file in source.files:
+            ending = ending_of(file.name)
+            if ending and READERS[ending.kind].records is None:
+                raise UserError(
+                    f"--filter compares fields, and {file} is plain text, which has none",
+                    "Leave the file or the filter out.",
+                )

@@ -1,0 +1,60 @@
+"""One table from what a name ends in to how the file is read.
+
+Another kind of file is a line here: a function from an open file to its records, and what one record is called.
+"""
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from masklater.corpus.readers.json_records import read_json, read_json_lines
+from masklater.corpus.readers.mediawiki import read_mediawiki
+from masklater.corpus.readers.opened import Opened, Records
+from masklater.corpus.readers.separated import read_csv, read_tsv
+from masklater.corpus.readers.tables import read_arrow, read_parquet
+from masklater.corpus.unpack import PACKINGS
+
+
+class Reader(NamedTuple):
+    """The way from an open file to records; plain text has none, and is cut into documents."""
+
+    records: Callable[[Opened], Records] | None
+    place: str = "line"  # what the numbers of its records count
+    has_encoding: bool = True  # text, whose encoding can be named
+
+
+READERS: dict[str, Reader] = {
+    ".txt": Reader(None),
+    ".md": Reader(None),
+    ".jsonl": Reader(read_json_lines),
+    ".ndjson": Reader(read_json_lines),
+    ".json": Reader(read_json),
+    ".csv": Reader(read_csv),
+    ".tsv": Reader(read_tsv),
+    ".parquet": Reader(read_parquet, "row", has_encoding=False),
+    ".arrow": Reader(read_arrow, "row", has_encoding=False),
+    ".xml": Reader(read_mediawiki, "page", has_encoding=False),
+}
+
+ENDINGS = tuple(READERS)
+ENDINGS_SAID = f"{', '.join(ENDINGS)}, also with {', '.join(PACKINGS)}"
+
+
+_PAGES = re.compile(r"\.xml-p\d+p\d+[^./]*$")
+"""Wikimedia names the parts of a dump by the pages in them: articles1.xml-p1p41242.bz2."""
+
+
+class Ending(NamedTuple):
+    """The two parts of what a name ends in."""
+
+    kind: str  # one of READERS
+    packing: str  # one of PACKINGS, or nothing
+
+
+def ending_of(name: str) -> Ending | None:
+    """What a file is by its name, without regard to case; None: nothing that is read."""
+    name = name.lower()
+    packing = next((ending for ending in PACKINGS if name.endswith(ending)), "")
+    name = _PAGES.sub(".xml", name.removesuffix(packing))
+    kind = next((ending for ending in READERS if name.endswith(ending)), None)
+    return None if kind is None else Ending(kind, packing)

@@ -1,0 +1,147 @@
+"""Records written as JSON: one a line, or one after the other as in an array."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import Any
+
+from masklater.corpus.lines import LongLineError, TextLines
+from masklater.corpus.readers.opened import Opened, Records
+from masklater.errors import DamagedDataError
+
+PART_CHARS = 2**20
+"""An array may be one line of any length: it is read in parts of this size."""
+_SIGNS = re.compile(r'["{}\[\],]')
+_IN_STRING = re.compile(r'["\\]')
+
+
+def read_json_lines(opened: Opened) -> Records:
+    """One record a line; empty lines are passed over."""
+    lines = opened.lines(cut=False)
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            yield number, _record(line, number, opened, lines)
+
+
+def read_json(opened: Opened) -> Records:
+    """The elements of an array, or records that follow each other, however they are broken into lines."""
+    lines = opened.lines(cut=True, limit=PART_CHARS)
+    splitter = _Splitter(opened.limit)
+    for part in lines:
+        for number, value in splitter.feed(part, lines.odd.lines):
+            yield number, _record(value, number, opened, lines)
+    for number, value in splitter.finish(lines.odd.lines):
+        yield number, _record(value, number, opened, lines)
+    if splitter.fault:
+        raise _no_json(f"{opened.name}, line {lines.odd.lines}", splitter.fault, lines)
+
+
+def _record(text: str, number: int, opened: Opened, lines: TextLines) -> dict[str, Any]:
+    where = f"{opened.name}, line {number}"
+    try:
+        record = json.loads(text, object_pairs_hook=partial(_object, names=opened.fields.keys))
+    except (ValueError, RecursionError) as error:
+        raise _no_json(where, str(error), lines) from None
+    if not isinstance(record, dict):
+        raise DamagedDataError(f"{where}: a {type(record).__name__}, not an object", "Mend or remove the line.")
+    return record
+
+
+def _no_json(where: str, why: str, lines: TextLines) -> DamagedDataError:
+    doubt = lines.doubt()  # in another encoding there is no JSON to be seen
+    remedy = f"{doubt.what[0].upper()}{doubt.what[1:]}. {doubt.remedy}" if doubt else "Mend or remove the line."
+    return DamagedDataError(f"{where}: not JSON ({why})", remedy)
+
+
+def _object(pairs: list[tuple[str, object]], names: Iterable[str]) -> dict[str, object]:
+    """A JSON object; where a field that matters stands twice, nothing says which one is meant."""
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        there = [key for key, _ in pairs]
+        for name in names:
+            if there.count(name) > 1:
+                raise ValueError(f"the field {name!r} stands twice")
+    return record
+
+
+class _Splitter:
+    """Cuts a stream of JSON into its values by brackets, commas and quotes alone; json.loads judges each value.
+
+    Where it begins with `[`, the values are the elements of that array; else whatever stands there side by side.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.depth = self.base = 0  # base: the depth at which values stand, 1 in an array
+        self.in_string = self.is_escaped = self.is_begun = self.is_over = self.is_followed = self.after_comma = False
+        self.parts: list[str] = []
+        self.size = self.line = 0
+
+    def feed(self, text: str, line: int) -> Iterator[tuple[int, str]]:
+        """Yield the values that end in this part of the stream, with the line they began in."""
+        if not self.is_begun:
+            text = text.lstrip()
+            if not text:
+                return
+            self.is_begun, self.base = True, int(text[0] == "[")
+        if self.is_over:
+            self.is_followed = self.is_followed or bool(text.strip())
+            return
+        at, start = int(self.is_escaped), 0
+        self.is_escaped = False
+        while found := (_IN_STRING if self.in_string else _SIGNS).search(text, at):
+            sign, at = found[0], found.end()
+            if self.in_string:
+                self.in_string = sign != '"'
+                self.is_escaped = sign == "\\" and at == len(text)
+                at += sign == "\\"
+            elif sign == '"':
+                self.in_string = True
+            elif sign in "[{":
+                self.depth += 1
+                start = at if self.depth == self.base and sign == "[" else start
+            elif sign in "]}":
+                self.depth -= 1
+                if self.depth == 0 and self.base == 1:
+                    self._take(text[start : at - 1], line)
+                    self.is_over, self.is_followed = True, bool(text[at:].strip())
+                    if self.size or self.after_comma:
+                        yield self._value(line)
+                    return
+                elif self.depth == self.base == 0:
+                    self._take(text[start:at], line)
+                    start = at
+                    yield self._value(line)
+            elif self.depth == self.base == 1:  # a comma between elements
+                self._take(text[start : at - 1], line)
+                start, self.after_comma = at, True
+                yield self._value(line)
+        self._take(text[start:], line)
+
+    def finish(self, line: int) -> Iterator[tuple[int, str]]:
+        """Yield what is left, which is no whole value."""
+        if self.size:
+            yield self._value(line)
+
+    @property
+    def fault(self) -> str | None:
+        """What is wrong about the array as a whole."""
+        if self.is_followed:
+            return "something stands behind the array"
+        return "the array is cut short" if self.base and not self.is_over else None
+
+    def _take(self, text: str, line: int) -> None:
+        if not self.size:
+            text = text.lstrip()
+            self.line = line
+        if text:
+            self.parts.append(text)
+            self.size += len(text)
+            if self.size > self.limit:
+                raise LongLineError(self.line)
+
+    def _value(self, line: int) -> tuple[int, str]:
+        value = self.line or line, "".join(self.parts)
+        self.parts, self.size = [], 0
+        return value

@@ -1,0 +1,62 @@
+"""Tables as text: comma-separated values with quotes, tab-separated values without."""
+
+import csv
+from collections.abc import Iterator
+
+from masklater.corpus.fields import MissingFieldError, missing_field
+from masklater.corpus.readers.opened import Opened, Record, Records
+from masklater.errors import DamagedDataError
+
+
+def read_csv(opened: Opened) -> Records:
+    """Rows under a header, as RFC 4180 has them: a cell in quotes may hold commas, line ends and doubled quotes."""
+    return _rows(opened, ",", csv.QUOTE_MINIMAL)
+
+
+def read_tsv(opened: Opened) -> Records:
+    """Rows under a header, as the media type text/tab-separated-values has them: a quote is a character like any."""
+    return _rows(opened, "\t", csv.QUOTE_NONE)
+
+
+def _rows(opened: Opened, delimiter: str, quoting: int) -> Iterator[tuple[int, Record]]:
+    lines = opened.lines(cut=False)
+    csv.field_size_limit(opened.limit)
+    reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)  # type: ignore[arg-type]
+    header: list[str] | None = None
+    needed: list[str] = []
+    number = 1
+    while True:
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            lines.check()  # in another encoding there are no quotes to be seen
+            raise DamagedDataError(
+                f"{opened.name}, line {number}: no row of a table ({error})",
+                "Mend the quotes: a cell that holds a quote stands in quotes, with the quote doubled.",
+            ) from None
+        if cells is None:
+            return
+        if header is None:
+            header, needed = cells, _needed(opened, cells, number)
+        elif cells:
+            if len(cells) != len(header):
+                lines.check()
+                raise DamagedDataError(
+                    f"{opened.name}, line {number}: {len(cells):,} cells, where the header names {len(header):,}",
+                    "Mend the row. A cell that holds a comma or a line end stands in quotes (.csv); a tab or a line "
+                    "end cannot stand in a cell of .tsv.",
+                )
+            row = dict(zip(header, cells, strict=True))
+            yield number, {name: row[name] for name in needed}
+        number = lines.odd.lines + 1
+
+
+def _needed(opened: Opened, header: list[str], number: int) -> list[str]:
+    where = f"{opened.name}, line {number}"
+    try:
+        needed = opened.fields.columns(header)
+    except MissingFieldError as missing:
+        raise missing_field(where, str(missing), header) from None
+    if twice := [name for name in needed if header.count(name) > 1]:
+        raise DamagedDataError(f"{where}: the column {twice[0]!r} stands twice", "Rename one of the two.")
+    return needed
