@@ -179,16 +179,16 @@ def test_any_json_is_read_as_python_reads_it_or_refused(examples: int, tmp_path:
 
 
 BOMBS = {
-    "a bzip2 of 1.5 GB of text": ("a.txt.bz2", "[f.write(bz2.compress(b'word ' * 2**24)) for _ in range(19)]", ""),
-    "an xz of 1.5 GB of text": ("a.txt.xz", "[f.write(lzma.compress(b'word ' * 2**24)) for _ in range(19)]", ""),
-    "a zstd of 2 GB of text": ("a.txt.zst", "member = zstd.compress(b'word ' * 2**24)\n    [f.write(member) for _ in range(26)]", ""),
+    "a bzip2 of 400 MB of text": ("a.txt.bz2", "member = bz2.compress(b'word ' * 2**22)\n    [f.write(member) for _ in range(20)]", ""),
+    "an xz of 400 MB of text": ("a.txt.xz", "member = lzma.compress(b'word ' * 2**22, preset=0)\n    [f.write(member) for _ in range(20)]", ""),
+    "a zstd of 400 MB of text": ("a.txt.zst", "member = zstd.compress(b'word ' * 2**24)\n    [f.write(member) for _ in range(5)]", ""),
     "a zstd of one JSON line of 2 GB": ("a.jsonl.zst", "member = zstd.compress(b' {' + b'word ' * 2**24)\n    [f.write(member) for _ in range(26)]", "line 1: longer than 64 MiB"),
-    "a JSON array in one line of 2 GB": ("a.json", "f.write(b'['); one = b', '.join([b'{\"text\": \"' + b'word ' * 2**18 + b'\"}'] * 50)\n    [f.write(one + b',') for _ in range(32)]; f.write(one + b']')", ""),
+    "a JSON array in one line of 400 MB": ("a.json", "f.write(b'['); one = b', '.join([b'{\"text\": \"' + b'word ' * 2**18 + b'\"}'] * 50)\n    [f.write(one + b',') for _ in range(6)]; f.write(one + b']')", ""),
     "a JSON array of one endless record": ("a.json", "f.write(b'[{\"text\": \"')\n    [f.write(b'word ' * 2**22) for _ in range(90)]", "line 1: longer than 64 MiB"),
     "a CSV cell without an end": ("a.csv", "f.write(b'id,text\\n1,\"')\n    [f.write(b'some words\\n' * 2**20) for _ in range(150)]", "field larger than field limit"),
     "a dump of one page of 2 GB": ("a.xml", "f.write(b'<mediawiki><page><title>a</title><revision><text>')\n    [f.write(b'word ' * 2**22) for _ in range(100)]", "page 1: longer than 64 MiB"),
     "a dump with an attribute of 2 GB": ("a.xml", "f.write(b'<mediawiki a=\"')\n    [f.write(b'word ' * 2**22) for _ in range(100)]", "longer than 64 MiB"),
-    "a Parquet file in one row group of 1.6 GB": ("a.parquet", "parquet.write_table(pa.table({'text': [str(i) + 'word ' * 2**14 for i in range(20000)]}), f, row_group_size=10**6, compression='zstd', use_dictionary=False)", ""),
+    "a Parquet file in one row group of 400 MB": ("a.parquet", "parquet.write_table(pa.table({'text': [str(i) + 'word ' * 2**14 for i in range(5000)]}), f, row_group_size=10**6, compression='zstd', use_dictionary=False)", ""),
 }  # fmt: skip
 
 
@@ -196,7 +196,9 @@ BOMBS = {
 @pytest.mark.fault
 @pytest.mark.parametrize("name", BOMBS)
 def test_memory_stays_bounded(name: str, tmp_path: Path) -> None:
-    """Of one core and with 1 GiB of memory more than the libraries take; the file is made by another process."""
+    """Beyond what the libraries take; the file is made by another process."""
+    if not Path("/proc/self/status").exists():
+        pytest.skip("this system does not tell the most memory that a process has had")
     file, make, message = BOMBS[name]
     path = tmp_path / file
     making = (
@@ -205,18 +207,18 @@ def test_memory_stays_bounded(name: str, tmp_path: Path) -> None:
     )
     subprocess.run([sys.executable, "-c", making], check=True, timeout=600)
     reading = (
-        "import resource, sys\nfrom pathlib import Path\nimport pyarrow.parquet\n"
+        "from pathlib import Path\nimport pyarrow.parquet\n"
         "from masklater.corpus.read import ReadCounts, Source, read_documents\nfrom masklater.errors import UserError\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "def highest():\n    return int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])\n"
+        "before = highest()\n"
         "try:\n"
         f"    for document in read_documents(Source([Path({str(path)!r})]), ReadCounts()):\n"
         "        assert len(document.text) <= 2**18\n"
         "except UserError as error:\n    print(error)\n"
-        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)\n"
+        "print((highest() - before) // 1024)\n"
     )
     done = subprocess.run([sys.executable, "-c", reading], capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     *said, mebibytes = done.stdout.splitlines()
     assert message in "\n".join(said) and bool(said) == bool(message), done.stdout
-    assert int(mebibytes) < 700, mebibytes
-    print(name, mebibytes)
+    assert int(mebibytes) < (600 if message else 100), mebibytes  # a record may have 64 MiB, and four bytes a character

@@ -13,6 +13,8 @@ _BLANK_LINES = re.compile(r"\n\s*\n\s*")
 _SPACES = re.compile(r"[ \t]+(?=\n)|(?<=\n)[ \t]+")
 _EMPTY_BRACKETS = re.compile(r" ?\([\s,;:]*\)")
 _MAGIC = re.compile(r"__[A-Z]{3,}__")
+_LEFT_REFERENCES = re.compile(r"<ref\b[^<>]*(?:/>|>[^<]*</ref>)")
+"""Beside broken bold or italic the parser takes a reference for text."""
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z]+)*|simple")
 NO_TEXT = frozenset(
     [
@@ -55,7 +57,7 @@ def without_markup(wikitext: str, not_text: frozenset[str]) -> str:
 
     code = mwparserfromhell.parse(wikitext, skip_style_tags=False)
     text = "".join(_texts(code, not_text))
-    text = _EMPTY_BRACKETS.sub("", _MAGIC.sub("", text))
+    text = _EMPTY_BRACKETS.sub("", _MAGIC.sub("", _LEFT_REFERENCES.sub("", text)))
     return _BLANK_LINES.sub("\n\n", _SPACES.sub("", text)).strip()
 
 
