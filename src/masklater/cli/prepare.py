@@ -8,10 +8,13 @@ import typer
 
 from masklater.cli.app import AsJson, print_result
 from masklater.console import aligned
+from masklater.corpus.keep.settings import KeepSettings, parse_duplicates
 from masklater.corpus.settings import DocumentUnit, NullTexts, Packing, PrepareSettings, TokenizerKind
 from masklater.errors import UserError
 
 DEFAULTS = PrepareSettings()
+KEEP = DEFAULTS.keep
+KEPT = "What is kept"
 
 
 def prepare(
@@ -82,6 +85,51 @@ def prepare(
         float,
         typer.Option(min=0, max=1, help="Share of tokens unknown to the tokenizer above which nothing is written."),
     ] = DEFAULTS.max_unknown,
+    dedup: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="exact: leave out documents whose text has stood before; near: such as are much like an earlier one; "
+            "lines: take out lines that stand in many documents. Several between commas.",
+            rich_help_panel=KEPT,
+        ),
+    ] = None,
+    near_threshold: Annotated[
+        float, typer.Option(min=0.1, max=1, help="Similarity from which near counts.", rich_help_panel=KEPT)
+    ] = KEEP.near_threshold,
+    line_documents: Annotated[
+        int, typer.Option(min=1, help="Documents that a line may stand in, for lines.", rich_help_panel=KEPT)
+    ] = KEEP.line_documents,
+    min_characters: Annotated[
+        int, typer.Option(min=0, help="Leave out shorter documents.", rich_help_panel=KEPT)
+    ] = KEEP.min_characters,
+    max_characters: Annotated[
+        int | None, typer.Option(min=1, help="Leave out longer documents.", rich_help_panel=KEPT)
+    ] = None,
+    min_letters: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Leave out documents with a smaller share of letters.", rich_help_panel=KEPT),
+    ] = KEEP.min_letters,
+    drop_repetitive: Annotated[
+        bool,
+        typer.Option(
+            "--drop-repetitive", help="Leave out what repeats itself, by Gopher's rules.", rich_help_panel=KEPT
+        ),
+    ] = False,
+    language: Annotated[
+        list[str] | None,
+        typer.Option(help="Keep documents in this language: en, de, ... May be several.", rich_help_panel=KEPT),
+    ] = None,
+    without: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Evaluation files, or a folder of them: leave out documents that share 13 words in a row.",
+            rich_help_panel=KEPT,
+        ),
+    ] = None,
+    dropped: Annotated[
+        Path | None,
+        typer.Option(help="Write samples of what is left out to this file, as JSON lines.", rich_help_panel=KEPT),
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Tokenising threads [default: all cores].")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -92,6 +140,7 @@ def prepare(
       masklater prepare texts/ --out shards
       masklater prepare wiki.jsonl.zst --out shards --train-tokenizer bpe --vocab-size 16000
       masklater prepare 'crawl/*.parquet' --text-field title,text --filter language=en --out shards
+      masklater prepare crawl/ --out shards --dedup exact,near --without glue/ --dropped dropped.jsonl
       masklater prepare corpus.txt --documents blank-line --out shards --tokenizer my-tokenizer
     """
     from masklater.corpus.files import describe
@@ -119,6 +168,18 @@ def prepare(
             valid_fraction=valid_fraction,
             pack=pack,
             max_unknown=max_unknown,
+            keep=KeepSettings(
+                dedup=parse_duplicates(dedup or []),
+                near_threshold=near_threshold,
+                line_documents=line_documents,
+                min_characters=min_characters,
+                max_characters=max_characters,
+                min_letters=min_letters,
+                drop_repetitive=drop_repetitive,
+                languages=tuple(language or ()),
+                without=tuple(without or ()),
+                dropped=dropped,
+            ),
             workers=workers or DEFAULTS.workers,
         ),
     )
@@ -135,6 +196,8 @@ def prepare(
         "byte-order marks removed": read.bom,
         "long documents passed on in parts": read.cut,
         "tokens left over at the end": result.left_out_tokens,
+        **{f"documents left out, {reason}": number for reason, number in result.dropped.items()},
+        "lines taken out": result.removed_lines,
     }
     lines = {
         "read": f"{read.documents:,} documents, {read.characters / 1e6:,.1f} M characters in {read.files:,} files",

@@ -24,6 +24,7 @@ from masklater.corpus.counts import ReadCounts, total
 from masklater.corpus.index import SPLITS, SourceEntry, Split, make_index, row_dtype
 from masklater.corpus.inputs import find_sources, say_what_is_read, size_of
 from masklater.corpus.interruptible import interruptible
+from masklater.corpus.keep.kept import Kept, Samples, choose
 from masklater.corpus.lines import check_encoding
 from masklater.corpus.pack import make_packer
 from masklater.corpus.read import Document, Source, read_documents
@@ -66,6 +67,8 @@ class PrepareResult:
     tokens_per_second: float  # over the tokenise-pack-write pass alone
     peak_memory_bytes: int  # of the whole process
     read: ReadCounts
+    dropped: dict[str, int]  # documents left out, by reason
+    removed_lines: int  # out of documents that are kept
     sources: list[dict[str, Any]]  # of each input as it was given: documents, characters, tokens
     passed_over: dict[str, int]  # what the input folders hold beside, by ending or kind
     repeated: dict[str, int]  # files that were read more than once, with how often
@@ -79,14 +82,16 @@ def prepare(inputs: Sequence[str | Path], out: Path, settings: PrepareSettings) 
     """
     began = time.monotonic()
     refuse_existing(out)
+    settings.keep.check()
     if settings.encoding is not None:
         check_encoding(settings.encoding)
     passed_over: Counter[str] = Counter()
     sources = find_sources(inputs, settings, passed_over)
     twice = say_what_is_read(sources, passed_over)
     total_bytes = sum(size_of(file) for source in sources for file in source.files)
-    held_out_below = _held_out_below(sources, settings.valid_fraction)
-    tokenizer = _get_tokenizer(sources, total_bytes, held_out_below, settings)
+    corpus = _Corpus(sources, total_bytes, settings)
+    held_out_below = _held_out_below(corpus, settings.valid_fraction)
+    tokenizer = _get_tokenizer(corpus, held_out_below, settings)
     tokenizer_seconds = time.monotonic() - began
     vocabulary = tokenizers_.vocabulary(tokenizer)
     for note in tokenizers_.complete(tokenizer):
@@ -94,17 +99,18 @@ def prepare(inputs: Sequence[str | Path], out: Path, settings: PrepareSettings) 
     if gaps := vocabulary.size - len(tokenizer):
         say(f"{gaps:,} of the {vocabulary.size:,} ids have no entry, as where an entry stands in a vocabulary twice")
     tallies = [_Tally(source) for source in sources]
+    samples = Samples([source.name for source in sources])
     with complete_folder(out) as folder:
         tokenizer_hash = tokenizers_.save(tokenizer, folder / "tokenizer", settings.row_length)
         unknown_id = tokenizers_.unknown_id(tokenizer)
         sides = [_Side(folder, split, settings, vocabulary) for split in SPLITS]
         pass_began = time.monotonic()
-        _pack_and_write(tallies, total_bytes, tokenizer, held_out_below, settings, unknown_id, sides)
+        _pack_and_write(tallies, corpus, samples, tokenizer, held_out_below, settings, unknown_id, sides)
         train, valid = (side.writer.close() for side in sides)
         pass_seconds = time.monotonic() - pass_began
         counts = total([tally.counts for tally in tallies])
         if not train.rows:
-            raise _no_text(counts)
+            raise _no_text(counts, corpus.dropped)
         unknown, read_tokens = (sum(tally.unknown for tally in tallies), sum(tally.tokens for tally in tallies))
         trained_as = None if settings.tokenizer else settings.train_tokenizer
         check_unknown(unknown, read_tokens, tokenizer.unk_token, settings.max_unknown, trained_as)
@@ -118,8 +124,14 @@ def prepare(inputs: Sequence[str | Path], out: Path, settings: PrepareSettings) 
             "filters": " and ".join(settings.filters),
             "sources": [tally.entry() for tally in tallies],
         }
+        if settings.keep.asks_for_anything:
+            record["keep"] = settings.keep.describe()
+            record |= {f"left_out_{reason.replace(' ', '_')}": number for reason, number in corpus.dropped.items()}
+            record["removed_lines"] = samples.lines
         index = make_index(vocabulary, settings.row_length, tokenizer_hash, settings.pack, train, valid, record)
         (folder / "index.json").write_text(index.model_dump_json(indent=1), encoding="utf-8")
+        if settings.keep.dropped is not None:
+            samples.write(settings.keep.dropped)
     tokens = train.tokens + valid.tokens
     return PrepareResult(
         out=str(out),
@@ -137,15 +149,18 @@ def prepare(inputs: Sequence[str | Path], out: Path, settings: PrepareSettings) 
         peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         * (1 if sys.platform == "darwin" else 1024),
         read=counts,
+        dropped=corpus.dropped,
+        removed_lines=samples.lines,
         sources=[tally.entry().model_dump() for tally in tallies],
         passed_over=dict(passed_over),
         repeated=twice,
     )
 
 
-def _no_text(counts: ReadCounts) -> UserError:
+def _no_text(counts: ReadCounts, dropped: dict[str, int]) -> UserError:
     """The error of an input without any text."""
     left_out = {
+        **{f"documents left out as {reason}": number for reason, number in dropped.items()},
         "records whose text is null": counts.null,
         "records that --filter leaves out": counts.filtered,
         "redirects": counts.redirects,
@@ -164,7 +179,7 @@ class _Tally:
     def __init__(self, source: Source) -> None:
         self.source = source
         self.counts = ReadCounts()
-        self.tokens = self.unknown = 0
+        self.documents = self.characters = self.tokens = self.unknown = 0  # of what is kept
 
     def entry(self) -> SourceEntry:
         """The record of it."""
@@ -172,62 +187,88 @@ class _Tally:
             name=self.source.name,
             revision=self.source.rows.commit if self.source.rows else None,
             files=self.counts.files,
-            documents=self.counts.documents,
-            characters=self.counts.characters,
+            documents=self.documents,
+            characters=self.characters,
             tokens=self.tokens,
-            tokens_per_document=round(self.tokens / max(self.counts.documents, 1), 3),
+            tokens_per_document=round(self.tokens / max(self.documents, 1), 3),
             unknown_share=round(self.unknown / max(self.tokens, 1), 6),
         )
 
 
-def _documents(sources: list[Source], on_bytes: Callable[[int], None] = lambda _: None) -> Iterator[Document]:
-    """The documents of all sources, uncounted."""
-    for source in sources:
-        yield from read_documents(source, ReadCounts(), on_bytes)
+class _Corpus:
+    """The documents of all sources that are kept, to be read as often as needed."""
+
+    def __init__(self, sources: list[Source], total_bytes: int, settings: PrepareSettings) -> None:
+        self.sources, self.total_bytes = sources, total_bytes
+        asked = settings.keep.asks_for_anything
+        self.kept: Kept | None = choose(self._all_of_them, len(sources), settings.keep) if asked else None
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Documents left out, by reason."""
+        return {} if self.kept is None else self.kept.dropped
+
+    def documents(
+        self,
+        counts: list[ReadCounts],
+        on_bytes: Callable[[int], None] = lambda _: None,
+        samples: Samples | None = None,
+    ) -> Iterator[Document]:
+        """Read them; what is read of each source, whether it is kept or not, is counted."""
+        parts = (read_documents(source, count, on_bytes) for source, count in zip(self.sources, counts, strict=True))
+        documents = chain.from_iterable(parts)
+        return documents if self.kept is None else self.kept.apply(documents, samples)
+
+    def uncounted(self) -> list[ReadCounts]:
+        """Counts that nobody asks for, one for each source."""
+        return [ReadCounts() for _ in self.sources]
+
+    def _all_of_them(self, what: str) -> Iterator[Document]:
+        with Meter(what, self.total_bytes or None) as meter:
+            for source in self.sources:
+                yield from read_documents(source, ReadCounts(), meter.advance)
 
 
-def _held_out_below(sources: list[Source], fraction: float) -> int:
+def _held_out_below(corpus: _Corpus, fraction: float) -> int:
     """Documents whose 64-bit hash is below this are held out for validation."""
     below = int(fraction * 2**64)
     if not fraction:
         return 0
-    counts = [ReadCounts() for _ in sources]
-    documents = chain.from_iterable(map(read_documents, sources, counts))
+    counts = corpus.uncounted()
+    documents = corpus.documents(counts)
     keys = {document.key for document in islice(documents, FEW_DOCUMENTS + 1)}
     if next(documents, None) is not None or len(keys) > FEW_DOCUMENTS:
         return below
     if not keys:
-        raise _no_text(total(counts))
+        raise _no_text(total(counts), corpus.dropped)
     if len(keys) == 1:
         raise UserError(
-            f"the input is one single document (--documents {sources[0].unit}), of which none can be held out",
+            f"the input is one single document (--documents {corpus.sources[0].unit}), of which none can be held out",
             "Cut it into documents with --documents line or blank-line, or hold nothing out with --valid-fraction 0.",
         )
     return min(max(below, min(keys) + 1), max(keys))  # at least one held out, at least one to train on
 
 
-def _get_tokenizer(
-    sources: list[Source], total_bytes: int, held_out_below: int, settings: PrepareSettings
-) -> "PreTrainedTokenizerFast":
+def _get_tokenizer(corpus: _Corpus, held_out_below: int, settings: PrepareSettings) -> "PreTrainedTokenizerFast":
     if settings.tokenizer is not None:
         found = hub.find(str(settings.tokenizer), hub.TOKENIZER_FILES, "--tokenizer")
         if found.commit is not None:
             say(f"tokenizer: {found}")
         return tokenizers_.load(found.folder)
-    share = min(1.0, TOKENIZER_SAMPLE_BYTES / max(sum(map(_unpacked_bytes, sources)), 1))
-    is_unsized = [source.rows is not None and not source.rows.size for source in sources]
-    with Meter("Training the tokenizer: reading", total_bytes or None) as meter:
+    share = min(1.0, TOKENIZER_SAMPLE_BYTES / max(sum(map(_unpacked_bytes, corpus.sources)), 1))
+    is_unsized = [source.rows is not None and not source.rows.size for source in corpus.sources]
+    with Meter("Training the tokenizer: reading", corpus.total_bytes or None) as meter:
 
         def texts() -> Iterator[str]:
             left = TOKENIZER_SAMPLE_BYTES
-            for document in _documents(sources, meter.advance):
+            for document in corpus.documents(corpus.uncounted(), meter.advance):
                 if document.key >= held_out_below and document.key % 2**32 < share * 2**32:
                     left -= len(document.text) if is_unsized[document.source] else 0
                     if left < 0:
                         say("the tokenizer is trained on the beginning of a data set that does not tell its size")
                         break
                     yield document.text
-            meter.set(total_bytes, "merging")
+            meter.set(corpus.total_bytes, "merging")
 
         train = partial(tokenizers_.train, texts(), settings.train_tokenizer, settings.vocab_size)
         return tokenizers_.wrap(interruptible(train))
@@ -245,20 +286,23 @@ def _unpacked_bytes(source: Source) -> int:
 
 def _pack_and_write(
     tallies: list["_Tally"],
-    total_bytes: int,
+    corpus: _Corpus,
+    samples: Samples,
     tokenizer: "PreTrainedTokenizerFast",
     held_out_below: int,
     settings: PrepareSettings,
     unknown_id: int | None,
     sides: list["_Side"],
 ) -> None:
-    with Meter("Tokenising", total_bytes or None) as meter:
+    with Meter("Tokenising", corpus.total_bytes or None) as meter:
         began, tokens = time.monotonic(), 0
-        documents = chain.from_iterable(read_documents(one.source, one.counts, meter.advance) for one in tallies)
+        documents = corpus.documents([tally.counts for tally in tallies], meter.advance, samples)
         for document, ids in tokenise(documents, tokenizer, settings.workers):
             sides[document.key < held_out_below].add(ids)
             tokens += len(ids)
             tally = tallies[document.source]
+            tally.documents += document.begins
+            tally.characters += len(document.text)
             tally.tokens += len(ids)
             if unknown_id is not None:
                 tally.unknown += int(np.count_nonzero(ids == unknown_id))

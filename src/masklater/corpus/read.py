@@ -42,6 +42,7 @@ class Document(NamedTuple):
     text: str
     key: int  # 64-bit hash of the text (of the first part, for all parts): decides what is held out
     source: int = 0  # number of the source it is from
+    begins: bool = True  # False: a later part of the document before
 
 
 @dataclass(frozen=True)
@@ -147,24 +148,24 @@ def _text_documents(lines: Iterable[str], source: Source, counts: ReadCounts) ->
             yield from _emit(line, counts, number)
         return
     parts: list[str] = []
-    size, key = 0, None
+    size, key, begun = 0, None, False
     for line in lines:
         if unit == "blank-line" and not line.strip():
             if parts:
-                yield from _emit("".join(parts), counts, number, key)
-                parts, size, key = [], 0, None
+                yield from _emit("".join(parts), counts, number, key, begun=begun)
+                parts, size, key, begun = [], 0, None, False
             continue
         if parts and size + len(line) > MAX_DOCUMENT_CHARS:
             text = "".join(parts)
             if key is None:
                 counts.cut += 1
                 key = _key(text.strip())
-            yield from _emit(text, counts, number, key, whole=False)
-            parts, size = [], 0
+            yield from _emit(text, counts, number, key, whole=False, begun=begun)
+            parts, size, begun = [], 0, begun or bool(text.strip())
         parts.append(line)
         size += len(line)
     if parts or unit == "file":
-        yield from _emit("".join(parts), counts, number, key)
+        yield from _emit("".join(parts), counts, number, key, begun=begun)
 
 
 def _record_documents(records: Records, place: str, source: Source, counts: ReadCounts) -> Iterator[Document]:
@@ -206,7 +207,9 @@ def _without_surrogates(text: str, counts: ReadCounts) -> str:
     return text
 
 
-def _emit(text: str, counts: ReadCounts, source: int, key: int | None = None, whole: bool = True) -> Iterator[Document]:
+def _emit(
+    text: str, counts: ReadCounts, source: int, key: int | None = None, whole: bool = True, begun: bool = False
+) -> Iterator[Document]:
     """Yield the document, in parts where it is too long; count it once, with its last part."""
     text = text.strip()
     if not text:
@@ -223,9 +226,9 @@ def _emit(text: str, counts: ReadCounts, source: int, key: int | None = None, wh
         half = start + MAX_DOCUMENT_CHARS // 2
         line_end, word_end = text.rfind("\n", half, end), text.rfind(" ", half, end)
         end = line_end + 1 or word_end + 1 or end
-        yield Document(text[start:end], key, source)
+        yield Document(text[start:end], key, source, not begun and not start)
         start = end
-    yield Document(text[start:] if start else text, key, source)
+    yield Document(text[start:] if start else text, key, source, not begun and not start)
 
 
 def _key(text: str) -> int:

@@ -1,9 +1,11 @@
 """The settings of `masklater prepare` and their defaults, which the command line shows (nothing heavy is imported)."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+from masklater.corpus.keep.settings import KeepSettings
 
 TokenizerKind = Literal["bpe", "wordpiece"]
 DocumentUnit = Literal["file", "line", "blank-line"]
@@ -28,4 +30,5 @@ class PrepareSettings:
     valid_fraction: float = 0.005
     pack: Packing = "documents"
     max_unknown: float = 0.2  # share of unknown tokens above which nothing is written
+    keep: KeepSettings = field(default_factory=KeepSettings)  # what is kept of the documents
     workers: int = os.cpu_count() or 1

@@ -1,0 +1,54 @@
+"""Numbers by the hash they belong to, on disk, a part at a time in memory: flat however many there are."""
+
+import tempfile
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+NUMBER = 256
+"""Of buckets; an entry goes into one by the first byte of its hash."""
+HELD = 2**16
+"""Entries that are held in memory before they are written."""
+ENTRY = np.dtype([("hash", np.uint64), ("document", np.uint64)])
+
+
+class Buckets:
+    """Pairs of a hash and the ordinal of a document, in temporary files."""
+
+    def __init__(self) -> None:
+        self.files: list[BinaryIO] = [tempfile.TemporaryFile() for _ in range(NUMBER)]  # noqa: SIM115 - gone with them
+        self.held: list[tuple[NDArray[np.uint64], int]] = []
+        self.num_held = 0
+
+    def add(self, hashes_N: NDArray[np.uint64], document: int) -> None:
+        """Take the hashes of a document."""
+        self.held.append((hashes_N, document))
+        self.num_held += len(hashes_N)
+        if self.num_held >= HELD:
+            self._write()
+
+    def sorted(self) -> Iterator[NDArray[np.void]]:
+        """Yield the entries of one bucket after the other, ordered by hash and document; the files are given back."""
+        self._write()
+        for file in self.files:
+            file.seek(0)
+            entries = np.frombuffer(file.read(), ENTRY)
+            file.close()
+            yield np.sort(entries, order=("hash", "document"))
+
+    def _write(self) -> None:
+        if not self.held:
+            return
+        entries = np.empty(self.num_held, ENTRY)
+        entries["hash"] = np.concatenate([hashes_N for hashes_N, _ in self.held])
+        entries["document"] = np.repeat(
+            np.array([document for _, document in self.held], np.uint64), [len(each) for each, _ in self.held]
+        )
+        number_N = (entries["hash"] >> np.uint64(56)).astype(np.int64)
+        order = np.argsort(number_N, kind="stable")
+        ends = np.searchsorted(number_N[order], np.arange(NUMBER + 1))
+        for number, file in enumerate(self.files):
+            file.write(entries[order[ends[number] : ends[number + 1]]].tobytes())
+        self.held, self.num_held = [], 0

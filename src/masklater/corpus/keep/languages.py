@@ -1,0 +1,29 @@
+"""The language of a text, told by a small model on this machine (`py3langid`)."""
+
+from typing import Any
+
+from masklater.corpus.extras import import_extra
+from masklater.errors import UserError
+
+CHARACTERS_LOOKED_AT = 10_000
+"""A language is told by the beginning of a document."""
+
+
+class Languages:
+    """The languages that are asked for, by ISO 639-1.
+
+    Raises:
+        UserError: The library is not installed, or does not know one of them.
+    """
+
+    def __init__(self, wanted: tuple[str, ...]) -> None:
+        module: Any = import_extra("py3langid.langid", "languages", "--language")
+        self.model = module.LanguageIdentifier.from_model_file(module.MODEL_FILE)
+        self.wanted = wanted
+        known = sorted(self.model.nb_classes)
+        if unknown := sorted(set(wanted) - set(known)):
+            raise UserError(f"--language {', '.join(unknown)}: not known to the model", f"Known: {' '.join(known)}.")
+
+    def include(self, text: str) -> bool:
+        """Tell whether a text is in one of them."""
+        return self.model.classify(text[:CHARACTERS_LOOKED_AT])[0] in self.wanted

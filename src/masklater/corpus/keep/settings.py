@@ -1,0 +1,68 @@
+"""The settings of what is kept of a corpus, and their defaults: everything is kept (nothing heavy is imported)."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal, get_args
+
+from masklater.errors import UserError
+
+Duplicates = Literal["exact", "near", "lines"]
+DUPLICATES: tuple[Duplicates, ...] = get_args(Duplicates)
+
+
+def parse_duplicates(texts: list[str]) -> tuple[Duplicates, ...]:
+    """Read what `--dedup` was given, once or several times, with commas between.
+
+    Raises:
+        UserError: One of them is unknown.
+    """
+    names = [name.strip() for text in texts for name in text.split(",")]
+    if unknown := [name for name in names if name not in DUPLICATES]:
+        raise UserError(f"--dedup {', '.join(unknown)}: not known", f"Known: {', '.join(DUPLICATES)}.")
+    return tuple(name for name in DUPLICATES if name in names)
+
+
+@dataclass(frozen=True)
+class KeepSettings:
+    """The settings that decide which documents are kept, and what of them."""
+
+    dedup: tuple[Duplicates, ...] = ()
+    near_threshold: float = 0.8  # similarity (Jaccard, of runs of five words) from which a document is a near duplicate
+    line_documents: int = 10  # documents that a line may stand in, where lines are looked at
+    min_characters: int = 0
+    max_characters: int | None = None
+    min_letters: float = 0.0  # share of the characters that are no white space
+    drop_repetitive: bool = False  # by Gopher's rules
+    languages: tuple[str, ...] = ()  # ISO 639-1; none: all
+    without: tuple[Path, ...] = ()  # evaluation files whose text must not be trained on
+    dropped: Path | None = None  # a file that samples of what is left out are written to
+
+    @property
+    def asks_for_anything(self) -> bool:
+        """Whether anything may be left out."""
+        return self != KeepSettings(dropped=self.dropped, near_threshold=self.near_threshold,
+                                    line_documents=self.line_documents)  # fmt: skip
+
+    def describe(self) -> str:
+        """Return what differs from keeping everything, in one line."""
+        everything = KeepSettings()
+        return ", ".join(
+            f"{one.name}={getattr(self, one.name)}"
+            for one in fields(self)
+            if one.name != "dropped" and getattr(self, one.name) != getattr(everything, one.name)
+        )
+
+    def check(self) -> None:
+        """Raise UserError where they contradict each other."""
+        if self.dropped is not None and not self.asks_for_anything:
+            raise UserError(
+                "--dropped names a file for what is left out, and nothing is asked to be left out",
+                "Add --dedup, --without or a filter, or leave --dropped away.",
+            )
+        if self.max_characters is not None and self.max_characters < self.min_characters:
+            raise UserError(
+                f"--max-characters {self.max_characters} is below --min-characters {self.min_characters}",
+                "No document is both that long and that short.",
+            )
+        if self.dropped is not None and self.dropped.exists():
+            raise UserError(f"--dropped {self.dropped} is there already", "Name another file, or remove it.")
