@@ -177,7 +177,10 @@ def test_a_saved_models_sizes(continuous: Shards, tmp_path: Path) -> None:
         ("NVIDIA L40S", "l40s"),
         ("NVIDIA L4", "l4"),
         ("NVIDIA GeForce RTX 4090", "rtx4090"),
-        ("Tesla T4", None),
+        ("Tesla T4", "t4"),
+        ("Tesla V100-SXM2-32GB", "v100-32"),
+        ("Tesla V100-SXM2-16GB", "v100"),
+        ("Tesla V100-PCIE-16GB", None),
     ],
 )
 def test_gpus_are_known_by_what_drivers_call_them(device_name: str, key: str | None) -> None:
