@@ -120,6 +120,22 @@ def test_every_kind_of_model_can_be_cut_up(name: str, shards_folder: Path, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["3ml-small", "3ml-modernbert-small"])
+def test_layers_computed_again_are_the_same_on_many_processes(name: str, shards_folder: Path, tmp_path: Path) -> None:
+    """Activation checkpointing under DDP and FSDP2, dropout on, against one process that keeps all."""
+    common = ("model.dropout=0.1", "duration.steps=3", "schedule.warmup=0", "batch.micro_rows=2")
+    again = (*common, "activation_checkpointing=true")
+    jobs = [
+        Job(1, common, shards_folder, tmp_path / "one", recipe=name),
+        Job(2, (*again, "distributed=fsdp"), shards_folder, tmp_path / "fsdp", recipe=name),
+        Job(2, again, shards_folder, tmp_path / "ddp", recipe=name),
+    ]
+    run_jobs(jobs, tmp_path / "log")
+    for run in ("fsdp", "ddp"):
+        assert losses(tmp_path / run) == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+
+
+@pytest.mark.slow
 def test_a_scaled_loss_is_the_same_however_many_processes_share_it(shards_folder: Path, tmp_path: Path) -> None:
     """float16: each process finds the same gradients too large, whether it holds all of them or a part."""
     common = ("precision=float16", "model.dropout=0", "duration.steps=4", "schedule.warmup=0", "batch.micro_rows=2")
