@@ -40,6 +40,7 @@ def job(folder: Path, data: Path, name: str, *overrides: str) -> Job:
     return Job(int(processes), settings, data, folder / name)
 
 
+@pytest.mark.longest
 def test_processes_change_nothing(shards_folder: Path, tmp_path: Path) -> None:
     """1 x 8, 2 x 4 and 4 x 2 rows, in one go and in micro-batches, DDP and FSDP2: one trajectory and the same scores.
 
