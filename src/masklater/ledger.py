@@ -23,7 +23,8 @@ class Ledger:
 
     steps: int = 0
     skipped_steps: int = 0  # of them, those that changed nothing: loss or gradient was not finite
-    skipped_in_a_row: int = 0  # of these, the ones just before now
+    overflowed_steps: int = 0  # of these, those whose gradient was too large for float16 once the loss was scaled
+    skipped_in_a_row: int = 0  # of the others, the ones just before now
     compiled_steps: int = 0  # of all, those made with compiled layers, where dropout draws other numbers
     rows: int = 0
     tokens: int = 0
@@ -67,7 +68,14 @@ class Ledger:
         self.seconds += seconds
         self.data_seconds += data_seconds
 
-    def count_skipped(self, skipped: bool) -> None:
-        """Book whether the last step was skipped, which may be known later than what it has spent."""
+    def count_skipped(self, skipped: bool, overflowed: bool = False) -> None:
+        """Book whether the last step was skipped, which may be known later than what it has spent.
+
+        Args:
+            skipped: Loss or gradient was not finite.
+            overflowed: It was skipped while float16's loss scale was being found, and says nothing about the data.
+        """
         self.skipped_steps += skipped
-        self.skipped_in_a_row = self.skipped_in_a_row + 1 if skipped else 0
+        self.overflowed_steps += overflowed
+        if not overflowed:
+            self.skipped_in_a_row = self.skipped_in_a_row + 1 if skipped else 0

@@ -32,6 +32,7 @@ def check_peers(stdout: str, peers: list[str]) -> None:
     assert all(float(cell.rstrip("%")) > 0 for line in lines for cell in line[1:])
 
 
+@pytest.mark.longest
 def test_a_step_beside_a_peer() -> None:
     check_peers(run("step.py", *STEP, "--peer", "stock-bf16").stdout, ["stock-bf16"])
 
@@ -39,6 +40,18 @@ def test_a_step_beside_a_peer() -> None:
 @pytest.mark.slow
 def test_a_step_beside_all_its_peers() -> None:
     check_peers(run("step.py", *STEP).stdout, ["vanilla", "stock", "stock-bf16", "modernbert"])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the C library does not give freed memory back")
+def test_memory_is_what_is_estimated() -> None:
+    """With activation checkpointing and without, within a seventh where 30% are asked for."""
+    printed = run("checkpointing.py", "--rows", "32", "--recipes", "3ml-small").stdout
+    rows = [line.split() for line in printed.splitlines() if line.startswith("3ml-small")]
+    assert [row[1] for row in rows] == ["false", "2", "true"]
+    assert all(0.85 < float(row[-2]) < 1.15 for row in rows), printed
+    measured = [float(row[2]) for row in rows]
+    assert measured == sorted(measured, reverse=True) and measured[2] < 0.6 * measured[0]
 
 
 @pytest.mark.slow

@@ -126,11 +126,13 @@ def test_time_energy_and_what_they_assume_are_printed() -> None:
     ("overrides", "verdict", "fitting"),
     [
         ([], "fits            NVIDIA H100", 128),
+        (["batch.micro_rows=128"], "fits            NVIDIA H100", 128),
+        (["model.num_hidden_layers=300"], "fits            NVIDIA H100", 2),
         (["batch.micro_rows=1024"], "DOES NOT FIT    NVIDIA H100", 128),
         (["batch.micro_rows=256"], "DOES NOT FIT    NVIDIA H100", 128),  # 98.1 GB by the estimate
         (["batch.rows=2000", "batch.micro_rows=200"], "HARDLY FITS     NVIDIA H100", 125),  # 78.4 of 80 GB
         (["batch.rows=360", "batch.micro_rows=360"], "DOES NOT FIT    NVIDIA H100", 180),  # of what divides 360
-        (["model.num_hidden_layers=300"], "DOES NOT FIT    NVIDIA H100", 2),
+        (["model.num_hidden_layers=300", "batch.micro_rows=128"], "DOES NOT FIT    NVIDIA H100", 2),
         (["model.num_hidden_layers=2000"], "DOES NOT FIT    NVIDIA H100", None),
     ],
 )
@@ -139,7 +141,12 @@ def test_whether_it_fits_and_what_would(overrides: list[str], verdict: str, fitt
     one = forecast(recipe, Rows(512, 50_265, 510))
     text = as_text(one, "3ml-large-50", gpu, 0.4, 700)
     assert verdict in text
-    assert as_tree(one, "3ml-large-50", gpu, 0.4, 700)["micro_rows_that_fit"] == fitting
+    tree = as_tree(one, "3ml-large-50", gpu, 0.4, 700)
+    assert tree["micro_rows_that_fit"] == fitting
+    if recipe.batch.micro_rows == "auto":  # the memory that is shown is that of what auto comes to there
+        assert tree["micro_rows"] == (fitting or 1)
+        assert (tree["memory_bytes"]["total"] <= 0.9 * 80e9) == (fitting is not None)
+        assert fitting is None or f"with {fitting} rows a forward pass" in text
     if fitting is None:
         assert "no batch.micro_rows fits: one row needs 431.2 GB, 404.3 GB of it for weights" in text
         assert "distributed=fsdp" in text
@@ -177,7 +184,10 @@ def test_a_saved_models_sizes(continuous: Shards, tmp_path: Path) -> None:
         ("NVIDIA L40S", "l40s"),
         ("NVIDIA L4", "l4"),
         ("NVIDIA GeForce RTX 4090", "rtx4090"),
-        ("Tesla T4", None),
+        ("Tesla T4", "t4"),
+        ("Tesla V100-SXM2-32GB", "v100-32"),
+        ("Tesla V100-SXM2-16GB", "v100"),
+        ("Tesla V100-PCIE-16GB", None),
     ],
 )
 def test_gpus_are_known_by_what_drivers_call_them(device_name: str, key: str | None) -> None:

@@ -42,6 +42,8 @@ def layer_more(count: Any, name: str, setting: str, *overrides: str) -> float:
         ("vanilla-small", "model.num_hidden_layers", ["model.family=roberta", "model.dropout=0"]),
         ("vanilla-small", "model.num_hidden_layers", ["model.family=modernbert"]),
         ("vanilla-small", "model.num_hidden_layers", ["model.family=modernbert", "precision=float32"]),
+        ("vanilla-small", "model.num_hidden_layers", ["model.family=esm"]),
+        ("vanilla-small", "model.num_hidden_layers", ["model.family=esm", "precision=float32"]),
         ("3ml-small", "decoder.num_layers", []),
         ("3ml-small", "decoder.num_layers", ["decoder.kind=cross"]),
         ("3ml-small", "decoder.num_layers", ["decoder.kind=cross-only", "precision=float32"]),

@@ -34,6 +34,7 @@ def cache(tmp_path: Path, shards_folder: Path) -> Path:
     return tmp_path / "cache"
 
 
+@pytest.mark.longest
 def test_continuing_a_published_encoder(cache: Path, tmp_path: Path) -> None:
     (tmp_path / "texts").mkdir()
     for number in range(6):

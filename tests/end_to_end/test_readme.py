@@ -25,6 +25,7 @@ def commands(page: Path) -> list[str]:
     ]
 
 
+@pytest.mark.longest
 def test_the_readme_from_top_to_bottom(tmp_path: Path) -> None:
     (tmp_path / "texts").mkdir()
     for number in range(30):

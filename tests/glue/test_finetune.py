@@ -160,12 +160,12 @@ def test_segments_reach_encoders_that_tell_them_apart(glue_folder: Path) -> None
 
 
 def score_once(
-    folder: Path, glue: Path, key: str, seed: int, epochs: int = 2, lr: float = 1e-3
+    folder: Path, glue: Path, key: str, seed: int, epochs: int = 2, lr: float = 1e-3, precision: Precision = CPU
 ) -> list[dict[str, float]]:
     task = TASKS[key]
     encoder = open_encoder(str(folder), Path())
     tokens = tokenise(read_task(glue, task), encoder.tokenizer(), 32, 1)
-    return finetune(encoder, task, tokens, Setting(lr, 8, epochs, seed), CPU).epochs
+    return finetune(encoder, task, tokens, Setting(lr, 8, epochs, seed), precision).epochs
 
 
 @pytest.mark.parametrize("key", ["rte", "stsb"])
@@ -196,13 +196,14 @@ def test_mnli_is_scored_on_both_dev_splits(encoder_folder: Path, glue_folder: Pa
     assert list(scores) == ["accuracy", "accuracy_mismatched", "loss"]
 
 
-def test_a_task_can_be_learned(encoder_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", [CPU, replace(CPU, name="float16")], ids=lambda each: each.name)
+def test_a_task_can_be_learned(precision: Precision, encoder_folder: Path, tmp_path: Path) -> None:
     """One word decides: fine-tuning from random weights finds it."""
     for split, count in (("train", 96), ("dev", 32)):
         lines = [f"{'kan lot mir' if i % 2 else 'net sor rer'} {i % 7}\t{i % 2}" for i in range(count)]
         (tmp_path / "SST-2").mkdir(exist_ok=True)
         (tmp_path / f"SST-2/{split}.tsv").write_text("\n".join(["sentence\tlabel", *lines]))
-    scores = score_once(encoder_folder, tmp_path, "sst2", 0, epochs=8)
+    scores = score_once(encoder_folder, tmp_path, "sst2", 0, epochs=8, precision=precision)
     assert scores[-1]["accuracy"] == 100 and scores[-1]["loss"] < scores[0]["loss"]
 
 

@@ -40,6 +40,7 @@ def job(folder: Path, data: Path, name: str, *overrides: str) -> Job:
     return Job(int(processes), settings, data, folder / name)
 
 
+@pytest.mark.longest
 def test_processes_change_nothing(shards_folder: Path, tmp_path: Path) -> None:
     """1 x 8, 2 x 4 and 4 x 2 rows, in one go and in micro-batches, DDP and FSDP2: one trajectory and the same scores.
 
@@ -117,6 +118,42 @@ def test_every_kind_of_model_can_be_cut_up(name: str, shards_folder: Path, tmp_p
     run_jobs(jobs, tmp_path / "log")
     for run in ("fsdp", "ddp"):
         assert losses(tmp_path / run) == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["3ml-small", "3ml-modernbert-small"])
+def test_layers_computed_again_are_the_same_on_many_processes(name: str, shards_folder: Path, tmp_path: Path) -> None:
+    """Activation checkpointing under DDP and FSDP2, dropout on, against one process that keeps all."""
+    common = ("model.dropout=0.1", "duration.steps=3", "schedule.warmup=0", "batch.micro_rows=2")
+    again = (*common, "activation_checkpointing=true")
+    jobs = [
+        Job(1, common, shards_folder, tmp_path / "one", recipe=name),
+        Job(2, (*again, "distributed=fsdp"), shards_folder, tmp_path / "fsdp", recipe=name),
+        Job(2, again, shards_folder, tmp_path / "ddp", recipe=name),
+    ]
+    run_jobs(jobs, tmp_path / "log")
+    for run in ("fsdp", "ddp"):
+        assert losses(tmp_path / run) == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+
+
+@pytest.mark.slow
+def test_a_scaled_loss_is_the_same_however_many_processes_share_it(shards_folder: Path, tmp_path: Path) -> None:
+    """float16: each process finds the same gradients too large, whether it holds all of them or a part."""
+    common = ("precision=float16", "model.dropout=0", "duration.steps=4", "schedule.warmup=0", "batch.micro_rows=2")
+    muon = (*common, *MUON)
+    jobs = [
+        Job(processes, settings, shards_folder, tmp_path / f"{name}-{how}-{processes}")
+        for name, settings in (("adamw", common), ("muon", muon))
+        for processes, how in ((1, "ddp"), (2, "ddp"), (2, "fsdp"))
+        for settings in [(*settings, f"distributed={how}")]
+    ]
+    run_jobs(jobs, tmp_path / "log")
+    for name in ("adamw", "muon"):
+        alone = losses(tmp_path / f"{name}-ddp-1")
+        for how in ("ddp", "fsdp"):
+            assert losses(tmp_path / f"{name}-{how}-2") == pytest.approx(alone, rel=1e-3)
+            records = [r for r in read_metrics(tmp_path / f"{name}-{how}-2" / "metrics.jsonl") if "loss_scale" in r]
+            assert len(records) == 4 and len({record["loss_scale"] for record in records}) == 1
 
 
 def test_every_parameter_that_is_trained_gets_a_gradient(shards: Shards) -> None:

@@ -29,7 +29,8 @@ def plan_of(shards: Shards, *overrides: str) -> Plan:
 
 def test_a_recipe_that_does_not_say_leaves_it_open() -> None:
     assert load("continue", ["model.from=nowhere"]).batch.micro_rows == "auto"
-    assert load("3ml-small").batch.micro_rows == 32
+    assert load("3ml-base-50").batch.micro_rows == load("3ml-small").batch.micro_rows == "auto"
+    assert load("3ml-small", ["batch.micro_rows=32"]).batch.micro_rows == 32
 
 
 def test_on_a_cpu_it_is_a_small_fixed_number(continuous: Shards, capsys: pytest.CaptureFixture[str]) -> None:

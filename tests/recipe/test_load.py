@@ -55,9 +55,10 @@ def test_two_units_are_a_fault() -> None:
     ("overrides", "rows", "passes"),
     [
         (["batch.rows=8"], 8, [8, 4, 2, 1]),
+        (["batch.rows=36"], 36, [36, 18, 12, 9, 6, 4, 3, 2, 1]),  # left open
         (["batch.rows=12", "batch.micro_rows=8"], 12, [6, 4, 3, 2, 1]),
         (["batch.rows=24", "batch.micro_rows=8"], 12, [6, 4, 3, 2, 1]),
-        (["batch.rows=256"], 256, [32, 16, 8, 4, 2, 1]),
+        (["batch.rows=256", "batch.micro_rows=32"], 256, [32, 16, 8, 4, 2, 1]),
         (["batch.rows=2147483647", "batch.micro_rows=2147483646"], 2147483647, [1]),  # a prime
     ],
 )

@@ -7,7 +7,7 @@ from masklater.budget.flops import RowFlops, count_row_flops
 from masklater.budget.shape import RowShape
 from masklater.ledger import Spending
 from masklater.masking.counts import Counts, count
-from masklater.recipe.families import GATED, PRE_NORM, ROTARY, WINDOWED, WINDOWS
+from masklater.recipe.families import GATED, PRE_NORM, ROTARY, SPELT_OUT_GELU, WINDOWED, WINDOWS
 from masklater.recipe.sections import COMMON_CORRUPTION, DecoderSettings, MaskingSettings
 
 VANILLA = MaskingSettings(rate=COMMON_CORRUPTION.rate)
@@ -83,6 +83,7 @@ def row_shape(encoder: EncoderSizes, decoder: DecoderSettings, counts: Counts) -
         embedding_width=encoder.embedding_width,
         local_layers=encoder.local_layers,
         gated=encoder.family in GATED,
+        spelt_out_gelu=encoder.family in SPELT_OUT_GELU,
         pre_norm=encoder.family in PRE_NORM,
         rotary_decoder=decoder.positions == "rotary" or (decoder.positions == "auto" and encoder.family in ROTARY),
     )

@@ -29,6 +29,7 @@ def as_tree(
     forecast: Forecast, name: str, hardware: Hardware, utilisation: float, watts: float | None
 ) -> dict[str, Any]:
     """Everything a forecast says, for JSON."""
+    micro_rows, memory = _memory_on(forecast, hardware)
     tree: dict[str, Any] = {
         "recipe": name,
         "row_length": forecast.rows.row_length,
@@ -41,7 +42,8 @@ def as_tree(
         "row_forward_flops_as_the_paper_counts": asdict(forecast.paper) | {"total": forecast.paper.forward},
         "local_layers": forecast.shape.local_layers,
         "parameters": asdict(forecast.parameters) if forecast.parameters else None,
-        "memory_bytes": asdict(forecast.memory) | {"total": forecast.memory.total} if forecast.memory else None,
+        "micro_rows": micro_rows,
+        "memory_bytes": asdict(memory) | {"total": memory.total} if memory else None,
         "hardware": {**asdict(hardware), "utilisation": utilisation, "watts": watts},
         "total_rows": forecast.total_rows,
         "total_flops": forecast.total_flops,
@@ -72,8 +74,8 @@ def as_text(forecast: Forecast, name: str, hardware: Hardware, utilisation: floa
             f"{local} of {forecast.shape.encoder_layers} encoder layers see a window: their attention is counted in "
             "full, as torch computes all pairs and masks those outside"
         )
-    if forecast.parameters and forecast.memory:
-        blocks.append(_parameters_and_memory(forecast, forecast.parameters, forecast.memory, hardware))
+    if forecast.parameters:
+        blocks.append(_parameters_and_memory(forecast, forecast.parameters, hardware))
     else:
         blocks.append("parameters and memory: not counted for encoders of this family")
     blocks.append(_totals(forecast, str(recipe.duration), hardware, utilisation, watts))
@@ -108,12 +110,22 @@ def _flops_table(row: RowFlops) -> str:
     return aligned(rows, numbers_from=1)
 
 
-def _parameters_and_memory(forecast: Forecast, parameters: Parameters, memory: Memory, hardware: Hardware) -> str:
-    batch = forecast.recipe.batch
-    micro_rows = batch.pass_of(batch.rows)
+def _memory_on(forecast: Forecast, hardware: Hardware) -> tuple[int, Memory | None]:
+    """Return the rows of a forward pass, where left open what fits, and the memory of a step; None: not counted."""
+    recipe, parameters, memory = forecast.recipe, forecast.parameters, forecast.memory
+    micro_rows = recipe.batch.pass_of(recipe.batch.rows)
+    if recipe.batch.micro_rows == "auto" and parameters and hardware.memory_bytes is not None:
+        micro_rows = micro_rows_that_fit(recipe, forecast.shape, parameters, hardware.memory_bytes) or 1
+        memory = estimate_memory(recipe, forecast.shape, parameters, micro_rows)
+    return micro_rows, memory
+
+
+def _parameters_and_memory(forecast: Forecast, parameters: Parameters, hardware: Hardware) -> str:
+    micro_rows, memory = _memory_on(forecast, hardware)
+    assert memory is not None  # where parameters are counted, it is too
     lines = [
         f"parameters      {parameters.trained / 1e6:,.1f} M trained, {parameters.exported / 1e6:,.1f} M exported",
-        f"memory          {memory.total / 1e9:,.1f} GB with {micro_rows} rows a forward pass (an estimate):",
+        f"memory          {memory.total / 1e9:,.1f} GB with {micro_rows:,} rows a forward pass (an estimate):",
     ]
     for part, number in vars(memory).items():
         lines.append(f"  {part:<14}{number / 1e9:,.2f} GB")
@@ -128,7 +140,7 @@ def _fit(forecast: Forecast, parameters: Parameters, total: int, name: str, room
     device = f"{name} with its {room / 1e9:,.0f} GB, of which a tenth should stay free"
     fitting = micro_rows_that_fit(recipe, shape, parameters, room)
     if recipe.batch.micro_rows == "auto" and fitting is not None:
-        return f"  fits            {device}: batch.micro_rows auto begins with {fitting}"
+        return f"  fits            {device}: batch.micro_rows auto begins with {fitting:,}"
     if fitting == recipe.batch.pass_of(recipe.batch.rows):
         return f"  fits            {device}"
     verdict = "DOES NOT FIT" if total > room else "HARDLY FITS"

@@ -49,4 +49,5 @@ class Kept:
                 + F * (2 * self.number + self.dropout) - D * self.dropout
             )  # fmt: skip
         # Queries, keys and values are three products, each with a copy of its own in bfloat16.
-        return self.by_attention(D, copies=3 if self.number < 4 else 1) + self.by_feed_forward(D, F)
+        attention = self.by_attention(D, copies=3 if self.number < 4 else 1)
+        return attention + self.by_feed_forward(D, F) + 2 * F * self.number * shape.spelt_out_gelu

@@ -26,7 +26,8 @@ class Memory:
     gradients: int
     optimizer: int
     activations: int  # kept for the backward pass of one micro-batch, encoder and decoder
-    logits: int  # those that stand at a time, and the head's gradients, which are made along with the loss
+    logits: int  # the head's gradients, which are made along with the loss, and the logits that stand at a time
+    recomputed: int = 0  # what activation checkpointing makes anew at a time, as far as it is more than the logits
 
     @property
     def total(self) -> int:
@@ -39,22 +40,22 @@ def estimate_memory(recipe: Recipe, shape: RowShape, parameters: Parameters, mic
 
     Weights, gradients and optimizer states are float32. What a layer keeps is counted in `Kept`; attention itself keeps
     nothing that grows with the square of the row, but for a mask of documents. With activation checkpointing some
-    layers keep their float32 input only, and one at a time the rest.
+    layers keep their float32 input only, and one at a time the rest, once the logits are gone.
     """
     number = 4 if recipe.precision == "float32" else 2
     layers = _kept_by_layers(shape, Kept(number, recipe.model.dropout != 0))
-    if recipe.checkpoint_every:
-        activations = _peak_of_checkpointing(layers, recipe.checkpoint_every)
-    else:
-        activations = sum(layer.whole for layer in layers)
+    kept = _kept_at_once(layers, recipe.checkpoint_every)
+    logits = _logits_memory(shape, micro_rows * shape.targets, number)
+    recomputed = micro_rows * (_peak_of_the_backward_pass(layers, recipe.checkpoint_every) - kept)
     matrices = parameters.encoder_layers + parameters.decoder  # but for norms and biases, all of it
     rest = parameters.trained - matrices
     return Memory(
         weights=4 * parameters.trained,
         gradients=4 * parameters.trained,
         optimizer=4 * matrices + 8 * rest if recipe.optimizer.name == "muon" else 8 * parameters.trained,
-        activations=round(micro_rows * activations),
-        logits=round(_head_memory(shape, micro_rows * shape.targets, number)),
+        activations=round(micro_rows * kept),
+        logits=round(logits + _head_gradients(shape, micro_rows * shape.targets, number)),
+        recomputed=round(max(0.0, recomputed - logits)),
     )
 
 
@@ -76,14 +77,15 @@ def _kept_by_layers(shape: RowShape, kept: Kept) -> list[_Layer]:
     return layers
 
 
-def _peak_of_checkpointing(layers: list[_Layer], every: int) -> float:
+def _kept_at_once(layers: list[_Layer], every: int) -> float:
+    """Return what the forward pass keeps; of each n-th layer its input alone, where `every` is not 0."""
+    return sum(layer.input if every and number % every == 0 else layer.whole for number, layer in enumerate(layers))
+
+
+def _peak_of_the_backward_pass(layers: list[_Layer], every: int) -> float:
     """Return the most that stands at a time, while the backward pass computes every n-th layer again."""
-    before = peak = 0.0
-    for number, layer in enumerate(layers):
-        again = number % every == 0
-        peak = max(peak, before + layer.whole + (layer.input if again else 0))
-        before += layer.input if again else layer.whole
-    return max(peak, before)
+    peaks = [_kept_at_once(layers[:number], every) + layer.whole for number, layer in enumerate(layers)]
+    return max(peaks)
 
 
 def micro_rows_that_fit(
@@ -97,7 +99,11 @@ def micro_rows_that_fit(
     return None
 
 
-def _head_memory(shape: RowShape, targets: float, number: int) -> float:
+def _logits_memory(shape: RowShape, targets: float, number: int) -> float:
+    """Return the bytes of logits that stand at a time: in float32 their gradient overwrites them (model/head.py)."""
+    return min(targets * shape.vocabulary, LOGITS_AT_ONCE) * (4 if number == 4 else 4 + 2 * number)
+
+
+def _head_gradients(shape: RowShape, targets: float, number: int) -> float:
     E = shape.embedding_width or shape.width
-    gradients = 4 * shape.vocabulary * E + number * targets * E
-    return min(targets * shape.vocabulary, LOGITS_AT_ONCE) * (number + 4) + gradients
+    return 4 * shape.vocabulary * E + number * targets * E

@@ -20,6 +20,7 @@ class RowShape:
     embedding_width: int | None = None  # E; None: D
     last_layer_everywhere: bool = False  # self: as the paper counts; here it is computed at the targets only
     gated: bool = False  # a gate makes the encoder's feed-forward three matrices instead of two
+    spelt_out_gelu: bool = False  # of no effect on FLOPs; the encoder's activation keeps three tensors instead of one
     pre_norm: bool = False  # of no effect on FLOPs; a norm more at the end of encoder and decoder
     local_layers: int = 0  # of no effect on FLOPs: torch computes all pairs and masks those outside a window
     rotary_decoder: bool = False  # of no effect on FLOPs, as turning is no matrix product; no position embedding

@@ -65,6 +65,8 @@ def pretrain(
     }
     if result.skipped_steps:
         lines["skipped"] = f"{result.skipped_steps:,} steps, whose loss or gradient was not finite"
+        if result.overflowed_steps:
+            lines["skipped"] += f"; {result.overflowed_steps:,} of them to find float16's loss scale"
     if result.utilisation is not None:
         lines["hardware"] = f"{result.utilisation:.1%} of the operations that it can do at best in this time"
     for name, loss, accuracy, targets in (

@@ -62,7 +62,7 @@ def _look_at_device(device: torch.device, found: Examination) -> None:
         if torch.version.cuda:
             found.notes.append("torch is built for GPUs and sees none: training would run on the CPU")
     found.facts[name] = f"{what}; {precision.name}: {precision.reason}"
-    if not _computes(device, torch.bfloat16 if precision.name == "bfloat16" else torch.float32):
+    if not _computes(device, precision.dtype):
         found.problem(
             f"{name} ({what}) does not multiply matrices in {precision.name} as it must",
             "Try another device, or precision=float32; report a GPU that miscalculates to whoever runs it.",

@@ -94,7 +94,7 @@ def _look_at_log(path: Path, newest: int, found: Examination) -> None:
     found.facts["steps logged"] = f"{steps[-1]:,}" if steps else "none"
     if (steps[-1] if steps else 0) < newest:
         found.problem(f"{log} ends before the checkpoint of step {newest:,}", "Restore it from a copy.")
-    skipped = sum(bool(record.get("skipped")) for record in records)
+    skipped = sum(bool(record.get("skipped") and not record.get("overflowed")) for record in records)
     spikes = [record["step"] for record in records if "spike" in record]
     if skipped:
         found.notes.append(f"{skipped:,} of {len(steps):,} steps were skipped: loss or gradient was not finite")

@@ -106,6 +106,7 @@ def finetune(
             weight_decay=PROTOCOL.weight_decay,
             fused=True,
         )
+        scaler = precision.scaler()
         total = setting.epochs * -(-len(train) // setting.batch)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_multiplier(step, total))
         torch.manual_seed(derive_seed(setting.seed, "glue-dropout"))
@@ -118,8 +119,9 @@ def finetune(
                 if stop():
                     raise StoppedEarly
                 loss = task_loss(model, task, train, rows_B, tokens.pad, precision)
-                loss.backward()
-                optimizer.step()
+                scaler.scale(loss).backward()
+                scaler.step(optimizer)
+                scaler.update()
                 schedule.step()
                 optimizer.zero_grad(set_to_none=True)
                 loss_sum += loss.detach() * len(rows_B)

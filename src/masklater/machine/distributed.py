@@ -121,8 +121,8 @@ class World:
                 warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 has another name for broadcast_buffers
                 return DistributedDataParallel(model, ids, broadcast_buffers=False, gradient_as_bucket_view=True)
         mesh = init_device_mesh(self.device.type, (self.size,))
-        # Autocast decides what is computed in bfloat16, as under ddp: inputs are left as they are.
-        gathered = torch.bfloat16 if precision.name == "bfloat16" else None
+        # Autocast decides what is computed in 16 bits, as under ddp: inputs are left as they are.
+        gathered = None if precision.name == "float32" else precision.dtype
         policy = MixedPrecisionPolicy(gathered, reduce_dtype=torch.float32, cast_forward_inputs=False)
         for layer in stacked_layers(model):
             fully_shard(layer, mesh=mesh, mp_policy=policy)

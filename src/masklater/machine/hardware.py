@@ -1,6 +1,7 @@
-"""The peak rates of accelerators: dense matrix products in bfloat16 with float32 sums, memory and board power.
+"""The peak rates of accelerators: dense matrix products in 16 bits with float32 sums, memory and board power.
 
-From the makers' data sheets; figures with sparsity are halved. A name is found in what torch calls the device.
+In bfloat16, or in float16 where a GPU lacks it. From the makers' data sheets; figures with sparsity are halved. A name
+is found in what torch calls the device.
 """
 
 from dataclasses import dataclass
@@ -33,13 +34,16 @@ GPUS: dict[str, Hardware] = {
     "a10": _gpu("NVIDIA A10", 125, 24, 150, "NVIDIA A10 data sheet"),
     "a6000": _gpu("NVIDIA RTX A6000", 155, 48, 300, "NVIDIA Ampere GA102 white paper"),
     "rtx4090": _gpu("NVIDIA RTX 4090", 165, 24, 450, "NVIDIA Ada white paper, float32 sums"),
+    "v100": _gpu("NVIDIA V100 SXM2 16 GB", 125, 16, 300, "NVIDIA V100 data sheet"),
+    "v100-32": _gpu("NVIDIA V100 SXM2 32 GB", 125, 32, 300, "NVIDIA V100 data sheet"),
+    "t4": _gpu("NVIDIA T4", 65, 16, 70, "NVIDIA T4 data sheet"),
     "rtx3090": _gpu("NVIDIA RTX 3090", 71, 24, 350, "NVIDIA Ampere GA102 white paper, float32 sums"),
 }
 
 _PATTERNS = {
     "B200": "b200", "H200": "h200", "H100 PCIe": "h100-pcie", "H100": "h100", "A100-SXM4-40GB": "a100-40",
     "A100": "a100", "L40S": "l40s", "L4": "l4", "A10": "a10", "RTX A6000": "a6000", "RTX 4090": "rtx4090",
-    "RTX 3090": "rtx3090",
+    "RTX 3090": "rtx3090", "V100-SXM2-32GB": "v100-32", "V100-SXM2": "v100", "T4": "t4",
 }  # fmt: skip
 """Parts of the names that drivers give, the more telling first; where a name goes on with a letter, it is another."""
 

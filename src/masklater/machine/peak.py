@@ -13,11 +13,11 @@ SIZE, SECONDS = 1024, 0.2
 
 
 def this_hardware(device: "torch.device", precision: str) -> Hardware:
-    """Find the peak rate of a device, in bfloat16 where it has a data sheet.
+    """Find the peak rate of a device, in 16 bits where it has a data sheet.
 
     Args:
         device: Where a model would run.
-        precision: `bfloat16` or `float32`, in which a rate is measured.
+        precision: `bfloat16`, `float16` or `float32`, in which a rate is measured.
     """
     import torch
 

@@ -5,13 +5,14 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
+from torch.amp import GradScaler
 
 
 @dataclass(frozen=True)
 class Precision:
     """The choice, with its reason for the log."""
 
-    name: str  # bfloat16 | float32
+    name: str  # bfloat16 | float16 | float32
     reason: str
     device: torch.device
 
@@ -19,7 +20,16 @@ class Precision:
         """The context a forward pass runs in. Weights, gradients and optimizer states stay float32."""
         if self.name == "float32":
             return nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return torch.autocast(self.device.type, dtype=self.dtype)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What products are computed in."""
+        return {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}[self.name]
+
+    def scaler(self) -> GradScaler:
+        """Torch's scale of the loss: without it, small gradients vanish in float16. Elsewhere it does nothing."""
+        return GradScaler(self.device.type, enabled=self.name == "float16")
 
 
 def choose_precision(wanted: str, device: torch.device) -> Precision:
@@ -29,7 +39,7 @@ def choose_precision(wanted: str, device: torch.device) -> Precision:
     if device.type == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return Precision("bfloat16", "the GPU computes in it", device)
-        return Precision("float32", "the GPU has no bfloat16 arithmetic", device)
+        return Precision("float16", "the GPU has no bfloat16 arithmetic", device)
     # torch has no public name for this yet; where even the private one is gone, float32 is the safe answer.
     for probe in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         has: Callable[[], bool] | None = getattr(torch.cpu, probe, None)

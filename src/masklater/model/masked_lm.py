@@ -4,7 +4,8 @@ Mask More and Mask Later (arXiv 2211.04898), figure 2. Variants differ in parts 
 layer at which the encoder stops for [MASK]s to enter. Letters: see masking/batch.py.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -26,6 +27,15 @@ class LossSum(NamedTuple):
 
     loss_sum: Tensor  # float32 scalar, nats
     num_targets: Tensor  # int64 scalar
+
+
+REFUSED = {
+    "position_ids": "positions are those of the tokens in their row; leave it out, and put padding on either side",
+    "inputs_embeds": "the [MASK]s are found by their ids; give input_ids",
+    "output_hidden_states": "the encoder reads some positions only, the decoder all; ask model.encoder for its own",
+    "output_attentions": "encoder and decoder attend among different positions; ask model.encoder for its own",
+}
+"""Arguments of other masked LMs, and what to do in their place."""
 
 
 class MaskLaterForMaskedLM(MaskLaterPreTrainedModel):
@@ -82,7 +92,9 @@ class MaskLaterForMaskedLM(MaskLaterPreTrainedModel):
         labels: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
         batch: MaskedBatch | None = None,
-    ) -> LossSum | MaskedLMOutput:
+        return_dict: bool | None = None,
+        **others: Any,
+    ) -> LossSum | MaskedLMOutput | tuple[Tensor, ...]:
         """Compute the loss of a MaskedBatch, or the output that every masked LM of transformers has.
 
         Args:
@@ -94,14 +106,19 @@ class MaskLaterForMaskedLM(MaskLaterPreTrainedModel):
             num_items_in_batch: Targets of the whole optimizer step, over which the loss is averaged; None: those of
                 this call. transformers' Trainer counts them, so that accumulation changes nothing.
             batch: Instead of these, a MaskedBatch: the fast path of pre-training.
+            return_dict: False: a tuple of the output's parts in its place; None: as the config says.
+            others: What other masked LMs take and this one cannot (`REFUSED`) may be there, None or False.
 
         Returns:
             LossSum for a batch. Otherwise a MaskedLMOutput with logits at every position and, where labels are given,
             their mean loss.
 
         Raises:
-            ValueError: Neither is given, or rows are longer than the decoder has positions for.
+            ValueError: Neither is given, or rows are longer than the decoder has positions for; or something is asked
+                for that this model does not have.
+            TypeError: An argument that masked LMs do not take.
         """
+        self._refuse(others)
         if batch is not None:
             targets_BTD = self.decode(self.encode(batch), batch)
             target_ids_N = batch.target_ids_BT.flatten()
@@ -129,7 +146,20 @@ class MaskLaterForMaskedLM(MaskLaterPreTrainedModel):
         if labels is not None:
             count = batch.num_targets.clamp(min=1) if num_items_in_batch is None else num_items_in_batch
             loss = loss_sum(logits_NV, labels.flatten()) / count
-        return MaskedLMOutput(loss=loss, logits=logits_NV.view(*input_ids.shape, -1))
+        output = MaskedLMOutput(loss=loss, logits=logits_NV.view(*input_ids.shape, -1))
+        as_output = config.return_dict if return_dict is None else return_dict
+        return output if as_output else output.to_tuple()
+
+    def _refuse(self, others: Mapping[str, Any]) -> None:
+        """Raise where an argument is given whose meaning this model cannot keep; a config may ask for one too."""
+        for name, value in others.items():
+            if name not in REFUSED:
+                raise TypeError(f"MaskLaterForMaskedLM.forward takes no {name}")
+            if value is not None and value is not False:
+                raise ValueError(f"{name}: {REFUSED[name]}")
+        for name in ("output_hidden_states", "output_attentions"):
+            if getattr(self.config, name, False) and others.get(name) is None:
+                raise ValueError(f"{name} (of the config): {REFUSED[name]}")
 
 
 register(MaskLaterForMaskedLM)

@@ -94,6 +94,14 @@ class Health:
             "lower optimizer.lr or more warm-up: masklater pretrain ... --resume optimizer.lr=...",
         )
 
+    def note_overflow(self, ledger: Ledger, loss_scale: float) -> None:
+        """Say once in a run what a step is whose gradient was too large for float16, and where further ones stand."""
+        if ledger.overflowed_steps == 1:
+            say(
+                f"step {ledger.steps:,} was skipped: its gradient times the loss scale of {loss_scale:,.0f} is too "
+                "large for float16. The scale is halved, which is how it is found; further ones are in metrics.jsonl"
+            )
+
     def _write_rows(self, ledger: Ledger, loss: float, norm: float) -> Path:
         path = self.run / "diverged.json"
         steps = range(ledger.steps - ledger.skipped_in_a_row, ledger.steps)

@@ -67,11 +67,13 @@ def train_step(
                 part, _ = model(batch=batch)
             part = part / share.num_targets
             # Gradients are averaged over processes, and what is wanted is their sum.
-            (part * world.size).backward()
+            optimizers.scaler.scale(part * world.size).backward()
         loss += part.detach()
+    optimizers.unscale()
     norm = nn.utils.clip_grad_norm_(model.parameters(), float("inf") if clip is None else clip)
     loss, norm = world.all_sum(loss), full_value(norm)
     optimizers.step(lr_multiplier, skip=~(torch.isfinite(loss) & torch.isfinite(norm)))
+    optimizers.scaler.update()
     return loss, norm
 
 
@@ -105,7 +107,7 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
         compilation.apply(stacked_layers(model))
         model.head.compiled = compilation.on and world.device.type == "cuda"  # on a CPU it is faster as it is
         trained = world.parallelize(model, recipe.distributed, precision)
-        optimizers = Optimizers(model, recipe.optimizer, world)
+        optimizers = Optimizers(model, recipe.optimizer, world, precision.scaler())
         if checkpoint is not None:
             with world.all_or_none():
                 checkpoint.load_into(model, optimizers)
@@ -128,6 +130,7 @@ class _Unsettled(NamedTuple):
     record: dict[str, Any]  # for metrics.jsonl, but for these:
     loss: Tensor
     norm: Tensor
+    loss_scale: Tensor | None  # None: the loss is not scaled
 
 
 @dataclass
@@ -203,6 +206,7 @@ class _Training:
         share, corruption = prefetcher.take(), self.plan.batches.corruption_of_step(ledger.steps)
         data_seconds = time.perf_counter() - began
         multiplier = self.plan.schedule.multiplier(ledger)
+        loss_scale = self.optimizers.loss_scale()
         loss, norm = self._train(share, prefetcher, multiplier)
         self._settle()
         # One clock for all: a duration in hours ends everywhere at the same step.
@@ -229,7 +233,7 @@ class _Training:
             "step_seconds": seconds,
             "data_seconds": data_seconds,
         }
-        self.unsettled = _Unsettled(record, loss, norm)
+        self.unsettled = _Unsettled(record, loss, norm, loss_scale)
         if not self.settles_late:
             self._settle()
         if save_failed:
@@ -261,18 +265,27 @@ class _Training:
         """Read the loss of the last step, which waits for the device, and act on it: record, health."""
         if self.unsettled is None:
             return
-        record, loss, norm = self.unsettled
+        record, loss, norm, loss_scale = self.unsettled
         self.unsettled, ledger = None, self.ledger
         self.loss, grad_norm = float(loss), float(norm)
         skipped = not (math.isfinite(self.loss) and math.isfinite(grad_norm))
-        ledger.count_skipped(skipped)
+        overflowed = False
+        if loss_scale is not None:
+            record["loss_scale"] = float(loss_scale)
+            # Below 1 the scale is not what made the gradient too large.
+            overflowed = skipped and math.isfinite(self.loss) and record["loss_scale"] > 1
+            record["overflowed"] = overflowed
+        ledger.count_skipped(skipped, overflowed)
         self._write({**record, "loss": self.loss, "grad_norm": grad_norm, "skipped": skipped})
         if self.world.is_main and (spike := self.health.spike(ledger, self.loss)):
             self._write(spike)
         if skipped:
             with self.world.all_or_none():
                 if self.world.is_main:
-                    self.health.check(ledger, self.loss, grad_norm)
+                    if overflowed:
+                        self.health.note_overflow(ledger, record["loss_scale"])
+                    else:
+                        self.health.check(ledger, self.loss, grad_norm)
 
     def _catch_up(self) -> None:
         """Wait for the last step to end, which is part of its time, before anything but a step is done."""

@@ -4,6 +4,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.optim import AdamW, Optimizer
 
 from masklater.errors import UserError
@@ -18,7 +19,22 @@ from masklater.recipe.sections import OptimizerSettings, ScheduleSettings
 class Optimizers:
     """AdamW for every parameter, or Muon for the layers' matrices and AdamW for the rest, stepped as one."""
 
-    def __init__(self, model: nn.Module, settings: OptimizerSettings, world: World = ALONE) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        settings: OptimizerSettings,
+        world: World = ALONE,
+        scaler: GradScaler | None = None,
+    ) -> None:
+        """Make the optimizers of a model.
+
+        Args:
+            model: On its device, and spread over processes if it is to be.
+            settings: The recipe's section.
+            world: The processes.
+            scaler: Of the loss; None: it is not scaled.
+        """
+        self.scaler = scaler or GradScaler(enabled=False)
         matrices, decayed, undecayed = split_parameters(model)
         self.names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
         self.parts: list[Optimizer] = []
@@ -58,6 +74,25 @@ class Optimizers:
                 group["lr"] = peak * multiplier
             part.step()
             part.zero_grad(set_to_none=True)
+
+    def loss_scale(self) -> Tensor | None:
+        """What the loss of the next step is multiplied by, a scalar on the device; None where it is not scaled."""
+        device = self.parts[-1].param_groups[0]["params"][0].device
+        return self.scaler.scale(torch.ones((), device=device)) if self.scaler.is_enabled() else None
+
+    def unscale(self) -> None:
+        """Divide gradients by what the loss was multiplied by."""
+        for part in self.parts:
+            self.scaler.unscale_(part)
+
+    def scaler_state(self) -> dict[str, float]:
+        """The loss scale and how long it has held, for a checkpoint; empty where the loss is not scaled."""
+        return self.scaler.state_dict()
+
+    def load_scaler(self, state: dict[str, float]) -> None:
+        """Go on from a loss scale, if the loss is scaled at all. It never begins below 1, where nothing is gained."""
+        if state:
+            self.scaler.load_state_dict({**state, "scale": max(1.0, state["scale"])})
 
     def states(self) -> dict[str, Tensor]:
         """Return each parameter's state, as `parameter.what`. Rates and decay are left out: the recipe has them."""

@@ -15,6 +15,7 @@ class PretrainResult:
     finished: bool
     steps: int
     skipped_steps: int  # of them; loss or gradient was not finite
+    overflowed_steps: int  # of these, those by which float16's loss scale was found
     rows: int
     tokens: int
     flops: float
@@ -49,6 +50,7 @@ def make_result(
         finished=finished,
         steps=ledger.steps,
         skipped_steps=ledger.skipped_steps,
+        overflowed_steps=ledger.overflowed_steps,
         rows=ledger.rows,
         tokens=ledger.tokens,
         flops=ledger.flops,

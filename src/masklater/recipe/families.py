@@ -6,6 +6,9 @@ PRE_NORM = {"roberta-prelayernorm", "esm", "modernbert", "eurobert"}
 GATED = {"modernbert", "eurobert", "nomic_bert"}
 """Families whose feed-forward has a gate: three matrices instead of two."""
 
+SPELT_OUT_GELU = {"esm"}
+"""Families that compute GELU in several operators, each of which keeps its input for the backward pass."""
+
 ROTARY = {"esm", "modernbert", "eurobert"}
 """Families whose attention turns queries and keys by position; the decoder's then does too, unless told otherwise."""
 

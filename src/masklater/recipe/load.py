@@ -47,8 +47,10 @@ class Recipe(Section):
     evaluation: Annotated[EvaluationSettings, ON_RESUME] = EvaluationSettings()
     checkpoint: Annotated[CheckpointSettings, ON_RESUME] = CheckpointSettings()
     health: Annotated[HealthSettings, ON_RESUME] = HealthSettings()
-    precision: Annotated[Literal["auto", "bfloat16", "float32"], ON_RESUME] = Field(
-        "auto", description="auto: bfloat16 autocast where the hardware computes in it, float32 elsewhere"
+    precision: Annotated[Literal["auto", "bfloat16", "float16", "float32"], ON_RESUME] = Field(
+        "auto",
+        description="auto: bfloat16 autocast where the hardware computes in it; on a GPU that does not, float16 with a "
+        "scaled loss; on a CPU that does not, float32",
     )
     compile: Annotated[Literal["auto"] | bool, ON_RESUME] = Field(
         "auto",

@@ -15,7 +15,7 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -49,6 +49,12 @@ class HasStates(Protocol):
     def begin(self, names: set[str]) -> None:
         """Make the states of these parameters, to be read into."""
 
+    def scaler_state(self) -> dict[str, float]:
+        """Return what float16's loss scale goes on from; empty where there is none."""
+
+    def load_scaler(self, state: dict[str, float]) -> None:
+        """Go on from it."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -57,6 +63,7 @@ class Checkpoint:
     path: Path
     ledger: Ledger
     decay: str | None = None  # the decay its last step was part of; None: its rate was stable
+    scaler: dict[str, float] = field(default_factory=dict)  # float16's loss scale, as torch's GradScaler keeps it
 
     def load_into(self, model: nn.Module, optimizers: HasStates | None = None) -> None:
         """Read weights, and optimizer states where asked for, into their places, however they are spread.
@@ -72,6 +79,7 @@ class Checkpoint:
                     name.removeprefix(OPTIMIZER).rpartition(".")[0] for name in saved if name.startswith(OPTIMIZER)
                 }
                 optimizers.begin(states)
+                optimizers.load_scaler(self.scaler)
             with without_warnings():
                 # Each process reads by itself what it needs.
                 dcp.load(tensors_of(model, optimizers), storage_reader=reader, no_dist=True)
@@ -164,7 +172,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         name = PROGRESS if PROGRESS in written else PROGRESS_BEFORE
         if _hashes(path) == written and name in written:
             tree = json.loads((path / name).read_text(encoding="utf-8"))
-            return Checkpoint(path, Ledger(**tree["ledger"]), tree["decay"])
+            return Checkpoint(path, Ledger(**tree["ledger"]), tree["decay"], tree.get("scaler", {}))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
     raise DamagedDataError(f"{path} is damaged (a file is missing or its checksum does not match)")
@@ -195,9 +203,9 @@ def tensors_of(model: nn.Module, optimizers: HasStates | None) -> dict[str, Any]
     return tensors | {f"{OPTIMIZER}{name}": tensor for name, tensor in states.items()}
 
 
-def seal(partial: Path, ledger: Ledger, decay: str | None) -> None:
+def seal(partial: Path, ledger: Ledger, decay: str | None, scaler: dict[str, float]) -> None:
     """Write what makes a folder of tensors a checkpoint."""
-    tree = {"ledger": asdict(ledger), "decay": decay}
+    tree = {"ledger": asdict(ledger), "decay": decay} | ({"scaler": scaler} if scaler else {})
     (partial / PROGRESS).write_text(json.dumps(tree), encoding="utf-8")
     entry = {"step": ledger.steps, "sha256": _hashes(partial)}
     (partial / "checkpoint.json").write_text(json.dumps(entry, indent=1), encoding="utf-8")

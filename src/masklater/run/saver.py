@@ -35,11 +35,12 @@ class _Draft:
     partial: Path
     ledger: Ledger
     decay: str | None
+    scaler: dict[str, float]
     then: Callable[[Ledger], None] | None
 
     def complete(self) -> None:
         """Make the checkpoint complete, once all its tensors are written."""
-        seal(self.partial, self.ledger, self.decay)
+        seal(self.partial, self.ledger, self.decay, self.scaler)
         self.folder.close()
         if self.then is not None:
             self.then(self.ledger)
@@ -93,7 +94,7 @@ class Saver:
             tensors = tensors_of(model, optimizers)
             writer = HuggingFaceStorageWriter(partial, save_distributed=True)
             alone = self.world.size == 1
-            draft = _Draft(folder, Path(partial), replace(ledger), decay, then)
+            draft = _Draft(folder, Path(partial), replace(ledger), decay, optimizers.scaler_state(), then)
             if self.thread is None:
                 failure: Exception | None = None
                 try:
