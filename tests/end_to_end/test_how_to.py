@@ -34,6 +34,25 @@ def cache(tmp_path: Path, shards_folder: Path) -> Path:
     return tmp_path / "cache"
 
 
+def test_leaving_out_what_should_not_be_trained_on(tmp_path: Path) -> None:
+    (tmp_path / "crawl").mkdir()
+    (tmp_path / "glue").mkdir()
+    secret = "the cat that the dog saw sat on a red mat in the sun"
+    texts = [f"One of the people came home from work that day. {make_text(seed, 100)}" for seed in range(20)]
+    records = [json.dumps({"text": text}) for text in [*texts, texts[0]]]
+    (tmp_path / "crawl" / "a.jsonl").write_text("\n".join(records))
+    (tmp_path / "crawl" / "b.txt").write_text(f"{texts[2]} {secret}")
+    (tmp_path / "glue" / "dev.tsv").write_text(f"0\t{secret}\n")
+    (command,) = commands(REPOSITORY / "docs" / "how-to" / "clean.md")
+    words = shlex.split(command.replace("--language en ", ""))  # made-up words are not English
+    run = [sys.executable, "-m", *words, "--vocab-size", "300", "--json"]
+    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["dropped"] == {"evaluation text": 1, "exact duplicate": 1}
+    reasons = [json.loads(line)["reason"] for line in (tmp_path / "dropped.jsonl").read_text().splitlines()]
+    assert reasons == ["evaluation text", "exact duplicate"]
+
+
 @pytest.mark.longest
 def test_continuing_a_published_encoder(cache: Path, tmp_path: Path) -> None:
     (tmp_path / "texts").mkdir()
