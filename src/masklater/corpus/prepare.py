@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from masklater import hub
 from masklater.console import Meter, say
 from masklater.corpus import tokenizer as tokenizers_
+from masklater.corpus.bare import load_bare
 from masklater.corpus.counts import ReadCounts, total
 from masklater.corpus.index import SPLITS, SourceEntry, Split, make_index, row_dtype
 from masklater.corpus.inputs import find_sources, say_what_is_read, size_of
@@ -31,6 +32,7 @@ from masklater.corpus.readers import ending_of
 from masklater.corpus.settings import PrepareSettings
 from masklater.corpus.shards import SplitWriter
 from masklater.corpus.tokenise import tokenise
+from masklater.corpus.train import check
 from masklater.corpus.unknown import check_unknown
 from masklater.corpus.vocabulary import Vocabulary
 from masklater.errors import UserError
@@ -81,6 +83,8 @@ def prepare(inputs: Sequence[str | Path], out: Path, settings: PrepareSettings) 
     refuse_existing(out)
     if settings.encoding is not None:
         check_encoding(settings.encoding)
+    if settings.tokenizer is None:
+        check(settings.train_tokenizer, settings.vocab_size, settings.normalise)
     passed_over: Counter[str] = Counter()
     sources = find_sources(inputs, settings, passed_over)
     twice = say_what_is_read(sources, passed_over)
@@ -210,6 +214,8 @@ def _get_tokenizer(
     sources: list[Source], total_bytes: int, held_out_below: int, settings: PrepareSettings
 ) -> "PreTrainedTokenizerFast":
     if settings.tokenizer is not None:
+        if settings.tokenizer.is_file():
+            return load_bare(settings.tokenizer)
         found = hub.find(str(settings.tokenizer), hub.TOKENIZER_FILES, "--tokenizer")
         if found.commit is not None:
             say(f"tokenizer: {found}")
@@ -229,7 +235,7 @@ def _get_tokenizer(
                     yield document.text
             meter.set(total_bytes, "merging")
 
-        train = partial(tokenizers_.train, texts(), settings.train_tokenizer, settings.vocab_size)
+        train = partial(tokenizers_.train, texts(), settings.train_tokenizer, settings.vocab_size, settings.normalise)
         return tokenizers_.wrap(interruptible(train))
 
 

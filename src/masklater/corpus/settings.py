@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-TokenizerKind = Literal["bpe", "wordpiece"]
+TokenizerKind = Literal["bpe", "wordpiece", "unigram", "characters"]
 DocumentUnit = Literal["file", "line", "blank-line"]
 Packing = Literal["documents", "continuous"]
 NullTexts = Literal["refuse", "skip"]
@@ -18,6 +18,7 @@ class PrepareSettings:
     tokenizer: Path | None = None  # a saved tokenizer, in a folder or by its name on the hub; None: train one
     train_tokenizer: TokenizerKind = "bpe"
     vocab_size: int = 32_000
+    normalise: tuple[str, ...] = ()  # what the trained tokenizer does to a text first, in this order
     row_length: int = 128
     encoding: str | None = None  # of files without a byte-order mark; None: UTF-8
     documents: DocumentUnit = "file"
