@@ -82,3 +82,28 @@ def test_continuing_a_published_encoder(cache: Path, tmp_path: Path) -> None:
     encoder = AutoModel.from_pretrained(tmp_path / "encoder")
     assert (encoder.config.model_type, encoder.config.local_attention) == ("modernbert", 16)
     assert encoder.config.layer_types.count("sliding_attention") == 2
+
+
+def test_preparing_a_corpus_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "crawl").mkdir()
+    (tmp_path / "texts").mkdir()
+    records = [{"title": f"t {i}", "body": make_text(i, 60), "language": ("en", "de")[i % 2]} for i in range(40)]
+    (tmp_path / "crawl" / "a.jsonl").write_text("\n".join(map(json.dumps, records)))
+    (tmp_path / "texts" / "b.json").write_text(json.dumps(records))
+    rows = "\n".join(f'{i},"{record["body"]}"' for i, record in enumerate(records))
+    (tmp_path / "more.csv").write_text(f"id,body\n{rows}\n")
+    for command in commands(REPOSITORY / "docs" / "how-to" / "corpus.md"):
+        done = subprocess.run(
+            ["bash", "-c", command.replace("masklater", f"{sys.executable} -m masklater", 1)],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+    index = json.loads((tmp_path / "shards" / "index.json").read_text())
+    assert [(one["name"], one["documents"]) for one in index["source"]["sources"]] == [
+        ("texts", 20),
+        ("crawl/*.jsonl", 20),
+    ]

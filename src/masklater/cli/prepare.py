@@ -31,15 +31,23 @@ def prepare(
     tokenizer: Annotated[
         Path | None,
         typer.Option(
-            help="A saved tokenizer: a Hugging Face folder, GPT-2's vocab.json and merges.txt, or a name on the hub, "
-            "with @REVISION where that is not main."
+            help="A saved tokenizer: a Hugging Face folder, GPT-2's vocab.json and merges.txt, a file (spm.model, "
+            "vocab.txt, tokenizer.json), or a name on the hub, with @REVISION where that is not main."
         ),
     ] = None,
     train_tokenizer: Annotated[
         TokenizerKind | None, typer.Option(help=f"Train one on the input [default: {DEFAULTS.train_tokenizer}].")
     ] = None,
     vocab_size: Annotated[
-        int | None, typer.Option(min=300, max=2**31 - 1, help=f"Its entries [default: {DEFAULTS.vocab_size}].")
+        int | None, typer.Option(min=8, max=2**31 - 1, help=f"Its entries [default: {DEFAULTS.vocab_size}].")
+    ] = None,
+    normalise: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="STEP",
+            help="What the trained tokenizer does to every text first: nfc, nfkc, lower or strip-accents; may be given "
+            "several times, in order.",
+        ),
     ] = None,
     row_length: Annotated[
         int, typer.Option(min=8, max=65536, help="Tokens a row, <s> and </s> included.")
@@ -146,9 +154,10 @@ def prepare(
     from masklater.corpus.files import describe
     from masklater.corpus.prepare import prepare as run
 
-    if tokenizer is not None and (train_tokenizer is not None or vocab_size is not None):
+    if tokenizer is not None and (train_tokenizer is not None or vocab_size is not None or normalise):
         raise UserError(
-            f"--tokenizer {tokenizer} names a ready tokenizer; --train-tokenizer and --vocab-size ask to train one",
+            f"--tokenizer {tokenizer} names a ready tokenizer; --train-tokenizer, --vocab-size and --normalise ask "
+            "to train one",
             "Keep one of the two.",
         )
     result = run(
@@ -158,6 +167,7 @@ def prepare(
             tokenizer=tokenizer,
             train_tokenizer=train_tokenizer or DEFAULTS.train_tokenizer,
             vocab_size=vocab_size or DEFAULTS.vocab_size,
+            normalise=tuple(normalise or ()),
             row_length=row_length,
             encoding=encoding,
             documents=documents,

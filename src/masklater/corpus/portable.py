@@ -15,7 +15,7 @@ KNOWN_TO_BOTH = ("BertTokenizer", "CamembertTokenizer", "RobertaTokenizer", "XLM
 """Classes that give the same tokens in 4.57 and 5.23. Any other tokenizer is saved as its tokenizer.json alone."""
 ONLY_OF_5 = ("backend", "is_local", "local_files_only")
 """Keys that 5 writes and no version needs."""
-TEXTS = ("The tree, isn't it?", " two  spaces\n\nand\ttabs ", "déjà vu हिन्दी 中文 3.14")
+TEXTS = ("The tree, isn't it?", " two  spaces\n\nand\ttabs ", "déjà vu हिन्दी 中文 3.14", "e\u0301 ﬁ ½ ÉE")
 
 
 def make_portable(folder: Path, tokenizer: "PreTrainedTokenizerFast") -> None:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from masklater import hub
 from masklater.console import Meter, say
 from masklater.corpus import tokenizer as tokenizers_
+from masklater.corpus.bare import load_bare
 from masklater.corpus.counts import ReadCounts, total
 from masklater.corpus.index import SPLITS, SourceEntry, Split, make_index, row_dtype
 from masklater.corpus.inputs import find_sources, say_what_is_read, size_of
@@ -32,6 +33,7 @@ from masklater.corpus.readers import ending_of
 from masklater.corpus.settings import PrepareSettings
 from masklater.corpus.shards import SplitWriter
 from masklater.corpus.tokenise import tokenise
+from masklater.corpus.train import check
 from masklater.corpus.unknown import check_unknown
 from masklater.corpus.vocabulary import Vocabulary
 from masklater.errors import UserError
@@ -85,6 +87,8 @@ def prepare(inputs: Sequence[str | Path], out: Path, settings: PrepareSettings) 
     settings.keep.check()
     if settings.encoding is not None:
         check_encoding(settings.encoding)
+    if settings.tokenizer is None:
+        check(settings.train_tokenizer, settings.vocab_size, settings.normalise)
     passed_over: Counter[str] = Counter()
     sources = find_sources(inputs, settings, passed_over)
     twice = say_what_is_read(sources, passed_over)
@@ -251,6 +255,8 @@ def _held_out_below(corpus: _Corpus, fraction: float) -> int:
 
 def _get_tokenizer(corpus: _Corpus, held_out_below: int, settings: PrepareSettings) -> "PreTrainedTokenizerFast":
     if settings.tokenizer is not None:
+        if settings.tokenizer.is_file():
+            return load_bare(settings.tokenizer)
         found = hub.find(str(settings.tokenizer), hub.TOKENIZER_FILES, "--tokenizer")
         if found.commit is not None:
             say(f"tokenizer: {found}")
@@ -270,7 +276,7 @@ def _get_tokenizer(corpus: _Corpus, held_out_below: int, settings: PrepareSettin
                     yield document.text
             meter.set(corpus.total_bytes, "merging")
 
-        train = partial(tokenizers_.train, texts(), settings.train_tokenizer, settings.vocab_size)
+        train = partial(tokenizers_.train, texts(), settings.train_tokenizer, settings.vocab_size, settings.normalise)
         return tokenizers_.wrap(interruptible(train))
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from masklater.corpus.keep.settings import KeepSettings
 
-TokenizerKind = Literal["bpe", "wordpiece"]
+TokenizerKind = Literal["bpe", "wordpiece", "unigram", "characters"]
 DocumentUnit = Literal["file", "line", "blank-line"]
 Packing = Literal["documents", "continuous"]
 NullTexts = Literal["refuse", "skip"]
@@ -20,6 +20,7 @@ class PrepareSettings:
     tokenizer: Path | None = None  # a saved tokenizer, in a folder or by its name on the hub; None: train one
     train_tokenizer: TokenizerKind = "bpe"
     vocab_size: int = 32_000
+    normalise: tuple[str, ...] = ()  # what the trained tokenizer does to a text first, in this order
     row_length: int = 128
     encoding: str | None = None  # of files without a byte-order mark; None: UTF-8
     documents: DocumentUnit = "file"

@@ -1,71 +1,22 @@
-"""Tokenizers, all from the `tokenizers` library: trained here or loaded, saved as a Hugging Face folder."""
+"""Tokenizers, all from the `tokenizers` library: loaded, completed, saved as a Hugging Face folder."""
 
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models
 
 from masklater.corpus.portable import make_portable
-from masklater.corpus.settings import TokenizerKind
-from masklater.corpus.split import LONGEST_STRETCH, cut_stretches, gpt2_split, joins_marks, mark_keeping_split
+from masklater.corpus.settings import TokenizerKind  # noqa: F401 - as below
+from masklater.corpus.special import BERT_TOKENS, ROBERTA_TOKENS, finish, wrap_texts
+from masklater.corpus.split import gpt2_split
+from masklater.corpus.train import train  # noqa: F401 - a tokenizer's users find it here
 from masklater.corpus.vocabulary import Vocabulary
 from masklater.errors import DamagedDataError, UserError, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
-
-ROBERTA_TOKENS = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
-BERT_TOKENS = {"pad": "[PAD]", "unk": "[UNK]", "bos": "[CLS]", "eos": "[SEP]", "mask": "[MASK]"}
-MARKS_ARE_RARE = 0.001
-"""The share of entries that join a mark to its letter up to which the split is GPT-2's: all programs know that one,
-and under no other does transformers 5 put spaces between words that it is given one by one (`add_prefix_space`)."""
-
-
-def train(texts: Iterator[str], kind: TokenizerKind, size: int) -> Tokenizer:
-    """Train a tokenizer.
-
-    Args:
-        texts: The documents, consumed once.
-        kind: `bpe` is byte-level BPE with RoBERTa's special tokens: every text survives it exactly. `wordpiece` is
-            BERT's, with its special tokens; case and accents are kept.
-        size: Entries wanted, special ones included. A small corpus may yield fewer.
-    """
-    names = ROBERTA_TOKENS if kind == "bpe" else BERT_TOKENS
-    tokenizer = (_train_bpe if kind == "bpe" else _train_wordpiece)(texts, list(names.values()), size)
-    _finish(tokenizer, names)
-    return tokenizer
-
-
-def _train_bpe(texts: Iterator[str], special: list[str], size: int) -> Tokenizer:
-    """Byte-level BPE whose words keep their marks; split as by GPT-2 where the text has next to no marks to keep."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = mark_keeping_split(LONGEST_STRETCH)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=size,
-        special_tokens=special,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    joining = sum(joins_marks(tokenizer.decoder.decode([entry])) for entry in tokenizer.get_vocab())
-    tokenizer.pre_tokenizer = mark_keeping_split() if joining > MARKS_ARE_RARE * size else gpt2_split()
-    return tokenizer
-
-
-def _train_wordpiece(texts: Iterator[str], special: list[str], size: int) -> Tokenizer:
-    tokenizer = Tokenizer(models.WordPiece(unk_token=BERT_TOKENS["unk"]))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
-    split = pre_tokenizers.BertPreTokenizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, cut_stretches(LONGEST_STRETCH)])
-    tokenizer.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.pre_tokenizer = split
-    return tokenizer
 
 
 def load(folder: Path) -> "PreTrainedTokenizerFast":
@@ -95,19 +46,25 @@ def load(folder: Path) -> "PreTrainedTokenizerFast":
 
 def wrap(tokenizer: Tokenizer) -> "PreTrainedTokenizerFast":
     """A tokenizer of this module as transformers' class, ready to be saved."""
+    names = ROBERTA_TOKENS if tokenizer.token_to_id("<mask>") is not None else BERT_TOKENS
+    return named(tokenizer, names)
+
+
+def named(tokenizer: Tokenizer, names: dict[str, str]) -> "PreTrainedTokenizerFast":
+    """The same with special tokens of other names, some of which may be missing."""
     from transformers import PreTrainedTokenizerFast
 
-    names = ROBERTA_TOKENS if tokenizer.token_to_id("<mask>") is not None else BERT_TOKENS
+    takes_space = names.get("mask") == ROBERTA_TOKENS["mask"] and type(tokenizer.model).__name__ != "WordLevel"
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        bos_token=names["bos"],
-        cls_token=names["bos"],
-        eos_token=names["eos"],
-        sep_token=names["eos"],
-        unk_token=names["unk"],
-        pad_token=names["pad"],
+        bos_token=names.get("bos"),
+        cls_token=names.get("bos"),
+        eos_token=names.get("eos"),
+        sep_token=names.get("eos"),
+        unk_token=names.get("unk"),
+        pad_token=names.get("pad"),
         # A <mask> takes the space before it along, as in RoBERTa: "The <mask> is" asks for one word with its space.
-        mask_token=AddedToken(names["mask"], lstrip=names is ROBERTA_TOKENS, special=True),
+        mask_token=AddedToken(names["mask"], lstrip=takes_space, special=True) if "mask" in names else None,
         model_input_names=["input_ids", "attention_mask"],
         clean_up_tokenization_spaces=False,
     )
@@ -129,7 +86,7 @@ def complete(tokenizer: "PreTrainedTokenizerFast") -> list[str]:
     row, backend, notes = vocabulary(tokenizer), tokenizer.backend_tokenizer, []
     if backend.encode("").ids != [row.bos, *backend.encode("", add_special_tokens=False).ids, row.eos]:
         bos, eos = tokenizer.convert_ids_to_tokens([row.bos, row.eos])
-        _wrap_texts(backend, bos, eos)
+        wrap_texts(backend, bos, eos)
         notes.append(f"the tokenizer does not add {bos} and {eos} to a text, as rows have them; its copy does")
     model, unknown = backend.model, tokenizer.unk_token
     knows_bytes = getattr(model, "byte_fallback", False) or "ByteLevel" in str(backend.pre_tokenizer)
@@ -141,16 +98,6 @@ def complete(tokenizer: "PreTrainedTokenizerFast") -> list[str]:
         elif isinstance(model, models.BPE):  # other models raise
             notes.append("the tokenizer has no unknown token: characters that it does not know are left out, uncounted")
     return notes
-
-
-def _wrap_texts(tokenizer: Tokenizer, bos: str, eos: str) -> None:
-    """Put special tokens around a text, or around a pair of texts, which fine-tuning has: as RoBERTa's or BERT's."""
-    between = [eos, eos] if eos == ROBERTA_TOKENS["eos"] else [eos]
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=[bos, "$A", eos],
-        pair=[bos, "$A", *between, "$B", eos],
-        special_tokens=[(name, tokenizer.token_to_id(name)) for name in (bos, eos)],
-    )
 
 
 def fingerprint(folder: Path) -> str:
@@ -261,7 +208,7 @@ def _load_gpt2(vocab_file: Path, merges_file: Path, dict_file: Path | None) -> T
     tokenizer.pre_tokenizer = gpt2_split()
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([token for token in ROBERTA_TOKENS.values() if token not in entries])
-    _finish(tokenizer, ROBERTA_TOKENS)
+    finish(tokenizer, ROBERTA_TOKENS)
     return tokenizer
 
 
@@ -283,11 +230,3 @@ def _roberta_ids(gpt2: dict[str, int], dict_file: Path) -> dict[str, int]:
         order.append(token_of.get(entry, entry))
     order.append("<mask>")
     return {token: token_id for token_id, token in enumerate(order)}
-
-
-def _finish(tokenizer: Tokenizer, names: dict[str, str]) -> None:
-    """Special tokens, and what stands around a text."""
-    tokenizer.add_special_tokens(
-        [AddedToken(name, special=True, lstrip=name == "<mask>", normalized=False) for name in names.values()]
-    )
-    _wrap_texts(tokenizer, names["bos"], names["eos"])

@@ -1,0 +1,28 @@
+"""Special tokens: the names that RoBERTa and BERT gave them, and their place around a text."""
+
+from tokenizers import AddedToken, Tokenizer, processors
+
+ROBERTA_TOKENS = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
+BERT_TOKENS = {"pad": "[PAD]", "unk": "[UNK]", "bos": "[CLS]", "eos": "[SEP]", "mask": "[MASK]"}
+
+
+def wrap_texts(tokenizer: Tokenizer, bos: str, eos: str) -> None:
+    """Put special tokens around a text, or around a pair of texts, which fine-tuning has: as RoBERTa's or BERT's."""
+    between = [eos, eos] if eos == ROBERTA_TOKENS["eos"] else [eos]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=[bos, "$A", eos],
+        pair=[bos, "$A", *between, "$B", eos],
+        special_tokens=[(name, tokenizer.token_to_id(name)) for name in (bos, eos)],
+    )
+
+
+def finish(tokenizer: Tokenizer, names: dict[str, str]) -> None:
+    """Special tokens, and what stands around a text."""
+    takes_space = type(tokenizer.model).__name__ != "WordLevel"  # of single characters, a space is one of them
+    tokenizer.add_special_tokens(
+        [
+            AddedToken(name, special=True, lstrip=name == "<mask>" and takes_space, normalized=False)
+            for name in names.values()
+        ]
+    )
+    wrap_texts(tokenizer, names["bos"], names["eos"])

@@ -1,0 +1,143 @@
+"""Tokenizers trained on a text, all by the `tokenizers` library."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from masklater.corpus.settings import TokenizerKind
+from masklater.corpus.special import BERT_TOKENS, ROBERTA_TOKENS, finish
+from masklater.corpus.split import LONGEST_STRETCH, cut_stretches, gpt2_split, joins_marks, mark_keeping_split
+from masklater.errors import UserError
+
+MARKS_ARE_RARE = 0.001
+"""The share of entries that join a mark to its letter up to which the split is GPT-2's: all programs know that one,
+and under no other does transformers 5 put spaces between words that it is given one by one (`add_prefix_space`)."""
+
+
+Steps = list[normalizers.Normalizer]
+NORMALIZERS: dict[str, Callable[[], normalizers.Normalizer]] = {
+    "nfc": normalizers.NFC,
+    "nfkc": normalizers.NFKC,
+    "lower": normalizers.Lowercase,
+    "strip-accents": lambda: normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents(), normalizers.NFC()]),
+}
+KEPT_STEP = 1e-4
+SMALLEST: dict[TokenizerKind, int] = {"bpe": 300, "wordpiece": 300, "unigram": 8, "characters": 8}
+"""Byte-level BPE alone has 256 bytes and five special tokens."""
+
+
+def check(kind: TokenizerKind, size: int, normalise: Sequence[str]) -> None:
+    """Raise UserError where a vocabulary is too small for its kind, or a step of normalisation is none."""
+    if unknown := [step for step in normalise if step not in NORMALIZERS]:
+        raise UserError(f"--normalise {unknown[0]!r} is none of {', '.join(NORMALIZERS)}", "Name one of them.")
+    if size < SMALLEST[kind]:
+        raise UserError(
+            f"--vocab-size {size} is too small for --train-tokenizer {kind}: it begins at {SMALLEST[kind]}",
+            "Ask for more, or take --train-tokenizer characters.",
+        )
+
+
+def train(texts: Iterator[str], kind: TokenizerKind, size: int, normalise: Sequence[str] = ()) -> Tokenizer:
+    """Train a tokenizer.
+
+    Args:
+        texts: The documents, consumed once.
+        kind: `bpe` is byte-level BPE with RoBERTa's special tokens: every text survives it exactly. `wordpiece` is
+            BERT's, with its special tokens; case and accents are kept. `unigram` is SentencePiece's: any stretch of
+            white space becomes a mark before a word. `characters` has one entry a character.
+        size: Entries wanted, special ones included. A small corpus may yield fewer.
+        normalise: What the tokenizer does to every text first, in this order.
+    """
+    names = BERT_TOKENS if kind == "wordpiece" else ROBERTA_TOKENS
+    steps = [NORMALIZERS[name]() for name in normalise]
+    tokenizer = _TRAINERS[kind](texts, list(names.values()), size, steps)
+    finish(tokenizer, names)
+    return tokenizer
+
+
+def _apply(tokenizer: Tokenizer, steps: Steps) -> None:
+    if steps:
+        tokenizer.normalizer = steps[0] if len(steps) == 1 else normalizers.Sequence(steps)
+
+
+def _train_bpe(texts: Iterator[str], special: list[str], size: int, steps: Steps) -> Tokenizer:
+    """Byte-level BPE whose words keep their marks; split as by GPT-2 where the text has next to no marks to keep."""
+    tokenizer = Tokenizer(models.BPE())
+    _apply(tokenizer, steps)
+    tokenizer.pre_tokenizer = mark_keeping_split(LONGEST_STRETCH)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    joining = sum(joins_marks(tokenizer.decoder.decode([entry])) for entry in tokenizer.get_vocab())
+    tokenizer.pre_tokenizer = mark_keeping_split() if joining > MARKS_ARE_RARE * size else gpt2_split()
+    return tokenizer
+
+
+def _train_wordpiece(texts: Iterator[str], special: list[str], size: int, steps: Steps) -> Tokenizer:
+    tokenizer = Tokenizer(models.WordPiece(unk_token=BERT_TOKENS["unk"]))
+    _apply(tokenizer, [normalizers.BertNormalizer(lowercase=False, strip_accents=False), *steps])
+    split = pre_tokenizers.BertPreTokenizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, cut_stretches(LONGEST_STRETCH)])
+    tokenizer.decoder = decoders.WordPiece()
+    trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.pre_tokenizer = split
+    return tokenizer
+
+
+def _train_unigram(texts: Iterator[str], special: list[str], size: int, steps: Steps) -> Tokenizer:
+    tokenizer = Tokenizer(models.Unigram())
+    _apply(tokenizer, steps)
+    words = [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*words, cut_stretches(LONGEST_STRETCH)])
+    tokenizer.decoder = decoders.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=size, special_tokens=special, unk_token=ROBERTA_TOKENS["unk"], show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.model = _in_order(tokenizer, special)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(words)
+    return tokenizer
+
+
+def _in_order(tokenizer: Tokenizer, special: list[str]) -> models.Unigram:
+    """The same model in one order: its trainer adds up in threads, and entries of equal score come out in any."""
+    trained: list[tuple[str, float]] = json.loads(tokenizer.to_str())["model"]["vocab"]
+    pieces = [(piece, round(score, 6)) for piece, score in trained if piece not in special]
+    pieces.sort(key=lambda one: (-one[1], one[0]))
+    last = len(pieces) - 1  # characters that the trainer had to keep come last, a step apart, in any order
+    while last > 0 and abs(pieces[last - 1][1] - pieces[last][1] - KEPT_STEP) < KEPT_STEP / 10:
+        last -= 1
+    kept = sorted(piece for piece, _ in pieces[last:])
+    pieces[last:] = list(zip(kept, (score for _, score in pieces[last:]), strict=True))
+    return models.Unigram([*((name, 0.0) for name in special), *pieces], unk_id=special.index(ROBERTA_TOKENS["unk"]))
+
+
+def _train_characters(texts: Iterator[str], special: list[str], size: int, steps: Steps) -> Tokenizer:
+    """One entry for each of the most frequent characters; all others are unknown."""
+    normalizer = normalizers.Sequence(steps)
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(normalizer.normalize_str(text) if steps else text)
+    frequent = sorted(counts, key=lambda character: (-counts[character], character))[: size - len(special)]
+    entries = {entry: number for number, entry in enumerate([*special, *frequent])}
+    tokenizer = Tokenizer(models.WordLevel(entries, unk_token=ROBERTA_TOKENS["unk"]))
+    _apply(tokenizer, steps)
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return tokenizer
+
+
+_TRAINERS: dict[TokenizerKind, Callable[[Iterator[str], list[str], int, Steps], Tokenizer]] = {
+    "bpe": _train_bpe,
+    "wordpiece": _train_wordpiece,
+    "unigram": _train_unigram,
+    "characters": _train_characters,
+}

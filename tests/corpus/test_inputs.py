@@ -1,0 +1,267 @@
+"""Inputs of every kind to sources: patterns, standard input, fsspec's addresses, data sets; what came of each."""
+
+import gzip
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+
+from masklater.corpus import hub_rows
+from masklater.corpus.elsewhere import STDIN
+from masklater.corpus.inputs import find_sources
+from masklater.corpus.prepare import PrepareResult, prepare
+from masklater.corpus.read import ReadCounts, read_documents
+from masklater.corpus.settings import PrepareSettings
+from masklater.corpus.shards import Shards
+from masklater.errors import UserError
+from tests.conftest import make_text
+from tests.corpus.test_readers import FORMS
+from tests.golden.test_shards import digests
+
+ROWS: list[dict[str, Any]] = [
+    {"id": i, "language": "ende"[i % 2 * 2 :][:2], "text": make_text(i, 8 + i)} for i in range(30)
+]
+SETTINGS = {"vocab_size": 300, "row_length": 16, "workers": 1}
+
+
+def texts_of(inputs: list[str | Path], **settings: Any) -> list[str]:
+    sources = find_sources(inputs, PrepareSettings(**settings), Counter())
+    return [document.text for source in sources for document in read_documents(source, ReadCounts())]
+
+
+def prepared(inputs: list[str | Path], out: Path, **settings: Any) -> PrepareResult:
+    return prepare(inputs, out, PrepareSettings(**{**SETTINGS, **settings}))
+
+
+def test_patterns_that_no_shell_has_expanded(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt", "c.jsonl", "d.pdf", "sub/e.txt", "sub/deep/f.txt", "[x].txt", "[x]/g.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text('{"text": "c"}' if name.endswith("jsonl") else Path(name).stem)
+    passed_over: Counter[str] = Counter()
+    (source,) = find_sources([f"{tmp_path}/[a-d].*"], PrepareSettings(), passed_over)
+    assert [file.name for file in source.files] == ["a.txt", "b.txt", "c.jsonl"] and passed_over == {".pdf": 1}
+    assert sorted(texts_of([f"{tmp_path}/**/*.txt"])) == ["[x]", "a", "b", "e", "f", "g"]
+    assert texts_of([f"{tmp_path}/s?b"]) == ["f", "e"]  # a folder is searched
+    assert texts_of([f"{tmp_path}/[x].txt"]) == ["[x]"]  # a file of that name comes first
+    with pytest.raises(UserError, match=r"\*\.docx matches no text"):
+        texts_of([f"{tmp_path}/*.docx"])
+    with pytest.raises(UserError, match=r"\*\.pdf matches no text: .*; it matches: 1 \.pdf"):
+        texts_of([f"{tmp_path}/*.pdf"])
+
+
+def piped(content: bytes, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    given = [
+        sys.executable,
+        "-m",
+        "masklater",
+        "prepare",
+        "-",
+        "--out",
+        "out",
+        "--vocab-size",
+        "300",
+        "--row-length",
+        "16",
+    ]
+    done = subprocess.run(
+        [*given, *arguments], cwd=folder, input=content, capture_output=True, check=False, timeout=120
+    )
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def test_standard_input_gives_the_rows_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(FORMS["jsonl"](ROWS))
+    prepared([tmp_path / "a.jsonl"], tmp_path / "file")
+    done = piped((tmp_path / "a.jsonl").read_bytes(), tmp_path, "--json")
+    assert done.returncode == 0, done.stderr
+    size = (tmp_path / "a.jsonl").stat().st_size
+    assert (
+        f"standard input: {size:,} bytes, kept in a temporary file (it is read more than once), taken for .jsonl"
+        in done.stderr
+    )
+    assert digests(tmp_path / "out") == digests(tmp_path / "file")
+    assert json.loads(done.stdout.splitlines()[-1])["sources"][0]["name"] == "-"
+
+
+def with_stdin(content: bytes, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> list[str]:
+    reading, writing = os.pipe()
+    os.write(writing, content)
+    os.close(writing)
+    with os.fdopen(reading) as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        return texts_of(["-"], **settings)
+
+
+@pytest.mark.parametrize("form", ["jsonl", "json", "parquet", "arrow"])
+def test_standard_input_is_told_from_how_it_begins(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert with_stdin(FORMS[form](ROWS), monkeypatch) == [row["text"] for row in ROWS]
+
+
+def test_standard_input_is_what_it_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    csv = FORMS["csv"](ROWS)
+    assert with_stdin(csv, monkeypatch, stdin_as="csv") == [row["text"] for row in ROWS]
+    assert len(with_stdin(csv, monkeypatch)) == 1  # plain text, said aloud
+    packed = gzip.compress(csv)
+    assert with_stdin(packed, monkeypatch, stdin_as=".csv.gz") == [row["text"] for row in ROWS]
+    with pytest.raises(UserError, match=r"standard input is compressed \(\.gz\).*\n.*--stdin-as jsonl\.gz"):
+        with_stdin(packed, monkeypatch)
+    with pytest.raises(UserError, match=r"--stdin-as 'docx' is no ending that is read"):
+        with_stdin(csv, monkeypatch, stdin_as="docx")
+    with pytest.raises(UserError, match="and it is empty"):
+        with_stdin(b"", monkeypatch)
+    with pytest.raises(UserError, match="- stands twice"):
+        texts_of(["-", "-"])
+    with pytest.raises(UserError, match=rf"{STDIN}: no field 'body'"):
+        with_stdin(FORMS["parquet"](ROWS), monkeypatch, text_field="body,id")
+
+
+@pytest.fixture
+def bucket() -> str:
+    """Files that fsspec holds in memory, under the name of a bucket."""
+    files = fsspec.filesystem("memory")
+    for name, form in (("a.jsonl", "jsonl"), ("sub/b.parquet", "parquet"), ("sub/c.csv", "csv")):
+        files.pipe(f"/bucket/{name}", FORMS[form](ROWS))
+    files.pipe("/bucket/notes.pdf", b"no text")
+    files.pipe("/bucket/.hidden/d.jsonl", b"{}")
+    return "memory://bucket"
+
+
+def test_addresses_are_read_by_fsspec(bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = [row["text"] for row in ROWS]
+    assert texts_of([f"{bucket}/a.jsonl"]) == texts
+    assert texts_of([f"{bucket}/sub/b.parquet"]) == texts
+    assert texts_of([bucket]) == texts * 3
+    assert texts_of([f"{bucket}/sub/*.csv"]) == texts
+    result = prepared([bucket], tmp_path / "out")
+    assert result.passed_over == {".pdf": 1} and result.read.files == 3
+    assert "what is not on this machine is read again in each pass" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("memory://bucket/no.jsonl", "cannot be listed|there is no file"),
+        ("memory://bucket/notes.pdf", "does not end in"),
+        ("nosuch://bucket/a.jsonl", "cannot be listed: Protocol not known"),
+        ("s3://bucket/a.jsonl", r"[Ii]nstall s3fs.*\n.*pip install 'masklater\[s3\]'"),
+        ("gs://bucket/a.jsonl", r"install gcsfs.*\n.*pip install 'masklater\[gs\]'"),
+    ],
+)
+def test_addresses_that_lead_nowhere(bucket: str, name: str, message: str) -> None:
+    if name[:2] in {"s3", "gs"} and importlib.util.find_spec({"s3": "s3fs", "gs": "gcsfs"}[name[:2]]):
+        pytest.skip("the library is installed")
+    with pytest.raises(UserError, match=message):
+        texts_of([name])
+
+
+def test_a_data_set_is_streamed_row_by_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder stands in for the hub; the same rows as of the file itself."""
+    monkeypatch.chdir(tmp_path)
+    Path("dataset").mkdir()
+    Path("dataset/train.parquet").write_bytes(FORMS["parquet"](ROWS))
+    settings = {"text_field": "id_text", "filters": ("language=en",)}
+    with pytest.raises(UserError, match=r"hf:dataset: no field 'id_text'; the record has 'id', 'language', 'text'"):
+        texts_of(["hf:dataset"], **settings)
+    result = prepared(["hf:dataset"], Path("hub"), filters=("language=en",))
+    assert "hf:dataset: split train, a folder of this machine" in capsys.readouterr().err
+    assert (result.read.documents, result.read.filtered, result.sources[0]["revision"]) == (15, 15, None)
+    prepared(["dataset"], Path("file"), filters=("language=en",))
+    assert digests(Path("hub")) == digests(Path("file"))
+
+
+class Streamed:
+    """What `datasets` gives for one split, as far as it is used."""
+
+    info = None
+    column_names = ("text",)
+
+    def select_columns(self, names: list[str]) -> list[dict[str, str]]:
+        assert names == ["text"]
+        return [{"text": row["text"]} for row in ROWS]
+
+
+def test_a_data_set_of_the_hub_is_one_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def load_dataset(name: str, config: str | None, **settings: object) -> dict[str, object]:
+        asked.append((name, config, settings))
+        return {"train": Streamed()}
+
+    class Hub:
+        def dataset_info(self, name: str, revision: str | None) -> Any:
+            asked.append((name, revision))
+            return type("Info", (), {"sha": "c" * 40})
+
+    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    result = prepared(["hf:owner/name:20231101.en@v2"], tmp_path / "out")
+    assert asked == [("owner/name", "v2"), ("owner/name", "20231101.en", {"revision": "c" * 40, "streaming": True})]
+    assert result.sources[0]["revision"] == "c" * 40
+    (entry,) = Shards(tmp_path / "out").index.source["sources"]  # type: ignore[misc]
+    assert (entry.name, entry.revision, entry.documents) == ("hf:owner/name:20231101.en@v2", "c" * 40, 30)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("hf:", "is no data set of the hub"), ("hf:a/b@c@d", "is no data set of the hub"), ("hf:a:b:c", "is no data set"),
+        ("hf:nobody/nothing", "hf:nobody/nothing cannot be opened: "),
+    ],
+)  # fmt: skip
+def test_data_sets_that_are_not_there(name: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_network(*anything: object) -> str:
+        raise OSError("no route to the hub")
+
+    monkeypatch.setattr(hub_rows, "_commit", no_network)
+    with pytest.raises(UserError, match=message):
+        texts_of([name])
+
+
+def test_a_data_set_without_a_training_split_names_those_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("dataset").mkdir()
+    Path("dataset/validation.jsonl").write_bytes(FORMS["jsonl"](ROWS))
+    with pytest.raises(UserError, match=r"hf:dataset has no split 'train'; it has validation"):
+        texts_of(["hf:dataset"])
+
+
+def test_each_input_as_given_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.txt").write_text("one two")
+    (tmp_path / "a" / "2.txt").write_text("three")
+    (tmp_path / "b.csv").write_bytes(FORMS["csv"](ROWS))
+    result = prepared([tmp_path / "a", tmp_path / "b.csv"], tmp_path / "out", valid_fraction=0.2)
+    assert "reading: 2 .txt, 1 .csv" in capsys.readouterr().err
+    first, second = result.sources
+    assert (first["name"], first["files"], first["documents"], first["characters"]) == (str(tmp_path / "a"), 2, 2, 12)
+    assert (second["documents"], second["characters"]) == (30, sum(len(row["text"]) for row in ROWS))
+    assert first["tokens"] + second["tokens"] == result.tokens + result.left_out_tokens
+    assert second["tokens_per_document"] == round(second["tokens"] / 30, 3) and second["unknown_share"] == 0
+    entries: Any = Shards(tmp_path / "out").index.source["sources"]
+    assert [entry.model_dump() for entry in entries] == result.sources
+
+
+def test_filters_do_not_go_with_plain_text(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("text")
+    with pytest.raises(UserError, match=r"--filter compares fields, and .*a\.txt is plain text, which has none"):
+        texts_of([tmp_path], filters=("language=en",))
+
+
+def test_nothing_left_says_why(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(FORMS["jsonl"](ROWS))
+    for fraction in (0.0, 0.1):
+        with pytest.raises(
+            UserError, match=r"no text in what is left of the input: 30 records that --filter leaves out"
+        ):
+            prepared([tmp_path], tmp_path / "out", filters=("language=fr",), valid_fraction=fraction)
