@@ -134,13 +134,17 @@ def test_a_checkpoint_is_read_compiled_and_eager(
     assert json.loads((tmp_path / "run" / "ledger.json").read_text())["compiled_steps"] == 2
 
 
-def test_a_machine_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_a_compiler() -> None:
     """What was compiled before is not taken for a compiler."""
     from torch._inductor import config
 
     assert find_failure(torch.device("cpu")) is None
-    monkeypatch.setattr(config.cpp, "cxx", ("/no/such/compiler",))
-    with pytest.raises(UserError, match=r"compile is true, and this machine cannot compile.*\n.*compile=false.*g\+\+"):
+    # monkeypatch would take the entry away afterwards, for all tests that compile later in the same process.
+    without = config.patch({"cpp.cxx": ("/no/such/compiler",)})
+    with (
+        without,
+        pytest.raises(UserError, match=r"compile is true, and this machine cannot compile.*\n.*compile=false.*g\+\+"),
+    ):
         choose_compilation(True, ALONE)
 
 
