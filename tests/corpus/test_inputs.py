@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import pytest
+from backports import zstd
 
 from masklater.corpus import hub_rows
 from masklater.corpus.elsewhere import STDIN
@@ -21,7 +23,7 @@ from masklater.corpus.read import ReadCounts, read_documents
 from masklater.corpus.settings import PrepareSettings
 from masklater.corpus.shards import Shards
 from masklater.errors import UserError
-from tests.conftest import make_text
+from tests.conftest import DATA, make_text
 from tests.corpus.test_readers import FORMS
 from tests.golden.test_shards import digests
 
@@ -76,6 +78,7 @@ def piped(content: bytes, folder: Path, *arguments: str) -> subprocess.Completed
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
+@pytest.mark.slow
 def test_standard_input_gives_the_rows_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(FORMS["jsonl"](ROWS))
     prepared([tmp_path / "a.jsonl"], tmp_path / "file")
@@ -265,3 +268,24 @@ def test_nothing_left_says_why(tmp_path: Path) -> None:
             UserError, match=r"no text in what is left of the input: 30 records that --filter leaves out"
         ):
             prepared([tmp_path], tmp_path / "out", filters=("language=fr",), valid_fraction=fraction)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (DATA / "text").is_dir(), reason="no Wikipedia is on this machine")
+def test_real_text_gives_the_same_rows_in_every_form(tmp_path: Path) -> None:
+    with (DATA / "text" / "wikipedia_en.jsonl").open(encoding="utf-8") as file:
+        records = [json.loads(line) for line in islice(file, 150)]
+    expected: dict[str, str] = {}
+    for form, pack in (
+        ("jsonl", bytes),
+        ("parquet", bytes),
+        ("csv", bytes),
+        ("json", gzip.compress),
+        ("jsonl.zst", zstd.compress),
+    ):
+        path = tmp_path / f"a.{form}{'.gz' if form == 'json' else ''}"
+        path.write_bytes(pack(FORMS[form.removesuffix(".zst")](records)))
+        assert prepared([path], tmp_path / form, vocab_size=1000, row_length=128).read.documents == 150
+        found = digests(tmp_path / form)
+        expected = expected or found
+        assert found == expected, form

@@ -84,6 +84,7 @@ def test_continuing_a_published_encoder(cache: Path, tmp_path: Path) -> None:
     assert encoder.config.layer_types.count("sliding_attention") == 2
 
 
+@pytest.mark.slow
 def test_preparing_a_corpus_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "crawl").mkdir()
     (tmp_path / "texts").mkdir()

@@ -112,8 +112,8 @@ def _in_order(tokenizer: Tokenizer, special: list[str]) -> models.Unigram:
     trained: list[tuple[str, float]] = json.loads(tokenizer.to_str())["model"]["vocab"]
     pieces = [(piece, round(score, 6)) for piece, score in trained if piece not in special]
     pieces.sort(key=lambda one: (-one[1], one[0]))
-    last = len(pieces) - 1  # characters that the trainer had to keep come last, a step apart, in any order
-    while last > 0 and abs(pieces[last - 1][1] - pieces[last][1] - KEPT_STEP) < KEPT_STEP / 10:
+    last = len(pieces) - 1  # characters that the trainer had to keep come last, at most a step apart, in any order
+    while last > 0 and pieces[last - 1][1] - pieces[last][1] < KEPT_STEP * 1.1:
         last -= 1
     kept = sorted(piece for piece, _ in pieces[last:])
     pieces[last:] = list(zip(kept, (score for _, score in pieces[last:]), strict=True))
