@@ -16,6 +16,7 @@ MUON = ("optimizer.name=muon", "optimizer.adamw_lr=1e-3", "optimizer.lr=0.02")
 SPAN = ("masking.choose=span", "masking.rate=0.3")
 WSD = ("schedule.name=wsd", "schedule.decay=0.5")
 LINEAR = ("masking.schedule.name=linear", "masking.schedule.end=0.2")
+RANDOM = ("masking.schedule={name: random, low: 0.4, high: 0.6}",)
 STEPWISE = ("masking.schedule.name=stepwise", "masking.schedule.steps=[[0.4, 0.3]]")
 MODERNBERT, WINDOWS = ("model.family=modernbert",), ("model.family=modernbert", "model.global_every=2")
 CHANGES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -38,6 +39,9 @@ CHANGES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "masking.schedule.name": ((), LINEAR),
     "masking.schedule.end": (LINEAR, ("masking.schedule.end=0.3",)),
     "masking.schedule.steps": (STEPWISE, ("masking.schedule.steps=[[0.2, 0.3]]",)),
+    "masking.schedule.low": (RANDOM, ("masking.schedule.low=0.2",)),
+    "masking.schedule.high": (RANDOM, ("masking.schedule.high=0.8",)),
+    "masking.schedule.levels": (LINEAR, ("masking.schedule.levels=2",)),
     "masking.mask": ((), ("masking.mask=0.9", "masking.keep=0.0")),
     "masking.random": ((), ("masking.random=0.2", "masking.keep=0.0")),
     "masking.keep": ((), ("masking.keep=0.2", "masking.random=0.0")),
@@ -90,9 +94,11 @@ IDLE = {
     },
     SPAN: set(),
     WINDOWS: set(),
+    RANDOM: set(),
     ("model.family=modernbert", "model.global_every=1"): {"model.window"},
 }
 SPAN_ONLY = {"masking.span_p", "masking.span_max"}
+RANDOM_ONLY = {"masking.schedule.low", "masking.schedule.high", "masking.schedule.levels"}
 
 
 def what_it_did(shards: Path, out: Path, overrides: tuple[str, ...]) -> Any:
@@ -104,7 +110,9 @@ def what_it_did(shards: Path, out: Path, overrides: tuple[str, ...]) -> Any:
 
 
 def test_every_setting_is_tried() -> None:
-    recorded = {key for overrides in ((), SPAN, WINDOWS) for key in settings_of(tiny("3ml-small", *BASE, *overrides))}
+    recorded = {
+        key for overrides in ((), SPAN, WINDOWS, RANDOM) for key in settings_of(tiny("3ml-small", *BASE, *overrides))
+    }
     assert recorded == CHANGES.keys() | ELSEWHERE.keys()
 
 
@@ -123,11 +131,16 @@ def test_what_does_nothing_is_not_recorded(overrides: tuple[str, ...], tmp_path:
     recipe = tiny("3ml-small", *overrides)
     idle = IDLE[overrides] | (set() if "masking.choose=span" in overrides else SPAN_ONLY)
     idle |= set() if MODERNBERT[0] in overrides else {"model.global_every", "model.window"}
+    idle |= set() if overrides == RANDOM else RANDOM_ONLY
     (tmp_path / "recipe.yaml").write_text(dump(recipe))
     tree = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
     recorded = {f"{section}.{name}" for section in ("model", "decoder", "masking") for name in tree[section]}
+    recorded |= {f"masking.schedule.{name}" for name in tree["masking"]["schedule"]}
     assert not recorded & idle
-    assert recorded >= {"decoder.num_layers", "decoder.mask_embedding", "decoder.positions", *SPAN_ONLY} - idle
+    assert (
+        recorded
+        >= {"decoder.num_layers", "decoder.mask_embedding", "decoder.positions", *SPAN_ONLY, *RANDOM_ONLY} - idle
+    )
     assert settings_of(load(tmp_path / "recipe.yaml")) == settings_of(recipe)
 
 

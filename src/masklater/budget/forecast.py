@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from masklater.ledger import Ledger, Spending
 from masklater.machine.hardware import GPUS, Hardware
 from masklater.machine.peak import measure_this
 from masklater.masking.counts import Counts, count
-from masklater.masking.schedule import rate_at
+from masklater.masking.schedule import RatePath
 from masklater.recipe.families import position_embeddings
 from masklater.recipe.load import Recipe
 
@@ -33,8 +34,6 @@ FAMILIES_COUNTED = {
     "esm",
     "modernbert",
 }
-RATE_POINTS = 200
-"""Points of a run at which a masking rate that changes is looked at."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +81,10 @@ def forecast(recipe: Recipe, rows: Rows) -> Forecast:
     if sizes.family in FAMILIES_COUNTED:
         parameters = count_parameters(shape, sizes.family, sizes.positions, sizes.token_types)
         memory = estimate_memory(recipe, shape, parameters, recipe.batch.pass_of(recipe.batch.rows))
-    points = [(point + 0.5) / RATE_POINTS for point in range(RATE_POINTS)]
-    along = [count_row_flops(row_shape(sizes, recipe.decoder, counts_at(rate_at(masking, point)))) for point in points]
-    mean_training = sum(flops.training for flops in along) / RATE_POINTS
-    mean_head = sum(flops.training_head for flops in along) / RATE_POINTS
+    by_rate = _steps_by_rate(recipe, rows)
+    along = {rate: count_row_flops(row_shape(sizes, recipe.decoder, counts_at(rate))) for rate in by_rate}
+    mean_training = sum(steps * along[rate].training for rate, steps in by_rate.items()) / by_rate.total()
+    mean_head = sum(steps * along[rate].training_head for rate, steps in by_rate.items()) / by_rate.total()
     total_rows = _rows_of(recipe, rows, mean_training)
     return Forecast(
         recipe=recipe,
@@ -143,6 +142,15 @@ def _as_the_paper_counts(shape: RowShape, recipe: Recipe, rows: Rows) -> RowShap
     dropped = masking.rate * masking.mask * L if recipe.decoder.drops else 0
     targets = masking.rate * masking.predict * L
     return replace(shape, seen=L - dropped, targets=targets, last_layer_everywhere=True)
+
+
+def _steps_by_rate(recipe: Recipe, rows: Rows) -> Counter[float]:
+    """Count the steps at each masking rate: of the run where their number is known, else in what each comes up once."""
+    duration, per_step = recipe.duration, recipe.batch.rows
+    spent = duration.spent(Ledger(steps=1, rows=per_step, tokens=per_step * rows.row_length))
+    rates = RatePath(recipe.masking, recipe.seed, spent / duration.amount)
+    known = math.ceil(duration.amount / spent) if spent else recipe.masking.schedule.number or 1
+    return rates.steps_by_rate(known)
 
 
 def _rows_of(recipe: Recipe, rows: Rows, training_flops: float) -> float | None:

@@ -17,7 +17,7 @@ from masklater.masking.batch import MaskedBatch
 from masklater.masking.choose import CHOOSERS, number_words
 from masklater.masking.corrupt import Corruption, corrupt, make_corruption
 from masklater.masking.draws import Draws
-from masklater.masking.schedule import rate_at
+from masklater.masking.schedule import RatePath
 from masklater.pretrain.order import rows_of_step
 from masklater.recipe.sections import BatchSettings, MaskingSettings
 from masklater.seeds import derive_seed
@@ -37,7 +37,7 @@ class BatchMaker:
         rows: The split.
         corruption: At the rate a run begins with.
         attend: The recipe's `batch.attend`.
-        seed: Decides row order and masks.
+        seed: Decides row order, masks and, where it is random, the masking rate.
         step_share: Share of the run that one step is, along which the masking rate may change.
     """
 
@@ -47,7 +47,7 @@ class BatchMaker:
         self.rows = rows
         self.corruption = corruption
         self.seed = seed
-        self.step_share = step_share
+        self.rates = RatePath(corruption.settings, seed, step_share)
         self.by_document = attend == "document" and rows.entry.mixed_rows > 0
         self.padded = rows.entry.full_rows < rows.entry.rows
 
@@ -58,7 +58,7 @@ class BatchMaker:
 
     def corruption_of_step(self, step: int) -> Corruption:
         """The corruption of a training step, whose rate follows from the step's number alone."""
-        return self.corruption.at_rate(rate_at(self.corruption.settings, step * self.step_share))
+        return self.corruption.at_rate(self.rates.rate(step))
 
     def fixed(self, num_rows: int, rows_per_batch: int, world: World = ALONE) -> Iterator[MaskedBatch]:
         """The same rows under the same masks at every call, however they are cut into batches; a last may be smaller.

@@ -4,8 +4,9 @@ import time
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
-from masklater.console import Meter, clock
+from masklater.console import Meter, clock, say
 from masklater.corpus.shards import Shards
 from masklater.machine.distributed import World
 from masklater.model.check import settle
@@ -36,13 +37,17 @@ def open_run(
             if recipe.batch.micro_rows == "auto" and run.recipe.batch.micro_rows != "auto":  # settled when it began
                 settled = with_micro_rows(recipe, run.recipe.batch.micro_rows)
                 recipe = settled.model_copy(update={"batch": share_out(settled.batch, world)})
+            recipe = _with_levels(recipe, run.recipe.masking.schedule.levels)
             if world.is_main:
                 held.enter_context(only_process(out))
                 run.check_resumable(recipe, shards)
             config = run.load_config()
+            if world.is_main and run.recipe.masking.schedule.levels is None:
+                say("the masking rate changes with every step, as when this run began (masking.schedule.levels null)")
         else:
             # What can be refused is refused before there is a RUN, so that a second try finds its name free.
             RunFolder.refuse_existing(out)
+            recipe = _with_levels(recipe, recipe.masking.schedule.number)
             start = find_start(recipe, shards)
             config = settle(start.config)
         plan = make_plan(recipe, shards, config)
@@ -56,6 +61,15 @@ def open_run(
     with world.all_or_none():
         run = run or RunFolder(out)
     return plan, run, shards, start
+
+
+def _with_levels(recipe: Recipe, levels: Literal["auto"] | int | None) -> Recipe:
+    """Return the recipe with so many masking rates, where it leaves them open: a run keeps those that it began with."""
+    schedule = recipe.masking.schedule
+    if schedule.levels != "auto":
+        return recipe
+    masking = recipe.masking.model_copy(update={"schedule": schedule.model_copy(update={"levels": levels})})
+    return recipe.model_copy(update={"masking": masking})
 
 
 def find_checkpoint(run: RunFolder, decay: str | None, world: World) -> Checkpoint | None:

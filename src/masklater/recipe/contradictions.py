@@ -24,7 +24,7 @@ def find_contradictions(sections: Mapping[str, Any]) -> list[Fault]:
                 "Raise masking.mask, or set decoder.kind=none for vanilla MLM.",
             )
         )
-    if masking and duration and masking.schedule.name != "constant" and duration.unit in {"hours", "flops"}:
+    if masking and duration and masking.schedule.name in {"linear", "stepwise"} and duration.unit in {"hours", "flops"}:
         faults.append(
             Fault(
                 "masking.schedule.name",

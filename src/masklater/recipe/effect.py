@@ -17,4 +17,8 @@ def without_effect(model: ModelSettings, decoder: DecoderSettings, masking: Mask
         idle |= {"decoder.mask_embedding", "decoder.positions"}
     if masking.choose != "span":
         idle |= {"masking.span_p", "masking.span_max"}
+    if masking.schedule.name != "random":
+        idle |= {"masking.schedule.low", "masking.schedule.high"}
+    if masking.schedule.name not in {"linear", "random"}:
+        idle |= {"masking.schedule.levels"}
     return idle

@@ -94,6 +94,21 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     return validate(tree, str(source))
 
 
+def load_record(path: Path) -> Recipe:
+    """Read the recipe that a RUN has recorded; what an earlier version did not record is as it was then.
+
+    Raises:
+        UserError: The file is missing or not YAML.
+        RecipeError: It is not what pre-training wrote.
+    """
+    tree = read_yaml(path)
+    masking = tree.get("masking")
+    schedule = masking.get("schedule") if isinstance(masking, dict) else None
+    if isinstance(schedule, dict) and schedule.get("name") == "linear":
+        schedule.setdefault("levels", None)  # the rate changed with every step
+    return validate(tree, str(path))
+
+
 def validate(tree: Mapping[str, Any], source: str = "given") -> Recipe:
     """Build a Recipe from a plain tree, or raise RecipeError with every fault it has."""
     faults: list[Fault] = []
@@ -146,8 +161,11 @@ def plain(recipe: Recipe) -> dict[str, Any]:
     """The resolved recipe as a tree of plain values, by the names a recipe file uses; what does nothing is left out."""
     tree = recipe.model_dump(mode="json", by_alias=True)
     for key in without_effect(recipe.model, recipe.decoder, recipe.masking):
-        section, _, name = key.partition(".")
-        del tree[section][name]
+        *sections, name = key.split(".")
+        section = tree
+        for part in sections:
+            section = section[part]
+        del section[name]
     return tree
 
 

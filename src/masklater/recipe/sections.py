@@ -171,14 +171,34 @@ class DecoderSettings(Section):
         return self
 
 
-class RateScheduleSettings(Section):
-    """The masking rate over the run, which begins at masking.rate (arXiv 2305.15096)."""
+MOST_RATES = 8
+"""Masking rates of a run whose schedule is linear or random. Each is a shape, and a compiled step compiles each."""
 
-    name: Literal["constant", "linear", "stepwise"] = Field("constant", description="how the rate changes")
+
+class RateScheduleSettings(Section):
+    """The masking rate over the run, which begins at masking.rate (arXiv 2305.15096), or is drawn at each step."""
+
+    name: Literal["constant", "linear", "stepwise", "random"] = Field(
+        "constant", description="how the rate changes; random: drawn at each step, evenly between low and high"
+    )
     end: float | None = Field(None, gt=0, lt=1, description="linear: the rate at the end")
     steps: tuple[tuple[float, float], ...] = Field(
         (), description="stepwise: [share of the duration, rate from there on] pairs, in order"
     )
+    low: float | None = Field(None, gt=0, lt=1, description="random: the lowest rate")
+    high: float | None = Field(
+        None, gt=0, lt=1, description="random: the highest; masking.rate, at which held-out rows are scored, is between"
+    )
+    levels: Literal["auto"] | Annotated[int, Field(ge=2, le=MOST_RATES)] | None = Field(
+        "auto",
+        description=f"linear, random: how many rates, evenly spaced, both ends among them; auto: {MOST_RATES}, or what "
+        "a run that is resumed began with; null: linear changes with every step, as it did before there were levels",
+    )
+
+    @property
+    def number(self) -> int | None:
+        """How many rates a linear or random schedule takes; None: as many as steps."""
+        return MOST_RATES if self.levels == "auto" else self.levels
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -186,6 +206,13 @@ class RateScheduleSettings(Section):
             raise ValueError(f"end belongs to name linear, which needs it; name is {self.name}")
         if (self.name == "stepwise") != bool(self.steps):
             raise ValueError(f"steps belong to name stepwise, which needs them; name is {self.name}")
+        for given in (self.low, self.high):
+            if (self.name == "random") != (given is not None):
+                raise ValueError(f"low and high belong to name random, which needs both; name is {self.name}")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"low must be at most high; they are {self.low:g} and {self.high:g}")
+        if self.name == "random" and self.levels is None:
+            raise ValueError("levels null belongs to name linear; a random rate is one of a few")
         shares = [share for share, _ in self.steps]
         if sorted(set(shares)) != shares or not all(0 < share < 1 for share in shares):
             raise ValueError(f"shares in steps must rise between 0 and 1; they are {shares}")
@@ -210,10 +237,16 @@ class MaskingSettings(Section):
     span_max: int = Field(10, gt=0, le=MOST, description="span: longest span in words")
 
     @model_validator(mode="after")
-    def _shares_sum_to_one(self) -> Self:
+    def _check(self) -> Self:
         total = self.mask + self.random + self.keep
         if not math.isclose(total, 1, abs_tol=1e-6):
             raise ValueError(f"mask + random + keep must be 1; they are {total:g}")
+        low, high = self.schedule.low, self.schedule.high
+        if low is not None and high is not None and not low <= self.rate <= high:
+            raise ValueError(
+                f"rate, at which held-out rows are scored, must lie between schedule.low and schedule.high, {low:g} "
+                f"and {high:g}; it is {self.rate:g}"
+            )
         return self
 
 

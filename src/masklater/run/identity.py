@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from masklater.errors import DamagedDataError, UserError
 from masklater.hub import Source
 from masklater.machine.versions import versions
-from masklater.recipe.load import Recipe, load, settings_of
+from masklater.recipe.load import Recipe, load_record, settings_of
 
 if TYPE_CHECKING:
     from masklater.corpus.shards import Shards
@@ -60,7 +60,7 @@ def read_identity(path: Path) -> tuple[Identity, Recipe]:
         raise DamagedDataError(f"{file} is damaged", "Restore it from a copy.") from None
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}", "Check its permissions.") from None
-    return identity, load(path / "recipe.yaml")
+    return identity, load_record(path / "recipe.yaml")
 
 
 def check_same_run(run: Path, identity: Identity, before: Recipe, recipe: Recipe, shards: "Shards") -> list[str]:
