@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from masklater.budget.flops import RowFlops
-from masklater.budget.forecast import Forecast, seconds_of
+from masklater.budget.forecast import Forecast, PhaseForecast, seconds_of
 from masklater.budget.memory import Memory, estimate_memory, micro_rows_that_fit
 from masklater.budget.parameters import Parameters
 from masklater.console import aligned, clock
@@ -48,8 +48,12 @@ def as_tree(
         "total_head_flops": forecast.total_head_flops,
     }
     if forecast.parameters and hardware.memory_bytes is not None:
-        fitting = micro_rows_that_fit(forecast.recipe, forecast.shape, forecast.parameters, hardware.memory_bytes)
+        fitting = micro_rows_that_fit(
+            forecast.phases[0].recipe, forecast.shape, forecast.parameters, hardware.memory_bytes
+        )
         tree["micro_rows_that_fit"] = fitting
+    if len(forecast.phases) > 1:
+        tree["phases"] = [_phase_tree(phase, hardware, utilisation) for phase in forecast.phases]
     if forecast.parameters:
         tree["parameters"] |= {"trained": forecast.parameters.trained, "exported": forecast.parameters.exported}
     if forecast.total_flops is not None:
@@ -59,12 +63,28 @@ def as_tree(
     return tree
 
 
+def _phase_tree(phase: PhaseForecast, hardware: Hardware, utilisation: float) -> dict[str, Any]:
+    flops = phase.total_flops
+    return {
+        "first_step": phase.span.first + 1,
+        "steps": phase.span.steps,
+        "row_length": phase.counts.row_length,
+        "seen": phase.counts.seen,
+        "targets": phase.counts.targets,
+        "rows": phase.total_rows,
+        "flops": flops,
+        "head_flops": phase.total_head_flops,
+        "seconds": None if flops is None else seconds_of(flops, hardware, utilisation),
+        "memory_bytes": phase.memory.total if phase.memory else None,
+    }
+
+
 def as_text(forecast: Forecast, name: str, hardware: Hardware, utilisation: float, watts: float | None) -> str:
     """One recipe's forecast."""
-    counts, recipe = forecast.counts, forecast.recipe
+    counts, recipe, several = forecast.counts, forecast.recipe, len(forecast.phases) > 1
     blocks = [
-        f"{name}: rows of {counts.row_length}, of which the encoder sees {counts.seen} and {counts.targets} are "
-        f"predicted; vocabulary {forecast.rows.vocabulary:,}",
+        f"{name}{', phase 1' if several else ''}: rows of {counts.row_length}, of which the encoder sees "
+        f"{counts.seen} and {counts.targets} are predicted; vocabulary {forecast.rows.vocabulary:,}",
         _flops_table(forecast.row),
     ]
     if local := forecast.shape.local_layers:
@@ -76,6 +96,8 @@ def as_text(forecast: Forecast, name: str, hardware: Hardware, utilisation: floa
         blocks.append(_parameters_and_memory(forecast, forecast.parameters, forecast.memory, hardware))
     else:
         blocks.append("parameters and memory: not counted for encoders of this family")
+    if several:
+        blocks.append(_phases_table(forecast, hardware, utilisation))
     blocks.append(_totals(forecast, str(recipe.duration), hardware, utilisation, watts))
     return "\n\n".join(blocks)
 
@@ -108,8 +130,24 @@ def _flops_table(row: RowFlops) -> str:
     return aligned(rows, numbers_from=1)
 
 
+def _phases_table(forecast: Forecast, hardware: Hardware, utilisation: float) -> str:
+    """What each phase takes."""
+    rows: list[tuple[str, ...]] = [
+        ("phase", "steps", "rows a step", "of", "seen", "predicted", "FLOPs", "time", "memory")
+    ]
+    for phase in forecast.phases:
+        flops, counts = phase.total_flops or 0.0, phase.counts
+        memory = f"{phase.memory.total / 1e9:,.1f} GB" if phase.memory else "–"
+        share = f"{flops:.3g} ({flops / (forecast.total_flops or 1):.0%})"
+        time = clock(seconds_of(flops, hardware, utilisation))
+        numbers = (phase.recipe.batch.rows, counts.row_length, counts.seen, counts.targets)
+        steps = f"{phase.span.steps:,}"
+        rows.append((str(phase.span.number + 1), steps, *(f"{number:,}" for number in numbers), share, time, memory))
+    return aligned(rows, numbers_from=1)
+
+
 def _parameters_and_memory(forecast: Forecast, parameters: Parameters, memory: Memory, hardware: Hardware) -> str:
-    batch = forecast.recipe.batch
+    batch = forecast.phases[0].recipe.batch
     micro_rows = batch.pass_of(batch.rows)
     lines = [
         f"parameters      {parameters.trained / 1e6:,.1f} M trained, {parameters.exported / 1e6:,.1f} M exported",
@@ -124,7 +162,7 @@ def _parameters_and_memory(forecast: Forecast, parameters: Parameters, memory: M
 
 def _fit(forecast: Forecast, parameters: Parameters, total: int, name: str, room: float) -> str:
     """Say whether a step of so many bytes fits a device, and what would."""
-    recipe, shape = forecast.recipe, forecast.shape
+    recipe, shape = forecast.phases[0].recipe, forecast.shape
     device = f"{name} with its {room / 1e9:,.0f} GB, of which a tenth should stay free"
     fitting = micro_rows_that_fit(recipe, shape, parameters, room)
     if recipe.batch.micro_rows == "auto" and fitting is not None:

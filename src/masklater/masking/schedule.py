@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from masklater.recipe.sections import MaskingSettings
+from masklater.recipe.timeline import Span
 from masklater.seeds import derive_seed
 
 LOOKED_AT = 200
@@ -98,6 +99,16 @@ class RatePath:
 
     def _progress(self, step: float) -> float:
         return self.before + (step - self.first) * self.step_share
+
+
+def rates_in(span: Span) -> RatePath:
+    """Return the masking rate along a phase: it follows the run, or the phase where that has a rate of its own."""
+    duration, settings = span.recipe.duration, span.recipe.masking
+    per_step = duration.spent(span.step)
+    if span.settings.has_rates:
+        return RatePath(settings, span.recipe.seed, per_step / span.amount, span.first)
+    whole = duration.amount
+    return RatePath(settings, span.recipe.seed, per_step / whole, span.first, span.begins / whole)
 
 
 def _random_rates(settings: MaskingSettings) -> list[float]:
