@@ -19,6 +19,7 @@ LINEAR = ("masking.schedule.name=linear", "masking.schedule.end=0.2")
 RANDOM = ("masking.schedule={name: random, low: 0.4, high: 0.6}",)
 STEPWISE = ("masking.schedule.name=stepwise", "masking.schedule.steps=[[0.4, 0.3]]")
 MODERNBERT, WINDOWS = ("model.family=modernbert",), ("model.family=modernbert", "model.global_every=2")
+PHASES = ("phases=[{share: 0.5}, {masking: {rate: 0.3}, batch: {rows: 4}, lr_multiplier: 0.5}]",)
 CHANGES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "model.family": ((), ("model.family=bert",)),
     "model.hidden_size": ((), ("model.hidden_size=48",)),
@@ -28,6 +29,7 @@ CHANGES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "model.dropout": ((), ("model.dropout=0",)),
     "model.global_every": (MODERNBERT, ("model.global_every=2",)),
     "model.window": (WINDOWS, ("model.window=4",)),
+    "model.max_positions": ((), ("model.max_positions=64",)),
     "decoder.kind": ((), ("decoder.kind=cross",)),
     "decoder.num_layers": ((), ("decoder.num_layers=1",)),
     "decoder.hidden_size": ((), ("decoder.hidden_size=16",)),
@@ -64,6 +66,11 @@ CHANGES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "schedule.warmup": ((), ("schedule.warmup=0.5",)),
     "schedule.decay": (WSD, ("schedule.decay=0.7",)),
     "schedule.floor": ((), ("schedule.floor=0.5",)),
+    "schedule.over": (PHASES, ("schedule.over=phase",)),
+    "phases.0.share": (PHASES, ("phases.0.share=0.25",)),
+    "phases.1.masking.rate": (PHASES, ("phases.1.masking.rate=0.4",)),
+    "phases.1.batch.rows": (PHASES, ("phases.1.batch.rows=2",)),
+    "phases.1.lr_multiplier": (PHASES, ("phases.1.lr_multiplier=0.1",)),
     "duration.steps": ((), ("duration.steps=5",)),
     "evaluation.every_steps": ((), ("evaluation.every_steps=2",)),
     "evaluation.rows": ((), ("evaluation.rows=4",)),
@@ -75,6 +82,8 @@ CHANGES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 """By setting: overrides that it is tried beside, and those that change it."""
 ELSEWHERE = {
     "model.from": "tests/pretrain/test_start.py",
+    "max_epochs": "tests/pretrain/test_mixture.py",
+    "data.a": "tests/pretrain/test_mixture.py",
     "checkpoint.background": "tests/pretrain/test_background.py",
     "health.max_skipped": "tests/pretrain/test_health.py",
     "health.spike": "tests/pretrain/test_health.py",
@@ -110,9 +119,9 @@ def what_it_did(shards: Path, out: Path, overrides: tuple[str, ...]) -> Any:
 
 
 def test_every_setting_is_tried() -> None:
-    recorded = {
-        key for overrides in ((), SPAN, WINDOWS, RANDOM) for key in settings_of(tiny("3ml-small", *BASE, *overrides))
-    }
+    rare = ("model.max_positions=64", "max_epochs=3", "data={a: 1}", *PHASES)
+    sets = ((), SPAN, WINDOWS, RANDOM, rare)
+    recorded = {key for overrides in sets for key in settings_of(tiny("3ml-small", *BASE, *overrides))}
     assert recorded == CHANGES.keys() | ELSEWHERE.keys()
 
 
