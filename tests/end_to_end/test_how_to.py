@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
-from tests.conftest import REPOSITORY, make_text
+from tests.conftest import REPOSITORY, make_shards, make_text
 from tests.end_to_end.test_readme import commands
 from tests.reference.test_against_transformers import tiny_config
 from tests.test_hub import FIRST, put
@@ -108,3 +108,47 @@ def test_preparing_a_corpus_of_ones_own(tmp_path: Path) -> None:
         ("texts", 20),
         ("crawl/*.jsonl", 20),
     ]
+
+
+SIZES = [
+    "model.hidden_size=32",
+    "model.num_hidden_layers=2",
+    "model.num_attention_heads=4",
+    "model.intermediate_size=64",
+]
+FEW = ["batch.rows=2", "batch.micro_rows=2", "duration.steps=2", "evaluation.rows=2"]
+TWO_PHASES = [*SIZES, *FEW, "phases.0.share=0.5", "phases.1.batch.rows=2"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["mix", "longer-rows", "rate"])
+def test_curricula(page: str, corpus: Path, tmp_path: Path) -> None:
+    """Each command as it stands there; what is said of size at the end of one that trains holds."""
+    for folder in ("general", "medical", "texts"):
+        (tmp_path / folder).mkdir()
+        for number in range(4):
+            (tmp_path / folder / f"{number}.txt").write_text(make_text(number, 3000))
+    if page == "rate":
+        make_shards(corpus, tmp_path / "shards")
+    for command in commands(REPOSITORY / "docs" / "how-to" / f"{page}.md"):
+        words = shlex.split(command)
+        smaller = []
+        if words[1] == "pretrain":
+            smaller = (
+                TWO_PHASES if words[2] == "3ml-base-two-phase" else FEW if words[2] == "continue" else [*SIZES, *FEW]
+            )
+        done = subprocess.run(
+            [sys.executable, "-m", *words, *smaller],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+    if page == "mix":
+        records = (tmp_path / "run" / "metrics.jsonl").read_text()
+        assert "valid_loss_15/medical-shards" in records
+    if page == "longer-rows":
+        assert "begin as copies of the 128 before" in done.stderr
+        assert json.loads((tmp_path / "run" / "run.json").read_text())["row_length"] == 512

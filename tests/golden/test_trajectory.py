@@ -27,7 +27,7 @@ RUNS = {
     "late-entry": ("late-entry-small", ("decoder.enter_layer=1",)),
     "3ml-modernbert": ("3ml-modernbert-small", ()),
     "vanilla": ("vanilla-small", ("schedule.name=cosine",)),
-    "vanilla-dynamic": ("vanilla-dynamic-small", ()),
+    "vanilla-dynamic": ("vanilla-dynamic-small", ("masking.schedule.levels=null",)),  # as it was before levels
 }
 
 

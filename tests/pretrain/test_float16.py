@@ -122,7 +122,7 @@ def test_the_scale_is_resumed(shards: Shards, tmp_path: Path, monkeypatch: pytes
         with pytest.raises(Interrupted):
             pretrain(recipe, shards.folder, tmp_path / "resumed")
     kept = load_newest(tmp_path / "resumed" / "checkpoints")
-    assert kept is not None and kept.scaler["scale"] == steps_of(tmp_path / "straight")[5]["loss_scale"]
+    assert kept is not None and kept.progress.scaler["scale"] == steps_of(tmp_path / "straight")[5]["loss_scale"]
     pretrain(recipe, shards.folder, tmp_path / "resumed", resume=True)
     for key in ("loss", "loss_scale", "overflowed"):
         straight, resumed = ([record[key] for record in steps_of(tmp_path / run)] for run in ("straight", "resumed"))

@@ -168,13 +168,17 @@ def test_a_run_with_skipped_steps_resumes_to_the_bit(
         pretrain(shorter, shards.folder, tmp_path / "stopped", resume=True)
 
 
+def rows_of(step: int) -> dict[str, list[int]]:
+    return {"": rows_of_step(step, 8, 100, 0).tolist()}
+
+
 def follow(watch: Health, losses: list[float]) -> list[int]:
     """Numbers of the losses, from 1, that are called spikes."""
     return [step for step, loss in enumerate(losses, 1) if watch.spike(Ledger(steps=step), loss) is not None]
 
 
 def test_spikes_are_what_the_rule_says(tmp_path: Path) -> None:
-    watch = Health(tiny(), 100, tmp_path)
+    watch = Health(tiny(), rows_of, tmp_path)
     noise = [2.0 + 0.1 * (step % 5 - 2) for step in range(50)]  # median 2, median absolute deviation 0.1
     limit = 2.0 + 6 * 1.4826 * 0.1
     assert follow(watch, [9.0, *noise]) == []  # too few to compare with
@@ -186,9 +190,9 @@ def test_spikes_are_what_the_rule_says(tmp_path: Path) -> None:
     assert watch.spike(Ledger(steps=62), float("nan")) is None  # a skipped step, and no part of the median
     assert all(math.isfinite(loss) for loss in watch.recent)
 
-    still = Health(tiny(), 100, tmp_path)
+    still = Health(tiny(), rows_of, tmp_path)
     assert follow(still, [2.0] * 30 + [2.09, 2.11]) == [32]  # 5% above, where losses do not vary at all
-    assert follow(Health(tiny("3ml-small", "health.spike=null"), 100, tmp_path), [2.0] * 30 + [99.0]) == []
+    assert follow(Health(tiny("3ml-small", "health.spike=null"), rows_of, tmp_path), [2.0] * 30 + [99.0]) == []
 
 
 def test_spikes_are_logged_with_their_rows_and_after_a_resume_alike(

@@ -15,6 +15,7 @@ from masklater.pretrain import loop
 from masklater.pretrain.loop import pretrain
 from masklater.pretrain.micro_rows import _on_a_gpu, lower, settle_micro_rows
 from masklater.pretrain.plan import Plan, make_plan
+from masklater.pretrain.sources import open_sources
 from masklater.pretrain.start import find_start
 from masklater.recipe.load import load
 from masklater.run.folder import RunFolder
@@ -24,7 +25,7 @@ from tests.runs import losses
 
 def plan_of(shards: Shards, *overrides: str) -> Plan:
     recipe = tiny("3ml-small", "batch.micro_rows=auto", "batch.rows=24", *overrides)
-    return make_plan(recipe, shards, settle(find_start(recipe, shards).config))
+    return make_plan(recipe, open_sources(recipe, shards.folder), settle(find_start(recipe, shards).config))
 
 
 def test_a_recipe_that_does_not_say_leaves_it_open() -> None:
@@ -48,7 +49,7 @@ def test_on_a_gpu_it_is_the_most_that_the_estimate_says_fit(continuous: Shards) 
     for number in (1, 2, 3, 4, 6, 8, 12, 24):
         recipe = tiny("3ml-small", "batch.rows=24", f"batch.micro_rows={number}")
         index = continuous.index
-        rows = Rows(index.row_length, plan.encoder.vocabulary, plan.batches.corruption.maskable_per_row)
+        rows = Rows(index.row_length, plan.encoder.vocabulary, plan.phases[0].batches.corruption.maskable_per_row)
         memory = forecast(recipe, rows).memory
         assert memory is not None
         totals[number] = memory.total / (1 - TO_SPARE)

@@ -16,8 +16,10 @@ MUON = ("optimizer.name=muon", "optimizer.adamw_lr=1e-3", "optimizer.lr=0.02")
 SPAN = ("masking.choose=span", "masking.rate=0.3")
 WSD = ("schedule.name=wsd", "schedule.decay=0.5")
 LINEAR = ("masking.schedule.name=linear", "masking.schedule.end=0.2")
+RANDOM = ("masking.schedule={name: random, low: 0.4, high: 0.6}",)
 STEPWISE = ("masking.schedule.name=stepwise", "masking.schedule.steps=[[0.4, 0.3]]")
 MODERNBERT, WINDOWS = ("model.family=modernbert",), ("model.family=modernbert", "model.global_every=2")
+PHASES = ("phases=[{share: 0.5}, {masking: {rate: 0.3}, batch: {rows: 4}, lr_multiplier: 0.5}]",)
 CHANGES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "model.family": ((), ("model.family=bert",)),
     "model.hidden_size": ((), ("model.hidden_size=48",)),
@@ -27,6 +29,7 @@ CHANGES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "model.dropout": ((), ("model.dropout=0",)),
     "model.global_every": (MODERNBERT, ("model.global_every=2",)),
     "model.window": (WINDOWS, ("model.window=4",)),
+    "model.max_positions": ((), ("model.max_positions=64",)),
     "decoder.kind": ((), ("decoder.kind=cross",)),
     "decoder.num_layers": ((), ("decoder.num_layers=1",)),
     "decoder.hidden_size": ((), ("decoder.hidden_size=16",)),
@@ -38,6 +41,9 @@ CHANGES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "masking.schedule.name": ((), LINEAR),
     "masking.schedule.end": (LINEAR, ("masking.schedule.end=0.3",)),
     "masking.schedule.steps": (STEPWISE, ("masking.schedule.steps=[[0.2, 0.3]]",)),
+    "masking.schedule.low": (RANDOM, ("masking.schedule.low=0.2",)),
+    "masking.schedule.high": (RANDOM, ("masking.schedule.high=0.8",)),
+    "masking.schedule.levels": (LINEAR, ("masking.schedule.levels=2",)),
     "masking.mask": ((), ("masking.mask=0.9", "masking.keep=0.0")),
     "masking.random": ((), ("masking.random=0.2", "masking.keep=0.0")),
     "masking.keep": ((), ("masking.keep=0.2", "masking.random=0.0")),
@@ -60,6 +66,11 @@ CHANGES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "schedule.warmup": ((), ("schedule.warmup=0.5",)),
     "schedule.decay": (WSD, ("schedule.decay=0.7",)),
     "schedule.floor": ((), ("schedule.floor=0.5",)),
+    "schedule.over": (PHASES, ("schedule.over=phase",)),
+    "phases.0.share": (PHASES, ("phases.0.share=0.25",)),
+    "phases.1.masking.rate": (PHASES, ("phases.1.masking.rate=0.4",)),
+    "phases.1.batch.rows": (PHASES, ("phases.1.batch.rows=2",)),
+    "phases.1.lr_multiplier": (PHASES, ("phases.1.lr_multiplier=0.1",)),
     "duration.steps": ((), ("duration.steps=5",)),
     "evaluation.every_steps": ((), ("evaluation.every_steps=2",)),
     "evaluation.rows": ((), ("evaluation.rows=4",)),
@@ -71,6 +82,8 @@ CHANGES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 """By setting: overrides that it is tried beside, and those that change it."""
 ELSEWHERE = {
     "model.from": "tests/pretrain/test_start.py",
+    "max_epochs": "tests/pretrain/test_mixture.py",
+    "data.a": "tests/pretrain/test_mixture.py",
     "checkpoint.background": "tests/pretrain/test_background.py",
     "health.max_skipped": "tests/pretrain/test_health.py",
     "health.spike": "tests/pretrain/test_health.py",
@@ -90,9 +103,11 @@ IDLE = {
     },
     SPAN: set(),
     WINDOWS: set(),
+    RANDOM: set(),
     ("model.family=modernbert", "model.global_every=1"): {"model.window"},
 }
 SPAN_ONLY = {"masking.span_p", "masking.span_max"}
+RANDOM_ONLY = {"masking.schedule.low", "masking.schedule.high", "masking.schedule.levels"}
 
 
 def what_it_did(shards: Path, out: Path, overrides: tuple[str, ...]) -> Any:
@@ -104,7 +119,9 @@ def what_it_did(shards: Path, out: Path, overrides: tuple[str, ...]) -> Any:
 
 
 def test_every_setting_is_tried() -> None:
-    recorded = {key for overrides in ((), SPAN, WINDOWS) for key in settings_of(tiny("3ml-small", *BASE, *overrides))}
+    rare = ("model.max_positions=64", "max_epochs=3", "data={a: 1}", *PHASES)
+    sets = ((), SPAN, WINDOWS, RANDOM, rare)
+    recorded = {key for overrides in sets for key in settings_of(tiny("3ml-small", *BASE, *overrides))}
     assert recorded == CHANGES.keys() | ELSEWHERE.keys()
 
 
@@ -123,11 +140,16 @@ def test_what_does_nothing_is_not_recorded(overrides: tuple[str, ...], tmp_path:
     recipe = tiny("3ml-small", *overrides)
     idle = IDLE[overrides] | (set() if "masking.choose=span" in overrides else SPAN_ONLY)
     idle |= set() if MODERNBERT[0] in overrides else {"model.global_every", "model.window"}
+    idle |= set() if overrides == RANDOM else RANDOM_ONLY
     (tmp_path / "recipe.yaml").write_text(dump(recipe))
     tree = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
     recorded = {f"{section}.{name}" for section in ("model", "decoder", "masking") for name in tree[section]}
+    recorded |= {f"masking.schedule.{name}" for name in tree["masking"]["schedule"]}
     assert not recorded & idle
-    assert recorded >= {"decoder.num_layers", "decoder.mask_embedding", "decoder.positions", *SPAN_ONLY} - idle
+    assert (
+        recorded
+        >= {"decoder.num_layers", "decoder.mask_embedding", "decoder.positions", *SPAN_ONLY, *RANDOM_ONLY} - idle
+    )
     assert settings_of(load(tmp_path / "recipe.yaml")) == settings_of(recipe)
 
 

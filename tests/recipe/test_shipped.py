@@ -32,6 +32,8 @@ def test_it_builds(name: str, continuous: Shards, tmp_path: Path) -> None:
     config = settle(find_start(recipe, continuous).config)  # by a real forward pass, which the meta device cannot make
     with torch.device("meta"):
         model = MaskLaterForMaskedLM(config)
+    if recipe.phases:
+        assert config.row_length == continuous.index.row_length  # that of the longest rows, which are these
     batches = make_batches(continuous, continuous.train, recipe.masking, recipe.decoder.drops, "row", 0)
     T = round(recipe.masking.predict * round(recipe.masking.rate * 30))
     assert batches.of_step(0, 4).target_ids_BT.shape[1] == T
@@ -60,7 +62,15 @@ def test_it_trains(name: str, continuous: Shards, tmp_path: Path) -> None:
     if shipped_recipe.decoder.hidden_size:
         overrides.append("decoder.hidden_size=16")
     overrides += ["duration.steps=2", "schedule.warmup=0.5"]
-    result = pretrain(load(name, overrides), continuous.folder, tmp_path / "run")
+    for number, phase in enumerate(shipped_recipe.phases):  # a step of each, on the same rows
+        overrides += [f"phases.{number}.row_length=32", f"phases.{number}.batch={{rows: 8}}"]
+        overrides += [f"phases.{number}.share=0.5"] if phase.share is not None else []
+    if shipped_recipe.data:
+        (tmp_path / "data").mkdir()
+        for source in shipped_recipe.data:
+            (tmp_path / "data" / source).symlink_to(continuous.folder)
+    data = tmp_path / "data" if shipped_recipe.data else continuous.folder
+    result = pretrain(load(name, overrides), data, tmp_path / "run")
     assert (result.steps, result.finished) == (2, True)
     assert result.valid_loss is not None
     assert result.valid_loss < 7

@@ -6,10 +6,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
-from masklater.errors import DamagedDataError
+from masklater.errors import DamagedDataError, Interrupted
+from masklater.pretrain import loop
+from masklater.pretrain.loop import pretrain
 from masklater.run.identity import is_run, read_identity
+from tests.conftest import tiny
 from tests.report.made_up import make_run
+from tests.runs import losses, stop_at
 
 
 def test_a_run_is_read_without_torch(tmp_path: Path) -> None:
@@ -29,3 +34,29 @@ def test_an_identity_of_another_shape_is_damaged(change: dict[str, object], tmp_
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(DamagedDataError, match=r"run\.json is damaged"):
         read_identity(path.parent)
+
+
+def test_a_linear_rate_goes_on_as_it_began(
+    continuous_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A RUN as it was recorded before there were levels changes its rate with every step; a new one keeps its eight."""
+    few = ("duration.steps=4", "evaluation.every_steps=4")
+    before, now = (tiny("vanilla-dynamic-small", *few, *more) for more in (("masking.schedule.levels=null",), ()))
+    pretrain(before, continuous_folder, tmp_path / "straight")
+    with monkeypatch.context() as stopped, pytest.raises(Interrupted):
+        stopped.setattr(loop, "train_step", stop_at(2))
+        pretrain(before, continuous_folder, tmp_path / "run")
+    record = tmp_path / "run" / "recipe.yaml"
+    tree = yaml.safe_load(record.read_text())
+    del tree["masking"]["schedule"]["levels"]
+    record.write_text(yaml.safe_dump(tree))
+    assert read_identity(tmp_path / "run")[1].masking.schedule.levels is None
+    capsys.readouterr()
+    pretrain(now, continuous_folder, tmp_path / "run", resume=True)
+    assert "the masking rate changes with every step, as when this run began" in capsys.readouterr().err
+    assert losses(tmp_path / "run") == losses(tmp_path / "straight")
+
+    with monkeypatch.context() as stopped, pytest.raises(Interrupted):
+        stopped.setattr(loop, "train_step", stop_at(1))
+        pretrain(now, continuous_folder, tmp_path / "new")
+    assert yaml.safe_load((tmp_path / "new" / "recipe.yaml").read_text())["masking"]["schedule"]["levels"] == 8

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,13 +16,13 @@ from masklater.budget.shape import RowShape
 from masklater.corpus.index import read_index
 from masklater.corpus.tokenizer import token_types
 from masklater.errors import UserError
-from masklater.ledger import Ledger, Spending
 from masklater.machine.hardware import GPUS, Hardware
 from masklater.machine.peak import measure_this
 from masklater.masking.counts import Counts, count
-from masklater.masking.schedule import rate_at
+from masklater.masking.schedule import rates_in
 from masklater.recipe.families import position_embeddings
 from masklater.recipe.load import Recipe
+from masklater.recipe.timeline import Span, find_sources, find_spans
 
 FAMILIES_COUNTED = {
     "roberta",
@@ -33,8 +34,6 @@ FAMILIES_COUNTED = {
     "esm",
     "modernbert",
 }
-RATE_POINTS = 200
-"""Points of a run at which a masking rate that changes is looked at."""
 
 
 @dataclass(frozen=True)
@@ -49,57 +48,155 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Forecast:
-    """The cost of one recipe."""
+class PhaseForecast:
+    """The cost of one phase of a recipe."""
 
-    recipe: Recipe
+    span: Span
     rows: Rows
-    counts: Counts  # at the rate the run begins with
+    counts: Counts  # at the rate that held-out rows are scored at
     shape: RowShape
     row: RowFlops  # executed for one row at that rate
     paper: RowFlops  # of one row as the paper counts: shares of the whole row, every decoder layer on all of it
-    parameters: Parameters | None  # None: a family whose parameters are not counted here
-    memory: Memory | None  # with the recipe's micro_rows, as far as they divide its rows
-    total_flops: float | None  # of the whole run, LM head included; None where the duration is in hours
+    memory: Memory | None  # with the recipe's micro_rows, as far as they divide its rows; None: not counted
+    total_flops: float | None  # LM head included; None where the duration is in hours
     total_rows: float | None
     total_head_flops: float | None
 
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe as it is in this phase."""
+        return self.span.recipe
 
-def forecast(recipe: Recipe, rows: Rows) -> Forecast:
+
+@dataclass(frozen=True)
+class Forecast:
+    """The cost of one recipe; a run without phases is one of a single phase. What it says of rows is of the first."""
+
+    recipe: Recipe
+    phases: tuple[PhaseForecast, ...]
+    parameters: Parameters | None  # None: a family whose parameters are not counted here
+
+    @property
+    def rows(self) -> Rows:
+        """The rows of the first phase."""
+        return self.phases[0].rows
+
+    @property
+    def counts(self) -> Counts:
+        """Their counts."""
+        return self.phases[0].counts
+
+    @property
+    def shape(self) -> RowShape:
+        """The sizes they pass through."""
+        return self.phases[0].shape
+
+    @property
+    def row(self) -> RowFlops:
+        """The FLOPs of one of them."""
+        return self.phases[0].row
+
+    @property
+    def paper(self) -> RowFlops:
+        """The same as the paper counts."""
+        return self.phases[0].paper
+
+    @property
+    def memory(self) -> Memory | None:
+        """The memory that the first phase takes."""
+        return self.phases[0].memory
+
+    @property
+    def total_flops(self) -> float | None:
+        """FLOPs of the whole run, LM head included; None where the duration is in hours."""
+        return _sum(phase.total_flops for phase in self.phases)
+
+    @property
+    def total_rows(self) -> float | None:
+        """Rows of the whole run."""
+        return _sum(phase.total_rows for phase in self.phases)
+
+    @property
+    def total_head_flops(self) -> float | None:
+        """FLOPs of the LM head in the whole run."""
+        return _sum(phase.total_head_flops for phase in self.phases)
+
+
+def _sum(amounts: Iterable[float | None]) -> float | None:
+    each = list(amounts)
+    known = [amount for amount in each if amount is not None]
+    return math.fsum(known) if len(known) == len(each) else None
+
+
+def forecast(recipe: Recipe, rows: Rows | Sequence[Rows]) -> Forecast:
     """Count what a recipe costs on rows of this kind.
 
+    Args:
+        recipe: The recipe.
+        rows: Those of all phases, but for the row lengths that phases give; or those of each phase.
+
     Raises:
-        UserError: `model.from` names nothing whose sizes can be read.
+        UserError: `model.from` names nothing whose sizes can be read, or a phase has no step.
     """
-    sizes = _sizes(recipe, rows)
-    masking, drops = recipe.masking, recipe.decoder.drops
+    each = rows_by_phase(recipe, rows) if isinstance(rows, Rows) else rows
+    longest = max(each, key=lambda rows: rows.row_length)
+    room = max(longest.row_length, recipe.model.max_positions or 0)
+    sizes = _sizes(recipe, replace(longest, row_length=room))
+    phases, parameters = [], None
+    for span, own in zip(find_spans(recipe, [rows.row_length for rows in each]), each, strict=True):
+        shape = replace(_shape(sizes, span, own, span.recipe.masking.rate), max_positions=room)
+        if sizes.family in FAMILIES_COUNTED:
+            parameters = count_parameters(shape, sizes.family, sizes.positions, sizes.token_types)
+        phases.append(_forecast_phase(span, own, sizes, shape, parameters))
+    return Forecast(recipe, tuple(phases), parameters)
 
-    def counts_at(rate: float) -> Counts:
-        return count(masking, rate, drops, rows.row_length, rows.maskable_per_row)
 
-    shape = row_shape(sizes, recipe.decoder, counts_at(masking.rate))
-    parameters = memory = None
-    if sizes.family in FAMILIES_COUNTED:
-        parameters = count_parameters(shape, sizes.family, sizes.positions, sizes.token_types)
+def rows_by_phase(recipe: Recipe, rows: Rows) -> list[Rows]:
+    """Return rows as each phase has them, which may give a length of its own."""
+    special = rows.row_length - rows.maskable_per_row
+    lengths = [phase.row_length or rows.row_length for phase in recipe.phases] or [rows.row_length]
+    return [replace(rows, row_length=length, maskable_per_row=length - special) for length in lengths]
+
+
+def _forecast_phase(
+    span: Span, rows: Rows, sizes: EncoderSizes, shape: RowShape, parameters: Parameters | None
+) -> PhaseForecast:
+    recipe, duration = span.recipe, span.recipe.duration
+    # Where the number of steps is not known, a random rate comes up as often as any other.
+    by_rate = rates_in(span).steps_by_rate(span.steps or recipe.masking.schedule.number or 1)
+    along = {rate: count_row_flops(_shape(sizes, span, rows, rate)) for rate in by_rate}
+    training = math.fsum(steps * along[rate].training for rate, steps in by_rate.items())
+    head = math.fsum(steps * along[rate].training_head for rate, steps in by_rate.items())
+    num_rows: float | None = None
+    if span.steps is not None:
+        num_rows = float(span.steps * recipe.batch.rows)
+    elif duration.unit == "flops":
+        num_rows = duration.amount / training * by_rate.total()
+    mean = None if num_rows is None else num_rows / by_rate.total()
+    memory = None
+    if parameters is not None:
         memory = estimate_memory(recipe, shape, parameters, recipe.batch.pass_of(recipe.batch.rows))
-    points = [(point + 0.5) / RATE_POINTS for point in range(RATE_POINTS)]
-    along = [count_row_flops(row_shape(sizes, recipe.decoder, counts_at(rate_at(masking, point)))) for point in points]
-    mean_training = sum(flops.training for flops in along) / RATE_POINTS
-    mean_head = sum(flops.training_head for flops in along) / RATE_POINTS
-    total_rows = _rows_of(recipe, rows, mean_training)
-    return Forecast(
-        recipe=recipe,
+    return PhaseForecast(
+        span=span,
         rows=rows,
-        counts=counts_at(masking.rate),
+        counts=_counts(span, rows, recipe.masking.rate),
         shape=shape,
         row=count_row_flops(shape),
         paper=count_row_flops(_as_the_paper_counts(shape, recipe, rows)),
-        parameters=parameters,
         memory=memory,
-        total_flops=None if total_rows is None else total_rows * mean_training,
-        total_rows=total_rows,
-        total_head_flops=None if total_rows is None else total_rows * mean_head,
+        total_flops=None if mean is None else mean * training,
+        total_rows=num_rows,
+        total_head_flops=None if mean is None else mean * head,
     )
+
+
+def _counts(span: Span, rows: Rows, rate: float) -> Counts:
+    recipe = span.recipe
+    return count(recipe.masking, rate, recipe.decoder.drops, rows.row_length, rows.maskable_per_row)
+
+
+def _shape(sizes: EncoderSizes, span: Span, rows: Rows, rate: float) -> RowShape:
+    return row_shape(sizes, span.recipe.decoder, _counts(span, rows, rate))
 
 
 def rows_of(data: Path) -> Rows:
@@ -109,14 +206,27 @@ def rows_of(data: Path) -> Rows:
         UserError: They cannot be read.
     """
     index = read_index(data)
-    maskable = index.train.maskable_per_row
     return Rows(
         row_length=index.row_length,
         vocabulary=index.vocabulary.size,
-        maskable_per_row=index.row_length - 2 if math.isnan(maskable) else maskable,
+        maskable_per_row=index.maskable_per_row,
         pad=index.vocabulary.pad,
         token_types=token_types(data / "tokenizer"),
     )
+
+
+def rows_in(recipe: Recipe, data: Path) -> list[Rows]:
+    """Read the facts about the rows of each phase off the SHARDS that a recipe mixes, or off the one it reads.
+
+    Raises:
+        UserError: They cannot be read.
+    """
+    each = []
+    for folders in find_sources(recipe, data):
+        found = [rows_of(folder.path) for folder in folders]
+        maskable = math.fsum(folder.share * rows.maskable_per_row for folder, rows in zip(folders, found, strict=True))
+        each.append(replace(found[0], maskable_per_row=maskable))
+    return each
 
 
 def find_hardware(name: str) -> Hardware:
@@ -143,15 +253,6 @@ def _as_the_paper_counts(shape: RowShape, recipe: Recipe, rows: Rows) -> RowShap
     dropped = masking.rate * masking.mask * L if recipe.decoder.drops else 0
     targets = masking.rate * masking.predict * L
     return replace(shape, seen=L - dropped, targets=targets, last_layer_everywhere=True)
-
-
-def _rows_of(recipe: Recipe, rows: Rows, training_flops: float) -> float | None:
-    duration, per_step = recipe.duration, recipe.batch.rows
-    if duration.unit == "hours":
-        return None
-    ledger = Ledger()
-    ledger.add_step(Spending(per_step, per_step * rows.row_length, 0, 0, per_step * training_flops, 0, 0), 0, 0)
-    return duration.amount / duration.spent(ledger) * per_step
 
 
 def _sizes(recipe: Recipe, rows: Rows) -> EncoderSizes:

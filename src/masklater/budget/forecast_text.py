@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from masklater.budget.flops import RowFlops
-from masklater.budget.forecast import Forecast, seconds_of
+from masklater.budget.forecast import Forecast, PhaseForecast, seconds_of
 from masklater.budget.memory import Memory, estimate_memory, micro_rows_that_fit
 from masklater.budget.parameters import Parameters
 from masklater.console import aligned, clock
@@ -29,7 +29,7 @@ def as_tree(
     forecast: Forecast, name: str, hardware: Hardware, utilisation: float, watts: float | None
 ) -> dict[str, Any]:
     """Everything a forecast says, for JSON."""
-    micro_rows, memory = _memory_on(forecast, hardware)
+    micro_rows, memory = _memory_on(forecast.phases[0], forecast.parameters, hardware)
     tree: dict[str, Any] = {
         "recipe": name,
         "row_length": forecast.rows.row_length,
@@ -50,8 +50,12 @@ def as_tree(
         "total_head_flops": forecast.total_head_flops,
     }
     if forecast.parameters and hardware.memory_bytes is not None:
-        fitting = micro_rows_that_fit(forecast.recipe, forecast.shape, forecast.parameters, hardware.memory_bytes)
+        fitting = micro_rows_that_fit(
+            forecast.phases[0].recipe, forecast.shape, forecast.parameters, hardware.memory_bytes
+        )
         tree["micro_rows_that_fit"] = fitting
+    if len(forecast.phases) > 1:
+        tree["phases"] = [_phase_tree(phase, forecast.parameters, hardware, utilisation) for phase in forecast.phases]
     if forecast.parameters:
         tree["parameters"] |= {"trained": forecast.parameters.trained, "exported": forecast.parameters.exported}
     if forecast.total_flops is not None:
@@ -61,12 +65,31 @@ def as_tree(
     return tree
 
 
+def _phase_tree(
+    phase: PhaseForecast, parameters: Parameters | None, hardware: Hardware, utilisation: float
+) -> dict[str, Any]:
+    flops, (micro_rows, memory) = phase.total_flops, _memory_on(phase, parameters, hardware)
+    return {
+        "first_step": phase.span.first + 1,
+        "steps": phase.span.steps,
+        "row_length": phase.counts.row_length,
+        "seen": phase.counts.seen,
+        "targets": phase.counts.targets,
+        "rows": phase.total_rows,
+        "flops": flops,
+        "head_flops": phase.total_head_flops,
+        "seconds": None if flops is None else seconds_of(flops, hardware, utilisation),
+        "micro_rows": micro_rows,
+        "memory_bytes": memory.total if memory else None,
+    }
+
+
 def as_text(forecast: Forecast, name: str, hardware: Hardware, utilisation: float, watts: float | None) -> str:
     """One recipe's forecast."""
-    counts, recipe = forecast.counts, forecast.recipe
+    counts, recipe, several = forecast.counts, forecast.recipe, len(forecast.phases) > 1
     blocks = [
-        f"{name}: rows of {counts.row_length}, of which the encoder sees {counts.seen} and {counts.targets} are "
-        f"predicted; vocabulary {forecast.rows.vocabulary:,}",
+        f"{name}{', phase 1' if several else ''}: rows of {counts.row_length}, of which the encoder sees "
+        f"{counts.seen} and {counts.targets} are predicted; vocabulary {forecast.rows.vocabulary:,}",
         _flops_table(forecast.row),
     ]
     if local := forecast.shape.local_layers:
@@ -78,6 +101,8 @@ def as_text(forecast: Forecast, name: str, hardware: Hardware, utilisation: floa
         blocks.append(_parameters_and_memory(forecast, forecast.parameters, hardware))
     else:
         blocks.append("parameters and memory: not counted for encoders of this family")
+    if several:
+        blocks.append(_phases_table(forecast, hardware, utilisation))
     blocks.append(_totals(forecast, str(recipe.duration), hardware, utilisation, watts))
     return "\n\n".join(blocks)
 
@@ -110,18 +135,35 @@ def _flops_table(row: RowFlops) -> str:
     return aligned(rows, numbers_from=1)
 
 
-def _memory_on(forecast: Forecast, hardware: Hardware) -> tuple[int, Memory | None]:
+def _memory_on(phase: PhaseForecast, parameters: Parameters | None, hardware: Hardware) -> tuple[int, Memory | None]:
     """Return the rows of a forward pass, where left open what fits, and the memory of a step; None: not counted."""
-    recipe, parameters, memory = forecast.recipe, forecast.parameters, forecast.memory
-    micro_rows = recipe.batch.pass_of(recipe.batch.rows)
-    if recipe.batch.micro_rows == "auto" and parameters and hardware.memory_bytes is not None:
-        micro_rows = micro_rows_that_fit(recipe, forecast.shape, parameters, hardware.memory_bytes) or 1
-        memory = estimate_memory(recipe, forecast.shape, parameters, micro_rows)
+    batch, memory = phase.recipe.batch, phase.memory
+    micro_rows = batch.pass_of(batch.rows)
+    if batch.micro_rows == "auto" and parameters and hardware.memory_bytes is not None:
+        micro_rows = micro_rows_that_fit(phase.recipe, phase.shape, parameters, hardware.memory_bytes) or 1
+        memory = estimate_memory(phase.recipe, phase.shape, parameters, micro_rows)
     return micro_rows, memory
 
 
+def _phases_table(forecast: Forecast, hardware: Hardware, utilisation: float) -> str:
+    """What each phase takes."""
+    rows: list[tuple[str, ...]] = [
+        ("phase", "steps", "rows a step", "of", "seen", "predicted", "FLOPs", "time", "memory")
+    ]
+    for phase in forecast.phases:
+        flops, counts = phase.total_flops or 0.0, phase.counts
+        held = _memory_on(phase, forecast.parameters, hardware)[1]
+        memory = f"{held.total / 1e9:,.1f} GB" if held else "–"
+        share = f"{flops:.3g} ({flops / (forecast.total_flops or 1):.0%})"
+        time = clock(seconds_of(flops, hardware, utilisation))
+        numbers = (phase.recipe.batch.rows, counts.row_length, counts.seen, counts.targets)
+        steps = f"{phase.span.steps:,}"
+        rows.append((str(phase.span.number + 1), steps, *(f"{number:,}" for number in numbers), share, time, memory))
+    return aligned(rows, numbers_from=1)
+
+
 def _parameters_and_memory(forecast: Forecast, parameters: Parameters, hardware: Hardware) -> str:
-    micro_rows, memory = _memory_on(forecast, hardware)
+    micro_rows, memory = _memory_on(forecast.phases[0], parameters, hardware)
     assert memory is not None  # where parameters are counted, it is too
     lines = [
         f"parameters      {parameters.trained / 1e6:,.1f} M trained, {parameters.exported / 1e6:,.1f} M exported",
@@ -136,7 +178,7 @@ def _parameters_and_memory(forecast: Forecast, parameters: Parameters, hardware:
 
 def _fit(forecast: Forecast, parameters: Parameters, total: int, name: str, room: float) -> str:
     """Say whether a step of so many bytes fits a device, and what would."""
-    recipe, shape = forecast.recipe, forecast.shape
+    recipe, shape = forecast.phases[0].recipe, forecast.shape
     device = f"{name} with its {room / 1e9:,.0f} GB, of which a tenth should stay free"
     fitting = micro_rows_that_fit(recipe, shape, parameters, room)
     if recipe.batch.micro_rows == "auto" and fitting is not None:

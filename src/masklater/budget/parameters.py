@@ -61,7 +61,8 @@ def _decoder_parameters(shape: RowShape) -> int:
     if not shape.decoder.drops:
         return 0
     D, d = shape.width, shape.decoder_width
-    masks = (0 if shape.rotary_decoder else shape.row_length * d) + (shape.decoder.mask_embedding == "own") * d
+    positions = 0 if shape.rotary_decoder else shape.max_positions or shape.row_length
+    masks = (positions + (shape.decoder.mask_embedding == "own")) * d
     if not shape.decoder.has_layers:
         return masks
     last_norm = 2 * d if shape.pre_norm else 0

@@ -23,6 +23,7 @@ class RowShape:
     spelt_out_gelu: bool = False  # of no effect on FLOPs; the encoder's activation keeps three tensors instead of one
     pre_norm: bool = False  # of no effect on FLOPs; a norm more at the end of encoder and decoder
     local_layers: int = 0  # of no effect on FLOPs: torch computes all pairs and masks those outside a window
+    max_positions: int | None = None  # of no effect on FLOPs; the longest row the decoder has positions for; None: L
     rotary_decoder: bool = False  # of no effect on FLOPs, as turning is no matrix product; no position embedding
 
     @property

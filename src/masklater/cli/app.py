@@ -1,9 +1,11 @@
 """The application that all commands share, and the printing of results."""
 
 import json
+import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, is_dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -48,6 +50,33 @@ def add(command: Callable[..., None]) -> None:
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object, the last line of stdout.")]
+
+
+def read_data(values: Sequence[str]) -> tuple[Path, list[str]]:
+    """Read what --data names: a folder; or several SHARDS, each with its share of the rows, as NAME=SHARE.
+
+    Returns:
+        the folder, or the one that holds them all, and what the mixture sets in the recipe.
+
+    Raises:
+        UserError: A folder is named twice, or there are several and one is without a share.
+    """
+    if len(values) == 1 and (Path(values[0]).exists() or "=" not in values[0]):
+        return Path(values[0]), []
+    shares: dict[Path, str] = {}
+    for value in values:
+        name, equals, share = value.rpartition("=")
+        if not equals or not name:
+            raise UserError(f"--data {value}: of several SHARDS each has its share", f"For example --data {value}=0.5.")
+        if (folder := Path(os.path.normpath(name))) in shares:
+            raise UserError(f"--data names {folder} twice", "Add its shares up.")
+        shares[folder] = share
+    parents = {str(folder.parent) for folder in shares}
+    if len({Path(parent).is_absolute() for parent in parents}) > 1:
+        raise UserError("--data names folders with their whole paths and such without", "Name them in one way.")
+    base = os.path.commonpath(parents)
+    names = {os.path.relpath(folder, base or "."): share for folder, share in shares.items()}
+    return Path(base), [f"data={{{', '.join(f'{json.dumps(name)}: {share}' for name, share in names.items())}}}"]
 
 
 @app.callback(invoke_without_command=True)

@@ -1,11 +1,10 @@
 """`budget`: what a run would cost."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from masklater.cli.app import AsJson, print_result
+from masklater.cli.app import AsJson, print_result, read_data
 
 
 def budget(
@@ -16,7 +15,11 @@ def budget(
     *,
     against: Annotated[str | None, typer.Option(metavar="RECIPE", help="Compare with another recipe.")] = None,
     data: Annotated[
-        Path | None, typer.Option(help="SHARDS to take row length, vocabulary and special tokens from.")
+        list[str] | None,
+        typer.Option(
+            metavar="SHARDS",
+            help="SHARDS to take row length, vocabulary and special tokens from, as `pretrain` takes them.",
+        ),
     ] = None,
     row_length: Annotated[int, typer.Option(min=8, max=65536, help="Without --data: tokens a row.")] = 128,
     vocab_size: Annotated[int, typer.Option(min=2, help="Without --data: entries of the tokenizer.")] = 50_265,
@@ -35,18 +38,23 @@ def budget(
       masklater budget 3ml-large-50 decoder.num_layers=4 --gpu a100 --utilisation 0.5
       masklater budget my-recipe.yaml --data shards --gpu this --json
     """
-    from masklater.budget.forecast import Rows, find_hardware, forecast, rows_of
+    from masklater.budget.forecast import Forecast, Rows, find_hardware, forecast, rows_in
     from masklater.budget.forecast_text import against_text, as_text, as_tree, ratios
     from masklater.recipe.load import load
 
-    rows = rows_of(data) if data else Rows(row_length, vocab_size, row_length - 2)
+    folder, mixture = read_data(data) if data else (None, [])
+
+    def forecast_of(name: str, settings: list[str]) -> Forecast:
+        loaded = load(name, [*settings, *mixture])
+        return forecast(loaded, rows_in(loaded, folder) if folder else Rows(row_length, vocab_size, row_length - 2))
+
     hardware = find_hardware(gpu)
     power = hardware.watts if watts is None else watts
-    one = forecast(load(recipe, overrides or []), rows)
+    one = forecast_of(recipe, overrides or [])
     tree = as_tree(one, recipe, hardware, utilisation, power)
     text = as_text(one, recipe, hardware, utilisation, power)
     if against:
-        other = forecast(load(against), rows)
+        other = forecast_of(against, [])
         tree["against"] = as_tree(other, against, hardware, utilisation, power)
         tree["ratios"] = {"executed": ratios(one.row, other.row), "paper": ratios(one.paper, other.paper)}
         text += "\n\n" + against_text(one, other, (recipe, against))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from masklater.cli.app import AsJson, print_result
+from masklater.cli.app import AsJson, print_result, read_data
 from masklater.console import aligned
 
 
@@ -27,7 +27,14 @@ def pretrain(
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings that replace the recipe's.")
     ] = None,
     *,
-    data: Annotated[Path, typer.Option(help="The SHARDS folder.")],
+    data: Annotated[
+        list[str],
+        typer.Option(
+            metavar="SHARDS",
+            help="The SHARDS folder; or, once for each, SHARDS=SHARE of the rows; or the folder that holds the sources "
+            "which the recipe names.",
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="The RUN folder to make, or to continue.")],
     resume: Annotated[bool, typer.Option("--resume", help="Continue RUN from its newest checkpoint.")] = False,
     settings: Annotated[
@@ -48,15 +55,17 @@ def pretrain(
       masklater pretrain 3ml-small --data shards --out run
       masklater pretrain 3ml-small duration.hours=0.5 optimizer.lr=5e-4 --data shards --out run
       masklater pretrain my-recipe.yaml --data shards --out run --resume
+      masklater pretrain 3ml-small --data general=0.7 --data medical=0.3 --out run
       torchrun --nproc-per-node 8 -m masklater pretrain 3ml-base-50 --data shards --out run
     """
     from masklater.recipe.load import load
 
-    loaded = load(recipe, overrides or [])
+    folder, mixture = read_data(data)
+    loaded = load(recipe, [*(overrides or []), *mixture])
     from masklater.machine.distributed import is_main_process
     from masklater.pretrain.loop import pretrain as run
 
-    result = run(loaded, data, out, resume)
+    result = run(loaded, folder, out, resume)
     if not is_main_process():
         return
     lines = {

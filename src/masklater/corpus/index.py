@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from math import isnan
 from pathlib import Path
 from typing import Literal
 
@@ -82,6 +83,11 @@ class Index(Section):
     def vocabulary(self) -> Vocabulary:
         """The tokenizer's sizes and special ids."""
         return Vocabulary(size=self.vocabulary_size, **self.special.model_dump())
+
+    @property
+    def maskable_per_row(self) -> float:
+        """Mean number of maskable positions of a full row to train on; L - 2 where there is no such row."""
+        return self.row_length - 2 if isnan(mean := self.train.maskable_per_row) else mean
 
 
 def make_index(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.rendezvous import rendezvous
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from masklater.console import console
@@ -214,6 +214,17 @@ def full_value(tensor: Tensor) -> Tensor:
 def local_value(tensor: Tensor) -> Tensor:
     """The part that this process holds of a tensor that may be spread over processes; writing to it changes it."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def write_rows(tensor: Tensor, rows_N: Tensor, values_ND: Tensor) -> None:
+    """Write rows of a matrix that may be spread over processes, all of which have the values."""
+    with torch.no_grad():
+        whole = full_value(tensor).clone()
+        whole[rows_N] = values_ND
+        if isinstance(tensor, DTensor):
+            local_value(tensor).copy_(distribute_tensor(whole, tensor.device_mesh, tensor.placements).to_local())
+        else:
+            tensor.copy_(whole)
 
 
 def is_main_process() -> bool:

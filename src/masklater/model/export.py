@@ -86,5 +86,5 @@ def _write(
         of_pooler = {f"{inside}{name}": tensor for name, tensor in pooler.items()}
         model.save_pretrained(folder, state_dict={**model.state_dict(), **of_pooler})
         parameters += sum(tensor.numel() for tensor in pooler.values())
-    save(tokenizer, folder, row_length)
+    save(tokenizer, folder, min(row_length, tokenizer.model_max_length))  # of the rows it was trained on, not its room
     return parameters

@@ -14,7 +14,7 @@ from masklater.model.config import MaskLaterConfig
 from masklater.model.encoder import layer_sizes, window_reach
 from masklater.pretrain.batches import BatchMaker
 from masklater.pretrain.evaluate import Score
-from masklater.pretrain.plan import Judge, Plan
+from masklater.pretrain.plan import Judge, Phase, Plan
 from masklater.recipe.load import Recipe
 from masklater.recipe.sections import DECODERS
 
@@ -23,6 +23,7 @@ DECODER_POSITIONS = {
     "all": "the decoder gets position embeddings everywhere",
     "rotary": "the decoder knows positions by rotary attention",
 }
+MANY_EPOCHS = 4.0
 ROWS_LOOKED_AT = 256
 """Of which words are counted."""
 
@@ -50,16 +51,12 @@ def announce(
     Raises:
         DamagedDataError: Rows that are looked at are not what was written.
     """
-    recipe, config, counts = plan.recipe, plan.config, plan.batches.corruption.counts
+    recipe, config = plan.recipe, plan.config
     parameters, exported = num_parameters
-    say(
-        f"{_objective(config)}: of each row's {counts.row_length} positions the encoder sees {counts.seen}, "
-        f"{counts.targets} are predicted"
-    )
+    for phase in plan.phases:
+        _announce_phase(plan, phase)
     say(f"{parameters / 1e6:.1f} M parameters, {exported / 1e6:.1f} M of them in the encoder that is exported")
     _announce_unused_positions(plan)
-    flops = row_flops(plan.encoder, recipe.decoder, counts)
-    say(f"{flops.training / 1e9:.2f} GFLOPs to train on a row, {flops.head / flops.forward:.0%} in the LM head")
     if config.decoder.drops:
         say(f"{DECODER_POSITIONS[config.decoder.positions]}: {_why_these_positions(recipe, config)}")
     say(f"attention: {_attention_path(config, world.device)}")
@@ -73,21 +70,53 @@ def announce(
     say("the LM head is computed at the predicted positions only")
     if world.size > 1:
         spread = "whole in each (DDP)" if recipe.distributed == "ddp" else "cut up over them (FSDP2)"
-        say(f"{world.size} processes of {recipe.batch.rows // world.size} rows a step each, the model {spread}")
+        rows = plan.phase(ledger.steps).recipe.batch.rows // world.size
+        say(f"{world.size} processes of {rows} rows a step each, the model {spread}")
     say(f"device {world.device.type}, {precision.name}: {precision.reason}")
     say(f"layers {'compiled' if compilation.on else 'not compiled'}: {compilation.reason}")
     say(f"at best {hardware.peak_flops_per_second / 1e12:.3g} TFLOP/s: {hardware.name}, {hardware.source}")
-    announce_words(plan.batches)
+    announce_epochs(plan)
+    for batches in {phase.span.row_length: phase.batches for phase in plan.phases}.values():
+        announce_words(batches)
     if ledger.steps:
         _announce_resume(ledger, compilation)
-    if not plan.held_out["own"].rows.num_rows:
+    if not any(phase.held_out for phase in plan.phases):
         say("no rows are held out (--valid-fraction 0): there will be no validation loss")
+
+
+def _announce_phase(plan: Plan, phase: Phase) -> None:
+    """Say what a phase trains on; of a run without phases, the run."""
+    span, counts, decoder = phase.span, phase.batches.corruption.counts, plan.recipe.decoder
+    if len(plan.phases) > 1:
+        rate = f", learning rate times {span.lr_multiplier:g}" if span.lr_multiplier != 1 else ""
+        base = f", rotary base {phase.rope_base:g}" if phase.rope_base is not None else ""
+        say(f"phase {span.number + 1}, from step {span.first + 1:,}: {span.recipe.batch.rows} rows a step{rate}{base}")
+    if len(span.recipe.data) > 1:
+        say(f"of each 100 rows {', '.join(f'{100 * share:g} from {name}' for name, share in span.recipe.data.items())}")
+    say(
+        f"{_objective(plan.config)}: of each row's {counts.row_length} positions the encoder sees {counts.seen}, "
+        f"{counts.targets} are predicted"
+    )
+    flops = row_flops(plan.encoder, decoder, counts)
+    say(f"{flops.training / 1e9:.2f} GFLOPs to train on a row, {flops.head / flops.forward:.0%} in the LM head")
+
+
+def announce_epochs(plan: Plan) -> None:
+    """Say how often the rows of each source will be read."""
+    epochs = plan.epochs()
+    for source, number in epochs.items():
+        say(f"{f'{source}: ' if len(epochs) > 1 else ''}each row is read {number:.2f} times over the whole run")
+        if number > MANY_EPOCHS:
+            say(
+                f"that is more than {MANY_EPOCHS:g} times, up to which rows read again were found to be worth about as "
+                "much as new ones (arXiv 2305.16264); max_epochs refuses such a run"
+            )
 
 
 def _announce_unused_positions(plan: Plan) -> None:
     """Say what a padding token far back in the vocabulary costs an encoder that counts positions from it on."""
     unused, width = plan.config.position_offset or 0, plan.encoder.embedding_width or plan.encoder.width
-    if unused > plan.batches.rows.row_length:
+    if unused > plan.config.row_length:
         say(
             f"{unused * width / 1e6:.1f} M of them will never be used: {plan.encoder.family} counts positions from the "
             f"padding token's id + 1 on, {unused:,} here. bert, electra, esm and modernbert count from 0; or prepare "
@@ -104,7 +133,7 @@ def _announce_resume(ledger: Ledger, compilation: Compilation) -> None:
         )
 
 
-def progress_note(plan: Plan, ledger: Ledger, loss: float | None, scores: dict[Judge, Score]) -> str:
+def progress_note(ledger: Ledger, loss: float | None, scores: dict[Judge, Score]) -> str:
     """Return what stands beside the meter after a step: losses and speed."""
     note = f"step {ledger.steps:,}"
     if loss is not None:
@@ -115,7 +144,7 @@ def progress_note(plan: Plan, ledger: Ledger, loss: float | None, scores: dict[J
         score = scores["own"]
         note += f"  valid {score.loss:.3f}" if score.targets else "  valid: nothing to predict"
     rate = ledger.rows / ledger.seconds
-    return f"{note}  {rate:,.0f} rows/s  {rate * plan.batches.rows.row_length:,.0f} tokens/s"
+    return f"{note}  {rate:,.0f} rows/s  {ledger.tokens / ledger.seconds:,.0f} tokens/s"
 
 
 def announce_words(batches: BatchMaker) -> None:

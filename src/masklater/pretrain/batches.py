@@ -1,11 +1,13 @@
 """Batches for training and evaluation, each a pure function of (seed, step): resume is instant and exact."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from masklater.console import say
@@ -17,8 +19,8 @@ from masklater.masking.batch import MaskedBatch
 from masklater.masking.choose import CHOOSERS, number_words
 from masklater.masking.corrupt import Corruption, corrupt, make_corruption
 from masklater.masking.draws import Draws
-from masklater.masking.schedule import rate_at
-from masklater.pretrain.order import rows_of_step
+from masklater.masking.schedule import RatePath
+from masklater.pretrain.mixture import Mixture, Source
 from masklater.recipe.sections import BatchSettings, MaskingSettings
 from masklater.seeds import derive_seed
 
@@ -31,34 +33,38 @@ ROWS_MASKED_AT_ONCE = 1024
 
 
 class BatchMaker:
-    """Makes the batches of one split under one corruption.
+    """Makes the batches of rows under one corruption.
 
     Args:
-        rows: The split.
-        corruption: At the rate a run begins with.
+        rows: Of one source, or of several.
+        corruption: At the rate that held-out rows are scored at.
         attend: The recipe's `batch.attend`.
-        seed: Decides row order and masks.
-        step_share: Share of the run that one step is, along which the masking rate may change.
+        seed: Decides the masks.
+        rates: The masking rate of each step; None: always the corruption's.
     """
 
     def __init__(
-        self, rows: SplitRows, corruption: Corruption, attend: str, seed: int, step_share: float = 0.0
+        self, rows: Mixture, corruption: Corruption, attend: str, seed: int, rates: RatePath | None = None
     ) -> None:
         self.rows = rows
         self.corruption = corruption
         self.seed = seed
-        self.step_share = step_share
-        self.by_document = attend == "document" and rows.entry.mixed_rows > 0
-        self.padded = rows.entry.full_rows < rows.entry.rows
+        self.rates = rates or RatePath(corruption.settings, seed)
+        self.by_document = attend == "document" and rows.mixed
+        self.padded = rows.padded
 
     def of_step(self, step: int, rows_per_step: int, own: slice = slice(None)) -> MaskedBatch:
         """The rows of a training step, or those of them that are a process's own, as they would be among all."""
-        numbers_N = rows_of_step(step, rows_per_step, self.rows.num_rows, self.seed)
-        return self._make(numbers_N, step, self.corruption_of_step(step), own)
+        return self._make(self.places_of_step(step, rows_per_step), step, self.corruption_of_step(step), own)
+
+    def places_of_step(self, step: int, rows_per_step: int) -> NDArray[np.int64]:
+        """The places among its rows that a step reads; its first step begins at the first of them."""
+        begin = (step - self.rates.first) * rows_per_step
+        return np.arange(begin, begin + rows_per_step, dtype=np.int64)
 
     def corruption_of_step(self, step: int) -> Corruption:
         """The corruption of a training step, whose rate follows from the step's number alone."""
-        return self.corruption.at_rate(rate_at(self.corruption.settings, step * self.step_share))
+        return self.corruption.at_rate(self.rates.rate(step))
 
     def fixed(self, num_rows: int, rows_per_batch: int, world: World = ALONE) -> Iterator[MaskedBatch]:
         """The same rows under the same masks at every call, however they are cut into batches; a last may be smaller.
@@ -66,11 +72,11 @@ class BatchMaker:
         Processes take turns. All get equally many, as they must where a model is spread over them: whoever runs out
         gets a batch without targets.
         """
-        numbers_N = rows_of_step(0, min(num_rows, self.rows.num_rows), self.rows.num_rows, self.seed)
+        places_N = np.arange(min(num_rows, self.rows.num_rows))
         spare: MaskedBatch | None = None
         turn = 0
-        for block, first in enumerate(range(0, len(numbers_N), ROWS_MASKED_AT_ONCE)):
-            masked = self._make(numbers_N[first : first + ROWS_MASKED_AT_ONCE], block, self.corruption)
+        for block, first in enumerate(range(0, len(places_N), ROWS_MASKED_AT_ONCE)):
+            masked = self._make(places_N[first : first + ROWS_MASKED_AT_ONCE], block, self.corruption)
             for start in range(0, len(masked.seen_ids_BS), rows_per_batch):
                 spare = masked.slice(start, start + rows_per_batch)
                 if turn % world.size == world.rank:
@@ -86,27 +92,27 @@ class BatchMaker:
             num_rows: Rows to look at, drawn at random, if there are as many.
         """
         words, lengths = self.corruption.table, torch.empty(0, dtype=torch.int64)
-        numbers_N = rows_of_step(0, min(num_rows, self.rows.num_rows), self.rows.num_rows, self.seed)
-        if not isinstance(words, WordTable) or not len(numbers_N):
-            return len(numbers_N), lengths
-        rows_BL = torch.from_numpy(self.rows.read(numbers_N).ids_NL)
+        places_N = np.arange(min(num_rows, self.rows.num_rows))
+        if not isinstance(words, WordTable) or not len(places_N):
+            return len(places_N), lengths
+        rows_BL = torch.from_numpy(self.rows.read(places_N).ids_NL)
         word_BL = number_words(rows_BL, ~self.corruption.is_special_V[rows_BL], words)
         row_B1 = torch.arange(len(rows_BL))[:, None]
         number_of_word_N = (row_B1 * rows_BL.shape[1] + word_BL)[word_BL >= 0]
-        return len(numbers_N), number_of_word_N.unique(return_counts=True)[1]
+        return len(places_N), number_of_word_N.unique(return_counts=True)[1]
 
     def _make(
-        self, numbers_N: np.ndarray, batch_number: int, corruption: Corruption, own: slice = slice(None)
+        self, places_N: NDArray[np.int64], batch_number: int, corruption: Corruption, own: slice = slice(None)
     ) -> MaskedBatch:
-        start, stop, _ = own.indices(len(numbers_N))
-        block = self.rows.read(numbers_N[start:stop])
+        start, stop, _ = own.indices(len(places_N))
+        block = self.rows.read(places_N[start:stop])
         documents_BL: Tensor | None = None
         if self.by_document or self.padded:
             documents_BL = torch.from_numpy(block.documents_NL)
             if not self.by_document:
                 documents_BL = documents_BL.clamp(max=0)  # one document: only padding stands apart
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "masks", batch_number))
-        draws = Draws(generator, before=start, after=len(numbers_N) - stop)
+        draws = Draws(generator, before=start, after=len(places_N) - stop)
         return corrupt(torch.from_numpy(block.ids_NL), documents_BL, corruption, draws)
 
 
@@ -119,21 +125,27 @@ def make_batches(
     seed: int,
     step_share: float = 0.0,
 ) -> BatchMaker:
-    """The BatchMaker of a split, with the counts that fit the training rows."""
-    maskable = shards.index.train.maskable_per_row
-    vocabulary, table_of = shards.vocabulary, CHOOSERS[masking.choose].table
-    corruption = make_corruption(
+    """The BatchMaker of a split of one SHARDS, with the counts that fit its training rows."""
+    corruption = corruption_for([(shards, 1.0)], masking, drop)
+    rates = RatePath(masking, seed, step_share)
+    return BatchMaker(Mixture([Source("", "", rows, 1.0, seed)]), corruption, attend, seed, rates)
+
+
+def corruption_for(sources: Sequence[tuple[Shards, float]], masking: MaskingSettings, drop: bool) -> Corruption:
+    """The corruption whose counts fit the training rows of one or more SHARDS, each with its share of the rows."""
+    shards, table_of = sources[0][0], CHOOSERS[masking.choose].table
+    vocabulary, indices = shards.vocabulary, [(each.index, share) for each, share in sources]
+    return make_corruption(
         masking,
         drop=drop,
         row_length=shards.index.row_length,
-        maskable_per_row=shards.index.row_length - 2 if np.isnan(maskable) else maskable,
+        maskable_per_row=math.fsum(share * index.maskable_per_row for index, share in indices),
         vocabulary_size=vocabulary.size,
         special_ids=vocabulary.special,
         mask_id=vocabulary.mask,
         pad_id=vocabulary.pad,
         table=table_of(shards) if table_of else None,
     )
-    return BatchMaker(rows, corruption, attend, seed, step_share)
 
 
 @dataclass(frozen=True)
@@ -180,11 +192,16 @@ def share_out(settings: BatchSettings, world: World) -> BatchSettings:
 
 
 class Prefetcher:
-    """Makes this process's share of the next step in a thread while the current one trains."""
+    """Makes this process's share of the next step in a thread while the current one trains.
 
-    def __init__(self, batches: BatchMaker, settings: BatchSettings, first_step: int, world: World) -> None:
-        self.batches = batches
-        self.settings = settings
+    Args:
+        make: Makes the share of a step.
+        first_step: The step to begin with.
+        world: The processes.
+    """
+
+    def __init__(self, make: Callable[[int], StepShare], first_step: int, world: World) -> None:
+        self.make = make
         self.world = world
         self.pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
         self.step = first_step
@@ -199,10 +216,10 @@ class Prefetcher:
         micro_batches = [batch.to(self.world.device) for batch in share.micro_batches]
         return replace(share, micro_batches=micro_batches, num_targets=int(num_targets))
 
-    def cut_again(self, settings: BatchSettings) -> None:
+    def cut_again(self, make: Callable[[int], StepShare]) -> None:
         """Make the step that was taken last once more, in other micro-batches, and all that follow."""
         self.next.result()
-        self.settings, self.step = settings, self.step - 1
+        self.make, self.step = make, self.step - 1
         self.next = self.pool.submit(self._make, self.step)
 
     def close(self) -> None:
@@ -210,7 +227,7 @@ class Prefetcher:
         self.pool.shutdown(wait=True, cancel_futures=True)
 
     def _make(self, step: int) -> StepShare:
-        share = make_share(self.batches, step, self.settings, self.world)
+        share = self.make(step)
         if self.world.device.type != "cuda":
             return share
         return replace(share, micro_batches=[batch.pin_memory() for batch in share.micro_batches])

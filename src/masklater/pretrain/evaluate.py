@@ -1,7 +1,7 @@
 """Loss and accuracy on held-out rows, and the unigram baseline they have to beat."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,16 @@ class Score:
         if self.targets:
             record |= {f"valid_loss{suffix}": self.loss, f"valid_accuracy{suffix}": self.accuracy}
         return record
+
+
+def pool(scores: Sequence[Score]) -> Score:
+    """Return the score over all targets of several."""
+    if len(scores) == 1:
+        return scores[0]
+    scored = [score for score in scores if score.targets]
+    loss = math.fsum(score.loss * score.targets for score in scored)
+    right = sum(round(score.accuracy * score.targets) for score in scored)
+    return _score(loss, right, sum(score.targets for score in scored))
 
 
 def evaluate(

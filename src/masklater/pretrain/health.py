@@ -3,6 +3,7 @@
 import json
 import math
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -11,7 +12,6 @@ from masklater.console import say
 from masklater.errors import UserError
 from masklater.folders import write_file
 from masklater.ledger import Ledger
-from masklater.pretrain.order import rows_of_step
 from masklater.recipe.load import Recipe
 from masklater.run.metrics import recent_losses
 
@@ -31,22 +31,16 @@ class Health:
     """The health of a run, judged by its losses.
 
     Args:
-        recipe: Its health section, and what decides which rows a step was made of.
-        num_rows: Rows of the training split.
+        recipe: Its health section.
+        rows_of: Finds the numbers of the training rows that a step (from 0) was made of, by source.
         run: The RUN folder, with metrics.jsonl up to the step the run goes on from.
     """
 
-    def __init__(self, recipe: Recipe, num_rows: int, run: Path) -> None:
+    def __init__(self, recipe: Recipe, rows_of: Callable[[int], dict[str, list[int]]], run: Path) -> None:
         self.recipe = recipe
-        self.num_rows = num_rows
+        self.rows_of = rows_of
         self.run = run
         self.recent = deque(recent_losses(run / "metrics.jsonl", WINDOW), maxlen=WINDOW)
-
-    def rows_of(self, step: int) -> list[int]:
-        """Numbers of the training rows that a step (from 0) was made of."""
-        recipe = self.recipe
-        numbers_N = rows_of_step(step, recipe.batch.rows, self.num_rows, recipe.seed)
-        return [int(number) for number in numbers_N]
 
     def spike(self, ledger: Ledger, loss: float) -> dict[str, Any] | None:
         """Take the loss of the step just booked; a record for metrics.jsonl where it is a spike."""
@@ -67,7 +61,7 @@ class Health:
             "spike": loss,
             "median": middle,
             "limit": limit,
-            "row_numbers": self.rows_of(ledger.steps - 1),
+            "row_numbers": self._row_numbers(ledger.steps - 1),
         }
 
     def check(self, ledger: Ledger, loss: float, norm: float) -> None:
@@ -86,12 +80,13 @@ class Health:
         if ledger.skipped_in_a_row < most:
             return
         path = self._write_rows(ledger, loss, norm)
-        shown = " ".join(map(str, self.rows_of(ledger.steps - 1)[:SHOWN_ROWS]))
+        source, numbers = next(iter(self.rows_of(ledger.steps - 1).items()))
+        shown = " ".join(map(str, numbers[:SHOWN_ROWS]))
         raise UserError(
             f"step {ledger.steps:,}: training has diverged: {ledger.skipped_in_a_row} steps in a row had no finite "
             f"loss and gradient (loss {loss}, gradient norm {norm}); their rows are in {path}",
-            f"Look at them with masklater rows SHARDS {shown} ..., and start again from the newest checkpoint with a "
-            "lower optimizer.lr or more warm-up: masklater pretrain ... --resume optimizer.lr=...",
+            f"Look at them with masklater rows {source or 'SHARDS'} {shown} ..., and start again from the newest "
+            "checkpoint with a lower optimizer.lr or more warm-up: masklater pretrain ... --resume optimizer.lr=...",
         )
 
     def note_overflow(self, ledger: Ledger, loss_scale: float) -> None:
@@ -102,6 +97,11 @@ class Health:
                 "large for float16. The scale is halved, which is how it is found; further ones are in metrics.jsonl"
             )
 
+    def _row_numbers(self, step: int) -> list[int] | dict[str, list[int]]:
+        """Return the row numbers of a step for a record: by source where there are several."""
+        found = self.rows_of(step)
+        return next(iter(found.values())) if len(found) == 1 else found
+
     def _write_rows(self, ledger: Ledger, loss: float, norm: float) -> Path:
         path = self.run / "diverged.json"
         steps = range(ledger.steps - ledger.skipped_in_a_row, ledger.steps)
@@ -109,7 +109,7 @@ class Health:
             "loss": str(loss),  # JSON has no nan
             "grad_norm": str(norm),
             "split": "train",
-            "steps": [{"step": step + 1, "row_numbers": self.rows_of(step)} for step in steps],
+            "steps": [{"step": step + 1, "row_numbers": self._row_numbers(step)} for step in steps],
         }
         write_file(path, json.dumps(tree) + "\n", replace=True)
         return path

@@ -23,19 +23,20 @@ from masklater.machine.signals import StopOnSignal
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain.announce import announce, progress_note
 from masklater.pretrain.batches import Prefetcher, StepShare
-from masklater.pretrain.evaluate import Score, evaluate
+from masklater.pretrain.evaluate import Score, evaluate, pool
 from masklater.pretrain.health import Health
 from masklater.pretrain.micro_rows import lower
 from masklater.pretrain.opening import find_checkpoint, open_run
 from masklater.pretrain.optim import Optimizers
+from masklater.pretrain.phase import extend_positions, set_up
 from masklater.pretrain.plan import SUFFIXES, Judge, Plan
 from masklater.pretrain.result import PretrainResult, make_result
 from masklater.pretrain.start import find_start
 from masklater.recipe.load import Recipe
 from masklater.run.accounts import Accounts
-from masklater.run.checkpoint import keep_newest
+from masklater.run.checkpoint import Progress, keep_newest
 from masklater.run.folder import RunFolder
-from masklater.run.metrics import MetricsLog
+from masklater.run.metrics import MetricsLog, step_record
 from masklater.run.saver import Saver
 from masklater.seeds import derive_seed
 
@@ -92,13 +93,17 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
     with join() as world, ExitStack() as held:
         if recipe.deterministic:
             held.enter_context(repeatable(world.device))
-        plan, run, shards, start = open_run(recipe, data, out, resume, world, held)
-        checkpoint = find_checkpoint(run, plan.schedule.decay, world)
+        plan, run, sources, start = open_run(recipe, data, out, resume, world, held)
+        checkpoint = find_checkpoint(run, plan, world)
         precision = choose_precision(recipe.precision, world.device)
         torch.manual_seed(derive_seed(recipe.seed, "weights"))
         model = MaskLaterForMaskedLM(plan.config)
         if checkpoint is None:
-            (start or find_start(recipe, shards, run.identity.source_commit)).copy_weights(model)
+            start = start or find_start(recipe, sources.longest, run.identity.source_commit)
+            start.copy_weights(model)
+            progress, ledger = Progress(row_length=start.trained), Ledger()
+        else:
+            progress, ledger = checkpoint.progress, checkpoint.ledger
         num_parameters = model.num_parameters(), model.encoder.num_parameters()
         if recipe.checkpoint_every:
             model.checkpoint_activations(recipe.checkpoint_every)
@@ -111,16 +116,15 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
         if checkpoint is not None:
             with world.all_or_none():
                 checkpoint.load_into(model, optimizers)
-        ledger = Ledger() if checkpoint is None else checkpoint.ledger
         accounts = Accounts(ledger, run.path, precision, world)
         saver = Saver(world, recipe.checkpoint.writes_in_background(world.device.type))
         with world.all_or_none():
             announce(plan, num_parameters, accounts.hardware, precision, compilation, world, ledger)
             log = MetricsLog(run.path, ledger.steps) if world.is_main else None
-            health = Health(recipe, plan.batches.rows.num_rows, run.path)
+            health = Health(recipe, plan.rows_of, run.path)
         return _Training(
             plan, run, world, precision, compilation, model, trained, optimizers, ledger,
-            checkpoint.decay if checkpoint else None, accounts, saver, log, health,
+            progress, accounts, saver, log, health,
         ).finish()  # fmt: skip
 
 
@@ -146,25 +150,27 @@ class _Training:
     trained: nn.Module  # what a step calls: the model, or what spreads it over processes
     optimizers: Optimizers
     ledger: Ledger
-    decay: str | None  # the decay that the last step was part of
+    progress: Progress  # as of the last step
     accounts: Accounts
     saver: Saver
     log: MetricsLog | None  # the first process has one
     health: Health
     unsettled: "_Unsettled | None" = None  # the last step, where its loss has not been read yet
     loss: float | None = None  # of the last step whose loss has been read
-    scores: dict[Judge, Score] = field(default_factory=dict)  # of the last evaluation
+    scores: dict[Judge, Score] = field(default_factory=dict)  # of the last evaluation, over all sources
     evaluated_at: int = -1
 
     def __post_init__(self) -> None:
         self.settles_late = self.world.device.type == "cuda"  # on a CPU a step has ended when it returns
+        self.phase = self.plan.phase(max(0, self.ledger.steps - 1))  # what is evaluated before the next step is its
+        set_up(self.phase, self.model)
 
     def finish(self) -> PretrainResult:
         """Make every step until the duration is reached."""
         recipe, ledger = self.plan.recipe, self.ledger
         meter = Meter("Pre-training", recipe.duration.amount)
         meter.set(recipe.duration.spent(ledger))
-        prefetcher = Prefetcher(self.plan.batches, recipe.batch, ledger.steps, self.world)
+        prefetcher = Prefetcher(self._share, ledger.steps, self.world)
         try:
             with StopOnSignal() as stop, self.log or nullcontext(), meter, self.compilation.errors_for_people():
                 signal = int(self.world.all_max(stop.received or 0)[0])
@@ -172,7 +178,7 @@ class _Training:
                     self._evaluate()
                 while not recipe.duration.reached(ledger) and not signal:
                     signal = self._step(prefetcher, stop)
-                    meter.set(recipe.duration.spent(ledger), progress_note(self.plan, ledger, self.loss, self.scores))
+                    meter.set(recipe.duration.spent(ledger), progress_note(ledger, self.loss, self.scores))
                     if ledger.steps % recipe.evaluation.every_steps == 0:
                         self._evaluate()
                     if ledger.steps % recipe.checkpoint.every_steps == 0:
@@ -201,11 +207,13 @@ class _Training:
         On a GPU, the loss of the step before is read while this one computes, so that the device never waits.
         """
         recipe, ledger = self.plan.recipe, self.ledger
+        self._enter_phase()
         self._mark_decay()
         began = time.perf_counter()
-        share, corruption = prefetcher.take(), self.plan.batches.corruption_of_step(ledger.steps)
+        share, spending = prefetcher.take(), self.plan.spending(ledger.steps)
+        rate = self.phase.batches.corruption_of_step(ledger.steps).rate
         data_seconds = time.perf_counter() - began
-        multiplier = self.plan.schedule.multiplier(ledger)
+        multiplier = self.phase.multiplier(ledger)
         loss_scale = self.optimizers.loss_scale()
         loss, norm = self._train(share, prefetcher, multiplier)
         self._settle()
@@ -213,26 +221,9 @@ class _Training:
         seconds, data_seconds, signal, save_failed = self.world.all_max(
             time.perf_counter() - began, data_seconds, stop.received or 0, self.saver.has_failed()
         )
-        spending = replace(self.plan.spending(corruption), flops_optimizer=self.optimizers.flops)
-        ledger.add_step(spending, seconds, data_seconds)
+        ledger.add_step(replace(spending, flops_optimizer=self.optimizers.flops), seconds, data_seconds)
         ledger.compiled_steps += self.compilation.on
-        record = {
-            "step": ledger.steps,
-            "loss": None,
-            "lr": recipe.optimizer.lr * multiplier,
-            "masking_rate": corruption.rate,
-            "grad_norm": None,
-            "skipped": None,
-            "rows": ledger.rows,
-            "tokens": ledger.tokens,
-            "tokens_seen": ledger.tokens_seen,
-            "tokens_predicted": ledger.tokens_predicted,
-            "flops": ledger.flops,
-            "flops_head": ledger.flops_head,
-            "flops_optimizer": ledger.flops_optimizer,
-            "step_seconds": seconds,
-            "data_seconds": data_seconds,
-        }
+        record = step_record(ledger, recipe.optimizer.lr * multiplier, rate, seconds, data_seconds)
         self.unsettled = _Unsettled(record, loss, norm, loss_scale)
         if not self.settles_late:
             self._settle()
@@ -249,7 +240,7 @@ class _Training:
                     self.trained, self.optimizers, share, multiplier, clip, self.precision, seed, self.world
                 )
             except torch.OutOfMemoryError:
-                lowered = None if self.optimizers.begun else lower(self.plan, self.world)
+                lowered = None if self.optimizers.begun else lower(self.plan, self.world, self.ledger.steps)
                 if lowered is None:
                     raise
             # Here and not above: while an error is handled, what the failed pass has kept is still held.
@@ -258,8 +249,21 @@ class _Training:
             self.model.zero_grad(set_to_none=True)
             if self.world.device.type == "cuda":
                 torch.cuda.empty_cache()
-            prefetcher.cut_again(lowered.recipe.batch)
+            prefetcher.cut_again(self._share)
             share = prefetcher.take()
+
+    def _share(self, step: int) -> StepShare:
+        return self.plan.share(step, self.world)
+
+    def _enter_phase(self) -> None:
+        """Where the step that follows begins a phase, make the model ready for it."""
+        self.phase = self.plan.phase(self.ledger.steps)
+        if self.phase.span.first == self.ledger.steps:
+            self._catch_up()
+            set_up(self.phase, self.model)
+            extend_positions(self.phase, self.progress.row_length, self.model)
+        longest = max(self.phase.span.row_length, self.progress.row_length or 0)
+        self.progress = replace(self.progress, phase=self.phase.span.number, row_length=longest)
 
     def _settle(self) -> None:
         """Read the loss of the last step, which waits for the device, and act on it: record, health."""
@@ -300,20 +304,27 @@ class _Training:
         return bool(self.world.all_max(due and self.log is not None and not self.log.evaluated)[0])
 
     def _evaluate(self) -> None:
-        rows, micro_rows = self.plan.recipe.evaluation.rows, self.plan.micro_rows(self.world.size)
+        """Score the held-out rows of each source of the phase that the last step was in."""
+        rows, micro_rows = self.plan.recipe.evaluation.rows, self.phase.micro_rows(self.world.size)
         self._catch_up()
         self.evaluated_at = self.ledger.steps
-        if not self.plan.held_out["own"].rows.num_rows:
+        if not self.phase.held_out:
             return
         record: dict[str, Any] = {"step": self.ledger.steps}
-        for judge, batches in self.plan.held_out.items():
+        for judge, suffix in SUFFIXES.items():
+            by_source: dict[str, Score] = {}
             with self.accounts.time("evaluation"):
-                fixed = batches.fixed(rows, micro_rows, self.world)
-                score = evaluate(self.model, fixed, self.precision, self.world)
+                for source, batches in self.phase.held_out.items():
+                    fixed = batches[judge].fixed(rows, micro_rows, self.world)
+                    by_source[source] = evaluate(self.model, fixed, self.precision, self.world)
+            score = pool(list(by_source.values()))
             if not score.targets and judge not in self.scores and self.world.is_main:
                 say(f"held-out rows, {'own masking' if judge == 'own' else '15% [MASK]'}: nothing to predict")
             self.scores[judge] = score
-            record |= score.record(SUFFIXES[judge])
+            record |= score.record(suffix)
+            if len(self.phase.batches.rows.sources) > 1:
+                for source, scored in by_source.items():
+                    record |= scored.record(f"{suffix}/{source}")
         self._write(record)
 
     def _save(self) -> None:
@@ -327,7 +338,7 @@ class _Training:
         self._catch_up()
         with self.accounts.time("checkpoint"):
             self.accounts.update()
-            self.saver.save(path, self.model, self.optimizers, self.ledger, self.decay, then)
+            self.saver.save(path, self.model, self.optimizers, self.ledger, self.progress, then)
 
     def _finish_saving(self) -> None:
         with self.accounts.time("checkpoint"):
@@ -337,10 +348,10 @@ class _Training:
 
     def _mark_decay(self) -> None:
         """Before the first step that decays, keep what a longer run would go on from."""
-        decay = self.plan.schedule.decay_of(self.ledger)
-        if decay is not None and self.decay is None:
+        decay = self.phase.schedule.decay_of(self.ledger)
+        if decay is not None and self.progress.decay is None:
             self._save_as(self.run.before_decay(self.ledger.steps))
-            self.decay = decay
+        self.progress = replace(self.progress, decay=decay)
 
     def _write(self, record: dict[str, Any]) -> None:
         if self.log is not None:

@@ -1,7 +1,5 @@
 """How many rows a forward pass takes where the recipe leaves it open: as many as the device is thought to hold."""
 
-from dataclasses import replace
-
 import torch
 
 from masklater.budget.cost import row_shape
@@ -11,55 +9,61 @@ from masklater.budget.parameters import count_parameters
 from masklater.console import say
 from masklater.machine.distributed import World
 from masklater.model.encoder import layer_sizes
-from masklater.pretrain.plan import Plan
-from masklater.recipe.load import Recipe
+from masklater.pretrain.plan import Phase, Plan
 
 
 def settle_micro_rows(plan: Plan, world: World) -> Plan:
     """Return a plan in which batch.micro_rows is a number, and say which and why; of all processes' the smallest."""
-    if plan.recipe.batch.micro_rows != "auto":
+    if all(phase.recipe.batch.micro_rows != "auto" for phase in plan.phases):
         return plan
-    rows = plan.recipe.batch.rows // world.size
-    number, reason = plan.recipe.batch.pass_of(rows), "what is fast on a CPU"
-    if world.device.type == "cuda":
-        memory = torch.cuda.get_device_properties(world.device).total_memory
-        number, reason = _on_a_gpu(plan, world, memory)
-    number = round(-world.all_max(-number)[0])
-    say(f"batch.micro_rows auto: {number} rows a forward pass, {reason}{_about_dropout(plan)}")
-    return replace(plan, recipe=with_micro_rows(plan.recipe, number))
+    numbers: list[int] = []
+    for phase in plan.phases:
+        batch, where = phase.recipe.batch, _where(plan, phase)
+        if batch.micro_rows != "auto":
+            numbers.append(batch.micro_rows)
+            continue
+        number, reason = phase.micro_rows(world.size), "what is fast on a CPU"
+        if world.device.type == "cuda":
+            memory = torch.cuda.get_device_properties(world.device).total_memory
+            number, reason = _on_a_gpu(plan, world, memory, phase.span.number)
+        numbers.append(round(-world.all_max(-number)[0]))
+        say(f"batch.micro_rows auto{where}: {numbers[-1]} rows a forward pass, {reason}{_about_dropout(plan)}")
+    return plan.with_micro_rows(numbers)
 
 
-def with_micro_rows(recipe: Recipe, number: int) -> Recipe:
-    """Return the recipe with that many rows a forward pass."""
-    return recipe.model_copy(update={"batch": recipe.batch.model_copy(update={"micro_rows": number})})
-
-
-def lower(plan: Plan, world: World) -> Plan | None:
+def lower(plan: Plan, world: World, step: int = 0) -> Plan | None:
     """Return a plan with the next smaller forward passes, after one that did not fit, aloud; None where none is left.
 
     Nor where the recipe gives the number, nor among several processes: others may be waiting in the middle of the step.
     """
-    smaller = plan.recipe.batch.passes_of(plan.recipe.batch.rows)[1:]
+    phase = plan.phase(step)
+    smaller = phase.recipe.batch.passes_of(phase.recipe.batch.rows)[1:]
     if not smaller or not plan.micro_rows_open or world.size > 1:
         return None
     say(
-        f"out of memory with {plan.recipe.batch.micro_rows} rows a forward pass: batch.micro_rows is {smaller[0]} from "
-        f"here on, and no step was lost{_about_dropout(plan)}"
+        f"out of memory with {phase.recipe.batch.micro_rows} rows a forward pass: batch.micro_rows is {smaller[0]} "
+        f"from here on{_where(plan, phase)}, and no step was lost{_about_dropout(plan)}"
     )
-    return replace(plan, recipe=with_micro_rows(plan.recipe, smaller[0]))
+    numbers = [each.micro_rows(1) for each in plan.phases]
+    numbers[phase.span.number] = smaller[0]
+    return plan.with_micro_rows(numbers)
 
 
-def _on_a_gpu(plan: Plan, world: World, memory: float) -> tuple[int, str]:
-    recipe, counts = plan.recipe, plan.batches.corruption.counts
+def _where(plan: Plan, phase: Phase) -> str:
+    return f" in phase {phase.span.number + 1}" if len(plan.phases) > 1 else ""
+
+
+def _on_a_gpu(plan: Plan, world: World, memory: float, number: int = 0) -> tuple[int, str]:
+    """Return the rows of a forward pass of a phase on a GPU with so many bytes, and why."""
+    recipe, batches = plan.phases[number].recipe, plan.phases[number].batches
     if plan.encoder.family not in FAMILIES_COUNTED:
-        rows = recipe.batch.rows // world.size
-        return recipe.batch.pass_of(rows), f"as the memory of {plan.encoder.family} is not estimated"
-    shape = row_shape(plan.encoder, recipe.decoder, counts)
+        return plan.phases[number].micro_rows(world.size), f"as the memory of {plan.encoder.family} is not estimated"
+    shape = row_shape(plan.encoder, recipe.decoder, batches.corruption.counts)
     parameters = count_parameters(shape, plan.encoder.family, plan.encoder.positions, plan.encoder.token_types)
-    number = micro_rows_that_fit(recipe, shape, parameters, memory, world.size)
-    if number is None:
+    fitting = micro_rows_that_fit(recipe, shape, parameters, memory, world.size)
+    if fitting is None:
         return 1, f"though by the estimate not even one fits the GPU's {memory / 1e9:,.0f} GB"
-    return number, f"the most that are thought to fit the GPU's {memory / 1e9:,.0f} GB"
+    return fitting, f"the most that are thought to fit the GPU's {memory / 1e9:,.0f} GB"
 
 
 def _about_dropout(plan: Plan) -> str:

@@ -1,20 +1,25 @@
 """Before the first step: SHARDS and RUN are opened, the RUN made or gone on with, and all that can be refused is."""
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
-from masklater.console import Meter, clock
+from masklater.console import Meter, clock, say
 from masklater.corpus.shards import Shards
+from masklater.errors import UserError
 from masklater.machine.distributed import World
 from masklater.model.check import settle
 from masklater.pretrain.batches import share_out
-from masklater.pretrain.micro_rows import settle_micro_rows, with_micro_rows
+from masklater.pretrain.micro_rows import settle_micro_rows
 from masklater.pretrain.plan import Plan, make_plan
+from masklater.pretrain.sources import Sources, open_sources
 from masklater.pretrain.start import Start, find_start
 from masklater.recipe.load import Recipe
-from masklater.run.checkpoint import Checkpoint, load_checkpoint
+from masklater.recipe.timeline import find_spans, in_phase, with_micro_rows
+from masklater.run.checkpoint import Checkpoint, list_checkpoints, load_checkpoint
 from masklater.run.folder import RunFolder
 from masklater.run.identity import is_run
 from masklater.run.lock import only_process
@@ -22,55 +27,107 @@ from masklater.run.lock import only_process
 
 def open_run(
     recipe: Recipe, data: Path, out: Path, resume: bool, world: World, held: ExitStack
-) -> tuple[Plan, RunFolder, Shards, Start | None]:
+) -> tuple[Plan, RunFolder, Sources, Start | None]:
     """Open the data and the RUN, made or gone on with, and plan; `held` keeps the RUN's lock. A new RUN has a start."""
-    micro_rows_open = recipe.batch.micro_rows == "auto"
+    micro_rows_open = "auto" in _micro_rows(recipe)
     resume = resume or (world.restarts > 0 and is_run(out))
     with world.all_or_none():
-        recipe = recipe.model_copy(update={"batch": share_out(recipe.batch, world)})
-        shards = Shards(data)
+        recipe = _share_out(recipe, world)
+        sources = open_sources(recipe, data)
         run: RunFolder | None = None
         start: Start | None = None
         if resume:
             run = RunFolder(out)
-            if recipe.batch.micro_rows == "auto" and run.recipe.batch.micro_rows != "auto":  # settled when it began
-                settled = with_micro_rows(recipe, run.recipe.batch.micro_rows)
-                recipe = settled.model_copy(update={"batch": share_out(settled.batch, world)})
+            recipe = _settled_when_it_began(recipe, run.recipe, world)
             if world.is_main:
                 held.enter_context(only_process(out))
-                run.check_resumable(recipe, shards)
+                _refuse_moved_phases(run, recipe, sources.row_lengths)
+                run.check_resumable(recipe, sources.shards)
             config = run.load_config()
         else:
             # What can be refused is refused before there is a RUN, so that a second try finds its name free.
             RunFolder.refuse_existing(out)
-            start = find_start(recipe, shards)
+            recipe = _with_levels(recipe, recipe.masking.schedule.number)
+            start = find_start(recipe, sources.longest)
             config = settle(start.config)
-        plan = make_plan(recipe, shards, config)
+        plan = make_plan(recipe, sources, config)
     plan = replace(settle_micro_rows(plan, world), micro_rows_open=micro_rows_open)
     with world.all_or_none():
         if run is None and world.is_main:
-            _verify(shards)
+            _verify(list(sources.shards.values()))
             came_from = (start.source, start.pooler) if start else (None, None)
-            run = RunFolder.create(out, plan.recipe, shards, plan.config, *came_from)
+            run = RunFolder.create(out, plan.recipe, sources.shards, plan.config, *came_from)
             held.enter_context(only_process(out))
     with world.all_or_none():
         run = run or RunFolder(out)
-    return plan, run, shards, start
+    return plan, run, sources, start
 
 
-def find_checkpoint(run: RunFolder, decay: str | None, world: World) -> Checkpoint | None:
+def find_checkpoint(run: RunFolder, plan: Plan, world: World) -> Checkpoint | None:
     """Find what to go on from, the same for all processes: the first one chooses."""
     chosen: Checkpoint | None = None
     with world.all_or_none():
         if world.is_main:
-            chosen = run.find_checkpoint(decay)
+            chosen = run.find_checkpoint({phase.schedule.decay for phase in plan.phases})
     path = world.broadcast(str(chosen.path) if chosen else "")
     with world.all_or_none():
         return chosen or (load_checkpoint(Path(path)) if path else None)
 
 
-def _verify(shards: Shards) -> None:
-    with Meter("Verifying shards", shards.bytes) as meter:
+def _micro_rows(recipe: Recipe) -> list[Literal["auto"] | int]:
+    """Return batch.micro_rows in each phase."""
+    return [in_phase(recipe, number).batch.micro_rows for number in range(max(1, len(recipe.phases)))]
+
+
+def _share_out(recipe: Recipe, world: World) -> Recipe:
+    """Return the recipe with micro_rows, unless auto, that divide the rows of each process in each phase."""
+    batches = [in_phase(recipe, number).batch for number in range(max(1, len(recipe.phases)))]
+    shared = [share_out(batch, world) for batch in batches]
+    if shared == batches:
+        return recipe
+    return with_micro_rows(recipe, [batch.micro_rows for batch in shared])
+
+
+def _settled_when_it_began(recipe: Recipe, began: Recipe, world: World) -> Recipe:
+    """Return the recipe with what it leaves open as it was settled when the RUN began."""
+    numbers, settled = _micro_rows(recipe), _micro_rows(began)
+    if "auto" in numbers and "auto" not in settled and len(numbers) == len(settled):
+        numbers = [then if now == "auto" else now for now, then in zip(numbers, settled, strict=True)]
+        recipe = _share_out(with_micro_rows(recipe, numbers), world)
+    if world.is_main and began.masking.schedule.levels is None:
+        say("the masking rate changes with every step, as when this run began (masking.schedule.levels null)")
+    return _with_levels(recipe, began.masking.schedule.levels)
+
+
+def _with_levels(recipe: Recipe, levels: Literal["auto"] | int | None) -> Recipe:
+    """Return the recipe with so many masking rates, where it leaves them open: a run keeps those that it began with."""
+    schedule = recipe.masking.schedule
+    if schedule.levels != "auto":
+        return recipe
+    masking = recipe.masking.model_copy(update={"schedule": schedule.model_copy(update={"levels": levels})})
+    return recipe.model_copy(update={"masking": masking})
+
+
+def _refuse_moved_phases(run: RunFolder, recipe: Recipe, row_lengths: Sequence[int]) -> None:
+    """Raise UserError where steps that have been made would be in another phase under the recipe that goes on."""
+    newest = list_checkpoints(run.checkpoints)
+    if not newest or len(run.recipe.phases) != len(recipe.phases):  # which is refused as any other setting
+        return
+    made = int(newest[-1].name.rpartition("-")[2])
+    spans = find_spans(run.recipe, row_lengths), find_spans(recipe, row_lengths)
+    for old, new in zip(*spans, strict=True):
+        if old.first != new.first and min(old.first, new.first) < made:
+            raise UserError(
+                f"phase {old.number + 1} of the run {run.path} began at step {old.first + 1:,}, and with "
+                f"{recipe.duration} it would begin at step {new.first + 1:,}; {made:,} steps have been made",
+                "Keep the duration, or give phases durations of their own in a new run.",
+            )
+
+
+def _verify(every: Sequence[Shards]) -> None:
+    size = sum(shards.bytes for shards in every)
+    with Meter("Verifying shards", size) as meter:
         began = time.monotonic()
-        shards.verify(meter.advance)
-        meter.set(shards.bytes, clock(time.monotonic() - began))
+        for shards in every:
+            shards.verify(meter.advance)
+        meter.set(size, clock(time.monotonic() - began))

@@ -14,6 +14,7 @@ from masklater.machine.precision import choose_precision
 from masklater.pretrain.muon import Muon
 from masklater.recipe.duration import Duration
 from masklater.recipe.sections import OptimizerSettings, ScheduleSettings
+from masklater.recipe.timeline import Span
 
 
 class Optimizers:
@@ -145,33 +146,49 @@ def _muon(matrices: list[nn.Parameter], settings: OptimizerSettings, world: Worl
 
 
 class Schedule:
-    """The learning rate as a multiple of its peak.
+    """The learning rate in a phase as a multiple of its peak, over the whole run or over the phase alone.
 
     It follows the duration's own unit, so that a run limited by hours or FLOPs decays to its end like any other.
     """
 
-    def __init__(self, settings: ScheduleSettings, duration: Duration, step: Ledger) -> None:
+    def __init__(
+        self,
+        settings: ScheduleSettings,
+        duration: Duration,
+        step: Ledger,
+        span: Span | None = None,
+        first: "Schedule | None" = None,
+    ) -> None:
         """Fix the schedule.
 
         Args:
             settings: The recipe's section.
             duration: Of the run.
             step: What one step spends; its seconds may be 0, unknown.
+            span: The phase; None: the run has no others.
+            first: The schedule of the first phase, in which the run has warmed up, if this is another one.
 
         Raises:
             UserError: Warm-up takes the whole run.
         """
         self.settings = settings
         self.duration = duration
-        self.step_share = duration.spent(step) / duration.amount
-        warmup = settings.warmup
-        if isinstance(warmup, Duration):
+        self.begins, self.amount, self.name = 0.0, duration.amount, str(duration)
+        anew = span is not None and settings.over == "phase"
+        if span is not None and anew:
+            self.begins, self.amount = span.begins, span.amount
+            self.name = f"phase {span.number + 1}, {self.amount:,.6g} of {duration}"
+        self.step_share = duration.spent(step) / self.amount
+        warmup, self.warmup = settings.warmup, 0.0
+        if first is not None and not anew:
+            self.warmup = first.warmup
+        elif isinstance(warmup, Duration):
             same_unit = warmup.unit == duration.unit
             in_units = warmup.amount * (1 if same_unit else duration.spent(step) / warmup.spent(step))
-            self.warmup = in_units / duration.amount
+            self.warmup = in_units / self.amount
             if self.warmup >= 1:
                 raise UserError(
-                    f"schedule.warmup ({warmup}) takes the whole duration ({duration})", "Shorten the warm-up."
+                    f"schedule.warmup ({warmup}) takes the whole duration ({self.name})", "Shorten the warm-up."
                 )
         else:
             self.warmup = warmup
@@ -181,7 +198,7 @@ class Schedule:
 
         Warm-up counts the step itself, so that the first rate is not 0; decay does not, so that the last is not either.
         """
-        before = min(1.0, self.duration.spent(ledger) / self.duration.amount)
+        before = self._before(ledger)
         rising = min(1.0, (before + self.step_share) / self.warmup) if self.warmup else 1.0
         floor = self.settings.floor
         return rising * (floor + (1 - floor) * self._decay(before))
@@ -189,12 +206,15 @@ class Schedule:
     @property
     def decay(self) -> str | None:
         """The decay that ends the run after a stable rate, by name; None where there is no stable rate."""
-        return f"the last {self.settings.decay_share:.6g} of {self.duration}" if self.settings.name == "wsd" else None
+        return f"the last {self.settings.decay_share:.6g} of {self.name}" if self.settings.name == "wsd" else None
 
     def decay_of(self, ledger: Ledger) -> str | None:
         """The same where the step that follows is part of it, else None."""
-        before = min(1.0, self.duration.spent(ledger) / self.duration.amount)
-        return self.decay if self._decay(before) < 1 else None
+        return self.decay if self._decay(self._before(ledger)) < 1 else None
+
+    def _before(self, ledger: Ledger) -> float:
+        """The share of the run, or of the phase, that has passed."""
+        return min(1.0, (self.duration.spent(ledger) - self.begins) / self.amount)
 
     def _decay(self, before: float) -> float:
         if self.settings.name == "wsd":

@@ -25,8 +25,12 @@ def permute(indices_N: NDArray[np.int64], size: int, key: int) -> NDArray[np.int
 
 
 def rows_of_step(step: int, rows_per_step: int, num_rows: int, seed: int) -> NDArray[np.int64]:
-    """Row numbers of one step's batch: each epoch visits every row once, in an order of its own."""
-    places_N = np.arange(step * rows_per_step, (step + 1) * rows_per_step, dtype=np.int64)
+    """Row numbers of one step's batch, of one source."""
+    return rows_at(np.arange(step * rows_per_step, (step + 1) * rows_per_step, dtype=np.int64), num_rows, seed)
+
+
+def rows_at(places_N: NDArray[np.int64], num_rows: int, seed: int) -> NDArray[np.int64]:
+    """Row numbers at places of a source's order: each epoch visits every row once, in an order of its own."""
     epochs_N, within_N = np.divmod(places_N, num_rows)
     rows_N = np.empty_like(within_N)
     for epoch in np.unique(epochs_N):

@@ -1,18 +1,31 @@
 """The plan of a run: what follows from recipe, SHARDS and the model's config before the first step, made once."""
 
-from dataclasses import dataclass, field
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from masklater.budget.cost import EncoderSizes, encoder_sizes, step_spending
-from masklater.corpus.shards import Shards
+from masklater.errors import UserError
 from masklater.ledger import Ledger, Spending
-from masklater.masking.corrupt import Corruption
-from masklater.masking.counts import Counts
+from masklater.machine.distributed import World
+from masklater.masking.schedule import rates_in
 from masklater.model.config import MaskLaterConfig
-from masklater.pretrain.batches import EVALUATION_SEED, BatchMaker, make_batches
+from masklater.pretrain.batches import (
+    EVALUATION_SEED,
+    BatchMaker,
+    StepShare,
+    corruption_for,
+    make_batches,
+    make_share,
+)
+from masklater.pretrain.mixture import Mixture
 from masklater.pretrain.optim import Schedule
+from masklater.pretrain.sources import Sources, mix
 from masklater.recipe.load import Recipe
-from masklater.recipe.sections import COMMON_CORRUPTION
+from masklater.recipe.sections import COMMON_CORRUPTION, MaskingSettings
+from masklater.recipe.timeline import Span, find_spans, rope_base, with_micro_rows
 
 Judge = Literal["own", "common"]
 """The corruption of held-out rows: the recipe's own masking, or 15% uniform [MASK] as in every other run."""
@@ -22,59 +35,136 @@ SUFFIXES: dict[Judge, str] = {"own": "", "common": "_15"}
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The course of a run: its batches, what is held out, the learning rate, and what a step costs."""
+class Phase:
+    """The steps of a run that are made alike: their batches, what is held out, the learning rate."""
 
-    recipe: Recipe
-    config: MaskLaterConfig  # of the model, nothing in it left open
-    encoder: EncoderSizes
+    span: Span
     batches: BatchMaker  # to train on
-    held_out: dict[Judge, BatchMaker]
+    held_out: dict[str, dict[Judge, BatchMaker]]  # by source, those that have held-out rows
     schedule: Schedule
-    micro_rows_open: bool = False  # whether the recipe left batch.micro_rows open, so that it may be lowered
-    spent_at: dict[Counts, Spending] = field(default_factory=dict, repr=False)  # few: one for each masking rate
+    rope_base: float | None  # of the encoder's global layers; None: the one of its config
+
+    @property
+    def recipe(self) -> Recipe:
+        """The run's, as it is in this phase."""
+        return self.span.recipe
 
     def micro_rows(self, processes: int) -> int:
         """Return the rows of a forward pass."""
         return self.recipe.batch.pass_of(self.recipe.batch.rows // processes)
 
-    def spending(self, corruption: Corruption) -> Spending:
-        """Return what a step under this corruption spends, apart from time."""
-        counts = corruption.counts
-        if counts not in self.spent_at:
-            recipe, maskable = self.recipe, corruption.maskable_per_row
-            self.spent_at[counts] = step_spending(recipe.batch.rows, self.encoder, recipe.decoder, counts, maskable)
-        return self.spent_at[counts]
+    def multiplier(self, ledger: Ledger) -> float:
+        """Return the learning rate of the step that follows, as a multiple of its peak."""
+        return self.span.lr_multiplier * self.schedule.multiplier(ledger)
 
 
-def make_plan(recipe: Recipe, shards: Shards, config: MaskLaterConfig) -> Plan:
+@dataclass(frozen=True)
+class Plan:
+    """The course of a run: its phases, and what a step of each costs. A run without phases is a run of one."""
+
+    recipe: Recipe
+    config: MaskLaterConfig  # of the model, nothing in it left open
+    encoder: EncoderSizes
+    phases: tuple[Phase, ...]
+    micro_rows_open: bool = False  # whether the recipe left batch.micro_rows open, so that it may be lowered
+    spent_at: dict[tuple[int, float], Spending] = field(default_factory=dict, repr=False)  # by phase and masking rate
+
+    def phase(self, step: int) -> Phase:
+        """Return the phase that a step, from 0, is in; after the last step, the last."""
+        return self.phases[bisect_right([phase.span.first for phase in self.phases], step) - 1]
+
+    def share(self, step: int, world: World) -> StepShare:
+        """Return a process's own rows of a step, and what it has to know of the others'."""
+        phase = self.phase(step)
+        return make_share(phase.batches, step, phase.recipe.batch, world)
+
+    def spending(self, step: int) -> Spending:
+        """Return what a step spends, apart from time."""
+        phase = self.phase(step)
+        corruption = phase.batches.corruption_of_step(step)
+        where = phase.span.number, corruption.rate
+        if where not in self.spent_at:
+            rows, counts, maskable = phase.recipe.batch.rows, corruption.counts, corruption.maskable_per_row
+            self.spent_at[where] = step_spending(rows, self.encoder, self.recipe.decoder, counts, maskable)
+        return self.spent_at[where]
+
+    def rows_of(self, step: int) -> dict[str, list[int]]:
+        """Return the numbers of the training rows of a step, by source."""
+        phase = self.phase(step)
+        rows = phase.batches.rows
+        found = rows.find(phase.batches.places_of_step(step, phase.recipe.batch.rows))
+        return {source.key: numbers_K.tolist() for source, (_, numbers_K) in zip(rows.sources, found, strict=True)}
+
+    def epochs(self) -> dict[str, float]:
+        """Return how often each row of each source will be read over the run; none where the duration is in hours."""
+        last = self.phases[-1].span
+        if (steps := last.steps) is None and last.recipe.duration.unit == "flops":
+            steps = math.ceil(last.recipe.duration.amount / self.spending(0).flops)
+        if steps is None:
+            return {}
+        return {
+            source.key: (source.first + count) / source.rows.num_rows
+            for phase in self.phases
+            for source, count in zip(
+                phase.batches.rows.sources,
+                phase.batches.rows.counted((phase.span.steps or steps) * phase.recipe.batch.rows),
+                strict=True,
+            )
+        }
+
+    def with_micro_rows(self, numbers: Sequence[int]) -> "Plan":
+        """Return the same plan with so many rows a forward pass in each phase."""
+        phases = [
+            replace(phase, span=replace(phase.span, recipe=with_micro_rows(phase.recipe, [number])))
+            for phase, number in zip(self.phases, numbers, strict=True)
+        ]
+        return replace(self, recipe=with_micro_rows(self.recipe, numbers), phases=tuple(phases))
+
+
+def make_plan(recipe: Recipe, sources: Sources, config: MaskLaterConfig) -> Plan:
     """Make the plan of a run.
 
     Args:
         recipe: Of the run.
-        shards: What it trains on.
+        sources: What it trains on.
         config: Of its model, settled.
 
     Raises:
-        UserError: A masking rate leaves no target in such rows, or warm-up takes the whole run.
+        UserError: A phase has no step, a masking rate leaves no target in its rows, warm-up takes the whole run, or a
+            source would be read more often than max_epochs.
     """
-    drops, attend = recipe.decoder.drops, recipe.batch.attend
-    batches = make_batches(
-        shards, shards.train, recipe.masking, drops, attend, recipe.seed, _step_share(recipe, shards)
-    )
-    own = BatchMaker(shards.valid, batches.corruption, attend, EVALUATION_SEED)
-    common = make_batches(shards, shards.valid, COMMON_CORRUPTION, drops, attend, EVALUATION_SEED)
+    spans = find_spans(recipe, sources.row_lengths)
     encoder = encoder_sizes(config.encoder)
-    counts, maskable = batches.corruption.counts, batches.corruption.maskable_per_row
-    first = step_spending(recipe.batch.rows, encoder, recipe.decoder, counts, maskable)
-    after_one = Ledger()
-    after_one.add_step(first, seconds=0.0, data_seconds=0.0)  # not known beforehand
-    schedule = Schedule(recipe.schedule, recipe.duration, after_one)
-    held_out: dict[Judge, BatchMaker] = {"own": own, "common": common}
-    return Plan(recipe, config, encoder, batches, held_out, schedule, spent_at={counts: first})
+    phases: list[Phase] = []
+    for span, mixture in zip(spans, mix(sources, spans, recipe.seed), strict=True):
+        batches = _batches(span, sources, mixture)
+        corruption = batches.corruption_of_step(span.first)
+        own, drops = span.recipe, recipe.decoder.drops
+        first = step_spending(own.batch.rows, encoder, own.decoder, corruption.counts, corruption.maskable_per_row)
+        after_one = Ledger()
+        after_one.add_step(first, seconds=0.0, data_seconds=0.0)  # not known beforehand
+        schedule = Schedule(recipe.schedule, recipe.duration, after_one, span, phases[0].schedule if phases else None)
+        held_out: dict[str, dict[Judge, BatchMaker]] = {}
+        for folder, (shards, _) in zip(sources.phases[span.number], sources.of_phase(span.number), strict=True):
+            if shards.valid.num_rows:
+                judges: dict[Judge, MaskingSettings] = {"own": own.masking, "common": COMMON_CORRUPTION}
+                held_out[folder.name or folder.key] = {
+                    judge: make_batches(shards, shards.valid, masking, drops, own.batch.attend, EVALUATION_SEED)
+                    for judge, masking in judges.items()
+                }
+        phases.append(Phase(span, batches, held_out, schedule, rope_base(recipe, span.number)))
+    plan = Plan(recipe, config, encoder, tuple(phases))
+    for source, epochs in plan.epochs().items():
+        if recipe.max_epochs is not None and epochs > recipe.max_epochs:
+            raise UserError(
+                f"each row of {source or 'the SHARDS'} would be read {epochs:.2f} times, and max_epochs is "
+                f"{recipe.max_epochs:g}",
+                "Shorten the duration, lower its share, add rows, or raise max_epochs.",
+            )
+    return plan
 
 
-def _step_share(recipe: Recipe, shards: Shards) -> float:
-    """The share of the run that a step is; 0 in units under which the masking rate does not change."""
-    duration, rows = recipe.duration, recipe.batch.rows
-    return duration.spent(Ledger(steps=1, rows=rows, tokens=rows * shards.index.row_length)) / duration.amount
+def _batches(span: Span, sources: Sources, mixture: Mixture) -> BatchMaker:
+    recipe = span.recipe
+    corruption = corruption_for(sources.of_phase(span.number), recipe.masking, recipe.decoder.drops)
+    return BatchMaker(mixture, corruption, recipe.batch.attend, recipe.seed, rates_in(span))

@@ -29,6 +29,7 @@ class Start:
     origin: saved.Origin | None = None  # the model whose weights it takes over; None: from scratch
     pieces: dict[int, list[int]] = field(default_factory=dict)  # tokens the origin does not know, by their old pieces
     source: hub.Source | None = None  # where the origin is from
+    trained: int = 0  # positions of a row that the origin was trained on
 
     @property
     def pooler(self) -> dict[str, Tensor] | None:
@@ -56,7 +57,7 @@ def find_start(recipe: Recipe, shards: Shards, commit: str | None = None) -> Sta
 
     Args:
         recipe: Of the run.
-        shards: What it trains on.
+        shards: What it trains on; of several, those with the longest rows.
         commit: The commit of the hub's repository that the run began from; None: what `model.from` names now.
 
     Raises:
@@ -64,6 +65,13 @@ def find_start(recipe: Recipe, shards: Shards, commit: str | None = None) -> Sta
     """
     vocabulary, row_length = shards.vocabulary, shards.index.row_length
     if recipe.model.from_ is None:
+        if (room := recipe.model.max_positions) is not None:
+            if room < row_length:
+                raise UserError(
+                    f"model.max_positions is {room}, and {shards.folder} has rows of {row_length}",
+                    "Raise it, or leave it out: the model then has positions for the longest rows of the run.",
+                )
+            row_length = room
         encoder = make_encoder_config(
             recipe.model,
             vocabulary_size=vocabulary.size,
@@ -74,11 +82,12 @@ def find_start(recipe: Recipe, shards: Shards, commit: str | None = None) -> Sta
             eos=vocabulary.eos,
             mask=vocabulary.mask,
         )
-        return Start(_model_config(recipe, shards, encoder))
+        return Start(_model_config(recipe, shards, encoder, row_length))
     name = recipe.model.from_
     source = hub.find(name, hub.MODEL_FILES, "model.from", commit)
     run = RunFolder(source.folder) if is_run(source.folder) else None
-    origin = saved.open_source(run.load_model()[0] if run else source)
+    model = run.load_model()[0] if run else None
+    origin = saved.open_source(model or source)
     if run is not None:
         origin = replace(origin, pooler=run.load_pooler())
     # Without the source's own tokenizer nothing would tell whether its ids are those of the data.
@@ -88,7 +97,8 @@ def find_start(recipe: Recipe, shards: Shards, commit: str | None = None) -> Sta
     if row_length > longest:
         raise UserError(
             f"{name} has positions for rows of {longest}, and those of {shards.folder} have {row_length}",
-            f"Prepare the data with --row-length {longest} or less.",
+            f"Prepare the data with --row-length {longest} or less. (A run that is to go on with longer rows some day "
+            "begins with model.max_positions.)",
         )
     encoder = copy.deepcopy(origin.encoder_config)
     encoder.vocab_size = max(encoder.vocab_size, vocabulary.size)
@@ -100,7 +110,10 @@ def find_start(recipe: Recipe, shards: Shards, commit: str | None = None) -> Sta
             f"{name} count from 0",
             "Lower decoder.enter_layer.",
         )
-    return Start(_model_config(recipe, shards, encoder), origin, pieces, source)
+    # The decoder of a run keeps the room that it has for longer rows.
+    room = row_length if model is None else max(row_length, model.config.row_length)
+    trained = run.longest_trained() if run else longest
+    return Start(_model_config(recipe, shards, encoder, room), origin, pieces, source, trained)
 
 
 def _num_embeddings(origin: saved.Origin) -> int:
@@ -109,7 +122,5 @@ def _num_embeddings(origin: saved.Origin) -> int:
     return len(origin.encoder.get_input_embeddings().weight)
 
 
-def _model_config(recipe: Recipe, shards: Shards, encoder: PretrainedConfig) -> MaskLaterConfig:
-    return MaskLaterConfig(
-        encoder, recipe.decoder, row_length=shards.index.row_length, mask_token_id=shards.vocabulary.mask
-    )
+def _model_config(recipe: Recipe, shards: Shards, encoder: PretrainedConfig, row_length: int) -> MaskLaterConfig:
+    return MaskLaterConfig(encoder, recipe.decoder, row_length=row_length, mask_token_id=shards.vocabulary.mask)

@@ -6,6 +6,7 @@ from typing import Any
 from masklater.errors import Fault
 from masklater.recipe.duration import Duration
 from masklater.recipe.families import ROTARY
+from masklater.recipe.phases import find_phase_faults
 from masklater.recipe.sections import DecoderSettings, ModelSettings
 
 
@@ -24,7 +25,7 @@ def find_contradictions(sections: Mapping[str, Any]) -> list[Fault]:
                 "Raise masking.mask, or set decoder.kind=none for vanilla MLM.",
             )
         )
-    if masking and duration and masking.schedule.name != "constant" and duration.unit in {"hours", "flops"}:
+    if masking and duration and masking.schedule.name in {"linear", "stepwise"} and duration.unit in {"hours", "flops"}:
         faults.append(
             Fault(
                 "masking.schedule.name",
@@ -38,7 +39,7 @@ def find_contradictions(sections: Mapping[str, Any]) -> list[Fault]:
         faults += _decoder_faults(model, decoder)
     if schedule and duration and isinstance(schedule.warmup, Duration):
         faults += _warmup_faults(schedule.warmup, duration)
-    return faults
+    return faults + find_phase_faults(sections)
 
 
 def _decoder_faults(model: ModelSettings, decoder: DecoderSettings) -> list[Fault]:

@@ -1,20 +1,34 @@
 """The settings of a recipe that do nothing beside the others: a run records those that act."""
 
+from typing import TYPE_CHECKING
+
 from masklater.recipe.families import WINDOWED
-from masklater.recipe.sections import DecoderSettings, MaskingSettings, ModelSettings
+
+if TYPE_CHECKING:
+    from masklater.recipe.load import Recipe
 
 
-def without_effect(model: ModelSettings, decoder: DecoderSettings, masking: MaskingSettings) -> set[str]:
-    """Dotted keys of the settings that change nothing, whatever their value."""
+def without_effect(recipe: "Recipe") -> set[str]:
+    """Dotted keys of the settings that change nothing, whatever their value, or do not as they are."""
+    model, decoder, masking = recipe.model, recipe.decoder, recipe.masking
     idle = set()
     if model.family not in WINDOWED:
         idle |= {"model.global_every", "model.window"}
     elif model.global_every == 1:
         idle |= {"model.window"}
+    if model.max_positions is None:
+        idle |= {"model.max_positions"}
     if not decoder.has_layers:
         idle |= {"decoder.num_layers"}
     if not decoder.drops:  # [MASK]s are tokens of the input, with its embedding and its positions
         idle |= {"decoder.mask_embedding", "decoder.positions"}
-    if masking.choose != "span":
+    if "span" not in {masking.choose, *(phase.masking.choose for phase in recipe.phases)}:
         idle |= {"masking.span_p", "masking.span_max"}
+    if masking.schedule.name != "random":
+        idle |= {"masking.schedule.low", "masking.schedule.high"}
+    if masking.schedule.name not in {"linear", "random"}:
+        idle |= {"masking.schedule.levels"}
+    if not recipe.phases:
+        idle |= {"phases", "schedule.over"}
+    idle |= {name for name in ("data", "max_epochs") if not getattr(recipe, name)}
     return idle

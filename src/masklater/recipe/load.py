@@ -18,20 +18,19 @@ from masklater.errors import MISSING, Fault, RecipeError, UserError
 from masklater.recipe.contradictions import find_contradictions
 from masklater.recipe.duration import Duration
 from masklater.recipe.effect import without_effect
-from masklater.recipe.section import ON_RESUME, Section
+from masklater.recipe.phases import SHARES_MEANING, PhaseSettings, Shares
+from masklater.recipe.section import ON_RESUME, Section, is_list
 from masklater.recipe.sections import (
     MOST,
     BatchSettings,
-    CheckpointSettings,
     DecoderSettings,
-    EvaluationSettings,
-    HealthSettings,
     MaskingSettings,
     ModelSettings,
     OptimizerSettings,
     ScheduleSettings,
 )
 from masklater.recipe.tree import apply_overrides, read_yaml
+from masklater.recipe.watching import CheckpointSettings, EvaluationSettings, HealthSettings
 
 
 class Recipe(Section):
@@ -40,10 +39,15 @@ class Recipe(Section):
     model: ModelSettings = ModelSettings()
     decoder: DecoderSettings = DecoderSettings()
     masking: MaskingSettings = MaskingSettings()
+    data: Shares = Field(default={}, description=f"{SHARES_MEANING}. {{}}: --data is SHARDS itself")
     batch: BatchSettings = BatchSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: Annotated[ScheduleSettings, ON_RESUME] = ScheduleSettings()
     duration: Annotated[Duration, ON_RESUME]
+    phases: tuple[PhaseSettings, ...] = Field((), description="parts of the run, one after another")
+    max_epochs: Annotated[float | None, ON_RESUME] = Field(
+        None, gt=0, description="how often a row may be read; a run that would read a source more often is refused"
+    )
     evaluation: Annotated[EvaluationSettings, ON_RESUME] = EvaluationSettings()
     checkpoint: Annotated[CheckpointSettings, ON_RESUME] = CheckpointSettings()
     health: Annotated[HealthSettings, ON_RESUME] = HealthSettings()
@@ -94,6 +98,21 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     tree = read_yaml(_locate(source))
     apply_overrides(tree, overrides)
     return validate(tree, str(source))
+
+
+def load_record(path: Path) -> Recipe:
+    """Read the recipe that a RUN has recorded; what an earlier version did not record is as it was then.
+
+    Raises:
+        UserError: The file is missing or not YAML.
+        RecipeError: It is not what pre-training wrote.
+    """
+    tree = read_yaml(path)
+    masking = tree.get("masking")
+    schedule = masking.get("schedule") if isinstance(masking, dict) else None
+    if isinstance(schedule, dict) and schedule.get("name") == "linear":
+        schedule.setdefault("levels", None)  # the rate changed with every step
+    return validate(tree, str(path))
 
 
 def validate(tree: Mapping[str, Any], source: str = "given") -> Recipe:
@@ -147,9 +166,12 @@ def dump(recipe: Recipe) -> str:
 def plain(recipe: Recipe) -> dict[str, Any]:
     """The resolved recipe as a tree of plain values, by the names a recipe file uses; what does nothing is left out."""
     tree = recipe.model_dump(mode="json", by_alias=True)
-    for key in without_effect(recipe.model, recipe.decoder, recipe.masking):
-        section, _, name = key.partition(".")
-        del tree[section][name]
+    for key in without_effect(recipe):
+        *sections, name = key.split(".")
+        section = tree
+        for part in sections:
+            section = section[part]
+        del section[name]
     return tree
 
 
@@ -163,6 +185,8 @@ def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         if isinstance(value, dict):
             found |= _leaves(value, f"{prefix}{key}.")
+        elif isinstance(value, list) and any(isinstance(each, dict) for each in value):
+            found |= _leaves({str(place): each for place, each in enumerate(value)}, f"{prefix}{key}.")
         else:
             found[f"{prefix}{key}"] = value
     return found
@@ -180,12 +204,15 @@ def describe() -> list[tuple[str, str, str]]:
 
     def walk(prefix: str, section: type[Section], defaults: Mapping[str, Any]) -> None:
         for name, field in section.keys().items():
-            annotation = field.annotation
-            if isinstance(annotation, type) and issubclass(annotation, Section):
-                walk(f"{prefix}{name}.", annotation, defaults.get(name) or {})
-            else:
+            inner = section.section_at(name)
+            if inner is None or (inner is not field.annotation and not is_list(field)):
                 default = yaml.safe_dump(defaults.get(name), default_flow_style=True).split("\n")[0]
                 rows.append((f"{prefix}{name}", default, field.description or ""))
+            elif is_list(field):
+                rows.append((f"{prefix}{name}", "[]", field.description or ""))
+                walk(f"{prefix}{name}.0.", inner, {})
+            else:
+                walk(f"{prefix}{name}.", inner, defaults.get(name) or {})
 
     walk("", Recipe, plain(Recipe(duration=Duration(steps=1))) | {"duration": None})
     return rows
@@ -255,7 +282,10 @@ def _unknown_key(path: tuple[str, ...], tree: Mapping[str, Any]) -> Fault:
     known = list(section.keys()) if section else []
     node: Any = tree
     for key in path:
-        node = node.get(key) if isinstance(node, Mapping) else None
+        if isinstance(node, list):
+            node = node[int(key)] if key.isdigit() and int(key) < len(node) else None
+        else:
+            node = node.get(key) if isinstance(node, Mapping) else None
     place = f"the section {'.'.join(path[:-1])} has" if len(path) > 1 else "a recipe has"
     remedy = f"Known here: {', '.join(known)}.{_did_you_mean(path[-1], known)}"
     return Fault(".".join(path) or "''", node, f"{place} no such key", remedy)
@@ -263,13 +293,17 @@ def _unknown_key(path: tuple[str, ...], tree: Mapping[str, Any]) -> Fault:
 
 def _section(path: tuple[str, ...]) -> type[Section] | None:
     section: type[Section] = Recipe
+    in_list = False
     for key in path:
         if (path[0], key) == ("schedule", "warmup"):
             return Duration
-        field = section.keys().get(key)
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, Section)):
+        if in_list:
+            in_list = False
+            continue
+        field, inner = section.keys().get(key), section.section_at(key)
+        if field is None or inner is None:
             return None
-        section = field.annotation
+        section, in_list = inner, is_list(field)
     return section
 
 

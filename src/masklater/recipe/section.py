@@ -1,5 +1,7 @@
 """The base of every recipe section: frozen once validated, and no key passes unknown."""
 
+from typing import get_args, get_origin
+
 from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 
@@ -26,5 +28,22 @@ class Section(BaseModel):
             return False
         if ON_RESUME in field.metadata:
             return True
-        section = field.annotation
-        return isinstance(section, type) and issubclass(section, Section) and section.may_change(rest)
+        section = cls.section_at(name)
+        if section is not None and is_list(field):
+            rest = rest.partition(".")[2]  # after the place in the list
+        return section is not None and bool(rest) and section.may_change(rest)
+
+    @classmethod
+    def section_at(cls, name: str) -> type["Section"] | None:
+        """Return the section that a key holds, or each member of its list, or that may stand there; None: a value."""
+        field = cls.keys().get(name)
+        kinds = [field.annotation] if field else []
+        while kinds and get_origin(kinds[0]) is not None:
+            kinds = [*get_args(kinds[0]), *kinds[1:]]
+        sections = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)]
+        return sections[0] if sections else None
+
+
+def is_list(field: FieldInfo) -> bool:
+    """Tell whether a field holds a list."""
+    return get_origin(field.annotation) is tuple

@@ -44,7 +44,9 @@ DECODERS = {
 """Kinds of decoder, with what each is; model/decoder.py has the module of each, budget/decoders.py the cost."""
 
 
-def _one_of(known: Mapping[str, str]) -> Callable[[str], str]:
+def one_of(known: Mapping[str, str]) -> Callable[[str], str]:
+    """Return a validator of names."""
+
     def check(name: str) -> str:
         if name not in known:
             raise ValueError(f"it must be one of {', '.join(known)}")
@@ -53,7 +55,8 @@ def _one_of(known: Mapping[str, str]) -> Callable[[str], str]:
     return check
 
 
-def _listed(known: Mapping[str, str]) -> str:
+def listed(known: Mapping[str, str]) -> str:
+    """Return names with their meanings, for a description."""
     return "; ".join(f"{name}: {meaning}" for name, meaning in known.items())
 
 
@@ -95,6 +98,14 @@ class ModelSettings(Section):
         given = self.global_every is not None or self.window is not None
         return self.global_every or (published_every if given or row_length > window else 1), window
 
+    max_positions: int | None = Field(
+        None,
+        gt=7,
+        le=MOST,
+        description="from scratch: the longest rows that encoder and decoder have positions for, which leaves room to "
+        "go on with longer rows later; null: the longest that the run has",
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _fill_in_from_scratch(cls, tree: Any) -> Any:
@@ -106,7 +117,7 @@ class ModelSettings(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.from_ is not None:
-            fixed = (*(name for name in FROM_SCRATCH if name != "dropout"), "global_every", "window")
+            fixed = (*(name for name in FROM_SCRATCH if name != "dropout"), "global_every", "window", "max_positions")
             given = [name for name in fixed if getattr(self, name) is not None]
             if given:
                 raise ValueError(
@@ -127,7 +138,7 @@ class ModelSettings(Section):
 class DecoderSettings(Section):
     """Where the [MASK]s join: in a light decoder, thrown away after pre-training, or in the encoder itself."""
 
-    kind: Annotated[str, AfterValidator(_one_of(DECODERS))] = Field("self", description=_listed(DECODERS))
+    kind: Annotated[str, AfterValidator(one_of(DECODERS))] = Field("self", description=listed(DECODERS))
     num_layers: int = Field(
         2,
         gt=0,
@@ -171,14 +182,34 @@ class DecoderSettings(Section):
         return self
 
 
-class RateScheduleSettings(Section):
-    """The masking rate over the run, which begins at masking.rate (arXiv 2305.15096)."""
+MOST_RATES = 8
+"""Masking rates of a run whose schedule is linear or random. Each is a shape, and a compiled step compiles each."""
 
-    name: Literal["constant", "linear", "stepwise"] = Field("constant", description="how the rate changes")
+
+class RateScheduleSettings(Section):
+    """The masking rate over the run, which begins at masking.rate (arXiv 2305.15096), or is drawn at each step."""
+
+    name: Literal["constant", "linear", "stepwise", "random"] = Field(
+        "constant", description="how the rate changes; random: drawn at each step, evenly between low and high"
+    )
     end: float | None = Field(None, gt=0, lt=1, description="linear: the rate at the end")
     steps: tuple[tuple[float, float], ...] = Field(
         (), description="stepwise: [share of the duration, rate from there on] pairs, in order"
     )
+    low: float | None = Field(None, gt=0, lt=1, description="random: the lowest rate")
+    high: float | None = Field(
+        None, gt=0, lt=1, description="random: the highest; masking.rate, at which held-out rows are scored, is between"
+    )
+    levels: Literal["auto"] | Annotated[int, Field(ge=2, le=MOST_RATES)] | None = Field(
+        "auto",
+        description=f"linear, random: how many rates, evenly spaced, both ends among them; auto: {MOST_RATES}, or what "
+        "a run that is resumed began with; null: linear changes with every step, as it did before there were levels",
+    )
+
+    @property
+    def number(self) -> int | None:
+        """How many rates a linear or random schedule takes; None: as many as steps."""
+        return MOST_RATES if self.levels == "auto" else self.levels
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -186,6 +217,13 @@ class RateScheduleSettings(Section):
             raise ValueError(f"end belongs to name linear, which needs it; name is {self.name}")
         if (self.name == "stepwise") != bool(self.steps):
             raise ValueError(f"steps belong to name stepwise, which needs them; name is {self.name}")
+        for given in (self.low, self.high):
+            if (self.name == "random") != (given is not None):
+                raise ValueError(f"low and high belong to name random, which needs both; name is {self.name}")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"low must be at most high; they are {self.low:g} and {self.high:g}")
+        if self.name == "random" and self.levels is None:
+            raise ValueError("levels null belongs to name linear; a random rate is one of a few")
         shares = [share for share, _ in self.steps]
         if sorted(set(shares)) != shares or not all(0 < share < 1 for share in shares):
             raise ValueError(f"shares in steps must rise between 0 and 1; they are {shares}")
@@ -203,17 +241,23 @@ class MaskingSettings(Section):
     random: float = Field(0.1, ge=0, le=1, description="share of them that become a random token")
     keep: float = Field(0.1, ge=0, le=1, description="share of them that stay as they are")
     predict: float = Field(1.0, gt=0, le=1, description="share of the corrupted positions that are predicted")
-    choose: Annotated[str, AfterValidator(_one_of(CHOOSERS))] = Field(
-        "uniform", description=f"what is chosen: {_listed(CHOOSERS)}"
+    choose: Annotated[str, AfterValidator(one_of(CHOOSERS))] = Field(
+        "uniform", description=f"what is chosen: {listed(CHOOSERS)}"
     )
     span_p: float = Field(0.2, gt=0, lt=1, description="span: chance that a span ends after each of its words")
     span_max: int = Field(10, gt=0, le=MOST, description="span: longest span in words")
 
     @model_validator(mode="after")
-    def _shares_sum_to_one(self) -> Self:
+    def _check(self) -> Self:
         total = self.mask + self.random + self.keep
         if not math.isclose(total, 1, abs_tol=1e-6):
             raise ValueError(f"mask + random + keep must be 1; they are {total:g}")
+        low, high = self.schedule.low, self.schedule.high
+        if low is not None and high is not None and not low <= self.rate <= high:
+            raise ValueError(
+                f"rate, at which held-out rows are scored, must lie between schedule.low and schedule.high, {low:g} "
+                f"and {high:g}; it is {self.rate:g}"
+            )
         return self
 
 
@@ -299,6 +343,9 @@ class ScheduleSettings(Section):
         None, gt=0, le=1, description="wsd: share of the duration that decays (0.2 unless given)"
     )
     floor: float = Field(0.0, ge=0, lt=1, description="where decay ends, as a multiple of the peak")
+    over: Literal["run", "phase"] = Field(
+        "run", description="phase: warm-up and decay begin anew in each phase; run: they span all phases"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -316,41 +363,3 @@ class ScheduleSettings(Section):
     def decay_share(self) -> float:
         """Share of the duration over which wsd decays."""
         return 0.2 if self.decay is None else self.decay
-
-
-class EvaluationSettings(Section):
-    """Loss and accuracy on held-out rows under fixed masks."""
-
-    every_steps: int = Field(
-        200, gt=0, le=MOST, description="steps between evaluations; there is always one at the end"
-    )
-    rows: int = Field(512, gt=0, le=MOST, description="held-out rows evaluated (all there are, where there are fewer)")
-
-
-class CheckpointSettings(Section):
-    """The checkpoints that are kept to resume from."""
-
-    every_steps: int = Field(
-        200, gt=0, le=MOST, description="steps between checkpoints; there is always one at the end"
-    )
-    keep: int = Field(2, gt=0, le=MOST, description="how many of the newest are kept, beside the one before wsd decays")
-    background: Literal["auto"] | bool = Field(
-        "auto",
-        description="write them while training goes on, from a copy in the host's memory; auto: where a GPU trains",
-    )
-
-    def writes_in_background(self, device: str) -> bool:
-        """Resolve `background` on a kind of device."""
-        return device == "cuda" if self.background == "auto" else self.background
-
-
-class HealthSettings(Section):
-    """The handling of steps that go wrong. A step without a finite loss and gradient is skipped."""
-
-    max_skipped: int = Field(10, gt=0, le=10_000, description="skipped steps in a row at which the run stops")
-    spike: float | None = Field(
-        6.0,
-        gt=0,
-        description="a loss is logged as a spike where it lies so many robust deviations (1.4826 times the median "
-        "absolute deviation) and 5% above the median of the last 100 steps; null: none is",
-    )

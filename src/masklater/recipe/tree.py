@@ -1,6 +1,7 @@
 """A recipe before it is validated: the tree that a YAML file holds, and what the command line replaces in it."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -78,17 +79,42 @@ def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> None:
             value = yaml.load(text, _StrictLoader) if text.strip() else None
         except NOT_YAML:
             raise UserError(f"the override {override!r} has a value that is not YAML", "Quote it.") from None
-        parent = tree
-        for key in keys[:-1]:
-            if not isinstance(parent.get(key), dict):
-                parent[key] = {}
-            parent = parent[key]
+        parent = _parent_of(keys, tree, override)
+        if isinstance(parent, list):
+            parent[int(keys[-1])] = value
+            continue
         # Naming a unit replaces the recipe's unit; two units on the command line remain two, which is a fault.
         if keys[-1] in UNITS and keys[:-1] in {("duration",), ("schedule", "warmup")} and keys[:-1] not in replaced:
             replaced.add(keys[:-1])
             for unit in UNITS:
                 parent.pop(unit, None)
         parent[keys[-1]] = value
+
+
+def _parent_of(keys: Sequence[str], tree: dict[str, Any], override: str) -> Any:
+    """Return the mapping, or the list, that the last of the keys is to be set in; mappings that are missing are made.
+
+    Raises:
+        UserError: A key names a place that a list does not have.
+    """
+    parent: Any = tree
+    for key, following in pairwise(keys):
+        if isinstance(parent, list):
+            parent = parent[int(key)]
+        else:
+            is_list = isinstance(parent.get(key), list) and following.isdigit()
+            if not isinstance(parent.get(key), dict) and not is_list:
+                parent[key] = {}
+            parent = parent[key]
+        if isinstance(parent, list) and not (following.isdigit() and int(following) < len(parent)):
+            raise UserError(
+                f"the override {override!r} names the place {following} in {key}, which has {len(parent)}, counted "
+                "from 0",
+                "Name one of them, or give the whole list.",
+            )
+        if not isinstance(parent, dict | list):
+            raise UserError(f"the override {override!r} goes into {key}, which holds no settings", "Give it whole.")
+    return parent
 
 
 def _say_what_is_lost(keys: tuple[str, ...], text: str, given: dict[tuple[str, ...], str]) -> None:

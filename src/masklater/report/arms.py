@@ -77,6 +77,14 @@ class Arm:
             points.append(Point(mean_spent([one.spent for one in at]), loss, accuracy))
         return points
 
+    def final_by_source(self) -> dict[str, Spread | None]:
+        """The last losses of each source, where held-out rows are of several."""
+        finals = [run.final.by_source for run in self.runs if run.final]
+        return {
+            source: spread_of([each[source] for each in finals if source in each])
+            for source in dict.fromkeys(name for each in finals for name in each)
+        }
+
     def final(self, measure: str) -> Spread | None:
         """A figure of the last evaluations, by its name."""
         return spread_of([getattr(run.final, measure) for run in self.runs if run.final])

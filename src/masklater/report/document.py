@@ -42,6 +42,8 @@ def compose(comparison: Comparison, pictures: dict[str, Picture]) -> Document:
         blocks.append(tables.reach(comparison))
     blocks.append(Plots(f"Held-out loss and accuracy over {WHAT[unit]}", over(unit, "loss", "accuracy")))
     blocks.append(tables.ends(comparison))
+    if (by_source := tables.by_source(comparison)) is not None:
+        blocks.append(by_source)
     if comparison.arm_scores:
         blocks.append(Plots(f"GLUE over {WHAT[unit]}", over(unit, "glue-average", "glue-tasks")))
         blocks.append(glue_tables.scores(comparison))

@@ -108,6 +108,7 @@ def _run_tree(comparison: Comparison, run: Run) -> dict[str, Any]:
 
 def _evaluation_tree(evaluation: Evaluation) -> dict[str, Any]:
     figures = asdict(evaluation)
+    sources = {name: None if not math.isfinite(loss) else loss for name, loss in evaluation.by_source.items()}
     return {
         key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in figures.items()
-    }
+    } | {"by_source": sources}

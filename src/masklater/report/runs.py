@@ -2,7 +2,7 @@
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -52,6 +52,7 @@ class Evaluation:
     targets: int  # predicted under the common corruption; tells how many rows were evaluated
     own_loss: float  # under the masking the run trains with; nan, as every figure here, where nothing was to predict
     own_accuracy: float
+    by_source: dict[str, float] = field(default_factory=dict)  # loss under the common corruption, of each of several
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,11 @@ def _follow(path: Path) -> tuple[Spent, tuple[Evaluation, ...]]:
                 targets=targets,
                 own_loss=_measured(record, "valid_loss", "", where),
                 own_accuracy=_measured(record, "valid_accuracy", "", where),
+                by_source={
+                    source: _measured(record, "valid_loss", f"_15/{source}", where)
+                    for key in record
+                    if (source := key.removeprefix("valid_targets_15/")) != key
+                },
             )
     if not spent.steps:
         raise UserError(f"the run {path.parent} has not made a step yet", "Compare runs that have begun to train.")

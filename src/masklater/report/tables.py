@@ -108,6 +108,20 @@ def ends(comparison: Comparison) -> Table:
     return Table("Where each run ended", columns, rows, caption)
 
 
+def by_source(comparison: Comparison) -> Table | None:
+    """The table of the last losses of each source; None where no run has several."""
+    found = {arm.name: arm.final_by_source() for arm in comparison.arms}
+    sources = list(dict.fromkeys(source for each in found.values() for source in each))
+    if not sources:
+        return None
+    rows = [[name, *(_over_seeds(each.get(source), ".4f") for source in sources)] for name, each in found.items()]
+    caption = (
+        f"Losses in nats per target at {COMMON}, on held-out rows of each source that the last phase reads; equally "
+        "many rows of each make up the loss over all."
+    )
+    return Table("Held-out loss by source", ["run", *sources], rows, caption)
+
+
 _QUALITIES = ("loss", "accuracy", "own_loss", "own_accuracy")
 _ONE_ARM = "Runs whose recipes differ in nothing but the seed are one arm; curves and tables show it as one."
 

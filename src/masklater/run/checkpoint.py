@@ -1,7 +1,7 @@
 """Checkpoints: everything a run needs to go on, complete or not there, checked when read, and nothing that can run.
 
 RUN/checkpoints/step-00000200/shard-*.safetensors  weights and optimizer states: of each process what it holds
-RUN/checkpoints/step-00000200/progress.json        what the run has spent, and which decay it is in
+RUN/checkpoints/step-00000200/progress.json        what the run has spent, and which phase and decay it is in
 RUN/checkpoints/step-00000200/checkpoint.json      SHA-256 of each of these files
 RUN/checkpoints/before-decay/                      the same, once: the last step at the stable rate of schedule wsd
 
@@ -57,13 +57,22 @@ class HasStates(Protocol):
 
 
 @dataclass(frozen=True)
+class Progress:
+    """Where a run stands, beside what it has spent."""
+
+    decay: str | None = None  # the decay its last step was part of; None: its rate was stable
+    phase: int = 0  # that its last step was part of
+    row_length: int | None = None  # of the longest rows trained on so far; None: those of the run
+    scaler: dict[str, float] = field(default_factory=dict)  # float16's loss scale, as torch's GradScaler keeps it
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """A sound checkpoint, its tensors not yet read."""
 
     path: Path
     ledger: Ledger
-    decay: str | None = None  # the decay its last step was part of; None: its rate was stable
-    scaler: dict[str, float] = field(default_factory=dict)  # float16's loss scale, as torch's GradScaler keeps it
+    progress: Progress = Progress()
 
     def load_into(self, model: nn.Module, optimizers: HasStates | None = None) -> None:
         """Read weights, and optimizer states where asked for, into their places, however they are spread.
@@ -79,7 +88,7 @@ class Checkpoint:
                     name.removeprefix(OPTIMIZER).rpartition(".")[0] for name in saved if name.startswith(OPTIMIZER)
                 }
                 optimizers.begin(states)
-                optimizers.load_scaler(self.scaler)
+                optimizers.load_scaler(self.progress.scaler)
             with without_warnings():
                 # Each process reads by itself what it needs.
                 dcp.load(tensors_of(model, optimizers), storage_reader=reader, no_dist=True)
@@ -172,7 +181,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         name = PROGRESS if PROGRESS in written else PROGRESS_BEFORE
         if _hashes(path) == written and name in written:
             tree = json.loads((path / name).read_text(encoding="utf-8"))
-            return Checkpoint(path, Ledger(**tree["ledger"]), tree["decay"], tree.get("scaler", {}))
+            # Version 0.1 had neither phases nor float16.
+            progress = Progress(tree["decay"], tree.get("phase", 0), tree.get("row_length"), tree.get("scaler", {}))
+            return Checkpoint(path, Ledger(**tree["ledger"]), progress)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
     raise DamagedDataError(f"{path} is damaged (a file is missing or its checksum does not match)")
@@ -203,9 +214,9 @@ def tensors_of(model: nn.Module, optimizers: HasStates | None) -> dict[str, Any]
     return tensors | {f"{OPTIMIZER}{name}": tensor for name, tensor in states.items()}
 
 
-def seal(partial: Path, ledger: Ledger, decay: str | None, scaler: dict[str, float]) -> None:
+def seal(partial: Path, ledger: Ledger, progress: Progress) -> None:
     """Write what makes a folder of tensors a checkpoint."""
-    tree = {"ledger": asdict(ledger), "decay": decay} | ({"scaler": scaler} if scaler else {})
+    tree = {"ledger": asdict(ledger), **asdict(progress)}
     (partial / PROGRESS).write_text(json.dumps(tree), encoding="utf-8")
     entry = {"step": ledger.steps, "sha256": _hashes(partial)}
     (partial / "checkpoint.json").write_text(json.dumps(entry, indent=1), encoding="utf-8")

@@ -1,7 +1,7 @@
 """RUN: the folder of one pre-training run.
 
 RUN/recipe.yaml     the resolved recipe
-RUN/run.json        what may not change: data, tokenizer, versions it began with, the commit of a model of the hub
+RUN/run.json        what may not change: data, by source, tokenizer; versions it began with, the commit of a model
 RUN/config.json     the model's config
 RUN/tokenizer/      the data's tokenizer, a Hugging Face folder
 RUN/pooler.safetensors  the pooler of the model it started from, if that had one: as it was there, for the export
@@ -14,6 +14,7 @@ RUN/diverged.json   the rows of the steps at which it last stopped by itself
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -28,9 +29,11 @@ from masklater.folders import complete_folder, disk_errors_for_people, refuse_ex
 from masklater.hub import Source
 from masklater.model.config import MaskLaterConfig
 from masklater.model.masked_lm import MaskLaterForMaskedLM
+from masklater.model.positions import set_rope_base
 from masklater.recipe.load import Recipe, dump
+from masklater.recipe.timeline import rope_base
 from masklater.run.checkpoint import Checkpoint, is_sound, list_checkpoints, load_checkpoint, load_newest, set_aside
-from masklater.run.identity import check_same_run, identity_of, is_run, read_identity
+from masklater.run.identity import check_same_run, identity_of, is_run, longest_of, read_identity
 
 POOLER = "pooler.safetensors"
 
@@ -65,7 +68,7 @@ class RunFolder:
         cls,
         path: Path,
         recipe: Recipe,
-        shards: Shards,
+        shards: Mapping[str, Shards],
         config: MaskLaterConfig,
         source: Source | None = None,
         pooler: dict[str, Tensor] | None = None,
@@ -75,7 +78,7 @@ class RunFolder:
         Args:
             path: Its name.
             recipe: Its recipe.
-            shards: What it trains on.
+            shards: What it trains on, by folder.
             config: Of its model.
             source: The saved model that it starts from; None: from scratch.
             pooler: Of that model, if it has one.
@@ -89,14 +92,15 @@ class RunFolder:
             )
             (partial / "recipe.yaml").write_text(dump(recipe), encoding="utf-8")
             config.save_pretrained(partial)
-            shutil.copytree(shards.folder / "tokenizer", partial / "tokenizer")
-            shards.check_tokenizer(partial / "tokenizer")
+            longest = longest_of(shards)
+            shutil.copytree(longest.folder / "tokenizer", partial / "tokenizer")
+            longest.check_tokenizer(partial / "tokenizer")
             if pooler is not None:
                 save_file(pooler, partial / POOLER)
             (partial / "checkpoints").mkdir()
         return cls(path)
 
-    def check_resumable(self, recipe: Recipe, shards: Shards) -> None:
+    def check_resumable(self, recipe: Recipe, shards: Mapping[str, Shards]) -> None:
         """Raise UserError where resuming under this recipe and data would not be the same run."""
         changed = check_same_run(self.path, self.identity, self.recipe, recipe, shards)
         for change in changed:
@@ -108,13 +112,13 @@ class RunFolder:
         """Write the recipe anew, with what has changed in it that a resumed run may change."""
         write_file(self.path / "recipe.yaml", dump(recipe), replace=True)
 
-    def find_checkpoint(self, decay: str | None) -> Checkpoint | None:
+    def find_checkpoint(self, decays: set[str | None]) -> Checkpoint | None:
         """Find the checkpoint to go on from: the newest sound one, unless it has decayed towards another end.
 
         Then it is the one before that decay. Later ones, damaged or decayed, are set aside under other names.
 
         Args:
-            decay: The decay that the run is to end with now, as in Schedule; None where it has no stable rate.
+            decays: Those that the run is to make now, as in Schedule; None where it has no stable rate.
 
         Raises:
             UserError: The checkpoint before the decay is not there.
@@ -123,18 +127,19 @@ class RunFolder:
         if newest is None:
             return None
         self._set_aside_after(newest.ledger.steps, "damaged")
-        if newest.decay in {None, decay}:
+        if newest.progress.decay is None or newest.progress.decay in decays:
             return newest
         before = [path for path in self._before_decay() if is_sound(path)]
+        decay = newest.progress.decay
         if not before:
             raise UserError(
-                f"step {newest.ledger.steps:,} of {self.path} has decayed over {newest.decay}, which is no longer the "
+                f"step {newest.ledger.steps:,} of {self.path} has decayed over {decay}, which is no longer the "
                 f"end of the run, and there is no sound checkpoint before that decay in {self.checkpoints}",
                 "Resume with the duration and schedule it had, or start a new run with model.from naming this one.",
             )
         stable = load_checkpoint(before[-1])
         say(
-            f"step {newest.ledger.steps:,} had decayed over {newest.decay}: going on from step "
+            f"step {newest.ledger.steps:,} had decayed over {decay}: going on from step "
             f"{stable.ledger.steps:,}, before that decay; what came after it is kept as checkpoints/decayed-* and "
             "metrics-decayed-*.jsonl"
         )
@@ -170,9 +175,18 @@ class RunFolder:
         checkpoint = load_newest(self.checkpoints)
         if checkpoint is None:
             raise UserError(f"the run {self.path} has no checkpoint yet", "Let it run until its first checkpoint.")
-        model = MaskLaterForMaskedLM(self.load_config())
+        config = self.load_config()
+        if (base := rope_base(self.recipe, checkpoint.progress.phase)) is not None:
+            set_rope_base(config.encoder, base)
+        model = MaskLaterForMaskedLM(config)
         checkpoint.load_into(model)
         return model.eval(), checkpoint.ledger.steps
+
+    def longest_trained(self) -> int:
+        """Return the length of the longest rows that the newest sound checkpoint has been trained on."""
+        checkpoint = load_newest(self.checkpoints)
+        found = checkpoint.progress.row_length if checkpoint else None
+        return self.identity.row_length if found is None else found
 
     def load_pooler(self) -> dict[str, Tensor] | None:
         """Return the pooler of the model that the run started from, by its names in the encoder; None without one.

@@ -1,14 +1,17 @@
 """The identity of a RUN: recipe.yaml and run.json, which decide whether two runs are the same (no torch)."""
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from masklater.corpus.tokenizer import have_same_ids
 from masklater.errors import DamagedDataError, UserError
 from masklater.hub import Source
 from masklater.machine.versions import versions
-from masklater.recipe.load import Recipe, load, settings_of
+from masklater.recipe.load import Recipe, load_record, settings_of
 
 if TYPE_CHECKING:
     from masklater.corpus.shards import Shards
@@ -26,12 +29,27 @@ class Identity:
     transformers: str
     python: str
     source_commit: str | None = None  # of the hub's repository that model.from names; None: a folder, or from scratch
+    sources: dict | None = None  # SHA-256 by folder; None: --data itself is the only one
 
 
-def identity_of(shards: "Shards", source: Source | None) -> Identity:
+def identity_of(shards: Mapping[str, "Shards"], source: Source | None) -> Identity:
     """Return the identity of a run that begins now on this data, from a saved model or from scratch."""
-    index, commit = shards.index, source.commit if source else None
-    return Identity(shards.fingerprint, index.tokenizer_sha256, index.row_length, **versions(), source_commit=commit)
+    index, commit = longest_of(shards).index, source.commit if source else None
+    data, sources = _fingerprints(shards)
+    return Identity(data, index.tokenizer_sha256, index.row_length, **versions(), source_commit=commit, sources=sources)
+
+
+def longest_of(shards: Mapping[str, "Shards"]) -> "Shards":
+    """Return the SHARDS with the longest rows, whose tokenizer a RUN keeps; those of the others give the same ids."""
+    return max(shards.values(), key=lambda each: each.index.row_length)
+
+
+def _fingerprints(shards: Mapping[str, "Shards"]) -> tuple[str, dict[str, str] | None]:
+    """Return the fingerprint of all data, and that of each folder where there are several."""
+    each = {key: opened.fingerprint for key, opened in shards.items()}
+    if [*each] == [""]:
+        return each[""], None
+    return hashlib.sha256(json.dumps(sorted(each.values())).encode()).hexdigest(), each
 
 
 def is_run(path: Path) -> bool:
@@ -60,10 +78,12 @@ def read_identity(path: Path) -> tuple[Identity, Recipe]:
         raise DamagedDataError(f"{file} is damaged", "Restore it from a copy.") from None
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}", "Check its permissions.") from None
-    return identity, load(path / "recipe.yaml")
+    return identity, load_record(path / "recipe.yaml")
 
 
-def check_same_run(run: Path, identity: Identity, before: Recipe, recipe: Recipe, shards: "Shards") -> list[str]:
+def check_same_run(
+    run: Path, identity: Identity, before: Recipe, recipe: Recipe, shards: Mapping[str, "Shards"]
+) -> list[str]:
     """Check that a RUN stays the same run under a recipe and data.
 
     Args:
@@ -71,7 +91,7 @@ def check_same_run(run: Path, identity: Identity, before: Recipe, recipe: Recipe
         identity: The identity it has.
         before: The recipe it has.
         recipe: The recipe it is to go on with.
-        shards: The data it is to go on with.
+        shards: The data it is to go on with, by folder.
 
     Returns:
         the settings that differ and may, a sentence each.
@@ -79,15 +99,22 @@ def check_same_run(run: Path, identity: Identity, before: Recipe, recipe: Recipe
     Raises:
         UserError: The tokenizer, the data or a setting that may not change is another one.
     """
-    if shards.index.tokenizer_sha256 != identity.tokenizer_sha256:
+    longest = longest_of(shards)
+    if longest.index.tokenizer_sha256 != identity.tokenizer_sha256 and not have_same_ids(
+        longest.folder / "tokenizer", run / "tokenizer"
+    ):
         raise UserError(
-            f"{shards.folder} was made with another tokenizer than the run {run}",
+            f"{longest.folder} was made with another tokenizer than the run {run}",
             "Resume on the data the run began with, or start a new run.",
         )
-    if shards.fingerprint != identity.data_sha256:
+    began = {"": identity.data_sha256} if identity.sources is None else identity.sources
+    for key, opened in shards.items():
+        if began.get(key) != opened.fingerprint:
+            what = "is other data than the run {} began with" if key in began else "is not among the data of the run {}"
+            raise UserError(f"{opened.folder} {what.format(run)}", "Resume on the same shards, or start a new run.")
+    if missing := [key for key in began if key not in shards]:
         raise UserError(
-            f"{shards.folder} is other data than the run {run} began with",
-            "Resume on the same shards, or start a new run.",
+            f"the run {run} began with {', '.join(missing)} too", "Resume on the same shards, or start a new run."
         )
     old, new = settings_of(before), settings_of(recipe)
     changed = {key: f"{key} was {old.get(key)}, is {new.get(key)}" for key in old | new if old.get(key) != new.get(key)}

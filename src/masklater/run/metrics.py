@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from masklater.errors import DamagedDataError, UserError
 from masklater.folders import disk_errors_for_people, write_file
+from masklater.ledger import Ledger
 
 
 class MetricsLog:
@@ -53,6 +54,29 @@ class MetricsLog:
         self.file.close()
         if self.board is not None:
             self.board.close()
+
+
+def step_record(
+    ledger: Ledger, lr: float, masking_rate: float, step_seconds: float, data_seconds: float
+) -> dict[str, Any]:
+    """Return the record of the step just booked, but for what is known once the device has made it."""
+    return {
+        "step": ledger.steps,
+        "loss": None,
+        "lr": lr,
+        "masking_rate": masking_rate,
+        "grad_norm": None,
+        "skipped": None,
+        "rows": ledger.rows,
+        "tokens": ledger.tokens,
+        "tokens_seen": ledger.tokens_seen,
+        "tokens_predicted": ledger.tokens_predicted,
+        "flops": ledger.flops,
+        "flops_head": ledger.flops_head,
+        "flops_optimizer": ledger.flops_optimizer,
+        "step_seconds": step_seconds,
+        "data_seconds": data_seconds,
+    }
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from masklater.console import say
 from masklater.folders import complete_folder
 from masklater.ledger import Ledger
 from masklater.machine.distributed import ALONE, World
-from masklater.run.checkpoint import HasStates, is_sound, seal, set_aside, tensors_of, without_warnings
+from masklater.run.checkpoint import HasStates, Progress, is_sound, seal, set_aside, tensors_of, without_warnings
 
 PATIENCE = 30.0
 """Seconds that a run which ends by an error waits for the checkpoint that is being written."""
@@ -34,13 +34,12 @@ class _Draft:
     folder: ExitStack  # closed, it gives the folder its name; left with an error, it removes it
     partial: Path
     ledger: Ledger
-    decay: str | None
-    scaler: dict[str, float]
+    progress: Progress
     then: Callable[[Ledger], None] | None
 
     def complete(self) -> None:
         """Make the checkpoint complete, once all its tensors are written."""
-        seal(self.partial, self.ledger, self.decay, self.scaler)
+        seal(self.partial, self.ledger, self.progress)
         self.folder.close()
         if self.then is not None:
             self.then(self.ledger)
@@ -64,7 +63,7 @@ class Saver:
         model: nn.Module,
         optimizers: HasStates,
         ledger: Ledger,
-        decay: str | None = None,
+        progress: Progress = Progress(),  # noqa: B008 - frozen
         then: Callable[[Ledger], None] | None = None,
     ) -> None:
         """Write a checkpoint, or begin to; nothing where there is a sound one. A damaged one is set aside.
@@ -74,7 +73,7 @@ class Saver:
             model: Its weights are those of now, whatever training does to them while they are written.
             optimizers: As the model.
             ledger: As the model.
-            decay: The decay that the last step was part of.
+            progress: Where the run stands.
             then: What the first process does once the checkpoint is complete, in the thread that has written it.
 
         Raises:
@@ -94,7 +93,9 @@ class Saver:
             tensors = tensors_of(model, optimizers)
             writer = HuggingFaceStorageWriter(partial, save_distributed=True)
             alone = self.world.size == 1
-            draft = _Draft(folder, Path(partial), replace(ledger), decay, optimizers.scaler_state(), then)
+            draft = _Draft(
+                folder, Path(partial), replace(ledger), replace(progress, scaler=optimizers.scaler_state()), then
+            )
             if self.thread is None:
                 failure: Exception | None = None
                 try:

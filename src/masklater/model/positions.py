@@ -1,0 +1,67 @@
+"""Positions of rows longer than those trained so far: tables of learned ones, and the base of rotary ones."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel
+
+from masklater.errors import UserError
+from masklater.model.encoder import GLOBAL
+
+
+class PositionTable(NamedTuple):
+    """A table of learned positions."""
+
+    weight: Tensor
+    offset: int  # the number of a row's first position in it
+
+
+def position_tables(model: PreTrainedModel) -> list[PositionTable]:
+    """Find the tables of learned positions of a MaskLaterForMaskedLM: its encoder's and its decoder's."""
+    tables = [
+        PositionTable(module.weight, model.config.position_offset or 0)
+        for name, module in model.encoder.named_modules()
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding)
+    ]
+    masks = getattr(model.decoder, "masks", None)
+    if masks is not None and masks.positions is not None:
+        tables.append(PositionTable(masks.positions.weight, 0))
+    return tables
+
+
+def set_rope_base(config: PretrainedConfig, base: float) -> None:
+    """Change the rotary base of an encoder's global layers in its config.
+
+    Raises:
+        UserError: Such an encoder has none, or scales it in a way of its own.
+    """
+    parameters = getattr(config, "rope_parameters", None)
+    of_global = parameters.get(GLOBAL, parameters) if isinstance(parameters, dict) else None
+    if of_global is not None and of_global.get("rope_type", "default") == "default" and "rope_theta" in of_global:
+        of_global["rope_theta"] = base
+    elif of_global is None and hasattr(config, "rope_theta") and config.position_embedding_type == "rotary":  # ESM's
+        config.rope_theta = base
+    else:
+        raise UserError(
+            f"rope_base is {base:g}, and encoders of type {config.model_type} have no rotary base to set",
+            "Leave rope_base out of the recipe's phases.",
+        )
+
+
+def apply_rope_base(encoder: PreTrainedModel, base: float) -> None:
+    """Change the rotary base of an encoder's global layers, in its config and in the encoder itself.
+
+    Raises:
+        UserError: As `set_rope_base`.
+    """
+    set_rope_base(encoder.config, base)
+    for name, speeds_h in encoder.named_buffers():
+        if name.rpartition(".")[2] in {
+            "inv_freq",
+            "original_inv_freq",
+            f"{GLOBAL}_inv_freq",
+            f"{GLOBAL}_original_inv_freq",
+        }:
+            half = len(speeds_h)
+            speeds_h.copy_(1.0 / (base ** (torch.arange(0, 2 * half, 2, dtype=torch.float) / (2 * half))))

@@ -1,0 +1,104 @@
+"""Rows of several sources as one sequence, in fixed shares: which row stands at a place follows from the place alone.
+
+At every place the rows of each source so far are its share of all, to less than one row. Letters: N places asked for.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from math import lcm
+
+import numpy as np
+from numpy.typing import NDArray
+
+from masklater.corpus.shards import RowBlock, SplitRows
+from masklater.pretrain.order import rows_at
+
+
+@dataclass(frozen=True)
+class Source:
+    """The rows of one source in a mixture."""
+
+    name: str  # as the recipe has it
+    key: str  # its folder, from --data on
+    rows: SplitRows
+    share: float  # of the mixture's rows
+    seed: int  # of the order of its rows
+    first: int = 0  # how many of its rows were read before, in earlier phases
+
+
+class Mixture:
+    """The rows of one or more sources."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self.sources = tuple(sources)
+        self.row_length = sources[0].rows.row_length
+        self.num_rows = sum(source.rows.num_rows for source in sources)
+        self.mixed = any(source.rows.entry.mixed_rows > 0 for source in sources)
+        self.padded = any(source.rows.entry.full_rows < source.rows.entry.rows for source in sources)
+        self.turns = take_turns(tuple(source.share for source in sources))
+
+    def find(self, places_N: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Find the rows that stand at some places: for each source, (place among those asked for, row number) pairs."""
+        source_N, rank_N = self.turns.find(places_N)
+        found = []
+        for number, source in enumerate(self.sources):
+            here_K = np.flatnonzero(source_N == number)
+            rows_K = rows_at(source.first + rank_N[here_K], source.rows.num_rows, source.seed)
+            found.append(np.stack([here_K, rows_K]))
+        return found
+
+    def read(self, places_N: NDArray[np.int64]) -> RowBlock:
+        """Read the rows that stand at some places."""
+        if len(self.sources) == 1:
+            ((_, rows_N),) = self.find(places_N)
+            return self.sources[0].rows.read(rows_N)
+        shape = (len(places_N), self.row_length)
+        block = RowBlock(np.empty(shape, dtype=np.int64), np.empty(shape, dtype=np.int64))
+        for source, (here_K, rows_K) in zip(self.sources, self.find(places_N), strict=True):
+            if len(here_K):
+                block.ids_NL[here_K], block.documents_NL[here_K] = source.rows.read(rows_K)
+        return block
+
+    def counted(self, places: int) -> list[int]:
+        """Count the rows of each source at the first so many places."""
+        rounds, left = divmod(places, len(self.turns.source_P))
+        within = np.bincount(self.turns.source_P[:left], minlength=len(self.sources))
+        return [int(rounds * each + part) for each, part in zip(self.turns.each, within, strict=True)]
+
+
+@dataclass(frozen=True)
+class Turns:
+    """The sources of one period, after which they come round again. P places of the period."""
+
+    source_P: NDArray[np.int64]
+    rank_P: NDArray[np.int64]  # how many places before it are the same source's
+    each: NDArray[np.int64]  # places of each source
+
+    def find(self, places_N: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the source of each place, and how many places before it are the same source's."""
+        rounds_N, within_N = np.divmod(places_N, len(self.source_P))
+        source_N = self.source_P[within_N]
+        return source_N, rounds_N * self.each[source_N] + self.rank_P[within_N]
+
+
+@cache
+def take_turns(shares: tuple[float, ...]) -> Turns:
+    """Let sources take turns: after n places each has had n times its share, rounded down or up.
+
+    A source's j-th place may be given once its share of the places has come to more than j - 1, and must be before it
+    comes to j; whose is due first is next. That this always works out is the theorem that earliest deadline first
+    serves jobs of one unit wherever any order does; here a fluid one does.
+    """
+    exact = [Fraction(str(share)) for share in shares]
+    period = lcm(*(share.denominator for share in exact))
+    each = [int(share * period) for share in exact]
+    counts, source_P, rank_P = [0] * len(shares), [], []
+    for place in range(period):
+        may = [i for i, count in enumerate(counts) if count * period < each[i] * (place + 1)]
+        chosen = min(may, key=lambda i: (-(-(counts[i] + 1) * period // each[i]), -each[i], i))
+        source_P.append(chosen)
+        rank_P.append(counts[chosen])
+        counts[chosen] += 1
+    return Turns(np.array(source_P), np.array(rank_P), np.array(each))

@@ -1,0 +1,103 @@
+"""The SHARDS that a run reads, opened and checked against each other: of each phase, and all of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from masklater.corpus.shards import Shards
+from masklater.corpus.tokenizer import have_same_ids
+from masklater.errors import UserError
+from masklater.pretrain.mixture import Mixture, Source
+from masklater.recipe.load import Recipe
+from masklater.recipe.timeline import SourceFolder, Span, find_sources
+from masklater.run.identity import longest_of
+from masklater.seeds import derive_seed
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The SHARDS of a run, and which of them each phase reads, with what share."""
+
+    phases: tuple[tuple[SourceFolder, ...], ...]
+    shards: dict[str, Shards]  # by key, in the order of their first use
+
+    @property
+    def row_lengths(self) -> list[int]:
+        """The row length of each phase."""
+        return [self.shards[phase[0].key].index.row_length for phase in self.phases]
+
+    @property
+    def longest(self) -> Shards:
+        """The SHARDS with the longest rows; the tokenizer is the same in all."""
+        return longest_of(self.shards)
+
+    def of_phase(self, number: int) -> list[tuple[Shards, float]]:
+        """Return the SHARDS of a phase, each with its share of the rows."""
+        return [(self.shards[folder.key], folder.share) for folder in self.phases[number]]
+
+
+def open_sources(recipe: Recipe, data: Path) -> Sources:
+    """Open what a recipe reads.
+
+    Args:
+        recipe: Of the run.
+        data: A SHARDS folder or, where the recipe has a mixture or several row lengths, what holds the folders.
+
+    Raises:
+        UserError: A folder is missing or no SHARDS, or one has another tokenizer or row length than it must have.
+        DamagedDataError: A part of one is not what was written.
+    """
+    found = find_sources(recipe, data)
+    shards: dict[str, Shards] = {}
+    for number, phase in enumerate(found):
+        for folder in phase:
+            if folder.key not in shards:
+                shards[folder.key] = _open(folder, next(iter(shards.values()), None))
+        asked = recipe.phases[number].row_length if recipe.phases else None
+        _check_row_lengths(number, [shards[folder.key] for folder in phase], asked)
+    return Sources(tuple(map(tuple, found)), shards)
+
+
+def mix(sources: Sources, spans: Sequence[Span], seed: int) -> list[Mixture]:
+    """Return the rows that each phase trains on. A source that comes again in a later phase goes on where it was."""
+    keys, read = list(sources.shards), dict.fromkeys(sources.shards, 0)
+    mixtures = []
+    for span, folders in zip(spans, sources.phases, strict=True):
+        parts = [
+            Source(
+                folder.name or folder.key,
+                folder.key,
+                sources.shards[folder.key].train,
+                folder.share,
+                seed if (number := keys.index(folder.key)) == 0 else derive_seed(seed, "source", number),
+                read[folder.key],
+            )
+            for folder in folders
+        ]
+        mixtures.append(Mixture(parts))
+        counts = mixtures[-1].counted((span.steps or 0) * span.recipe.batch.rows)
+        for folder, count in zip(folders, counts, strict=True):
+            read[folder.key] += count
+    return mixtures
+
+
+def _open(folder: SourceFolder, first: Shards | None) -> Shards:
+    shards = Shards(folder.path)
+    if first is not None and not have_same_ids(shards.folder / "tokenizer", first.folder / "tokenizer"):
+        raise UserError(
+            f"{shards.folder} was made with another tokenizer than {first.folder}",
+            f"Prepare it again with --tokenizer {first.folder / 'tokenizer'}.",
+        )
+    return shards
+
+
+def _check_row_lengths(number: int, shards: Sequence[Shards], asked: int | None) -> None:
+    """Raise UserError unless SHARDS of one phase have rows of one length, the one that the recipe asks for."""
+    wanted = shards[0].index.row_length if asked is None else asked
+    for each in shards:
+        if (length := each.index.row_length) != wanted:
+            by = f"those of {shards[0].folder}" if asked is None else f"phase {number + 1} of the recipe asks for rows"
+            raise UserError(
+                f"{each.folder} has rows of {length}, and {by} {'have' if asked is None else 'of'} {wanted}",
+                f"Prepare it with --row-length {wanted}, or name other SHARDS.",
+            )

@@ -1,0 +1,134 @@
+"""A run as spans of steps, one for each phase, and the folders that each reads. A run without phases is one span."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+from masklater.errors import UserError
+from masklater.ledger import Ledger
+from masklater.recipe.duration import Duration
+from masklater.recipe.load import Recipe
+from masklater.recipe.phases import PhaseSettings, length_of
+
+
+@dataclass(frozen=True)
+class Span:
+    """The steps of one phase, as far as the recipe and the lengths of its rows say."""
+
+    number: int  # from 0
+    recipe: Recipe  # the run's, as it is in this phase; `duration` is that of the whole run
+    settings: PhaseSettings
+    row_length: int
+    first: int  # its first step, from 0
+    steps: int | None  # None: as many as fit the duration
+    begins: float  # what the run has spent before it, in the duration's unit
+    amount: float  # what it is to spend
+
+    @property
+    def step(self) -> Ledger:
+        """What one of its steps spends; FLOPs and seconds are not known here, and 0."""
+        rows = self.recipe.batch.rows
+        return Ledger(steps=1, rows=rows, tokens=rows * self.row_length)
+
+    @property
+    def lr_multiplier(self) -> float:
+        """Times the learning rate of the schedule."""
+        return 1.0 if self.settings.lr_multiplier is None else self.settings.lr_multiplier
+
+
+def in_phase(recipe: Recipe, number: int) -> Recipe:
+    """Return a run's recipe as it is in one of its phases."""
+    if not recipe.phases:
+        return recipe
+    phase = recipe.phases[number]
+    batch = {name: value for name, value in vars(phase.batch).items() if value is not None}
+    changes: dict[str, Any] = {
+        "masking": phase.change_masking(recipe.masking),
+        "batch": recipe.batch.model_copy(update=batch),
+        "data": recipe.data if phase.data is None else phase.data,
+    }
+    return recipe.model_copy(update={**changes, "phases": ()})
+
+
+def find_spans(recipe: Recipe, row_lengths: Sequence[int]) -> tuple[Span, ...]:
+    """Find the steps of each phase.
+
+    A phase ends at the first step by which the run has spent what it and those before it are to spend.
+
+    Args:
+        recipe: Of the run.
+        row_lengths: Of the rows of each phase.
+
+    Raises:
+        UserError: A phase is shorter than a step.
+    """
+    duration, phases = recipe.duration, recipe.phases or (PhaseSettings(),)
+    whole = Fraction(str(duration.amount))
+    spans: list[Span] = []
+    goal, spent, first = Fraction(0), 0, 0
+    for number, (phase, row_length) in enumerate(zip(phases, row_lengths, strict=True)):
+        span = Span(number, in_phase(recipe, number), phase, row_length, first, None, float(spent), 0.0)
+        length = None if number + 1 == len(phases) else length_of(phase, duration)
+        goal = whole if length is None else goal + length
+        per_step = int(duration.spent(span.step))
+        steps = math.ceil((goal - spent) / per_step) if per_step else None
+        if steps is not None and steps < 1:
+            raise UserError(
+                f"phase {number + 1} of the recipe would have no step: those before it last to "
+                f"{Duration(**{duration.unit: spent})} of {duration}",
+                "Lengthen it, or the whole duration.",
+            )
+        spends = (steps or 0) * per_step
+        spans.append(replace(span, steps=steps, amount=float(whole - spent if length is None else spends)))
+        first, spent = first + (steps or 0), spent + spends
+    return tuple(spans)
+
+
+def rope_base(recipe: Recipe, number: int) -> float | None:
+    """Return the rotary base of the encoder's global layers in a phase; None: the one of its config."""
+    given = [phase.rope_base for phase in recipe.phases[: number + 1] if phase.rope_base is not None]
+    return given[-1] if given else None
+
+
+def with_micro_rows(recipe: Recipe, numbers: Sequence[Literal["auto"] | int]) -> Recipe:
+    """Return the recipe with so many rows a forward pass in each phase."""
+    if not recipe.phases:
+        return recipe.model_copy(update={"batch": recipe.batch.model_copy(update={"micro_rows": numbers[0]})})
+    phases = [
+        phase.model_copy(update={"batch": phase.batch.model_copy(update={"micro_rows": number})})
+        for phase, number in zip(recipe.phases, numbers, strict=True)
+    ]
+    return recipe.model_copy(update={"phases": tuple(phases)})
+
+
+@dataclass(frozen=True)
+class SourceFolder:
+    """A SHARDS folder that a phase reads."""
+
+    name: str  # as the recipe has it; empty where there is one source, which --data names
+    share: float  # of the rows
+    key: str  # the folder, from --data on; empty: --data itself
+    path: Path
+
+
+def find_sources(recipe: Recipe, data: Path) -> list[list[SourceFolder]]:
+    """Find the folders that each phase of a recipe reads.
+
+    Args:
+        recipe: Of the run.
+        data: A SHARDS folder or, where the recipe has a mixture or several row lengths, what holds the folders.
+    """
+    found = []
+    for phase in recipe.phases or (PhaseSettings(),):
+        shares = phase.data or recipe.data or {"": 1.0}
+        sources = []
+        for name, share in shares.items():
+            key = Path(name)
+            if phase.row_length is not None and not (data / key / "index.json").is_file():
+                key /= f"rows-{phase.row_length}"
+            sources.append(SourceFolder(name, share, "" if key == Path() else key.as_posix(), data / key))
+        found.append(sources)
+    return found

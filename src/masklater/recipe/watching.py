@@ -1,0 +1,46 @@
+"""The sections of a recipe that decide what is seen and kept of a run, and nothing of what it trains on."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from masklater.recipe.section import Section
+from masklater.recipe.sections import MOST
+
+
+class EvaluationSettings(Section):
+    """Loss and accuracy on held-out rows under fixed masks."""
+
+    every_steps: int = Field(
+        200, gt=0, le=MOST, description="steps between evaluations; there is always one at the end"
+    )
+    rows: int = Field(512, gt=0, le=MOST, description="held-out rows evaluated (all there are, where there are fewer)")
+
+
+class CheckpointSettings(Section):
+    """The checkpoints that are kept to resume from."""
+
+    every_steps: int = Field(
+        200, gt=0, le=MOST, description="steps between checkpoints; there is always one at the end"
+    )
+    keep: int = Field(2, gt=0, le=MOST, description="how many of the newest are kept, beside the one before wsd decays")
+    background: Literal["auto"] | bool = Field(
+        "auto",
+        description="write them while training goes on, from a copy in the host's memory; auto: where a GPU trains",
+    )
+
+    def writes_in_background(self, device: str) -> bool:
+        """Resolve `background` on a kind of device."""
+        return device == "cuda" if self.background == "auto" else self.background
+
+
+class HealthSettings(Section):
+    """The handling of steps that go wrong. A step without a finite loss and gradient is skipped."""
+
+    max_skipped: int = Field(10, gt=0, le=10_000, description="skipped steps in a row at which the run stops")
+    spike: float | None = Field(
+        6.0,
+        gt=0,
+        description="a loss is logged as a spike where it lies so many robust deviations (1.4826 times the median "
+        "absolute deviation) and 5% above the median of the last 100 steps; null: none is",
+    )

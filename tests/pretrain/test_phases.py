@@ -1,0 +1,229 @@
+"""Phases: exact resume through them, what each changes, what they cost, and what may not change any more."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from masklater.budget.forecast import forecast, rows_in
+from masklater.errors import Interrupted, UserError
+from masklater.ledger import Ledger
+from masklater.machine.distributed import ALONE
+from masklater.model.check import settle
+from masklater.model.masked_lm import MaskLaterForMaskedLM
+from masklater.model.positions import apply_rope_base, position_tables
+from masklater.pretrain import loop
+from masklater.pretrain.loop import pretrain
+from masklater.pretrain.phase import extend_positions
+from masklater.pretrain.plan import Plan, make_plan
+from masklater.pretrain.sources import open_sources
+from masklater.pretrain.start import find_start
+from masklater.recipe.load import Recipe, load
+from masklater.run.checkpoint import list_checkpoints, load_newest
+from masklater.run.folder import RunFolder
+from masklater.run.metrics import read_metrics
+from tests.conftest import tiny
+from tests.invariance.ranks import Job, run_jobs
+from tests.runs import losses, stop_at, weights
+
+PHASES = (
+    "data={general: 0.7, code: 0.3}", "duration.steps=6", "evaluation.every_steps=2", "checkpoint.every_steps=6",
+    "evaluation.rows=4", "batch.rows=4", "batch.micro_rows=2",
+    "phases=[{share: 0.3333, row_length: 64}, "
+    "{share: 0.3333, row_length: 128, data: {general: 0.5, code: 0.5}, masking: {rate: 0.3}, batch: {rows: 2}}, "
+    "{row_length: 256, masking: {choose: word, schedule: {name: linear, end: 0.3}}, batch: {rows: 2}, "
+    "lr_multiplier: 0.5}]",
+)  # fmt: skip
+"""Steps 1 and 2, 3 and 4, 5 and 6: rows, mixture and masking change."""
+LEARNED = ("model.family=bert",)
+ROTARY = ("model.family=modernbert", "phases.1.rope_base=20000", "phases.2.rope_base=160000")
+
+
+def phased(*overrides: str) -> Recipe:
+    return tiny("3ml-small", *PHASES, *overrides)
+
+
+def plan_of(recipe: Recipe, data: Path) -> Plan:
+    sources = open_sources(recipe, data)
+    return make_plan(recipe, sources, settle(find_start(recipe, sources.longest).config))
+
+
+def resumed_at(steps: list[int], recipe: Recipe, data: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is stopped after each of these steps, and goes on to its end."""
+    done = 0
+    for step in steps:
+        with monkeypatch.context() as stopped, pytest.raises(Interrupted):
+            stopped.setattr(loop, "train_step", stop_at(step - done))
+            pretrain(recipe, data, run, resume=done > 0)
+        done = step
+    pretrain(recipe, data, run, resume=True)
+
+
+def check_same(one: Path, other: Path) -> None:
+    assert losses(one) == losses(other)
+    first, second = weights(one), weights(other)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    scores = [
+        {step["step"]: step for step in read_metrics(run / "metrics.jsonl") if "valid_loss" in step}
+        for run in (one, other)
+    ]
+    assert scores[0] == scores[1]
+
+
+def test_a_run_of_three_phases_resumes_to_the_bit_and_costs_what_was_forecast(
+    corpora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Stopped inside each phase and on each boundary, one after another."""
+    recipe = phased(*LEARNED)
+    result = pretrain(recipe, corpora, tmp_path / "straight")
+    said = capsys.readouterr().err
+    assert "positions from 64 on, of which none was trained so far, begin as copies of the 64 before" in said
+    assert "phase 2, from step 3: 2 rows a step" in said
+    resumed_at([1, 2, 3, 4, 5], recipe, corpora, tmp_path / "resumed", monkeypatch)
+    check_same(tmp_path / "resumed", tmp_path / "straight")
+
+    assert (result.rows, result.tokens) == (8 + 4 + 4, 8 * 64 + 4 * 128 + 4 * 256)
+    expected = forecast(recipe, rows_in(recipe, corpora))
+    assert result.flops == pytest.approx(expected.total_flops, rel=1e-12)
+    steps = [record for record in read_metrics(tmp_path / "straight" / "metrics.jsonl") if "loss" in record]
+    ends = [steps[at]["flops"] for at in (1, 3, 5)]
+    assert ends == pytest.approx(
+        [math.fsum(phase.total_flops or 0 for phase in expected.phases[:n]) for n in (1, 2, 3)]
+    )
+    assert [step["masking_rate"] for step in steps] == pytest.approx([0.5, 0.5, 0.3, 0.3, 0.5, 0.5 - 0.2 * 4 / 7])
+    scored = [record for record in read_metrics(tmp_path / "straight" / "metrics.jsonl") if "valid_loss" in record]
+    assert all({"valid_loss_15/general", "valid_loss/code"} <= record.keys() for record in scored)
+    newest = load_newest(tmp_path / "straight" / "checkpoints")
+    assert newest is not None
+    assert (newest.progress.phase, newest.progress.row_length) == (2, 256)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize(
+    "family", [LEARNED, ROTARY, ("optimizer.name=muon", "optimizer.adamw_lr=1e-3", "model.family=roberta")]
+)
+def test_each_stop_by_itself(
+    stop: int, family: tuple[str, ...], corpora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = phased(*family, "schedule.name=wsd", "schedule.over=phase", "schedule.decay=0.5", "schedule.warmup=0")
+    pretrain(recipe, corpora, tmp_path / "straight")
+    resumed_at([stop], recipe, corpora, tmp_path / "resumed", monkeypatch)
+    check_same(tmp_path / "resumed", tmp_path / "straight")
+
+
+@pytest.mark.slow
+def test_processes_change_nothing_of_a_run_in_phases(corpora: Path, tmp_path: Path) -> None:
+    """Nor does the way the model is spread; a resumed one goes on from what two processes have saved."""
+    common = (*PHASES, *LEARNED, "model.dropout=0", "batch.micro_rows=1")
+    run_jobs(
+        [
+            Job(1, common, corpora, tmp_path / "one"),
+            Job(2, common, corpora, tmp_path / "ddp"),
+            Job(2, (*common, "distributed=fsdp"), corpora, tmp_path / "fsdp"),
+        ],
+        tmp_path / "log",
+    )
+    for other in ("ddp", "fsdp"):
+        assert losses(tmp_path / other) == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+        mine, theirs = weights(tmp_path / other), weights(tmp_path / "one")
+        assert all(torch.allclose(mine[name], theirs[name], rtol=1e-3, atol=1e-4) for name in mine)
+
+
+def test_positions_beyond_those_trained_begin_as_copies(corpora: Path) -> None:
+    plan = plan_of(phased("model.family=roberta"), corpora)
+    torch.manual_seed(0)
+    model = MaskLaterForMaskedLM(plan.config)
+    encoder, decoder = position_tables(model)
+    offset = model.config.position_offset
+    assert (encoder.offset, len(encoder.weight), decoder.offset, len(decoder.weight)) == (offset, offset + 256, 0, 256)
+    before = [table.weight.detach().clone() for table in (encoder, decoder)]
+    extend_positions(plan.phases[0], 0, model)  # from scratch: all begin as they are drawn
+    extend_positions(plan.phases[1], 128, model)  # which are trained
+    assert all(torch.equal(table.weight, old) for table, old in zip((encoder, decoder), before, strict=True))
+    extend_positions(plan.phases[2], 100, model)
+    for table, old in zip((encoder, decoder), before, strict=True):
+        expected = old.clone()
+        for position in range(100, 256):
+            expected[table.offset + position] = old[table.offset + position % 100]
+        assert torch.equal(table.weight, expected)
+
+
+def test_a_run_with_room_for_longer_rows_is_gone_on_with(
+    corpora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = ("duration.steps=2", "batch.rows=2", "batch.micro_rows=2", "evaluation.rows=2", "schedule.warmup=0")
+    short = corpora / "general" / "rows-64"
+    with pytest.raises(UserError, match=r"model.max_positions is 60, and .*rows-64 has rows of 64"):
+        pretrain(tiny("3ml-small", "model.max_positions=60"), short, tmp_path / "none")
+    pretrain(tiny("3ml-small", "model.max_positions=128", "model.family=bert", *few), short, tmp_path / "run")
+    model, _ = RunFolder(tmp_path / "run").load_model()
+    capsys.readouterr()
+    sizes = [override for override in few if not override.startswith("model.")]
+    longer = load("continue", [f"model.from={tmp_path / 'run'}", *sizes, "evaluation.every_steps=2"])
+    pretrain(longer, corpora / "general" / "rows-128", tmp_path / "longer")
+    said = capsys.readouterr().err
+    assert "encoder, LM head, decoder" in said
+    assert "positions from 64 on, of which none was trained so far, begin as copies of the 64 before" in said
+    start = find_start(longer, open_sources(longer, corpora / "general" / "rows-128").longest)
+    assert (start.trained, start.config.row_length, model.config.row_length) == (64, 128, 128)
+    with pytest.raises(UserError, match=r"has positions for rows of 128, and those of .*rows-256 have 256"):
+        pretrain(longer, corpora / "general" / "rows-256", tmp_path / "none")
+
+
+def test_the_rotary_base_of_a_phase_is_that_of_a_model_made_with_it(corpora: Path) -> None:
+    plan = plan_of(phased(*ROTARY, "model.global_every=2", "model.window=8", "model.dropout=0"), corpora)
+    assert [phase.rope_base for phase in plan.phases] == [None, 20_000, 160_000]
+    torch.manual_seed(0)
+    model = MaskLaterForMaskedLM(plan.config).eval()
+    share = plan.share(4, ALONE)
+    of_before = model.target_logits(share.micro_batches[0])
+    apply_rope_base(model.encoder, 20_000.0)
+    ours = model.target_logits(share.micro_batches[0])
+    assert model.encoder.config.rope_parameters["full_attention"]["rope_theta"] == 20_000
+    assert model.encoder.config.rope_parameters["sliding_attention"]["rope_theta"] == 10_000
+    made = MaskLaterForMaskedLM(model.config).eval()
+    made.load_state_dict(model.state_dict())
+    assert torch.equal(made.target_logits(share.micro_batches[0]), ours)
+    assert not torch.equal(ours, of_before)
+
+
+@pytest.mark.parametrize("over", ["run", "phase"])
+def test_the_learning_rate_spans_all_phases_or_begins_anew(over: str, corpora: Path) -> None:
+    plan = plan_of(phased("schedule.warmup=0", f"schedule.over={over}"), corpora)
+    ledger, rates = Ledger(), []
+    for step in range(6):
+        rates.append(plan.phase(step).multiplier(ledger))
+        ledger.add_step(plan.spending(step), 0.0, 0.0)
+    expected = {"run": [1, 5 / 6, 4 / 6, 3 / 6, 0.5 * 2 / 6, 0.5 * 1 / 6], "phase": [1, 0.5, 1, 0.5, 0.5, 0.25]}
+    assert rates == pytest.approx(expected[over])
+
+
+def test_phases_that_have_begun_do_not_move(corpora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = phased("phases=[{duration: {steps: 2}, row_length: 64}, {row_length: 128}]", "schedule.warmup=0")
+    with monkeypatch.context() as stopped, pytest.raises(Interrupted):
+        stopped.setattr(loop, "train_step", stop_at(3))
+        pretrain(recipe, corpora, tmp_path / "run")
+    with pytest.raises(UserError, match=r"the run .* began with general/rows-128, code/rows-128 too"):
+        other = phased("phases=[{duration: {steps: 2}, row_length: 64}, {row_length: 64}]", "schedule.warmup=0")
+        pretrain(other, corpora, tmp_path / "run", resume=True)
+    longer = recipe.model_copy(update={"duration": tiny("3ml-small", "duration.steps=4").duration})
+    assert pretrain(longer, corpora, tmp_path / "run", resume=True).steps == 4  # the last phase has what is left
+
+    with monkeypatch.context() as stopped, pytest.raises(Interrupted):
+        stopped.setattr(loop, "train_step", stop_at(3))
+        pretrain(phased(), corpora, tmp_path / "shares")
+    with pytest.raises(
+        UserError, match=r"phase 2 of the run .* began at step 3, and with 12 steps it would begin at step 5"
+    ):
+        pretrain(phased("duration.steps=12"), corpora, tmp_path / "shares", resume=True)
+    assert len(list_checkpoints(tmp_path / "shares" / "checkpoints")) == 1
+
+
+def test_rows_of_another_length_than_a_phase_asks_for(corpora: Path, tmp_path: Path) -> None:
+    recipe = tiny("3ml-small", "phases=[{row_length: 128}]")
+    with pytest.raises(UserError, match="rows-64 has rows of 64, and phase 1 of the recipe asks for rows of 128"):
+        pretrain(recipe, corpora / "general" / "rows-64", tmp_path / "run")
+    with pytest.raises(UserError, match=r"there is no folder .*general/rows-512"):
+        pretrain(tiny("3ml-small", "phases=[{row_length: 512}]"), corpora / "general", tmp_path / "run")
