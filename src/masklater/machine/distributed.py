@@ -216,6 +216,16 @@ def local_value(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
+def release_gathered(model: nn.Module) -> None:
+    """Let a model's own parameters be the parts that each process holds, to be written to.
+
+    Under fsdp those outside of layers stay gathered after a forward pass without a backward pass, as an evaluation's,
+    and what is written to the gathered ones is lost.
+    """
+    if isinstance(model, FSDPModule):
+        model.reshard()
+
+
 def write_rows(tensor: Tensor, rows_N: Tensor, values_ND: Tensor) -> None:
     """Write rows of a matrix that may be spread over processes, all of which have the values."""
     with torch.no_grad():

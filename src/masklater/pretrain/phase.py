@@ -3,7 +3,7 @@
 import torch
 
 from masklater.console import say
-from masklater.machine.distributed import full_value, write_rows
+from masklater.machine.distributed import full_value, release_gathered, write_rows
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.model.positions import apply_rope_base, position_tables
 from masklater.pretrain.plan import Phase
@@ -32,6 +32,7 @@ def extend_positions(phase: Phase, trained: int | None, model: MaskLaterForMaske
         model: Whose weights they are, however they are spread over processes.
     """
     row_length = phase.span.row_length
+    release_gathered(model)
     tables = position_tables(model) if trained and trained < row_length else []
     for table in tables:
         assert trained
