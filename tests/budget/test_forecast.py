@@ -46,7 +46,8 @@ def test_the_papers_figures_and_what_they_leave_out(recipe: str, baseline: str, 
 
 @pytest.mark.parametrize("name", FROM_SCRATCH)
 def test_parameters_are_those_of_the_model(name: str, continuous: Shards) -> None:
-    recipe = load(name)
+    here = continuous.train.row_length
+    recipe = load(name, [f"phases.{number}.row_length={here}" for number in range(len(load(name).phases))])
     config = settle(find_start(recipe, continuous).config)  # by a real forward pass, which the meta device cannot make
     with torch.device("meta"):
         model = MaskLaterForMaskedLM(config)

@@ -75,7 +75,7 @@ def test_a_scale_that_is_too_large_is_halved_and_blamed_on_nothing(
     assert steps[-1]["loss"] < steps[0]["loss"]
     said = capsys.readouterr().err
     assert said.count("is how it is found") == 1 and "in a row, the run stops" not in said
-    found = Examination("run")
+    found = Examination()
     _look_at_log(tmp_path / "run", 30, found)
     assert not any("were skipped" in note for note in found.notes)
 

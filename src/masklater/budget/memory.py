@@ -44,9 +44,9 @@ def estimate_memory(recipe: Recipe, shape: RowShape, parameters: Parameters, mic
     """
     number = 4 if recipe.precision == "float32" else 2
     layers = _kept_by_layers(shape, Kept(number, recipe.model.dropout != 0))
-    kept = _kept_at_once(layers, recipe.checkpoint_every)
+    kept, peak = _kept_and_peak(layers, recipe.checkpoint_every)
     logits = _logits_memory(shape, micro_rows * shape.targets, number)
-    recomputed = micro_rows * (_peak_of_the_backward_pass(layers, recipe.checkpoint_every) - kept)
+    recomputed = micro_rows * (peak - kept)
     matrices = parameters.encoder_layers + parameters.decoder  # but for norms and biases, all of it
     rest = parameters.trained - matrices
     return Memory(
@@ -77,15 +77,18 @@ def _kept_by_layers(shape: RowShape, kept: Kept) -> list[_Layer]:
     return layers
 
 
-def _kept_at_once(layers: list[_Layer], every: int) -> float:
-    """Return what the forward pass keeps; of each n-th layer its input alone, where `every` is not 0."""
-    return sum(layer.input if every and number % every == 0 else layer.whole for number, layer in enumerate(layers))
+def _kept_and_peak(layers: list[_Layer], every: int) -> tuple[float, float]:
+    """Return what the forward pass keeps, and the most that stands at a time while the backward pass works.
 
-
-def _peak_of_the_backward_pass(layers: list[_Layer], every: int) -> float:
-    """Return the most that stands at a time, while the backward pass computes every n-th layer again."""
-    peaks = [_kept_at_once(layers[:number], every) + layer.whole for number, layer in enumerate(layers)]
-    return max(peaks)
+    Args:
+        layers: Of one row.
+        every: Of each so-manieth layer the input alone is kept, and the rest computed again; 0: of none.
+    """
+    kept = peak = 0.0
+    for number, layer in enumerate(layers):
+        peak = max(peak, kept + layer.whole)
+        kept += layer.input if every and number % every == 0 else layer.whole
+    return kept, max(peak, kept)
 
 
 def micro_rows_that_fit(
