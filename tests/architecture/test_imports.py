@@ -26,14 +26,14 @@ MAY_KNOW = {
     "run": {"corpus", "model", "machine", "recipe", *LEAVES},
     "pretrain": {"corpus", "masking", "model", "machine", "budget", "run", "recipe", *LEAVES},
     "report": {"run", "recipe", *LEAVES},
-    "glue": {"model", "machine", "run", *LEAVES},
+    "judge": {"model", "machine", "run", *LEAVES},
     "doctor": {"corpus", "model", "machine", "run", "recipe", *LEAVES},
     "quickstart": {"corpus", "machine", "masking", "model", "run", "pretrain", "recipe", "report", *LEAVES},
     "cli": {
         *(
             "corpus",
             "doctor",
-            "glue",
+            "judge",
             "machine",
             "model",
             "run",

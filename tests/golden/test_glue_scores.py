@@ -13,11 +13,11 @@ import pytest
 import torch
 from transformers import AutoTokenizer, RobertaConfig, RobertaModel
 
-from masklater.glue.grid import Grid, SweepSettings
-from masklater.glue.sweep import sweep
-from masklater.glue.tasks import TASKS, choose_tasks
+from masklater.judge.grid import Grid, SweepSettings
+from masklater.judge.sweep import sweep
+from masklater.judge.tasks import TASKS, choose_tasks
 from tests.conftest import make_shards, make_text
-from tests.glue.folders import make_glue
+from tests.judge.folders import make_glue
 
 GOLDEN = Path(__file__).with_name("glue_scores.json")
 ONE = SweepSettings(Grid((1e-3,), (8,), 2), seeds=1)

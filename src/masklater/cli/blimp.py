@@ -32,7 +32,7 @@ def blimp(
     if out is not None and (out.exists() or out.is_symlink()):
         kind = "is a folder; the result is one file" if out.is_dir() else "exists already"
         raise UserError(f"{out} {kind}", "Nothing is overwritten: name another file, or remove this one.")
-    from masklater.glue.blimp import as_text, score_pairs
+    from masklater.judge.blimp import as_text, score_pairs
 
     result = score_pairs(run, data)
     if out is not None:

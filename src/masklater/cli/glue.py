@@ -7,7 +7,7 @@ import typer
 
 from masklater.cli.app import AsJson, print_result
 from masklater.errors import UserError
-from masklater.glue.tasks import TASKS, choose_tasks
+from masklater.judge.tasks import TASKS, choose_tasks
 
 
 def glue(
@@ -52,12 +52,12 @@ def glue(
       masklater glue run --data glue --out scores --tasks cola,rte --seeds 3 --grid quick
       masklater glue encoder --data hub --out scores --lr 1e-4,3e-4 --batch 32 --epochs 5
     """
-    from masklater.glue.grid import SweepSettings, make_grid
+    from masklater.judge.grid import SweepSettings, make_grid
 
     chosen = choose_tasks(tasks)
     settings = SweepSettings(make_grid(grid, lr, batch, epochs), seeds, max_train_rows)
-    from masklater.glue.sweep import sweep as run
-    from masklater.glue.table import as_text
+    from masklater.judge.sweep import sweep as run
+    from masklater.judge.table import as_text
 
     result = run(encoder, data, out, chosen, settings, resume)
     print_result(result.scores, as_json, lambda: f"{as_text(result.scores)}\nwritten to {out / 'scores.md'}")

@@ -5,11 +5,11 @@ from collections.abc import Callable
 import torch
 
 from masklater.errors import UserError
-from masklater.glue.data import TaskData
-from masklater.glue.encoder import Encoder, attention_of, load_classifier, longest_row
-from masklater.glue.finetune import Setting, finetune, protocol_record
-from masklater.glue.records import Record
-from masklater.glue.tokens import TokenTask, tokenise
+from masklater.judge.data import TaskData
+from masklater.judge.encoder import Encoder, attention_of, load_classifier, longest_row
+from masklater.judge.finetune import Setting, finetune, protocol_record
+from masklater.judge.records import Record
+from masklater.judge.tokens import TokenTask, tokenise
 from masklater.machine.allocator import keep_large_buffers
 from masklater.machine.device import device_name
 from masklater.machine.kernels import refuse_cudnn_attention

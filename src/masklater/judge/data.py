@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from masklater.errors import DamagedDataError, UserError
-from masklater.glue.tasks import MISMATCHED, Task
+from masklater.judge.tasks import MISMATCHED, Task
 
 MAX_FILE_BYTES = 2**30
 """A larger file is refused, as files are read whole."""

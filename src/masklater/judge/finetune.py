@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from masklater.glue.encoder import Encoder, load_classifier
-from masklater.glue.metrics import compute_metrics
-from masklater.glue.tasks import MISMATCHED, Task
-from masklater.glue.tokens import TokenRows, TokenTask, scoring_batches, training_batches
+from masklater.judge.encoder import Encoder, load_classifier
+from masklater.judge.metrics import compute_metrics
+from masklater.judge.tasks import MISMATCHED, Task
+from masklater.judge.tokens import TokenRows, TokenTask, scoring_batches, training_batches
 from masklater.machine.kernels import repeatable
 from masklater.machine.precision import Precision
 from masklater.seeds import derive_seed

@@ -15,9 +15,9 @@ from typing import Any
 from masklater.console import say
 from masklater.errors import DamagedDataError, UserError
 from masklater.folders import disk_errors_for_people, write_file
-from masklater.glue.encoder import Encoder
-from masklater.glue.grid import SweepSettings
-from masklater.glue.table import as_markdown
+from masklater.judge.encoder import Encoder
+from masklater.judge.grid import SweepSettings
+from masklater.judge.table import as_markdown
 
 Record = dict[str, Any]
 """One run, as in runs.jsonl."""

@@ -12,12 +12,12 @@ import torch
 from masklater.cli import main
 from masklater.corpus.shards import Shards
 from masklater.errors import UserError
-from masklater.glue import blimp
-from masklater.glue.blimp import SentenceScorer, score_pairs
+from masklater.judge import blimp
+from masklater.judge.blimp import SentenceScorer, score_pairs
 from masklater.pretrain.loop import pretrain
 from masklater.run.folder import RunFolder
 from tests.conftest import make_text, tiny
-from tests.glue.folders import sentences, write
+from tests.judge.folders import sentences, write
 
 
 def pair(good: str, bad: str) -> str:

@@ -13,16 +13,16 @@ import torch
 from masklater.console import Meter, say
 from masklater.errors import Interrupted, UserError
 from masklater.folders import begun_folder, refuse_existing
-from masklater.glue import table
-from masklater.glue.data import TaskData, read_task
-from masklater.glue.encoder import Encoder, open_encoder
-from masklater.glue.finetune import Setting, StoppedEarly
-from masklater.glue.grid import SweepSettings
-from masklater.glue.hub import read_from_hub
-from masklater.glue.records import Record, RunLog, check_data, check_identity, key_of, write_identity, write_table
-from masklater.glue.scorer import Scorer
-from masklater.glue.tasks import Task
-from masklater.glue.workers import Job, Workers
+from masklater.judge import table
+from masklater.judge.data import TaskData, read_task
+from masklater.judge.encoder import Encoder, open_encoder
+from masklater.judge.finetune import Setting, StoppedEarly
+from masklater.judge.grid import SweepSettings
+from masklater.judge.hub import read_from_hub
+from masklater.judge.records import Record, RunLog, check_data, check_identity, key_of, write_identity, write_table
+from masklater.judge.scorer import Scorer
+from masklater.judge.tasks import Task
+from masklater.judge.workers import Job, Workers
 from masklater.machine.device import all_devices
 from masklater.machine.signals import StopOnSignal
 

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
 from masklater.errors import UserError
-from masklater.glue import metrics, tasks
-from masklater.glue.data import read_task
-from masklater.glue.grid import Grid, SweepSettings
-from masklater.glue.sweep import sweep
-from masklater.glue.tasks import Task, choose_tasks
-from tests.glue.folders import sentences, write
+from masklater.judge import metrics, tasks
+from masklater.judge.data import read_task
+from masklater.judge.grid import Grid, SweepSettings
+from masklater.judge.sweep import sweep
+from masklater.judge.tasks import Task, choose_tasks
+from tests.judge.folders import sentences, write
 
 TOPIC = Task(
     key="topic",

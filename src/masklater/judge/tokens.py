@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from masklater.console import Meter
-from masklater.glue.data import Split, TaskData
+from masklater.judge.data import Split, TaskData
 from masklater.seeds import derive_seed
 
 CHUNK = 10_000

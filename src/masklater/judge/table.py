@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from masklater.console import aligned
-from masklater.glue.tasks import TASKS, Task
+from masklater.judge.tasks import TASKS, Task
 
 Scores = dict[str, Any]
 """scores.json."""
