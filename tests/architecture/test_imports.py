@@ -26,7 +26,7 @@ MAY_KNOW = {
     "run": {"corpus", "model", "machine", "recipe", *LEAVES},
     "pretrain": {"corpus", "masking", "model", "machine", "budget", "run", "recipe", *LEAVES},
     "report": {"run", "recipe", *LEAVES},
-    "judge": {"model", "machine", "run", *LEAVES},
+    "judge": {"model", "machine", "run", "recipe", *LEAVES},
     "doctor": {"corpus", "model", "machine", "run", "recipe", *LEAVES},
     "quickstart": {"corpus", "machine", "masking", "model", "run", "pretrain", "recipe", "report", *LEAVES},
     "cli": {
@@ -106,6 +106,7 @@ def test_only_the_encoder_file_builds_transformers_models() -> None:
         ["prepare", "--help"],
         ["compare", "--help"],
         ["glue", "--help"],
+        ["judge", "--help"],
         ["rows", "--help"],
         ["doctor", "--help"],
     ],
