@@ -156,10 +156,10 @@ def test_real_entities_and_parts_of_speech(encoder_folder: Path, tmp_path: Path)
         for name in ("en", "hi", "th", "tr")
     }
     pos = own(english, "token", key="pos", dev=dev, labels=tuple(UPOS))
-    settings = SweepSettings(Grid((2e-3,), (16,), 2), seeds=1, max_train_rows=400)
+    settings = SweepSettings(Grid((5e-3,), (8,), 4), seeds=1, max_train_rows=300)
     scores = sweep(str(encoder_folder), None, tmp_path / "scores", [ner, pos], settings).scores["tasks"]
     assert (
-        scores["ner"]["note"].startswith("trained on 400 of 3,394 rows")
+        scores["ner"]["note"].startswith("trained on 300 of 3,394 rows")
         and "words of dev not read" in scores["ner"]["note"]
     )
     assert list(scores["pos"]["metric"]) == [f"accuracy_{name}" for name in ("en", "hi", "th", "tr")]
