@@ -44,6 +44,15 @@ def judge(
     batch: Batches = None,
     epochs: Epochs = None,
     max_train_rows: MaxTrainRows = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ENCODER", help="Score this one too, and say which differences rows and seeds do not make."
+        ),
+    ] = None,
+    random_twin: Annotated[
+        bool, typer.Option("--random-twin", help="The same against untrained weights of the encoder's config.")
+    ] = False,
     resume: Resume = False,
     as_json: AsJson = False,
 ) -> None:
@@ -57,26 +66,35 @@ def judge(
     Examples:
       masklater judge encoder --tasks tasks.yaml --out scores
       masklater judge encoder --tasks tasks.yaml,cola,rte --data glue --out scores --seeds 3 --grid quick
+      masklater judge encoder --tasks tasks.yaml --out scores --against FacebookAI/xlm-roberta-base --random-twin
     """
     from masklater.judge.grid import SweepSettings, make_grid
     from masklater.judge.task_file import find_tasks
 
     chosen = find_tasks(tasks)
     settings = SweepSettings(make_grid(grid, lr, batch, epochs), seeds, max_train_rows)
-    from masklater.judge.sweep import sweep as run
+    if against is None and not random_twin:
+        from masklater.judge.sweep import sweep as run
 
-    report(run(encoder, data, out, chosen, settings, resume), out, as_json)
+        report(run(encoder, data, out, chosen, settings, resume), out, as_json)
+        return
+    from masklater.judge.against import as_text, judge
+
+    result, comparison = judge(encoder, data, out, chosen, settings, resume, against, random_twin)
+    report(result, out, as_json, comparison, f"{as_text(comparison)}\nwritten to {out / 'comparison.md'}")
 
 
-def report(result: Any, out: Path, as_json: bool) -> None:
-    """Print the table of a sweep.
+def report(result: Any, out: Path, as_json: bool, comparison: Any = None, compared: str = "") -> None:
+    """Print the table of a sweep, and of a comparison where there is one.
 
     Raises:
         UserError: Some tasks could not be scored; it says why.
     """
     from masklater.judge.table import as_text
 
-    print_result(result.scores, as_json, lambda: f"{as_text(result.scores)}\nwritten to {out / 'scores.md'}")
+    tree = result.scores if comparison is None else {**result.scores, "comparison": comparison}
+    text = f"{as_text(result.scores)}\nwritten to {out / 'scores.md'}"
+    print_result(tree, as_json, lambda: f"{text}\n{compared}" if compared else text)
     if result.faults:
         tasks = len(result.faults) + len(result.rows)
         count = f"{len(result.faults)} of {tasks} tasks could not be scored"
