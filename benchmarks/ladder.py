@@ -34,10 +34,10 @@ from masklater.corpus.settings import PrepareSettings
 from masklater.corpus.shards import Shards
 from masklater.errors import Interrupted, UserError
 from masklater.folders import complete_folder
-from masklater.glue.blimp import score_pairs
-from masklater.glue.grid import SweepSettings, make_grid
-from masklater.glue.sweep import sweep
-from masklater.glue.tasks import choose_tasks
+from masklater.judge.blimp import score_pairs
+from masklater.judge.grid import SweepSettings, make_grid
+from masklater.judge.sweep import sweep
+from masklater.judge.tasks import choose_tasks
 from masklater.model.export import export_encoder
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain.loop import pretrain

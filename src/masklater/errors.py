@@ -24,7 +24,7 @@ class DamagedDataError(UserError):
 
 @dataclass(frozen=True)
 class Fault:
-    """One mistake in a recipe."""
+    """One mistake in a recipe, or in another file of settings."""
 
     where: str  # dotted path of the setting
     value: object  # what was found there; MISSING where nothing was
@@ -46,13 +46,20 @@ def _short(value: object) -> str:
     return shortener.repr(value)
 
 
-class RecipeError(UserError):
-    """All faults of one recipe at once."""
+class FaultsError(UserError):
+    """All faults of one file at once; `source` names it."""
 
     def __init__(self, source: str, faults: list[Fault]) -> None:
         self.faults = faults
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        super().__init__("\n  - ".join([f"the recipe {source} has {count}:", *map(str, faults)]))
+        super().__init__("\n  - ".join([f"{source} has {count}:", *map(str, faults)]))
+
+
+class RecipeError(FaultsError):
+    """All faults of one recipe at once."""
+
+    def __init__(self, source: str, faults: list[Fault]) -> None:
+        super().__init__(f"the recipe {source}", faults)
 
 
 def first_line(error: BaseException) -> str:

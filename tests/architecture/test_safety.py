@@ -13,7 +13,7 @@ from transformers import AutoModelForMaskedLM, RobertaConfig
 
 from masklater.corpus import tokenizer as tokenizers_
 from masklater.errors import UserError
-from masklater.glue.encoder import Encoder, load_classifier, open_encoder
+from masklater.judge.encoder import Encoder, load_classifier, open_encoder
 from masklater.model.saved import open_source
 from masklater.pretrain.loop import pretrain
 from masklater.recipe.load import Recipe, load

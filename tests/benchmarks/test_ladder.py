@@ -15,7 +15,7 @@ import yaml
 from masklater.budget.forecast import Rows, forecast
 from masklater.recipe.load import load
 from tests.conftest import REPOSITORY, make_text
-from tests.glue.folders import make_glue
+from tests.judge.folders import make_glue
 
 LADDER = REPOSITORY / "benchmarks" / "ladder.py"
 TINY: dict[str, Any] = {

@@ -9,7 +9,7 @@ from masklater.pretrain.loop import pretrain
 from masklater.run.checkpoint import list_checkpoints
 from tests.conftest import TINY, tiny
 from tests.end_to_end.test_command_line import inside
-from tests.glue.folders import make_glue
+from tests.judge.folders import make_glue
 
 
 def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

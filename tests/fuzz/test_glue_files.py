@@ -8,11 +8,11 @@ import pytest
 from hypothesis import strategies as st
 
 from masklater.errors import UserError
-from masklater.glue import data as data_module
-from masklater.glue.data import read_split
-from masklater.glue.tasks import TASKS, Task
+from masklater.judge import data as data_module
+from masklater.judge.data import read_split
+from masklater.judge.tasks import TASKS, Task
 from tests.fuzz.fuzz import EXAMPLES, fuzz
-from tests.glue.folders import make_glue
+from tests.judge.folders import make_glue
 
 SCRAPS = [
     "\t", "\n", "\r", "\0", "\ufeff", "\u2028", '"', "label", "sentence1", "0", "1", "2", "-1", "5.1", "1e3", "nan", "inf",

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from masklater.machine.kernels import refuse_cudnn_attention
-from tests.glue.conftest import encoder_folder, glue_folder  # noqa: F401 - fixtures
+from tests.judge.conftest import encoder_folder, glue_folder  # noqa: F401 - fixtures
 
 
 @pytest.fixture(scope="session", autouse=True)

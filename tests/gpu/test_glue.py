@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from masklater.glue.grid import Grid, SweepSettings
-from masklater.glue.sweep import sweep
-from masklater.glue.tasks import TASKS
+from masklater.judge.grid import Grid, SweepSettings
+from masklater.judge.sweep import sweep
+from masklater.judge.tasks import TASKS
 
 pytestmark = pytest.mark.gpu
 ONE = SweepSettings(Grid((1e-3,), (8,), 1), seeds=2)

@@ -13,7 +13,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 from masklater.budget.forecast import forecast, rows_of
 from masklater.corpus.shards import Shards
 from masklater.corpus.tokenizer import token_types
-from masklater.glue.encoder import longest_row
+from masklater.judge.encoder import longest_row
 from masklater.model.encoder import encode
 from masklater.model.export import export_encoder
 from masklater.pretrain.loop import pretrain

@@ -20,6 +20,7 @@ from masklater.cli.doctor import doctor
 from masklater.cli.export import export
 from masklater.cli.fill import fill
 from masklater.cli.glue import glue
+from masklater.cli.judge import judge
 from masklater.cli.prepare import prepare
 from masklater.cli.pretrain import pretrain
 from masklater.cli.quickstart import quickstart
@@ -27,7 +28,7 @@ from masklater.cli.rows import rows
 from masklater.cli.stop import StopAtOnce, Stopped
 from masklater.errors import Interrupted, SaidElsewhere, UserError
 
-for command in (prepare, budget, pretrain, export, fill, glue, blimp, compare, rows, doctor, quickstart):
+for command in (prepare, budget, pretrain, export, fill, judge, glue, blimp, compare, rows, doctor, quickstart):
     add(command)
 
 

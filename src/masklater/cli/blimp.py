@@ -12,29 +12,40 @@ from masklater.errors import UserError
 
 
 def blimp(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run with at least one checkpoint.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A RUN with at least one checkpoint, a folder that AutoModelForMaskedLM loads, or a name on the hub.",
+        ),
+    ],
     *,
     data: Annotated[
-        Path, typer.Option(help="A .jsonl file of minimal pairs (sentence_good, sentence_bad), or a folder of them.")
+        Path,
+        typer.Option(
+            help="A .jsonl file of minimal pairs (sentence_good, sentence_bad, perhaps category), or a folder of them."
+        ),
     ],
     out: Annotated[Path | None, typer.Option(help="A JSON file to write the result to.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score a run on minimal pairs, without fine-tuning.
+    """Score a run, or any masked LM, on minimal pairs, without fine-tuning.
 
-    Which sentence of a pair is likelier? Each of its tokens is masked and predicted in turn.
+    Which sentence of a pair is likelier? Each of its tokens is masked and predicted in turn. Pairs may be in any
+    language; those of a category get a mean of their own.
 
     \b
     Examples:
       masklater blimp run --data blimp/data
       masklater blimp run --data pairs.jsonl --out blimp.json
+      masklater blimp FacebookAI/xlm-roberta-base --data pairs.jsonl
     """
     if out is not None and (out.exists() or out.is_symlink()):
         kind = "is a folder; the result is one file" if out.is_dir() else "exists already"
         raise UserError(f"{out} {kind}", "Nothing is overwritten: name another file, or remove this one.")
-    from masklater.glue.blimp import as_text, score_pairs
+    from masklater.judge.blimp import as_text, score_pairs
 
-    result = score_pairs(run, data)
+    result = score_pairs(model, data)
     if out is not None:
         from masklater.folders import write_file
 

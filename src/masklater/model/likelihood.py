@@ -1,11 +1,12 @@
 """The likelihood of the token at one masked position of each row, the LM head being computed there alone.
 
-Letters: see masking/batch.py.
+Of a masked LM of transformers, logits are made of whole rows, as its class makes them. Letters: see masking/batch.py.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from masklater.masking.batch import MaskedBatch
 from masklater.model.masked_lm import MaskLaterForMaskedLM
@@ -22,6 +23,21 @@ def log_likelihood(model: MaskLaterForMaskedLM, ids_BL: Tensor, position_B: Tens
     batch = mask_one(ids_BL, position_B, model.config.mask_token_id, model.config.decoder.drops)
     logits_BV = model.target_logits(batch)  # one target a row
     return -F.cross_entropy(logits_BV.float(), batch.target_ids_BT[:, 0], reduction="none")
+
+
+def plain_log_likelihood(model: PreTrainedModel, ids_BL: Tensor, position_B: Tensor, mask_id: int) -> Tensor:
+    """Return what `log_likelihood` does of a masked LM of transformers, the mask standing in the row.
+
+    Args:
+        model: In evaluation mode.
+        ids_BL: int64, whole rows without padding, the tokens to be masked included; on the model's device.
+        position_B: int64, the position that is masked in each.
+        mask_id: The tokenizer's.
+    """
+    rows_B = torch.arange(len(ids_BL), device=ids_BL.device)
+    masked_BL = ids_BL.scatter(1, position_B[:, None], mask_id)
+    logits_BV = model(input_ids=masked_BL, attention_mask=torch.ones_like(ids_BL)).logits[rows_B, position_B]
+    return -F.cross_entropy(logits_BV.float(), ids_BL[rows_B, position_B], reduction="none")
 
 
 def mask_one(ids_BL: Tensor, position_B: Tensor, mask_id: int, drop: bool) -> MaskedBatch:

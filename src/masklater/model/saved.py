@@ -81,6 +81,22 @@ def open_source(source: PreTrainedModel | PretrainedConfig | hub.Source | str | 
     return _open_model(model, has_head, pooler, mask_token_id)
 
 
+def load_masked_lm(source: hub.Source) -> PreTrainedModel:
+    """Load a masked LM, head and all, of any class that AutoModelForMaskedLM knows.
+
+    Raises:
+        UserError: It does not load, or has no LM head.
+    """
+    hub.refuse_pickles(source)
+    model, has_head, _ = _load(source)
+    if not has_head:
+        raise UserError(
+            f"{source.name} has no LM head, or not all of it",
+            "Name a masked LM, such as RUN or what `masklater export RUN --with-head` writes.",
+        )
+    return model
+
+
 def _open_model(
     model: PreTrainedModel, has_head: bool, pooler: dict[str, Tensor] | None, mask_token_id: int | None
 ) -> Origin:

@@ -31,8 +31,16 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(
+    path: Path, what: str = "a recipe", parts: str = "sections", example: str = "the shipped recipes"
+) -> dict[str, Any]:
     """Read a file that holds one mapping, no key of which is given twice.
+
+    Args:
+        path: The file.
+        what: What it should be, for messages.
+        parts: What it maps names to.
+        example: What to look at where it is not readable.
 
     Raises:
         UserError: It cannot be read, or is something else.
@@ -40,20 +48,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         if (size := path.stat().st_size) > MAX_RECIPE_BYTES:
             raise UserError(
-                f"{path} has {size:,} bytes, and a recipe at most {MAX_RECIPE_BYTES:,}", "Is it the right file?"
+                f"{path} has {size:,} bytes, and {what} at most {MAX_RECIPE_BYTES:,}", "Is it the right file?"
             )
         tree = yaml.load(path.read_text(encoding="utf-8-sig"), _StrictLoader)
     except NOT_YAML as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}" if mark else str(path)
         what = getattr(error, "problem", None) or str(error) or type(error).__name__
-        raise UserError(f"{where}: not readable as YAML: {what}", "Mend the file; see the shipped recipes.") from None
+        raise UserError(f"{where}: not readable as YAML: {what}", f"Mend the file; see {example}.") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}", "Check the path and its permissions.") from None
     if not isinstance(tree, dict):
-        raise UserError(
-            f"{path}: a recipe is a mapping of sections; this is {type(tree).__name__}", "See the shipped recipes."
-        )
+        raise UserError(f"{path}: {what} is a mapping of {parts}; this is {type(tree).__name__}", f"See {example}.")
     return tree
 
 

@@ -1,11 +1,13 @@
-"""The nine tasks of GLUE (Wang et al., ICLR 2019, arXiv 1804.07461) in one table.
+"""What a task is, and the nine of GLUE (Wang et al., ICLR 2019, arXiv 1804.07461) in one table.
 
-Row counts are those of the official train and dev files. Class names stand in the order of their numbers, which is the
-order of `datasets`. CoLA's main metric is Matthews, STS-B's Pearson, all others' accuracy: the first of `metrics`, by
+Own tasks come from a file (`task_file.py`), and are a Task once their rows are read (`own_data.py`). GLUE's row counts
+are those of the official train and dev files. Class names stand in the order of their numbers, which is the order of
+`datasets`. CoLA's main metric is Matthews, STS-B's Pearson, all others' accuracy: the first of `metrics`, by
 which epochs and grid points are chosen.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from masklater.errors import UserError
 
@@ -15,9 +17,9 @@ MISMATCHED = "dev_mismatched"
 
 @dataclass(frozen=True)
 class Task:
-    """One row of the table."""
+    """What is learned and how it is scored; of GLUE's, where it stands in the files, too."""
 
-    key: str  # as in --tasks, and its name in `datasets`
+    key: str  # as in --tasks; of GLUE's, its name in `datasets`
     title: str  # as in tables, and the folder of the classic layout
     texts: tuple[tuple[str, ...], ...]  # for each of the one or two texts, the names its column goes by
     label: tuple[str, ...]  # the names the label's column goes by
@@ -27,8 +29,12 @@ class Task:
     without_header: tuple[str, ...] = ()  # columns of files that have no header
     broken_rows: bool = False  # the official files hold lines that no reader can use
     no_label: str | None = None  # stands where annotators did not agree: such rows are no part of GLUE
-    highest: float = 5.0  # of a regression's labels; the lowest is 0
-    in_average: bool = True
+    lowest: float = 0.0  # of a regression's labels
+    highest: float = 5.0
+    in_average: bool | None = True  # None: there is no average that it could be part of
+    tagging: bool = False  # every word has a class, not the row
+    dev: tuple[str, ...] = ()  # dev splits of an own task: "dev", or "dev_NAME" of several; the first one chooses
+    definition: dict[str, Any] = field(default_factory=dict)  # of an own task, as its records keep it
 
     @property
     def regression(self) -> bool:
@@ -38,7 +44,7 @@ class Task:
     @property
     def main(self) -> str:
         """The metric by which epochs and grid points are chosen."""
-        return self.metrics[0]
+        return score_name(self.metrics[0], self.dev[0] if self.dev else "dev")
 
     @property
     def two_dev_splits(self) -> bool:
@@ -51,6 +57,11 @@ class Task:
         if split == "dev" and self.two_dev_splits:
             names = ["dev_matched", "dev"]
         return tuple(f"{name}.{kind}" for name in names for kind in ("tsv", "jsonl"))
+
+
+def score_name(metric: str, split: str) -> str:
+    """Return a metric's name on a dev split: its own on `dev`, `accuracy_mismatched` on `dev_mismatched`."""
+    return metric + split.removeprefix("dev")
 
 
 SENTENCE_PAIR = (("sentence1",), ("sentence2",))
@@ -145,7 +156,7 @@ _NINE = (
 )
 
 TASKS = {task.key: task for task in _NINE}
-"""The table: tasks by their keys, in the order in which they are run and shown."""
+"""GLUE's table: tasks by their keys, in the order in which they are run and shown."""
 
 
 def choose_tasks(text: str) -> tuple[Task, ...]:

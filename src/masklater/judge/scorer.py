@@ -1,15 +1,15 @@
 """One process's part of a sweep: it keeps the encoder's limits and the current task's tokens, and makes records."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 
 from masklater.errors import UserError
-from masklater.glue.data import TaskData
-from masklater.glue.encoder import Encoder, attention_of, load_classifier, longest_row
-from masklater.glue.finetune import Setting, finetune, protocol_record
-from masklater.glue.records import Record
-from masklater.glue.tokens import TokenTask, tokenise
+from masklater.judge.data import TaskData
+from masklater.judge.encoder import Encoder, attention_of, load_classifier, longest_row
+from masklater.judge.finetune import Setting, finetune, protocol_record
+from masklater.judge.records import Record
+from masklater.judge.tokens import TokenRows, TokenTask, tokenise
 from masklater.machine.allocator import keep_large_buffers
 from masklater.machine.device import device_name
 from masklater.machine.kernels import refuse_cudnn_attention
@@ -45,7 +45,7 @@ class Scorer:
         stop: Callable[[], bool] = lambda: False,
         progress: Callable[[int], None] = lambda rows: None,
     ) -> Record:
-        """Fine-tune once; the record says everything needed to do so again.
+        """Fine-tune once; the record says everything needed to do so again, its `answers` are the predictions.
 
         Raises:
             StoppedEarly: `stop` said so.
@@ -73,6 +73,7 @@ class Scorer:
             "best_epoch": result.best_epoch,
             "diverged": result.diverged,
             "seconds": round(result.seconds, 3),
+            "answers": result.answers,
             "encoder": self.encoder.path,
             "encoder_sha256": self.encoder.sha256,
             "data_sha256": data.sha256,
@@ -80,7 +81,8 @@ class Scorer:
             "rows": {name: len(rows) for name, rows in splits.items()},
             "truncated_rows": {name: rows.truncated for name, rows in splits.items() if rows.truncated},
             "max_length": self.max_length,
-            "notes": list(data.notes),
+            "notes": [*data.notes, *_unread(splits)],
+            **({"definition": data.task.definition} if data.task.definition else {}),
             "protocol": protocol_record(),
             "precision": self.precision.name,
             "attention": attention_of(self.precision.device),
@@ -97,3 +99,12 @@ class Scorer:
                 "embeddings",
                 "Put the encoder's own tokenizer into its folder.",
             )
+
+
+def _unread(splits: Mapping[str, TokenRows]) -> list[str]:
+    """What is to be said of words that no token stands for, or that were cut off: they count as wrong."""
+    return [
+        f"{rows.unread:,} words of {name} not read, as their row was cut or the tokenizer has nothing for them"
+        for name, rows in splits.items()
+        if rows.unread
+    ]

@@ -1,8 +1,9 @@
-"""Minimal pairs by pseudo-log-likelihood, without fine-tuning: which of two sentences does the run find likelier?
+"""Minimal pairs by pseudo-log-likelihood, without fine-tuning: which of two sentences does a model find likelier?
 
 A sentence's pseudo-log-likelihood is the sum over its tokens of the log-probability of each when it alone is masked
 (Salazar et al., ACL 2020, arXiv 1910.14659). The files are those of BLiMP (Warstadt et al., TACL 2020, arXiv
-1912.00582): one JSON object a line, `sentence_good` and `sentence_bad`.
+1912.00582): one JSON object a line, `sentence_good` and `sentence_bad`, in whatever language the model knows; a
+`category`, or BLiMP's `linguistics_term`, beside them gets a mean of its own.
 
 Letters: B rows, L their length, V vocabulary.
 """
@@ -16,16 +17,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedModel
 
+from masklater import hub
 from masklater.console import Meter, aligned, say
-from masklater.errors import UserError
+from masklater.errors import UserError, first_line
+from masklater.judge.encoder import longest_row
 from masklater.machine.allocator import keep_large_buffers
 from masklater.machine.kernels import refuse_cudnn_attention
 from masklater.model.head import LOGITS_AT_ONCE
-from masklater.model.likelihood import log_likelihood
+from masklater.model.likelihood import log_likelihood, plain_log_likelihood
 from masklater.model.masked_lm import MaskLaterForMaskedLM
+from masklater.model.saved import load_masked_lm
 from masklater.run.folder import RunFolder
+from masklater.run.identity import is_run
 
 TOKENS_AT_ONCE = 2**13
 """Most tokens of one forward pass: on a CPU more of them leave its cache, and fewer keep it waiting."""
@@ -34,32 +39,64 @@ PAIRS_AT_ONCE = 1000
 """Pairs whose masked copies are sorted by length together."""
 
 
+CATEGORIES = ("category", "linguistics_term")
+"""The fields that name what a pair is about, the first that is there being read."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Pairs that were scored."""
+
+    pairs: int = 0
+    right: int = 0  # the good sentence is likelier
+    ties: int = 0  # both are equally likely
+
+    def __add__(self, other: "Tally") -> "Tally":
+        """Count both."""
+        return Tally(self.pairs + other.pairs, self.right + other.right, self.ties + other.ties)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of pairs that are right, in percent, a tie being wrong; None where there are none."""
+        return 100 * self.right / self.pairs if self.pairs else None
+
+    @property
+    def accuracy_ties_half(self) -> float | None:
+        """The same, a tie being half right, which is what guessing gives."""
+        return 100 * (self.right + self.ties / 2) / self.pairs if self.pairs else None
+
+    def record(self) -> dict[str, object]:
+        """Counts and shares."""
+        return {"accuracy": self.accuracy, "accuracy_ties_half": self.accuracy_ties_half, **vars(self)}
+
+
 @dataclass(frozen=True)
 class FileScore:
     """Minimal pairs of one file."""
 
-    pairs: int  # that were scored
-    right: int  # the good sentence is likelier
-    ties: int  # both are equally likely: counted as wrong
+    tally: Tally
     identical: int  # both are the same sentence: not scored
-    too_long: int  # more tokens than the run's rows: not scored
+    too_long: int  # more tokens than the model's rows: not scored
     unreadable: list[int] = field(default_factory=list)  # line numbers: not scored
+    categories: dict[str, Tally] = field(default_factory=dict)
 
-    @property
-    def accuracy(self) -> float | None:
-        """Share of pairs that are right, in percent; None where there are none."""
-        return 100 * self.right / self.pairs if self.pairs else None
+    def record(self) -> dict[str, object]:
+        """All of it but the categories, which files share."""
+        left_out = {"identical": self.identical, "too_long": self.too_long, "unreadable": self.unreadable}
+        return {**self.tally.record(), **left_out}
 
 
 @dataclass(frozen=True)
 class BlimpResult:
-    """The score of a run on minimal pairs."""
+    """The score of a model on minimal pairs."""
 
-    run: str
-    step: int
-    accuracy: float  # over all pairs of all files, percent
+    run: str  # or the masked LM
+    step: int | None  # of the run's checkpoint
+    accuracy: float  # over all pairs of all files, percent, a tie being wrong
+    accuracy_ties_half: float  # a tie being half right
     pairs: int
-    files: dict[str, dict[str, object]]  # FileScore with its accuracy, by file name
+    files: dict[str, dict[str, object]]  # `FileScore.record`, by file name
+    categories: dict[str, dict[str, object]]  # `Tally.record`, over all files; empty where no pair has one
     left_out: int  # identical, too long or unreadable
     seconds: float
     device: str
@@ -69,19 +106,20 @@ class BlimpResult:
 class _Pairs:
     good: list[str]
     bad: list[str]
+    category: list[str | None]
     identical: int
     unreadable: list[int]
 
 
-def score_pairs(run: Path, data: Path) -> BlimpResult:
-    """Score the newest checkpoint of a run.
+def score_pairs(run: Path | str, data: Path) -> BlimpResult:
+    """Score the newest checkpoint of a run, or a masked LM.
 
     Args:
-        run: A RUN.
+        run: A RUN, or the folder or the name on the hub of a model that AutoModelForMaskedLM loads.
         data: A .jsonl file, or a folder of them.
 
     Raises:
-        UserError: There is no run, no file, or no pair that can be scored.
+        UserError: There is no such model, no file, or no pair that can be scored.
     """
     began = time.monotonic()
     files = _find_files(data)
@@ -91,41 +129,75 @@ def score_pairs(run: Path, data: Path) -> BlimpResult:
         raise UserError(
             f"{data} holds no minimal pair", "Each line is a JSON object with sentence_good and sentence_bad."
         )
-    folder = RunFolder(run)
-    model, step = folder.load_model()
+    model, tokenizer, step = _load(str(run))
     keep_large_buffers()
     refuse_cudnn_attention()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    scorer = SentenceScorer(model.to(device), folder.tokenizer)
+    scorer = SentenceScorer(model.to(device), tokenizer)
     scores: dict[str, FileScore] = {}
     with Meter("Scoring pairs", total) as meter:
         for name, each in pairs.items():
             scores[name] = _score_file(scorer, each, meter)
             meter.advance(0, name)
-    scored, right = (sum(getattr(score, part) for score in scores.values()) for part in ("pairs", "right"))
-    if not scored:
+    whole = sum((score.tally for score in scores.values()), Tally())
+    if whole.accuracy is None or whole.accuracy_ties_half is None:
         raise UserError(f"every pair of {data} is longer than the run's rows", "Score a run with longer rows.")
+    categories: dict[str, Tally] = {}
+    for score in scores.values():
+        for name, tally in score.categories.items():
+            categories[name] = categories.get(name, Tally()) + tally
     return BlimpResult(
         run=str(run),
         step=step,
-        accuracy=100 * right / scored,
-        pairs=scored,
-        files={name: {"accuracy": score.accuracy, **vars(score)} for name, score in scores.items()},
+        accuracy=whole.accuracy,
+        accuracy_ties_half=whole.accuracy_ties_half,
+        pairs=whole.pairs,
+        files={name: score.record() for name, score in scores.items()},
+        categories={name: categories[name].record() for name in sorted(categories)},
         left_out=sum(score.identical + score.too_long + len(score.unreadable) for score in scores.values()),
         seconds=time.monotonic() - began,
         device=device.type,
     )
 
 
-class SentenceScorer:
-    """Pseudo-log-likelihoods of sentences under a run's encoder, decoder and head, in float32."""
+def _load(name: str) -> tuple[PreTrainedModel, Path, int | None]:
+    """The model, the folder of its tokenizer, and the step of a run."""
+    path = Path(name)
+    is_model = (path / "config.json").is_file() or (not path.exists() and hub.REPOSITORY.fullmatch(name))
+    if is_run(path) or not is_model:
+        folder = RunFolder(path)
+        model, step = folder.load_model()
+        return model, folder.tokenizer, step
+    source = hub.find(name, hub.MODEL_FILES, "the masked LM")
+    return load_masked_lm(source), source.folder, None
 
-    def __init__(self, model: MaskLaterForMaskedLM, tokenizer_folder: Path) -> None:
+
+class SentenceScorer:
+    """Pseudo-log-likelihoods of sentences under a masked LM (a run's encoder, decoder and head), in float32."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer_folder: Path) -> None:
+        """Take a model with the tokenizer of a folder.
+
+        Raises:
+            UserError: The tokenizer has no mask, or does not load.
+        """
         self.model = model.eval()
         self.device = next(model.parameters()).device
-        self.tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, local_files_only=True, trust_remote_code=False)
-        self.special = set(self.tokenizer.all_special_ids)
-        self.row_length = model.config.row_length
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, local_files_only=True, trust_remote_code=False)
+        except Exception as error:  # transformers raises whatever its many readers raise
+            raise UserError(
+                f"the tokenizer in {tokenizer_folder} does not load: {first_line(error)}", "Save the model's own there."
+            ) from None
+        if tokenizer.mask_token_id is None:
+            raise UserError(f"the tokenizer in {tokenizer_folder} has no mask", "Save the model's own there.")
+        self.tokenizer = tokenizer
+        self.special = set(tokenizer.all_special_ids)
+        if isinstance(model, MaskLaterForMaskedLM):
+            self.row_length, self.vocabulary = model.config.row_length, model.config.encoder.vocab_size
+        else:
+            self.row_length = longest_row(model, tokenizer.model_max_length)
+            self.vocabulary = model.config.vocab_size
 
     def tokenise(self, sentences: Sequence[str]) -> list[list[int]]:
         """Ids of each sentence, first and last token included."""
@@ -152,7 +224,8 @@ class SentenceScorer:
         start = 0
         while start < len(copies):
             length = len(rows[copies[start][0]])
-            most = max(1, min(TOKENS_AT_ONCE // length, LOGITS_AT_ONCE["cpu"] // self.model.config.encoder.vocab_size))
+            logits = self.vocabulary * (1 if isinstance(self.model, MaskLaterForMaskedLM) else length)
+            most = max(1, min(TOKENS_AT_ONCE // length, LOGITS_AT_ONCE["cpu"] // logits))
             stop = start
             while stop < len(copies) and stop - start < most and len(rows[copies[stop][0]]) == length:
                 stop += 1
@@ -163,11 +236,16 @@ class SentenceScorer:
     def _score_copies(self, copies: list[tuple[int, int]], rows: Sequence[list[int]]) -> NDArray[np.float64]:
         ids_BL = torch.tensor([rows[row] for row, _ in copies], device=self.device)
         position_B = torch.tensor([position for _, position in copies], device=self.device)
-        return log_likelihood(self.model, ids_BL, position_B).double().cpu().numpy()
+        if isinstance(self.model, MaskLaterForMaskedLM):
+            likelihood_B = log_likelihood(self.model, ids_BL, position_B)
+        else:
+            likelihood_B = plain_log_likelihood(self.model, ids_BL, position_B, self.tokenizer.mask_token_id)
+        return likelihood_B.double().cpu().numpy()
 
 
 def _score_file(scorer: SentenceScorer, pairs: _Pairs, meter: Meter) -> FileScore:
-    right = ties = too_long = scored = 0
+    tally, too_long = Tally(), 0
+    categories: dict[str, Tally] = {}
     for start in range(0, len(pairs.good), PAIRS_AT_ONCE):
         good = scorer.tokenise(pairs.good[start : start + PAIRS_AT_ONCE])
         bad = scorer.tokenise(pairs.bad[start : start + PAIRS_AT_ONCE])
@@ -175,12 +253,15 @@ def _score_file(scorer: SentenceScorer, pairs: _Pairs, meter: Meter) -> FileScor
         good, bad = ([ids for ids, fit in zip(side, fits, strict=True) if fit] for side in (good, bad))
         scores = scorer.score([*good, *bad])
         better = scores[: len(good)] - scores[len(good) :]
-        right += int((better > 0).sum())
-        ties += int((better == 0).sum())
-        scored += len(good)
+        about = [each for each, fit in zip(pairs.category[start : start + PAIRS_AT_ONCE], fits, strict=True) if fit]
+        for difference, category in zip(better.tolist(), about, strict=True):
+            one = Tally(1, int(difference > 0), int(difference == 0))
+            tally += one
+            if category is not None:
+                categories[category] = categories.get(category, Tally()) + one
         too_long += len(fits) - len(good)
         meter.advance(len(fits))
-    return FileScore(scored, right, ties, pairs.identical, too_long, pairs.unreadable)
+    return FileScore(tally, pairs.identical, too_long, pairs.unreadable, categories)
 
 
 def _find_files(data: Path) -> list[Path]:
@@ -200,6 +281,7 @@ def _find_files(data: Path) -> list[Path]:
 def _read_pairs(path: Path) -> _Pairs:
     good: list[str] = []
     bad: list[str] = []
+    about: list[str | None] = []
     identical = 0
     unreadable = []
     try:
@@ -221,7 +303,9 @@ def _read_pairs(path: Path) -> _Pairs:
         else:
             good.append(one)
             bad.append(other)
-    return _Pairs(good, bad, identical, unreadable)
+            named = (record.get(name) for name in CATEGORIES)
+            about.append(next((name for name in named if isinstance(name, str) and name), None))
+    return _Pairs(good, bad, about, identical, unreadable)
 
 
 def as_text(result: BlimpResult) -> str:
@@ -232,9 +316,9 @@ def as_text(result: BlimpResult) -> str:
         unreadable = score["unreadable"]
         assert isinstance(unreadable, list)
         reasons = {
-            "ties, counted as wrong": score["ties"],
+            f"ties, counted as wrong; as half right: {score['accuracy_ties_half'] or 0:.2f}%": score["ties"],
             "identical pairs": score["identical"],
-            "pairs longer than the run's rows": score["too_long"],
+            f"pairs longer than the {'model' if result.step is None else 'run'}'s rows": score["too_long"],
             f"unreadable lines (the first is line {unreadable[0]})" if unreadable else "": len(unreadable),
         }
         remarks += [f"{name}: {count:,} {reason}" for reason, count in reasons.items() if count]
@@ -242,4 +326,12 @@ def as_text(result: BlimpResult) -> str:
         accuracy = "" if score["accuracy"] is None else f"{score['accuracy']:.2f}%"
         rows.append((name, f"{score['pairs']:,}", accuracy, f"{left_out:,}"))
     rows.append(("all", f"{result.pairs:,}", f"{result.accuracy:.2f}%", f"{result.left_out:,}"))
-    return "\n".join([aligned(rows, numbers_from=1), *remarks])
+    if any(score["ties"] for score in result.files.values()):
+        remarks.append(f"all: {result.accuracy_ties_half:.2f}% with ties as half right")
+    text = [aligned(rows, numbers_from=1), *remarks]
+    if result.categories:
+        means = [
+            (name, f"{score['pairs']:,}", f"{score['accuracy']:.2f}%") for name, score in result.categories.items()
+        ]
+        text += ["", aligned([("category", "pairs", "accuracy"), *means], numbers_from=1)]
+    return "\n".join(text)

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 from masklater.errors import UserError
-from masklater.glue.data import TaskData
-from masklater.glue.encoder import Encoder
-from masklater.glue.finetune import Setting
-from masklater.glue.records import Record
-from masklater.glue.scorer import Scorer
+from masklater.judge.data import TaskData
+from masklater.judge.encoder import Encoder
+from masklater.judge.finetune import Setting
+from masklater.judge.records import Record
+from masklater.judge.scorer import Scorer
 from masklater.machine.signals import children_deaf_to_ctrl_c
 
 POLL_SECONDS = 0.5

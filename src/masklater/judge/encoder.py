@@ -10,8 +10,10 @@ from pathlib import Path
 import torch
 from transformers import (
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
     AutoConfig,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
@@ -111,8 +113,14 @@ def attention_of(device: torch.device) -> str:
     return "eager" if device.type == "cpu" else "sdpa"
 
 
-def load_classifier(encoder: Encoder, num_outputs: int, device: torch.device) -> PreTrainedModel:
+def load_classifier(encoder: Encoder, num_outputs: int, device: torch.device, tagging: bool = False) -> PreTrainedModel:
     """The encoder with transformers' own classification head, whose weights are drawn from torch's generator.
+
+    Args:
+        encoder: The encoder.
+        num_outputs: Classes, or 1 for a number.
+        device: The device to load it onto.
+        tagging: The head is for tokens, not for rows.
 
     Raises:
         UserError: The family has no such head, or the folder does not hold the encoder's weights.
@@ -124,14 +132,17 @@ def load_classifier(encoder: Encoder, num_outputs: int, device: torch.device) ->
             )
         except Exception as error:
             raise _does_not_load(encoder, error) from None
-        if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        what = "token" if tagging else "sequence"
+        known = MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING if tagging else MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+        if type(config) not in known:
             raise UserError(
-                f"transformers has no sequence-classification class for the type {config.model_type} of {encoder.path}",
+                f"transformers has no {what}-classification class for the type {config.model_type} of {encoder.path}",
                 "Choose an encoder of another family.",
             )
         config.num_labels = num_outputs
         try:
-            model, loading = AutoModelForSequenceClassification.from_pretrained(
+            of_family = AutoModelForTokenClassification if tagging else AutoModelForSequenceClassification
+            model, loading = of_family.from_pretrained(
                 encoder.folder,
                 config=config,
                 local_files_only=True,

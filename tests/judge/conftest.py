@@ -8,7 +8,7 @@ from transformers import AutoTokenizer, RobertaConfig, RobertaModel
 
 from masklater.pretrain.loop import pretrain
 from tests.conftest import tiny
-from tests.glue.folders import make_glue
+from tests.judge.folders import make_glue
 
 
 @pytest.fixture(scope="session")

@@ -3,21 +3,27 @@
 SCORES/sweep.json   what may not change: the encoder and the settings it began with
 SCORES/encoder/     the exported encoder, where a RUN was given
 SCORES/runs.jsonl   one object a finished run, with everything needed to run it again
+SCORES/predictions/ what each run predicted for the dev splits after its best epoch
 SCORES/scores.json  the table for programs, SCORES/scores.md for people; both written anew at the end of a sweep
 """
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from masklater.console import say
-from masklater.errors import DamagedDataError, UserError
+from masklater.errors import DamagedDataError, UserError, first_line
 from masklater.folders import disk_errors_for_people, write_file
-from masklater.glue.encoder import Encoder
-from masklater.glue.grid import SweepSettings
-from masklater.glue.table import as_markdown
+from masklater.judge.data import TaskData
+from masklater.judge.encoder import Encoder
+from masklater.judge.grid import SweepSettings
+from masklater.judge.table import as_markdown
 
 Record = dict[str, Any]
 """One run, as in runs.jsonl."""
@@ -56,12 +62,44 @@ class RunLog:
             self.records.append(record)
 
     def append(self, record: Record) -> None:
-        """Add a run, on disk when this returns."""
+        """Add a run, on disk when this returns; its `answers` go into a file of their own, before the line."""
+        answers = record.pop("answers", None)
+        if answers:
+            record["predictions"] = self._write(record, answers)
         with disk_errors_for_people(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
             file.flush()
             os.fsync(file.fileno())
         self.records.append(record)
+
+    def _write(self, record: Record, answers: Mapping[str, NDArray[np.float64]]) -> str:
+        """Write a file of predictions whole or not at all; one that a killed sweep left is replaced."""
+        path = self.path.parent / "predictions" / f"{'-'.join(map(str, key_of(record)))}.npz"
+        with disk_errors_for_people(path):
+            path.parent.mkdir(exist_ok=True)
+            partial = path.with_name(f"{path.name}.partial")
+            with partial.open("wb") as file:
+                np.savez_compressed(file, **cast(dict[str, Any], answers))
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        return f"predictions/{path.name}"
+
+    def answers(self, record: Record) -> dict[str, NDArray[np.float64]]:
+        """Read what a run predicted, by dev split.
+
+        Raises:
+            DamagedDataError: Its file is missing or damaged.
+        """
+        path = self.path.parent / str(record.get("predictions"))
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}
+        except Exception as error:  # numpy raises those of zip and of its own format too
+            reason = "a run that was recorded without them" if "predictions" not in record else first_line(error)
+            raise DamagedDataError(
+                f"{path} cannot be read as predictions: {reason}", "Score anew into another folder with --out."
+            ) from None
 
 
 def key_of(record: Record) -> tuple[Any, ...]:
@@ -107,15 +145,23 @@ def check_identity(path: Path, encoder: Encoder, settings: SweepSettings) -> Enc
     return encoder if encoder.run else replace(encoder, run=before.get("run"), step=before.get("step"))
 
 
-def check_data(log: RunLog, sha256: dict[str, str]) -> None:
-    """Raise UserError where a task's rows are not those its finished runs were scored on."""
-    changed = {record["task"] for record in log.records if record["data_sha256"] != sha256.get(record["task"])}
-    changed &= sha256.keys()  # tasks that are not asked for now stay as they are
+def check_data(log: RunLog, rows: Mapping[str, TaskData]) -> None:
+    """Raise UserError where a task's rows, or its definition, are not those its finished runs were scored on."""
+    here = [record for record in log.records if record["task"] in rows]  # tasks not asked for now stay as they are
+    changed = {record["task"] for record in here if record["data_sha256"] != rows[record["task"]].sha256}
     if changed:
         raise UserError(
             f"the data of {', '.join(sorted(changed))} is not what {log.path} was scored on",
             "Give the data the sweep began with, or name another folder with --out.",
         )
+    for record in here:
+        before, now = record.get("definition", {}), json.loads(json.dumps(rows[record["task"]].task.definition))
+        for name in {**before, **now}:
+            if name != "files" and before.get(name) != now.get(name):  # files may have moved: their rows are the same
+                raise UserError(
+                    f"{record['task']} was scored with {name} {before.get(name)}, and has {now.get(name)} now",
+                    "Give what the sweep began with, or name another folder with --out.",
+                )
 
 
 def _identity(encoder: Encoder, settings: SweepSettings) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from masklater.console import aligned
-from masklater.glue.tasks import TASKS, Task
+from masklater.judge.tasks import TASKS, Task, score_name
 
 Scores = dict[str, Any]
 """scores.json."""
@@ -29,7 +29,7 @@ def summarise(
         says how many, `missing` which were not.
     """
     tasks = {}
-    for task in TASKS.values():
+    for task in [*TASKS.values(), *_own_tasks(records)]:
         runs = [record for record in records if record["task"] == task.key]
         if runs:
             tasks[task.key] = _summarise_task(task, runs, len(settings["lr"]) * len(settings["batch"]))
@@ -52,20 +52,40 @@ def summarise(
     }
 
 
+def _own_tasks(records: list[dict[str, Any]]) -> list[Task]:
+    """The tasks that are none of GLUE's, as their records define them, in the order in which they were run."""
+    tasks: dict[str, Task] = {}
+    for record in records:
+        key, definition = record["task"], record.get("definition")
+        if definition and key not in tasks:
+            dev = tuple(name for name in record["rows"] if name != "train")
+            tasks[key] = Task(
+                key,
+                key,
+                (),
+                (),
+                tuple(definition["labels"]),
+                tuple(definition["metrics"]),
+                {},
+                in_average=None,
+                dev=dev,
+            )
+    return list(tasks.values())
+
+
 def _summarise_task(task: Task, runs: list[dict[str, Any]], grid_points: int) -> dict[str, Any]:
-    points: dict[tuple[float, int, int], list[dict[str, Any]]] = {}
-    for run in sorted(runs, key=lambda run: run["seed"]):
-        points.setdefault((run["lr"], run["batch"], run["epochs"]), []).append(run)
-    most = max(map(len, points.values()))
-    complete = [point for point, at in points.items() if len(at) == most]  # medians over unequal counts do not compare
-    best = max(complete, key=lambda point: median(_value(run, task.main) for run in points[point]))
+    points = _by_point(runs)
+    complete = _complete(points)
+    best = _best(points, task.main)
     chosen = points[best]
     note = _note(chosen, len(complete) < grid_points)
     names = [name for name in _metrics(chosen) if name != "loss"] or list(task.metrics)
     lr, batch, epochs = best
     return {
+        "title": task.title,
         "metric": {name: _statistics([_value(run, name) for run in chosen]) for name in names},
         "main": task.main,
+        "metrics": list(task.metrics),
         "note": note,
         "setting": {"lr": lr, "batch": batch, "epochs": epochs},
         "best_epochs": [run["best_epoch"] for run in chosen],
@@ -83,6 +103,32 @@ def _summarise_task(task: Task, runs: list[dict[str, Any]], grid_points: int) ->
         "data_sha256": chosen[0]["data_sha256"],
         "in_average": task.in_average,
     }
+
+
+def best_runs(runs: list[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
+    """Return the runs of a task, by seed, at the grid point whose median is best: those that the table shows."""
+    points = _by_point(runs)
+    return points[_best(points, metric)]
+
+
+_Point = tuple[float, int, int]
+
+
+def _by_point(runs: list[dict[str, Any]]) -> dict[_Point, list[dict[str, Any]]]:
+    points: dict[_Point, list[dict[str, Any]]] = {}
+    for run in sorted(runs, key=lambda run: run["seed"]):
+        points.setdefault((run["lr"], run["batch"], run["epochs"]), []).append(run)
+    return points
+
+
+def _complete(points: dict[_Point, list[dict[str, Any]]]) -> list[_Point]:
+    """The grid points with the most runs: medians over unequal counts do not compare."""
+    most = max(map(len, points.values()))
+    return [point for point, at in points.items() if len(at) == most]
+
+
+def _best(points: dict[_Point, list[dict[str, Any]]], metric: str) -> _Point:
+    return max(_complete(points), key=lambda point: median(_value(run, metric) for run in points[point]))
 
 
 def _metrics(runs: list[dict[str, Any]]) -> list[str]:
@@ -131,21 +177,25 @@ HEADER = ("task", "metric", "median", "min", "max", "seeds", "lr", "batch", "epo
 def table_rows(scores: Scores) -> list[tuple[str, ...]]:
     """The table as text, a row for each metric, and the average."""
     rows = []
-    titles = {key: task.title for key, task in TASKS.items()}
-    for key, entry in scores["tasks"].items():
+    for entry in scores["tasks"].values():
         for name, numbers in entry["metric"].items():
             first = name == entry["main"]
-            outside = "" if entry["in_average"] else " (not averaged)"
-            dev = entry["rows"].get("dev_mismatched" if name.endswith("_mismatched") else "dev")
+            outside = " (not averaged)" if entry["in_average"] is False else ""
+            dev = next(rows for split, rows in entry["rows"].items() if split != "train" and _is_of(name, split, entry))
             statistics = (f"{numbers[part]:.2f}" for part in ("median", "min", "max"))
             setting = (f"{entry['setting']['lr']:g}", str(entry["setting"]["batch"]), str(entry["setting"]["epochs"]))
-            title = titles[key] + outside + ("*" if entry["note"] else "") if first else ""
+            title = entry["title"] + outside + ("*" if entry["note"] else "") if first else ""
             rows.append(
                 (title, name, *statistics, str(numbers["count"]), *setting, f"{entry['rows']['train']:,}", f"{dev:,}")
             )
     if scores["average"]:
         rows.append((average_label(scores), "", f"{scores['average']['value']:.2f}", *[""] * 8))
     return rows
+
+
+def _is_of(name: str, split: str, entry: dict[str, Any]) -> bool:
+    """Whether a score is that of a metric on this dev split."""
+    return name in {score_name(metric, split) for metric in entry["metrics"]}
 
 
 def average_label(scores: Scores) -> str:
@@ -158,10 +208,9 @@ def average_label(scores: Scores) -> str:
 
 def remarks(scores: Scores) -> list[str]:
     """Return the remarks below the table: deviations from the official data, tasks that are missing."""
-    titles = {key: task.title for key, task in TASKS.items()}
-    lines = [f"* {titles[key]}: {entry['note']}" for key, entry in scores["tasks"].items() if entry["note"]]
+    lines = [f"* {entry['title']}: {entry['note']}" for entry in scores["tasks"].values() if entry["note"]]
     if scores["average"] and scores["average"]["missing"]:
-        missing = ", ".join(titles[key] for key in scores["average"]["missing"])
+        missing = ", ".join(TASKS[key].title for key in scores["average"]["missing"])
         lines.append(f"The average leaves out {missing}, which GLUE's average counts: it compares with its like only.")
     lines += [f"Not scored: {problem}" for problem in scores["faults"].values()]
     return lines
@@ -192,7 +241,8 @@ def as_markdown(scores: Scores) -> str:
         f"Hardware: {'; '.join(scores['hardware'])}. Versions: {versions}.",
     ]
     notes = [line.replace("* ", "\\* ", 1) if line.startswith("* ") else line for line in remarks(scores)]
-    return "\n".join(["# GLUE", "", *lines, "", *[line for note in (*notes, *about) for line in (note, "")]])
+    title = "# GLUE" if scores["tasks"].keys() <= TASKS.keys() else "# Scores"
+    return "\n".join([title, "", *lines, "", *[line for note in (*notes, *about) for line in (note, "")]])
 
 
 def _listed(values: list[float]) -> str:

@@ -8,16 +8,19 @@ from threading import Thread
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer
 
+from masklater import hub
 from masklater.cli import main
 from masklater.corpus.shards import Shards
 from masklater.errors import UserError
-from masklater.glue import blimp
-from masklater.glue.blimp import SentenceScorer, score_pairs
+from masklater.judge import blimp
+from masklater.judge.blimp import SentenceScorer, score_pairs
+from masklater.model.saved import load_masked_lm
 from masklater.pretrain.loop import pretrain
 from masklater.run.folder import RunFolder
 from tests.conftest import make_text, tiny
-from tests.glue.folders import sentences, write
+from tests.judge.folders import sentences, write
 
 
 def pair(good: str, bad: str) -> str:
@@ -150,3 +153,58 @@ def test_mistakes(run_folder: Path, tmp_path: Path) -> None:
 
 def test_the_shards_are_the_ones_the_sentences_are_made_of(shards: Shards) -> None:
     assert shards.index.row_length == 32  # what "longer than the run's rows" rests on
+
+
+@pytest.fixture(scope="module")
+def masked_lm(encoder_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A masked LM of transformers' own, tiny and random, for rows of 32 tokens."""
+    out = tmp_path_factory.mktemp("masked_lm") / "lm"
+    torch.manual_seed(1)
+    AutoModelForMaskedLM.from_config(AutoConfig.from_pretrained(encoder_folder)).save_pretrained(out)
+    AutoTokenizer.from_pretrained(encoder_folder).save_pretrained(out)
+    return out
+
+
+def plain_twin(folder: Path, sentence: str) -> float:
+    """The definition, with transformers alone: one forward pass for each token."""
+    model, tokenizer = AutoModelForMaskedLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    (ids,) = tokenizer([sentence])["input_ids"]
+    total = 0.0
+    for position, token in enumerate(ids):
+        if token not in tokenizer.all_special_ids:
+            masked = torch.tensor([ids])
+            masked[0, position] = tokenizer.mask_token_id
+            with torch.no_grad():
+                total += torch.log_softmax(model(input_ids=masked).logits[0, position].double(), dim=0)[token].item()
+    return total
+
+
+def test_any_masked_lm_by_category_and_with_ties(
+    masked_lm: Path, encoder_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [*sentences(4, seed=5), "घर", "ไทย"]
+    scorer = SentenceScorer(load_masked_lm(hub.find(str(masked_lm), (), "it")), masked_lm)
+    expected = [plain_twin(masked_lm, text) for text in texts]
+    assert scorer.score(scorer.tokenise(texts)).tolist() == pytest.approx(expected, abs=1e-4)
+    monkeypatch.setattr(blimp, "TOKENS_AT_ONCE", 1)
+    assert scorer.score(scorer.tokenise(texts)).tolist() == pytest.approx(expected, abs=1e-4)
+    order = sorted(range(6), key=lambda number: expected[number])
+    worse, better = texts[order[0]], texts[order[-1]]
+    lines = [
+        {"sentence_good": better, "sentence_bad": worse, "linguistics_term": "agreement"},
+        {"sentence_good": worse, "sentence_bad": better, "linguistics_term": "agreement"},
+        {"sentence_good": better, "sentence_bad": worse, "category": "order", "linguistics_term": "agreement"},
+        {"sentence_good": "", "sentence_bad": "<s>"},  # nothing to predict in either
+        {"sentence_good": make_text(0, 60), "sentence_bad": "kan"},
+    ]
+    write(tmp_path / "pairs.jsonl", *map(json.dumps, lines))
+    result = score_pairs(str(masked_lm), tmp_path / "pairs.jsonl")
+    assert (result.step, result.pairs, result.left_out) == (None, 4, 1)
+    assert (result.accuracy, result.accuracy_ties_half) == (50.0, 62.5)
+    shares = {name: (score["pairs"], score["accuracy"]) for name, score in result.categories.items()}
+    assert shares == {"agreement": (2, 50.0), "order": (1, 100.0)}
+    text = blimp.as_text(result)
+    assert "1 ties, counted as wrong; as half right: 62.50%" in text and "pairs longer than the model's rows" in text
+    assert "category   pairs  accuracy\nagreement      2    50.00%\norder          1   100.00%" in text
+    with pytest.raises(UserError, match=r"encoder has no LM head, or not all of it"):
+        score_pairs(encoder_folder, tmp_path / "pairs.jsonl")

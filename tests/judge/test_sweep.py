@@ -15,14 +15,14 @@ import torch
 
 from masklater.cli import main
 from masklater.errors import DamagedDataError, Interrupted, UserError
-from masklater.glue import scorer as scorers
-from masklater.glue import table
-from masklater.glue.data import TaskData
-from masklater.glue.finetune import Setting
-from masklater.glue.grid import GRIDS, Grid, SweepSettings, make_grid
-from masklater.glue.sweep import sweep
-from masklater.glue.tasks import TASKS, choose_tasks
-from tests.glue.folders import make_glue
+from masklater.judge import scorer as scorers
+from masklater.judge import table
+from masklater.judge.data import TaskData
+from masklater.judge.finetune import Setting
+from masklater.judge.grid import GRIDS, Grid, SweepSettings, make_grid
+from masklater.judge.sweep import sweep
+from masklater.judge.tasks import TASKS, choose_tasks
+from tests.judge.folders import make_glue
 
 ONE = SweepSettings(Grid((1e-3,), (8,), 1), seeds=2)
 TWO_TASKS = [TASKS["cola"], TASKS["rte"]]

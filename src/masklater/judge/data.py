@@ -1,4 +1,4 @@
-"""GLUE's files to rows: the classic tsv layout with its quirks, and cut-down copies of it.
+"""Rows of a task, and GLUE's files to rows: the classic tsv layout with its quirks, and cut-down copies of it.
 
 Fields are split at tabs and never unquoted, lines end at a line feed only, columns are found by their names. What is
 not as in the official files is said in `TaskData.notes`; a line that cannot be read is an error that names it.
@@ -7,7 +7,7 @@ not as in the official files is said in `TaskData.notes`; a line that cannot be 
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import UnionType
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from masklater.errors import DamagedDataError, UserError
-from masklater.glue.tasks import MISMATCHED, Task
+from masklater.judge.tasks import MISMATCHED, Task
 
 MAX_FILE_BYTES = 2**30
 """A larger file is refused, as files are read whole."""
@@ -36,13 +36,54 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def take(self, rows_N: NDArray[np.int64]) -> "Split":
+        """Some of the rows."""
+        return Split(tuple([text[row] for row in rows_N] for text in self.texts), self.labels[rows_N])
+
+    def lines(self) -> Iterator[str]:
+        """Each row as one text, to be hashed."""
+        for row in zip(*self.texts, self.labels.tolist(), strict=True):
+            yield "\x00".join(map(str, row))
+
+
+@dataclass(frozen=True)
+class WordSplit:
+    """Sentences of one file, each word with a label: n has those from starts_N1[n] to starts_N1[n + 1]."""
+
+    words: list[list[str]]
+    labels_W: NDArray[np.int64]  # numbers of classes
+    left_out: int = 0
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    @property
+    def starts_N1(self) -> NDArray[np.int64]:
+        """Where each sentence's labels begin, and where the last one's end."""
+        return np.concatenate([[0], np.cumsum([len(words) for words in self.words])]).astype(np.int64)
+
+    def take(self, rows_N: NDArray[np.int64]) -> "WordSplit":
+        """Some of the sentences."""
+        starts_N1 = self.starts_N1
+        labels = [self.labels_W[starts_N1[row] : starts_N1[row + 1]] for row in rows_N]
+        return WordSplit([self.words[row] for row in rows_N], np.concatenate(labels))
+
+    def lines(self) -> Iterator[str]:
+        """Each sentence as one text, to be hashed."""
+        labels = iter(self.labels_W.tolist())
+        for words in self.words:
+            yield "\x00".join(f"{word}\x01{next(labels)}" for word in words)
+
+
+Rows = Split | WordSplit
+
 
 @dataclass(frozen=True)
 class TaskData:
-    """A task's rows by split (train, dev, and MNLI's dev_mismatched), and how they differ from the official ones."""
+    """A task's rows by split (train, and one or several dev splits), and how they differ from the official ones."""
 
     task: Task
-    splits: dict[str, Split]
+    splits: Mapping[str, Rows]
     notes: tuple[str, ...]
     sha256: str  # of all texts and labels in order, so that it does not depend on the layout they were read from
     max_train_rows: int | None = None
@@ -54,19 +95,18 @@ class TaskData:
             return self
         order_N = np.random.default_rng(SUBSET_SEED).permutation(len(train))
         kept_N = np.sort(order_N[:max_train_rows])
-        fewer = Split(tuple([text[row] for row in kept_N] for text in train.texts), train.labels[kept_N])
         note = f"trained on {max_train_rows:,} of {len(train):,} rows (--max-train-rows)"
         return replace(
             self,
-            splits={**self.splits, "train": fewer},
+            splits={**self.splits, "train": train.take(kept_N)},
             notes=(*self.notes, note),
             max_train_rows=max_train_rows,
         )
 
 
-def make_task_data(task: Task, splits: dict[str, Split]) -> TaskData:
+def make_task_data(task: Task, splits: Mapping[str, Rows], remarks: Sequence[str] = ()) -> TaskData:
     """A task's rows with what is to be said of them, compared with the official counts."""
-    notes = []
+    notes = list(remarks)
     for name, official in task.rows.items():
         if name not in splits:
             notes.append(f"no {name} split")
@@ -79,12 +119,12 @@ def make_task_data(task: Task, splits: dict[str, Split]) -> TaskData:
     return TaskData(task, splits, tuple(notes), _hash(splits))
 
 
-def _hash(splits: dict[str, Split]) -> str:
+def _hash(splits: Mapping[str, Rows]) -> str:
     digest = hashlib.sha256()
     for name, split in splits.items():
         digest.update(f"{name}\x00{len(split)}\n".encode())
-        for row in zip(*split.texts, split.labels.tolist(), strict=True):
-            digest.update(("\x00".join(map(str, row)) + "\n").encode("utf-8", "surrogatepass"))
+        for line in split.lines():
+            digest.update(f"{line}\n".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
 
@@ -154,12 +194,12 @@ def parse_label(text: str, task: Task, where: str) -> float:
     raise DamagedDataError(f"{where}: the label is {text!r}; {rule}", "Restore the file from a copy.")
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Numbered lines without their ends; bytes that are no UTF-8 are an error. A byte-order mark is dropped."""
     try:
         if (size := path.stat().st_size) > MAX_FILE_BYTES:
             raise DamagedDataError(
-                f"{path} has {size:,} bytes; the largest official file has 80 million, and {MAX_FILE_BYTES:,} are read "
+                f"{path} has {size:,} bytes; the largest file of GLUE has 80 million, and {MAX_FILE_BYTES:,} are read "
                 "at most",
                 "Is it the right file?",
             )
@@ -179,7 +219,7 @@ def _tab_rows(path: Path, task: Task) -> Iterator[tuple[int, list[str] | None]]:
     """The texts and the label of each line; None for a broken line where the official file has some."""
     columns: list[int] = []
     width = 0
-    for number, line in _lines(path):
+    for number, line in numbered_lines(path):
         fields = line.split("\t")
         if number == 1:
             columns, has_header = _find_columns(path, task, fields)
@@ -215,11 +255,11 @@ def _find_columns(path: Path, task: Task, first: list[str]) -> tuple[list[int], 
 
 def _json_rows(path: Path, task: Task) -> Iterator[tuple[int, list[str] | None]]:
     """The texts and the label of each JSON object."""
-    for number, line in _lines(path):
+    for number, line in numbered_lines(path):
         if not line.strip():
             continue
         try:
-            record = json.loads(line, object_pairs_hook=_object)
+            record = json.loads(line, object_pairs_hook=json_object)
         except (ValueError, RecursionError):
             record = None
         if not isinstance(record, dict):
@@ -242,8 +282,8 @@ def _is_a(kinds: UnionType | type, value: object) -> bool:
     return isinstance(value, kinds) and not isinstance(value, bool)  # which is an int to Python
 
 
-def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """A JSON object; of a key that stands twice, nothing says which one is meant."""
+def json_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Make a JSON object's dict, for `json.loads`; of a key that stands twice, nothing says which one is meant."""
     record = dict(pairs)
     if len(record) < len(pairs):
         raise ValueError("a key stands twice")

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from masklater.errors import DamagedDataError, UserError
-from masklater.glue.data import read_split, read_task
-from masklater.glue.hub import read_from_hub
-from masklater.glue.tasks import MISMATCHED, TASKS, choose_tasks
+from masklater.judge.data import read_split, read_task
+from masklater.judge.hub import read_from_hub
+from masklater.judge.tasks import MISMATCHED, TASKS, choose_tasks
 from tests.conftest import DATA
-from tests.glue.folders import SENTENCES, make_glue, write
+from tests.judge.folders import SENTENCES, make_glue, write
 
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"there is no {DATA}")
 

@@ -3,8 +3,8 @@
 import numpy as np
 
 from masklater.errors import UserError, first_line
-from masklater.glue.data import Split, TaskData, make_task_data
-from masklater.glue.tasks import MISMATCHED, Task
+from masklater.judge.data import Split, TaskData, make_task_data
+from masklater.judge.tasks import MISMATCHED, Task
 
 HUB_NAME = "nyu-mll/glue"
 

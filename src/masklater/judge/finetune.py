@@ -2,12 +2,13 @@
 
 The protocol is fairseq's GLUE recipe for RoBERTa, which the paper's authors name: Adam (0.9, 0.98) with decoupled
 weight decay 0.1 on every parameter, eps 1e-6, 6% linear warm-up, linear decay to 0, no clipping; a regression's labels
-scaled to 0..1. Dropout is the encoder's own. Letters: B rows of a batch, C outputs, N rows of a split.
+scaled to 0..1. Dropout is the encoder's own. Where words have labels, the loss is their mean, each at its first piece.
+Letters: B rows of a batch, L their length, C outputs, N rows of a split, W words.
 """
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import torch
@@ -16,10 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from masklater.glue.encoder import Encoder, load_classifier
-from masklater.glue.metrics import compute_metrics
-from masklater.glue.tasks import MISMATCHED, Task
-from masklater.glue.tokens import TokenRows, TokenTask, scoring_batches, training_batches
+from masklater.judge.encoder import Encoder, load_classifier
+from masklater.judge.metrics import compute_metrics, compute_tag_metrics
+from masklater.judge.tasks import Task, score_name
+from masklater.judge.tokens import TokenRows, TokenTask, scoring_batches, training_batches
 from masklater.machine.kernels import repeatable
 from masklater.machine.precision import Precision
 from masklater.seeds import derive_seed
@@ -63,6 +64,7 @@ class RunScores:
     best_epoch: int | None  # by the main metric, from 1; None where the first epoch diverged
     diverged: bool  # the loss was not finite: the run ended there
     seconds: float
+    answers: dict[str, NDArray[np.float64]] = field(default_factory=dict)  # of the best epoch, by dev split: `predict`
 
 
 class StoppedEarly(Exception):  # noqa: N818 - not an error: the caller asked for it
@@ -97,7 +99,7 @@ def finetune(
     train = tokens.splits["train"]
     with repeatable(precision.device):
         torch.manual_seed(derive_seed(setting.seed, "glue-head"))
-        model = load_classifier(encoder, max(1, len(task.classes)), precision.device)
+        model = load_classifier(encoder, max(1, len(task.classes)), precision.device, task.tagging)
         optimizer = AdamW(
             model.parameters(),
             lr=setting.lr,
@@ -111,6 +113,8 @@ def finetune(
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_multiplier(step, total))
         torch.manual_seed(derive_seed(setting.seed, "glue-dropout"))
         epochs: list[dict[str, float]] = []
+        best = None
+        kept: dict[str, NDArray[np.float64]] = {}
         diverged = False
         for epoch in range(setting.epochs):
             model.train()
@@ -129,10 +133,11 @@ def finetune(
             if not torch.isfinite(loss_sum):
                 diverged = True
                 break
-            epochs.append({**evaluate(model, task, tokens, precision), "loss": float(loss_sum) / len(train)})
-    main = [scores[task.main] for scores in epochs]
-    best = int(np.argmax(main)) + 1 if main else None
-    return RunScores(epochs, best, diverged, time.monotonic() - began)
+            answers = predict_dev(model, task, tokens, precision)
+            epochs.append({**score(task, tokens, answers), "loss": float(loss_sum) / len(train)})
+            best = int(np.argmax([scores[task.main] for scores in epochs])) + 1
+            kept = answers if best == len(epochs) else kept
+    return RunScores(epochs, best, diverged, time.monotonic() - began, kept)
 
 
 def lr_multiplier(step: int, total: int) -> float:
@@ -144,39 +149,69 @@ def lr_multiplier(step: int, total: int) -> float:
 def task_loss(
     model: nn.Module, task: Task, rows: TokenRows, rows_B: NDArray[np.int64], pad: int, precision: Precision
 ) -> Tensor:
-    """Mean loss of a batch: cross entropy, or squared error of scores scaled to 0..1."""
+    """Mean loss of a batch: cross entropy, of rows or words, or squared error of scores scaled to 0..1."""
     with precision.autocast():
-        logits_BC = model(**rows.batch(rows_B, pad, precision.device)).logits.float()
+        logits = model(**rows.batch(rows_B, pad, precision.device)).logits.float()
+    if rows.words is not None:
+        word_W, *where = rows.words.of(rows_B)
+        labels_W = torch.from_numpy(rows.labels_N[word_W]).to(precision.device)
+        row_W, place_W = (torch.from_numpy(each).to(precision.device) for each in where)
+        logits_WC = logits[row_W, place_W]
+        return F.cross_entropy(logits_WC, labels_W.long(), reduction="sum") / max(1, len(word_W))
     labels_B = torch.from_numpy(rows.labels_N[rows_B]).to(precision.device)
     if task.regression:
-        return F.mse_loss(logits_BC[:, 0], labels_B.float() / task.highest)
-    return F.cross_entropy(logits_BC, labels_B.long())
+        return F.mse_loss(logits[:, 0], (labels_B.float() - task.lowest) / (task.highest - task.lowest))
+    return F.cross_entropy(logits, labels_B.long())
 
 
 @torch.no_grad()
 def predict(model: nn.Module, task: Task, rows: TokenRows, pad: int, precision: Precision) -> NDArray[np.float64]:
-    """The class, or the score, that a model gives each row, predicted_N."""
+    """The class, or the score, that a model gives each row, predicted_N; or each word, -1 where it was not read."""
     model.eval()
-    predicted_N = np.empty(len(rows))
+    predicted_N = np.full(len(rows.labels_N), -1.0)
     for rows_B in scoring_batches(rows.lengths_N, SCORING_ROWS):
         with precision.autocast():
-            logits_BC = model(**rows.batch(rows_B, pad, precision.device)).logits.float()
-        answer_B = logits_BC[:, 0] * task.highest if task.regression else logits_BC.argmax(dim=1)
-        predicted_N[rows_B] = answer_B.cpu().numpy()
+            logits = model(**rows.batch(rows_B, pad, precision.device)).logits.float()
+        if rows.words is not None:
+            word_W, row_W, place_W = rows.words.of(rows_B)
+            predicted_N[word_W] = logits.argmax(dim=2).cpu().numpy()[row_W, place_W]
+        elif task.regression:
+            predicted_N[rows_B] = (logits[:, 0] * (task.highest - task.lowest) + task.lowest).cpu().numpy()
+        else:
+            predicted_N[rows_B] = logits.argmax(dim=1).cpu().numpy()
     return predicted_N
 
 
-def evaluate(model: nn.Module, task: Task, tokens: TokenTask, precision: Precision) -> dict[str, float]:
-    """The task's metrics on its dev split; MNLI's mismatched one gives metrics of that name."""
+def predict_dev(
+    model: nn.Module, task: Task, tokens: TokenTask, precision: Precision
+) -> dict[str, NDArray[np.float64]]:
+    """Predict every dev split."""
+    dev = {name: rows for name, rows in tokens.splits.items() if name != "train"}
+    return {name: predict(model, task, rows, tokens.pad, precision) for name, rows in dev.items()}
+
+
+def score(task: Task, tokens: TokenTask, answers: dict[str, NDArray[np.float64]]) -> dict[str, float]:
+    """The task's metrics of predictions; those of a dev split that has a name bear it (`accuracy_mismatched`)."""
     scores: dict[str, float] = {}
-    for name, rows in tokens.splits.items():
-        if name == "train":
-            continue
-        predicted_N = predict(model, task, rows, tokens.pad, precision)
-        suffix = "_mismatched" if name == MISMATCHED else ""
-        metrics = compute_metrics(task.metrics, rows.labels_N, predicted_N)
-        scores |= {f"{metric}{suffix}": value for metric, value in metrics.items()}
+    for split, predicted_N in answers.items():
+        rows = tokens.splits[split]
+        if rows.words is None:
+            metrics = compute_metrics(task.metrics, rows.labels_N, predicted_N)
+        else:
+            metrics = compute_tag_metrics(
+                task.metrics,
+                rows.labels_N.astype(np.int64),
+                predicted_N.astype(np.int64),
+                rows.words.starts_N1,
+                task.classes,
+            )
+        scores |= {score_name(metric, split): value for metric, value in metrics.items()}
     return scores
+
+
+def evaluate(model: nn.Module, task: Task, tokens: TokenTask, precision: Precision) -> dict[str, float]:
+    """The task's metrics on its dev splits."""
+    return score(task, tokens, predict_dev(model, task, tokens, precision))
 
 
 def protocol_record() -> dict[str, object]:

@@ -16,13 +16,13 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from masklater.errors import UserError
-from masklater.glue import finetune as finetune_module
-from masklater.glue.data import Split, read_split, read_task
-from masklater.glue.encoder import load_classifier, longest_row, open_encoder
-from masklater.glue.finetune import Setting, evaluate, finetune, lr_multiplier, predict, protocol_record
-from masklater.glue.metrics import compute_metrics
-from masklater.glue.tasks import TASKS
-from masklater.glue.tokens import TokenRows, TokenTask, scoring_batches, tokenise, training_batches
+from masklater.judge import finetune as finetune_module
+from masklater.judge.data import Split, read_split, read_task
+from masklater.judge.encoder import load_classifier, longest_row, open_encoder
+from masklater.judge.finetune import Setting, evaluate, finetune, lr_multiplier, predict, protocol_record
+from masklater.judge.metrics import compute_metrics
+from masklater.judge.tasks import TASKS
+from masklater.judge.tokens import TokenRows, TokenTask, scoring_batches, tokenise, training_batches
 from masklater.machine.precision import Precision
 from tests.conftest import DATA
 

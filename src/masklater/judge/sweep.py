@@ -13,16 +13,18 @@ import torch
 from masklater.console import Meter, say
 from masklater.errors import Interrupted, UserError
 from masklater.folders import begun_folder, refuse_existing
-from masklater.glue import table
-from masklater.glue.data import TaskData, read_task
-from masklater.glue.encoder import Encoder, open_encoder
-from masklater.glue.finetune import Setting, StoppedEarly
-from masklater.glue.grid import SweepSettings
-from masklater.glue.hub import read_from_hub
-from masklater.glue.records import Record, RunLog, check_data, check_identity, key_of, write_identity, write_table
-from masklater.glue.scorer import Scorer
-from masklater.glue.tasks import Task
-from masklater.glue.workers import Job, Workers
+from masklater.judge import table
+from masklater.judge.data import TaskData, read_task
+from masklater.judge.encoder import Encoder, open_encoder
+from masklater.judge.finetune import Setting, StoppedEarly
+from masklater.judge.grid import SweepSettings
+from masklater.judge.hub import read_from_hub
+from masklater.judge.own_data import read_own
+from masklater.judge.records import Record, RunLog, check_data, check_identity, key_of, write_identity, write_table
+from masklater.judge.scorer import Scorer
+from masklater.judge.task_file import OwnTask
+from masklater.judge.tasks import Task
+from masklater.judge.workers import Job, Workers
 from masklater.machine.device import all_devices
 from masklater.machine.signals import StopOnSignal
 
@@ -33,22 +35,24 @@ class Sweep:
 
     scores: table.Scores  # scores.json
     faults: dict[str, str]  # by task: what kept it from being scored
+    rows: dict[str, TaskData]  # by task, of those that were scored
+    log: RunLog
 
 
 def sweep(
     encoder: str,
-    data: str,
+    data: str | None,
     out: Path,
-    tasks: Sequence[Task],
+    tasks: Sequence[Task | OwnTask],
     settings: SweepSettings,
     resume: bool = False,
     devices: Sequence[torch.device] | None = None,
 ) -> Sweep:
-    """Fine-tune an encoder on tasks of GLUE and write SCORES.
+    """Fine-tune an encoder on tasks and write SCORES.
 
     Args:
         encoder: A folder of transformers', a RUN, or a name on the hub.
-        data: The folder of the classic layout, or `hub`.
+        data: GLUE's folder of the classic layout, or `hub`; None where all tasks are own ones.
         out: The SCORES folder to make, or to go on with.
         tasks: In the order in which they are run.
         settings: Grid, seeds, rows.
@@ -80,7 +84,7 @@ def sweep(
         else:
             write_identity(identity, found, settings)
     log = RunLog(out / "runs.jsonl")
-    check_data(log, {key: task_rows.sha256 for key, task_rows in rows.items()})
+    check_data(log, rows)
     done = {key_of(record) for record in log.records}
     jobs = [job for key in rows for job in _jobs(key, settings) if job.key not in done]
     _introduce(found, rows, faults, len(jobs), len(done))
@@ -88,22 +92,31 @@ def sweep(
         _run(scorer, rows, jobs, log, devices)
     scores = table.summarise(log.records, faults, _describe(found), _settings_record(settings, tasks, data))
     write_table(out, scores)
-    return Sweep(scores, faults)
+    return Sweep(scores, faults, rows, log)
 
 
-def _read(data: str, tasks: Sequence[Task], settings: SweepSettings) -> tuple[dict[str, TaskData], dict[str, str]]:
+def _read(
+    data: str | None, tasks: Sequence[Task | OwnTask], settings: SweepSettings
+) -> tuple[dict[str, TaskData], dict[str, str]]:
     """Rows by task, and what is wrong with the tasks that have none."""
     rows: dict[str, TaskData] = {}
     errors: dict[str, UserError] = {}
     for task in tasks:
         try:
-            whole = read_from_hub(task) if data == "hub" else read_task(Path(data), task)
-            rows[task.key] = whole.limited(settings.max_train_rows)
+            rows[task.key] = _read_one(data, task).limited(settings.max_train_rows)
         except UserError as error:
             errors[task.key] = error
     if not rows:
         raise next(iter(errors.values()))
     return rows, {key: error.problem for key, error in errors.items()}
+
+
+def _read_one(data: str | None, task: Task | OwnTask) -> TaskData:
+    if isinstance(task, OwnTask):
+        return read_own(task)
+    if data is None:
+        raise UserError(f"{task.title} is read from GLUE's folder, and --data names none", "Give --data GLUE_DIR.")
+    return read_from_hub(task) if data == "hub" else read_task(Path(data), task)
 
 
 def _jobs(key: str, settings: SweepSettings) -> list[Job]:
@@ -195,7 +208,7 @@ def _describe(encoder: Encoder) -> dict[str, Any]:
     return {"path": encoder.path, "sha256": encoder.sha256, "run": encoder.run, "step": encoder.step}
 
 
-def _settings_record(settings: SweepSettings, tasks: Sequence[Task], data: str) -> dict[str, Any]:
+def _settings_record(settings: SweepSettings, tasks: Sequence[Task | OwnTask], data: str | None) -> dict[str, Any]:
     grid = settings.grid
     return {
         "tasks": [task.key for task in tasks],

@@ -1,9 +1,9 @@
 """A task as token ids: tokenised once and kept in memory; batches of rows of like length.
 
-Letters: B rows of a batch, L the longest of them, N rows of a split.
+Letters: B rows of a batch, L the longest of them, N rows of a split, W words, of a batch or of a split.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from masklater.console import Meter
-from masklater.glue.data import Split, TaskData
+from masklater.errors import UserError
+from masklater.judge.data import Rows, Split, TaskData, WordSplit
 from masklater.seeds import derive_seed
 
 CHUNK = 10_000
@@ -24,17 +25,40 @@ POOL = 50
 
 
 @dataclass(frozen=True)
+class Words:
+    """Where the words of a split stand in its rows: a word is where its first piece is."""
+
+    starts_N1: NDArray[np.int64]  # row n has the words from starts_N1[n] to starts_N1[n + 1]
+    place_W: NDArray[np.int64]  # of the first piece in its row; -1: it has none, or it was cut off
+
+    def of(self, rows_B: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """The words of some rows that have a piece: their number in the split, their row in the batch, their place."""
+        counts_B = self.starts_N1[rows_B + 1] - self.starts_N1[rows_B]
+        row_W = np.repeat(np.arange(len(rows_B)), counts_B)
+        word_W = np.concatenate([np.arange(self.starts_N1[row], self.starts_N1[row + 1]) for row in rows_B])
+        place_W = self.place_W[word_W]
+        read_W = place_W >= 0
+        return word_W[read_W], row_W[read_W], place_W[read_W]
+
+
+@dataclass(frozen=True)
 class TokenRows:
     """A tokenised split. Row n has the ids from starts[n] to starts[n + 1]."""
 
     ids: NDArray[np.int32]
     types: NDArray[np.int8] | None  # BERT's segment ids; None where all are 0 or the encoder has none
     starts_N1: NDArray[np.int64]
-    labels_N: NDArray[np.float64]
+    labels_N: NDArray[np.float64]  # where words have labels, one for each word
     truncated: int  # rows that were longer than the encoder takes
+    words: Words | None = None  # None: a row has one label
 
     def __len__(self) -> int:
-        return len(self.labels_N)
+        return len(self.starts_N1) - 1
+
+    @property
+    def unread(self) -> int:
+        """Words that have no piece in their row, and so no prediction."""
+        return 0 if self.words is None else int((self.words.place_W < 0).sum())
 
     @property
     def lengths_N(self) -> NDArray[np.int64]:
@@ -83,6 +107,14 @@ def tokenise(data: TaskData, tokenizer: PreTrainedTokenizerBase, max_length: int
 
 
 def _tokenise(
+    split: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int, num_types: int, meter: Meter | None = None
+) -> TokenRows:
+    if isinstance(split, WordSplit):
+        return _tokenise_words(split, tokenizer, max_length, meter)
+    return _tokenise_texts(split, tokenizer, max_length, num_types, meter)
+
+
+def _tokenise_texts(
     split: Split, tokenizer: PreTrainedTokenizerBase, max_length: int, num_types: int, meter: Meter | None = None
 ) -> TokenRows:
     ids: list[NDArray[np.int32]] = []
@@ -102,10 +134,63 @@ def _tokenise(
             types.append(np.array(row_types, dtype=np.int8))
         if meter:
             meter.advance(len(texts[0]))
-    starts_N1 = np.concatenate([[0], np.cumsum([len(row) for row in ids])]).astype(np.int64)
     all_types = np.concatenate(types)
     keep_types = num_types > 1 and bool(all_types.any())
-    return TokenRows(np.concatenate(ids), all_types if keep_types else None, starts_N1, split.labels, truncated)
+    return TokenRows(np.concatenate(ids), all_types if keep_types else None, _starts(ids), split.labels, truncated)
+
+
+def _tokenise_words(
+    split: WordSplit, tokenizer: PreTrainedTokenizerBase, max_length: int, meter: Meter | None
+) -> TokenRows:
+    """Words are joined by spaces, as the encoder has met text, and their first pieces are found by the offsets."""
+    if not tokenizer.is_fast:
+        raise UserError(
+            "the encoder's tokenizer does not say where in the text its tokens are, which token tasks rest on",
+            "Save a fast tokenizer (tokenizer.json) into the encoder's folder.",
+        )
+    ids: list[NDArray[np.int32]] = []
+    places: list[int] = []
+    truncated = 0
+    for start in range(0, len(split), CHUNK):
+        sentences = split.words[start : start + CHUNK]
+        texts = [" ".join(words) for words in sentences]
+        encoded = tokenizer(texts, return_offsets_mapping=True, verbose=False)
+        for words, text, row, offsets in zip(
+            sentences, texts, encoded["input_ids"], encoded["offset_mapping"], strict=True
+        ):
+            if len(row) > max_length:
+                truncated += 1
+                short = tokenizer(text, truncation=True, max_length=max_length, return_offsets_mapping=True)
+                row, offsets = short["input_ids"], short["offset_mapping"]  # noqa: PLW2901
+            ids.append(np.array(row, dtype=np.int32))
+            places += first_pieces(words, offsets)
+        if meter:
+            meter.advance(len(sentences))
+    where = Words(split.starts_N1, np.array(places, dtype=np.int64))
+    return TokenRows(np.concatenate(ids), None, _starts(ids), split.labels_W.astype(np.float64), truncated, where)
+
+
+def first_pieces(words: Sequence[str], offsets: Sequence[tuple[int, int]]) -> list[int]:
+    """Return the place of each word's first token in the text of the words with spaces between; -1 where it has none.
+
+    Args:
+        words: In order.
+        offsets: Of each token, its first character and the one behind its last; the same twice for special tokens.
+    """
+    places: list[int] = []
+    token = begin = 0
+    for word in words:
+        end = begin + len(word)
+        while token < len(offsets) and offsets[token][1] <= begin:  # tokens that end before the word, and special ones
+            token += 1
+        is_there = token < len(offsets) and offsets[token][0] < end
+        places.append(token if is_there else -1)
+        begin = end + 1
+    return places
+
+
+def _starts(ids: list[NDArray[np.int32]]) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum([len(row) for row in ids])]).astype(np.int64)
 
 
 def training_batches(lengths_N: NDArray[np.int64], batch: int, seed: int, epoch: int) -> Iterator[NDArray[np.int64]]:

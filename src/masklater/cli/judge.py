@@ -1,0 +1,101 @@
+"""`judge`: fine-tuning on tasks, own ones or GLUE's."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from masklater.cli.app import AsJson, print_result
+from masklater.errors import UserError
+
+EncoderName = Annotated[
+    str,
+    typer.Argument(metavar="ENCODER", help="A folder that AutoModel loads, a RUN, or the name of a model on the hub."),
+]
+Out = Annotated[Path, typer.Option(help="The SCORES folder to make, or to go on with.")]
+Seeds = Annotated[int, typer.Option(min=1, max=1000, help="Runs at each grid point: seeds 0, 1, ...")]
+GridChoice = Annotated[
+    Literal["paper", "single", "quick"],
+    typer.Option(help="paper: 3 rates x 2 batch sizes, 10 epochs; single: one setting, 10 epochs; quick: 3 epochs."),
+]
+Rates = Annotated[str | None, typer.Option(help="Learning rates in place of the grid's, with commas.")]
+Batches = Annotated[str | None, typer.Option(help="Batch sizes in place of the grid's, with commas.")]
+Epochs = Annotated[int | None, typer.Option(min=1, help="Epochs in place of the grid's.")]
+MaxTrainRows = Annotated[
+    int | None, typer.Option(min=1, help="Train on so many rows of a task at most; the table says so.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on at the first run that SCORES lacks.")]
+
+
+def judge(
+    encoder: EncoderName,
+    *,
+    tasks: Annotated[
+        str, typer.Option(help="A file of own tasks (TASKS.yaml), glue, or names of GLUE's tasks; several with commas.")
+    ],
+    out: Out,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="GLUE_DIR", help="For GLUE's tasks: the folder of CoLA, SST-2 and so on; or hub."),
+    ] = None,
+    seeds: Seeds = 5,
+    grid: GridChoice = "paper",
+    lr: Rates = None,
+    batch: Batches = None,
+    epochs: Epochs = None,
+    max_train_rows: MaxTrainRows = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ENCODER", help="Score this one too, and say which differences rows and seeds do not make."
+        ),
+    ] = None,
+    random_twin: Annotated[
+        bool, typer.Option("--random-twin", help="The same against untrained weights of the encoder's config.")
+    ] = False,
+    resume: Resume = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fine-tune an encoder on tasks of your own, or GLUE's, with several seeds.
+
+    The score of a task is the median over seeds of the best grid point. Each finished run is kept; Ctrl-C or SIGTERM
+    leaves, --resume goes on. A task whose files are damaged is reported, the others are scored, and the exit status
+    is 2. docs/how-to/judge.md says how a task is written down.
+
+    \b
+    Examples:
+      masklater judge encoder --tasks tasks.yaml --out scores
+      masklater judge encoder --tasks tasks.yaml,cola,rte --data glue --out scores --seeds 3 --grid quick
+      masklater judge encoder --tasks tasks.yaml --out scores --against FacebookAI/xlm-roberta-base --random-twin
+    """
+    from masklater.judge.grid import SweepSettings, make_grid
+    from masklater.judge.task_file import find_tasks
+
+    chosen = find_tasks(tasks)
+    settings = SweepSettings(make_grid(grid, lr, batch, epochs), seeds, max_train_rows)
+    if against is None and not random_twin:
+        from masklater.judge.sweep import sweep as run
+
+        report(run(encoder, data, out, chosen, settings, resume), out, as_json)
+        return
+    from masklater.judge.against import as_text, judge
+
+    result, comparison = judge(encoder, data, out, chosen, settings, resume, against, random_twin)
+    report(result, out, as_json, comparison, f"{as_text(comparison)}\nwritten to {out / 'comparison.md'}")
+
+
+def report(result: Any, out: Path, as_json: bool, comparison: Any = None, compared: str = "") -> None:
+    """Print the table of a sweep, and of a comparison where there is one.
+
+    Raises:
+        UserError: Some tasks could not be scored; it says why.
+    """
+    from masklater.judge.table import as_text
+
+    tree = result.scores if comparison is None else {**result.scores, "comparison": comparison}
+    text = f"{as_text(result.scores)}\nwritten to {out / 'scores.md'}"
+    print_result(tree, as_json, lambda: f"{text}\n{compared}" if compared else text)
+    if result.faults:
+        tasks = len(result.faults) + len(result.rows)
+        count = f"{len(result.faults)} of {tasks} tasks could not be scored"
+        raise UserError("\n  - ".join([f"{count}:", *result.faults.values()]), "The others are in the table.")

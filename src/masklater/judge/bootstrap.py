@@ -1,0 +1,85 @@
+"""Does one encoder score higher than another by more than dev rows and seeds make? A paired bootstrap over both.
+
+Each resample draws as many dev rows, and as many seeds, as there are, with replacement, the same ones for both
+encoders; the difference is that of the mean over these seeds of the metric on these rows. Letters: N rows of a dev
+split, W words.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from masklater.judge.data import Rows, WordSplit
+from masklater.judge.metrics import METRICS, TAG_METRICS, f1_of_counts
+
+RESAMPLES = 1000
+LEVEL = 95
+"""Percent of the resamples that lie inside of the interval."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The difference of two encoders in one metric on one dev split, in percentage points."""
+
+    one: float  # mean over the seeds
+    other: float
+    low: float  # of the interval of `one - other`
+    high: float
+    seeds: int  # that both have
+
+    @property
+    def difference(self) -> float:
+        """How much higher the first one scores."""
+        return self.one - self.other
+
+    @property
+    def exceeds(self) -> bool:
+        """Whether the interval leaves 0 out: rows and seeds alone do not make such a difference."""
+        return self.low > 0 or self.high < 0
+
+
+def compare_answers(
+    metric: str,
+    classes: Sequence[str],
+    split: Rows,
+    one: Sequence[NDArray[np.float64]],
+    other: Sequence[NDArray[np.float64]],
+) -> Difference:
+    """Compare two encoders' predictions for a dev split.
+
+    Args:
+        metric: Of METRICS, or of TAG_METRICS where words have labels.
+        classes: The task's.
+        split: What is true.
+        one: What the first encoder predicted, by seed: [N], or [W] where words have labels.
+        other: What the second one did, by the same seeds in the same order.
+    """
+    of_rows = [[_scorer(metric, classes, split, answers) for answers in side] for side in (one, other)]
+    rng = np.random.default_rng(0)
+    seeds, rows = len(one), len(split)
+    every_N = np.arange(rows)
+    whole = [np.mean([score(every_N) for score in side]) for side in of_rows]
+    differences = np.empty(RESAMPLES)
+    for resample in range(RESAMPLES):
+        rows_N = rng.integers(0, rows, rows)
+        scores = np.array([[score(rows_N) for score in side] for side in of_rows])
+        drawn = rng.integers(0, seeds, seeds)
+        differences[resample] = (scores[0] - scores[1])[drawn].mean()
+    low, high = np.percentile(differences, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
+    return Difference(float(whole[0]), float(whole[1]), float(low), float(high), seeds)
+
+
+def _scorer(
+    metric: str, classes: Sequence[str], split: Rows, answers: NDArray[np.float64]
+) -> Callable[[NDArray[np.int64]], float]:
+    """Return what computes the metric of some rows, in percent."""
+    if isinstance(split, WordSplit):
+        counts_N3 = TAG_METRICS[metric](split.labels_W, answers.astype(np.int64), split.starts_N1, classes)
+        return lambda rows_N: f1_of_counts(counts_N3[rows_N])
+    labels_N = split.labels
+    if metric == "accuracy":
+        right_N = labels_N == answers
+        return lambda rows_N: 100 * float(right_N[rows_N].mean())
+    return lambda rows_N: 100 * METRICS[metric](labels_N[rows_N], answers[rows_N])

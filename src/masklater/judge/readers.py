@@ -1,0 +1,139 @@
+"""Tables as records, one a row: csv, tsv, JSON lines, Parquet. Columns are found by the names in the first line.
+
+csv is RFC 4180's: a quoted field may hold commas, quotes and line ends. In tsv a quote is text, and no field has a tab.
+"""
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from masklater.errors import DamagedDataError, UserError, first_line
+from masklater.judge.data import json_object, numbered_lines
+
+Record = tuple[str, dict[str, Any] | None]
+"""Where a row stands, for messages, and its values by the columns asked for; None for a blank line between others."""
+
+RESTORE = "Mend the file, or restore it from a copy."
+
+
+def read_table(path: Path, columns: tuple[str, ...]) -> Iterator[Record]:
+    """Read the rows of a file.
+
+    Args:
+        path: Its ending says what it is.
+        columns: The columns that are wanted.
+
+    Raises:
+        UserError: It cannot be read.
+        DamagedDataError: A line of it cannot, or a column is missing; the message names the file and the line.
+    """
+    return READERS[path.suffix.lower()](path, columns)
+
+
+def _csv(path: Path, columns: tuple[str, ...]) -> Iterator[Record]:
+    lines = (f"{line}\n" for _, line in numbered_lines(path))
+    reader = csv.reader(lines, strict=True)
+    places: list[int] = []
+    width = 0
+    while True:
+        number = reader.line_num + 1
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise DamagedDataError(f"{path}, line {number}: not readable as csv: {error}", RESTORE) from None
+        if not places and fields:
+            places, width = _places(f"{path}, line {number}", fields, columns), len(fields)
+        elif not "".join(fields).strip():
+            yield f"{path}, line {number}", None
+        else:
+            yield _fields(f"{path}, line {number}", fields, width, places, columns)
+
+
+def _tsv(path: Path, columns: tuple[str, ...]) -> Iterator[Record]:
+    places: list[int] = []
+    width = 0
+    for number, line in numbered_lines(path):
+        where, fields = f"{path}, line {number}", line.split("\t")
+        if not line.strip():
+            yield where, None
+        elif not places:
+            places, width = _places(where, fields, columns), len(fields)
+        else:
+            yield _fields(where, fields, width, places, columns)
+
+
+def _places(where: str, header: list[str], columns: tuple[str, ...]) -> list[int]:
+    names = [name.strip() for name in header]
+    for column in columns:
+        if (count := names.count(column)) != 1:
+            what = "no column" if count == 0 else f"{count} columns"
+            raise DamagedDataError(
+                f"{where}: {what} {column}; there are {', '.join(names)[:300]}",
+                "Name the columns in the first line, and in TASKS.yaml as they are named there.",
+            )
+    return [names.index(column) for column in columns]
+
+
+def _fields(where: str, fields: list[str], width: int, places: list[int], columns: tuple[str, ...]) -> Record:
+    if len(fields) != width:
+        raise DamagedDataError(f"{where}: {len(fields)} fields; the first line has {width}", RESTORE)
+    return where, dict(zip(columns, (fields[place] for place in places), strict=True))
+
+
+def _jsonl(path: Path, columns: tuple[str, ...]) -> Iterator[Record]:
+    for number, line in numbered_lines(path):
+        where = f"{path}, line {number}"
+        if not line.strip():
+            yield where, None
+            continue
+        try:
+            record = json.loads(line, object_pairs_hook=json_object)
+        except (ValueError, RecursionError) as error:
+            raise DamagedDataError(f"{where}: not readable as JSON: {first_line(error)[:200]}", RESTORE) from None
+        if not isinstance(record, dict):
+            raise DamagedDataError(f"{where}: no JSON object", RESTORE)
+        if missing := [column for column in columns if column not in record]:
+            raise DamagedDataError(
+                f"{where}: no field {missing[0]}; there are {', '.join(record)[:300]}",
+                "Name the columns in TASKS.yaml as the file does.",
+            )
+        yield where, {column: record[column] for column in columns}
+
+
+def _parquet(path: Path, columns: tuple[str, ...]) -> Iterator[Record]:
+    try:
+        parquet = import_module("pyarrow.parquet")
+    except ImportError:
+        raise UserError(
+            f"{path}: Parquet is read by the library pyarrow, which is not installed",
+            "Install it with pip install 'masklater[data]', or save the table as csv.",
+        ) from None
+    try:
+        file = parquet.ParquetFile(path)
+        names = list(file.schema_arrow.names)
+        if missing := [column for column in columns if column not in names]:
+            raise DamagedDataError(
+                f"{path}: no column {missing[0]}; there are {', '.join(names)[:300]}",
+                "Name the columns in TASKS.yaml as the file does.",
+            )
+        values = file.read(columns=list(columns)).to_pydict()
+    except UserError:
+        raise
+    except Exception as error:  # pyarrow raises its own errors, the operating system's and Python's
+        raise DamagedDataError(f"{path}: not readable as Parquet: {first_line(error)[:200]}", RESTORE) from None
+    for number, row in enumerate(zip(*(values[column] for column in columns), strict=True), start=1):
+        yield f"{path}, row {number}", dict(zip(columns, row, strict=True))
+
+
+READERS: dict[str, Callable[[Path, tuple[str, ...]], Iterator[Record]]] = {
+    ".csv": _csv,
+    ".tsv": _tsv,
+    ".jsonl": _jsonl,
+    ".parquet": _parquet,
+}
+"""The table: endings, and what reads them."""
