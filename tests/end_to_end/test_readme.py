@@ -10,19 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY, make_text
+from tests.docs.pages import PAGES, blocks, commands, name_of
 from tests.glue.folders import make_glue
-
-PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
-
-
-def blocks(page: Path, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), flags=re.DOTALL)
-
-
-def commands(page: Path) -> list[str]:
-    return [
-        line.split("  #")[0].strip() for block in blocks(page, "bash") for line in block.splitlines() if line.strip()
-    ]
 
 
 @pytest.mark.longest
@@ -53,7 +42,7 @@ def test_the_readme_from_top_to_bottom(tmp_path: Path) -> None:
         subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, timeout=120)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_make_targets_exist(page: Path) -> None:
     makefile = (REPOSITORY / "Makefile").read_text()
     for command in commands(page):
@@ -63,7 +52,7 @@ def test_make_targets_exist(page: Path) -> None:
             assert re.search(rf"^{words[1]}:", makefile, flags=re.MULTILINE), command
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
         if not target.startswith("http"):
