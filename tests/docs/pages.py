@@ -1,8 +1,13 @@
 """The pages of the documentation, and the commands on them."""
 
 import re
+import shlex
+import sys
 from pathlib import Path
 
+import pytest
+
+from masklater.cli import main
 from tests.conftest import REPOSITORY
 
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
@@ -21,3 +26,11 @@ def commands(page: Path) -> list[str]:
     return [
         line.split("  #")[0].strip() for block in blocks(page, "bash") for line in block.splitlines() if line.strip()
     ]
+
+
+def run_here(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a command of masklater's in this process, which has torch imported already; it has to succeed."""
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as leave:
+        main()
+    assert not leave.value.code, shlex.join(words)

@@ -1,7 +1,6 @@
 """Every command and every piece of Python on the pages, as they stand there, page by page, on a tiny model and made-up text."""
 
 import json
-import os
 import shlex
 import socket
 import subprocess
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY, make_text
-from tests.docs.pages import blocks, commands
+from tests.docs.pages import blocks, commands, run_here
 from tests.glue.folders import make_glue
 
 PAGES = ["quickstart", *(f"how-to/{name}" for name in (
@@ -42,17 +41,13 @@ def shortened(words: list[str], earlier: int) -> list[str]:
     return kept + SMALLER.get(command, []) if command != "pretrain" else kept
 
 
-def run(words: list[str], folder: Path, machines: int = 1) -> None:
-    """Run a command; under torchrun, on as many machines as it asks for, all of them this one."""
-    module = ["torch.distributed.run", *words[1:]] if words[0] == "torchrun" else words
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+def run_torchrun(words: list[str], folder: Path, machines: int) -> None:
+    """Run torchrun on as many machines as it asks for, all of them this one."""
+    command = [sys.executable, "-m", "torch.distributed.run", *words[1:]]
     started = [
-        subprocess.Popen(
-            [sys.executable, "-m", *module], cwd=folder, env=environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )
+        subprocess.Popen(command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         for _ in range(machines)
-    ]  # fmt: skip
+    ]
     for process in started:
         said, _ = process.communicate(timeout=600)
         assert process.returncode == 0, f"{shlex.join(words)}\n{said}"
@@ -72,22 +67,25 @@ def on_this_machine(words: list[str]) -> tuple[list[str], int]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_from_top_to_bottom(name: str, tmp_path: Path) -> None:
+def test_a_page_from_top_to_bottom(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = REPOSITORY / "docs" / f"{name}.md"
     (tmp_path / "texts").mkdir()
     for number in range(60):
         paragraphs = [make_text(100 * number + part, 60) for part in range(4)]
         (tmp_path / "texts" / f"{number}.txt").write_text("\n\n".join(paragraphs))
     make_glue(tmp_path / "glue")
-    prepares = any(shlex.split(command)[1:2] == ["prepare"] for command in commands(page))
-    if not prepares:
-        run(["masklater", "prepare", "texts", "--out", "shards", "--vocab-size", "400", "--row-length", "32"], tmp_path)
+    monkeypatch.chdir(tmp_path)
+    if not any(shlex.split(command)[1:2] == ["prepare"] for command in commands(page)):
+        run_here(["masklater", "prepare", "texts", "--out", "shards", "--vocab-size", "400"], monkeypatch)
     for earlier, command in enumerate(commands(page)):
         words, machines = on_this_machine(shlex.split(command))
         if name == "quickstart" and words[1:] == ["quickstart"]:
             words += ["--text", "texts"]  # the documentation of all packages takes minutes; another test reads it
-        run(shortened(words, earlier), tmp_path, machines)
+        if words[0] == "torchrun":
+            run_torchrun(shortened(words, earlier), tmp_path, machines)
+        else:
+            run_here(shortened(words, earlier), monkeypatch)
     for code in blocks(page, "python"):
-        subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, timeout=300)
+        exec(compile(code, page.name, "exec"), {})
     if name == "how-to/many-machines":
         assert json.loads((tmp_path / "run" / "ledger.json").read_text())["steps"] == 2
