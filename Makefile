@@ -11,7 +11,7 @@ OLDEST := .venv-oldest
 OLDEST_PAIR := 'torch==2.11.*' 'transformers==5.17.*'
 OLDEST_MAY_MOVE := torch|transformers|tokenizers|huggingface_hub|hf-xet|httpx2|httpcore2|sympy|networkx|fsspec
 
-.PHONY: help quickstart test test-all test-gpu test-oldest check package format clean
+.PHONY: help quickstart test test-all test-gpu test-oldest check docs package format clean
 
 help:
 	@echo "make quickstart  install, then the whole main job on text found on this machine (at most 6 minutes on 2 cores)"
@@ -20,6 +20,7 @@ help:
 	@echo "make test-gpu    what needs a GPU, on a machine that has one (the other tests hide it)"
 	@echo "make test-oldest the fast tests on the oldest torch and transformers that are supported, in .venv-oldest"
 	@echo "make check       lint, format and types"
+	@echo "make docs        the site from docs/, in site/; a link that leads nowhere fails"
 	@echo "make package     sdist, wheel, and the wheel at work in a fresh environment"
 	@echo "make format      let ruff mend what it can"
 
@@ -64,6 +65,14 @@ check: $(VENV)/.installed-test
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(INSTALL) --editable '.[docs]'
+	@touch $@
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs site
+	@echo "open site/index.html"
+
 package: $(VENV)/.installed-test
 	.ci/package $(BIN)/python
 
@@ -72,4 +81,4 @@ format: $(VENV)/.installed-test
 	$(BIN)/ruff format
 
 clean:
-	rm -rf $(VENV) $(OLDEST) .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(OLDEST) site .pytest_cache .ruff_cache .mypy_cache

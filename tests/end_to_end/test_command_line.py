@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -219,6 +220,39 @@ def test_what_no_room_expected(
     assert inside(monkeypatch, "pretrain", "x", "--data", "d", "--out", "o") == 2
     err = capsys.readouterr().err
     assert message in err and "Traceback" not in err
+
+
+def test_the_version_names_what_masklater_stands_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert inside(monkeypatch, "--version") == 0
+    found = capsys.readouterr().out
+    for package in ("masklater", "torch", "transformers"):
+        assert f"{package} {metadata.version(package)}" in found
+
+
+def test_what_comes_before_torch_needs_neither_torch_nor_posix() -> None:
+    """The version, and the shell's completion of commands and recipes; and on Windows a sentence."""
+    code = (
+        "import sys, os; from unittest import mock\n"
+        "sys.modules.update({name: None for name in ('torch', 'transformers', 'fcntl', 'resource')})\n"
+        "import masklater.cli as cli\n"
+        "def run(*words):\n"
+        "    sys.argv = ['masklater', *words]\n"
+        "    try: cli.main()\n"
+        "    except SystemExit as leave: print('status', leave.code)\n"
+        "run('--version')\n"
+        "os.environ.update(_MASKLATER_COMPLETE='complete_bash', COMP_WORDS='masklater pretrain mae', COMP_CWORD='2')\n"
+        "run()\n"
+        "with mock.patch.object(sys, 'platform', 'win32'): run('doctor')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    version, status, first, second, completed, windows = done.stdout.splitlines()
+    assert f"torch {metadata.version('torch')}" in version and status == "status 0"
+    assert {first, second} == {"mae-lm-base", "mae-lm-small"} and completed == "status 0"
+    assert windows == "status 2" and "Windows is not supported" in done.stderr and "WSL 2" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("command", ["prepare", "pretrain", "export", "fill", "rows", "doctor", "quickstart"])

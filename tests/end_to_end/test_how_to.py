@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
 from tests.conftest import REPOSITORY, make_shards, make_text
-from tests.end_to_end.test_readme import commands
+from tests.docs.pages import commands
 from tests.reference.test_against_transformers import tiny_config
 from tests.test_hub import FIRST, put
 

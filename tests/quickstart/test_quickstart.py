@@ -1,6 +1,7 @@
 """The quickstart: its text, and the whole of it made small."""
 
 import json
+import shlex
 import textwrap
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from transformers import AutoModel
 
 from masklater.quickstart.docstrings import PACKAGES, docstrings_of, find_sources, gather
-from masklater.quickstart.main_job import quickstart, summary
+from masklater.quickstart.main_job import next_commands, quickstart, summary
 from tests.conftest import make_text
 
 LONG = "This sentence says again and again what a docstring says, until it is long enough. "
@@ -71,3 +72,12 @@ def test_the_whole_job_made_small(tmp_path: Path) -> None:
     AutoModel.from_pretrained(tmp_path / "out" / "encoder")
     for expected in ("unigram baseline", "rows/s", "loss.png", "encoder", "15% [MASK]"):
         assert expected in summary(quick)
+    for command in next_commands(str(tmp_path / "out" / "docstrings.jsonl")):
+        assert f"\n  {command}" in summary(quick)
+
+
+def test_the_next_commands_name_the_users_own_text_as_a_shell_takes_it() -> None:
+    words = [shlex.split(command) for command in next_commands("/home/me/my texts; rm -r x.txt")]
+    assert [(one[1], one[2]) for one in words] == [
+        ("prepare", "/home/me/my texts; rm -r x.txt"), ("pretrain", "3ml-small"), ("export", "run"),
+    ]  # fmt: skip

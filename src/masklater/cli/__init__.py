@@ -28,12 +28,20 @@ from masklater.cli.rows import rows
 from masklater.cli.stop import StopAtOnce, Stopped
 from masklater.errors import Interrupted, SaidElsewhere, UserError
 
+NOT_ON_WINDOWS = (
+    "Windows is not supported: it lacks the file locks (fcntl), limits of a process (resource) and signals by which a "
+    "run stays safe\n  Use WSL 2, which is a Linux (`wsl --install`). Exported encoders load on Windows as any other."
+)
+
 for command in (prepare, budget, pretrain, export, fill, judge, glue, blimp, compare, rows, doctor, quickstart):
     add(command)
 
 
 def main() -> None:
     """Run the command line and exit with its status."""
+    if sys.platform == "win32":
+        print(f"masklater: {NOT_ON_WINDOWS}", file=sys.stderr)
+        sys.exit(2)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers' own bars for saving and loading
     stop = StopAtOnce()
     try:

@@ -2,9 +2,11 @@
 
 import json
 import os
+import platform
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, is_dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +20,6 @@ app = typer.Typer(
     name="masklater",
     help="Pre-train a text encoder of your own by Mask More and Mask Later (3ML, arXiv 2211.04898).",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
@@ -80,10 +81,30 @@ def read_data(values: Sequence[str]) -> tuple[Path, list[str]]:
 
 
 @app.callback(invoke_without_command=True)
-def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def _version(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the versions of masklater and of what it stands on.")
+    ] = False,
+) -> None:
     if version:
-        print(__version__)
+        print(", ".join([f"masklater {__version__}", *map(_installed, ("torch", "transformers"))]), end="")
+        print(f", Python {platform.python_version()}")
         raise typer.Exit
+
+
+def _installed(package: str) -> str:
+    """Name a package with its version, without importing it."""
+    try:
+        return f"{package} {metadata.version(package)}"
+    except metadata.PackageNotFoundError:
+        return f"{package} is not installed"
+
+
+def shipped_recipes(begun: str) -> list[str]:
+    """Return the shipped recipes that begin so, for the shell to complete."""
+    from masklater.recipe.load import shipped
+
+    return [name for name in shipped() if name.startswith(begun)]
 
 
 def print_result(result: Any, as_json: bool, text: Callable[[], str]) -> None:

@@ -4,11 +4,16 @@ from typing import Annotated
 
 import typer
 
-from masklater.cli.app import AsJson, print_result, read_data
+from masklater.cli.app import AsJson, print_result, read_data, shipped_recipes
 
 
 def budget(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE", help="A YAML file, or the name of a shipped recipe.", autocompletion=shipped_recipes
+        ),
+    ],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings that replace the recipe's.")
     ] = None,

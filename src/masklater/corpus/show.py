@@ -53,13 +53,14 @@ def as_text(rows: Sequence[ShownRow], split: Split) -> str:
         count = "1 document" if len(row.documents) == 1 else f"{len(row.documents)} documents"
         lines = [f"row {row.number} ({split}): {count}, {row.positions} positions"]
         for text in row.documents:
-            first, *others = "".join(map(_visible, text)).split("\n")
+            first, *others = "".join(map(visible, text)).split("\n")
             lines += [f"  - {first}", *(f"    {line}" for line in others)]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
 
 
-def _visible(character: str) -> str:
+def visible(character: str) -> str:
+    """Return a character, or a control character other than tab and newline as an escape."""
     control = ord(character) < 0x20 or 0x7F <= ord(character) < 0xA0
     if control and character not in "\n\t":
         return character.encode("unicode_escape").decode("ascii")

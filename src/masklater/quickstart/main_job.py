@@ -1,18 +1,21 @@
 """The main job from end to end: text -> SHARDS -> RUN -> ENCODER, and a look at what it has learned."""
 
 import os
+import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from masklater.console import clock, say
 from masklater.corpus.prepare import prepare
-from masklater.corpus.settings import PrepareSettings
+from masklater.corpus.settings import DocumentUnit, PrepareSettings
 from masklater.corpus.shards import Shards
+from masklater.corpus.show import visible
 from masklater.errors import Interrupted, UserError
 from masklater.folders import begun_folder
 from masklater.quickstart.docstrings import find_sources, gather
+from masklater.quickstart.own_text import choose_documents, prompts_of
 from masklater.recipe.load import Recipe
 from masklater.recipe.load import load as load_recipe
 
@@ -23,11 +26,15 @@ PROMPTS = (
 )
 
 
+MEANING = {"line": "a document a line", "blank-line": "documents between blank lines"}
+
+
 @dataclass(frozen=True)
 class QuickstartResult:
     """The figures that came out, and those they are to be compared with."""
 
     out: str
+    text: str  # the user's own, or what was gathered
     characters: int
     rows: int
     steps: int
@@ -43,10 +50,15 @@ class QuickstartResult:
     unigram_accuracy_15: float
     fills: dict[str, list[str]]
     seconds: float
+    stood_there: dict[str, str] = field(default_factory=dict)  # in the place of each prompt's mask, where it was text
 
 
 def quickstart(
-    out: Path, sources: list[Path] | None = None, overrides: Sequence[str] = (), vocab_size: int = 4096
+    out: Path,
+    sources: list[Path] | None = None,
+    overrides: Sequence[str] = (),
+    vocab_size: int = 4096,
+    text: Path | None = None,
 ) -> QuickstartResult:
     """Run the whole main job inside a new folder.
 
@@ -55,29 +67,39 @@ def quickstart(
         sources: Python files to take the text from; all that are installed, where none are given.
         overrides: Settings that replace those of the shipped recipe `quickstart`.
         vocab_size: Of the tokenizer that is trained.
+        text: A file or folder of text to take instead of the documentation in Python files.
 
     Raises:
-        UserError: The folder exists, or the disk does not take it.
+        UserError: The folder exists, the disk does not take it, or there is no text, or too little.
         Interrupted: SIGINT or SIGTERM while training; as after any other failure, the folder is gone.
     """
+    unit = None if text is None else choose_documents(text)  # before anything is made
     try:
         with begun_folder(out):
-            return _main_job(out, find_sources() if sources is None else sources, overrides, vocab_size)
+            if text is None or unit is None:
+                text, unit = out / "docstrings.jsonl", None
+                say("1/5  text: docstrings of the installed Python packages")
+                gathered = gather(text, find_sources() if sources is None else sources, os.cpu_count() or 1)
+                if not gathered.characters:
+                    message = "no documentation was found in the installed packages"
+                    raise UserError(message, "Were they stripped (python -OO)?")
+            else:
+                say(f"1/5  text: {text}" + (f", {MEANING[unit]}" if unit != "file" else ""))
+            return _main_job(out, text, unit, overrides, vocab_size)
     except Interrupted as stop:  # the run was saved, but nothing would go on with it
         message = f"stopped before its end; nothing is left of {out}"
         raise Interrupted(stop.signal_number, message, {"out": str(out), "finished": False}) from None
 
 
-def _main_job(out: Path, sources: list[Path], overrides: Sequence[str], vocab_size: int) -> QuickstartResult:
+def _main_job(
+    out: Path, text: Path, unit: DocumentUnit | None, overrides: Sequence[str], vocab_size: int
+) -> QuickstartResult:
+    """Run the job on text that is there; `unit` is None where it was gathered here."""
     began = time.monotonic()
-    say("1/5  text: docstrings of the installed Python packages")
-    gathered = gather(out / "docstrings.jsonl", sources, os.cpu_count() or 1)
-    if not gathered.characters:
-        raise UserError("no documentation was found in the installed packages", "Were they stripped (python -OO)?")
-
     say("2/5  prepare: tokenizer and shards")
-    settings = PrepareSettings(vocab_size=vocab_size, pack="continuous", valid_fraction=0.02)
-    prepare([out / "docstrings.jsonl"], out / "shards", settings)
+    settings = PrepareSettings(vocab_size=vocab_size, pack="continuous", valid_fraction=0.02, documents=unit or "file")
+    prepared = prepare([text], out / "shards", settings)
+    stood_there = {} if unit is None else prompts_of(Shards(out / "shards"))
 
     say("3/5  pretrain: Mask More and Mask Later")
     from masklater.pretrain.loop import pretrain
@@ -86,7 +108,7 @@ def _main_job(out: Path, sources: list[Path], overrides: Sequence[str], vocab_si
     result = pretrain(recipe, out / "shards", out / "run")
 
     say("4/5  export, and load it back with AutoModel")
-    fills = _export_and_fill(out)
+    fills = _export_and_fill(out, tuple(stood_there) or PROMPTS)
 
     say("5/5  compare with the unigram baseline")
     own, common = _unigram_scores(out, recipe)
@@ -94,7 +116,8 @@ def _main_job(out: Path, sources: list[Path], overrides: Sequence[str], vocab_si
     loss, accuracy, loss_15, accuracy_15 = (float("nan") if value is None else value for value in values)
     quick = QuickstartResult(
         out=str(out),
-        characters=gathered.characters,
+        text=str(text),
+        characters=prepared.read.characters,
         rows=result.rows,
         steps=result.steps,
         rows_per_second=result.rows_per_second,
@@ -109,6 +132,7 @@ def _main_job(out: Path, sources: list[Path], overrides: Sequence[str], vocab_si
         unigram_accuracy_15=common[1],
         fills=fills,
         seconds=time.monotonic() - began,
+        stood_there=stood_there,
     )
     _plot(out, quick)
     return quick
@@ -134,27 +158,41 @@ def summary(quick: QuickstartResult) -> str:
         "15% [MASK]", quick.valid_loss_15, quick.valid_accuracy_15, quick.unigram_loss_15, quick.unigram_accuracy_15
     )
     lines += ["", "What it puts in the place of <mask>"]
-    lines += [f"  {prompt}\n      {', '.join(map(_shown, words))}" for prompt, words in quick.fills.items()]
+    for prompt, words in quick.fills.items():
+        was = f"   (the text has: {_shown(quick.stood_there[prompt])})" if prompt in quick.stood_there else ""
+        lines.append(f"  {''.join(map(visible, prompt))}\n      {', '.join(map(_shown, words))}{was}")
     lines += [
         "",
         f"{quick.characters / 1e6:.1f} M characters read; {quick.rows:,} rows trained on in {quick.steps:,} steps and "
         f"{clock(quick.learning_seconds)} ({quick.rows_per_second:,.0f} rows/s); {clock(quick.seconds)} in all",
         "",
-        f"  {out}/docstrings.jsonl  the text",
+        f"  {quick.text}  the text",
         f"  {out}/shards            rows of token ids, and the tokenizer",
         f"  {out}/run               recipe, metrics and checkpoints",
         f"  {out}/encoder           the encoder: AutoModel.from_pretrained('{out}/encoder')",
         f"  {out}/loss.png          the loss over rows",
+        "",
+        "Next, the same at a size of your choice:",
+        *(f"  {command}" for command in next_commands(quick.text)),
     ]
     return "\n".join(lines)
 
 
+def next_commands(text: str) -> list[str]:
+    """Return the three commands that come after the quickstart, for the same text."""
+    return [
+        f"masklater prepare {shlex.quote(text)} --out shards --vocab-size 16000",
+        "masklater pretrain 3ml-small duration.hours=1 --data shards --out run",
+        "masklater export run --out encoder",
+    ]
+
+
 def _shown(token: str) -> str:
     """A token in a list of words: without the space before it, and visible where it is nothing but space."""
-    return token.strip() or repr(token)
+    return "".join(map(visible, token.strip())) or repr(token)
 
 
-def _export_and_fill(out: Path) -> dict[str, list[str]]:
+def _export_and_fill(out: Path, prompts: Sequence[str]) -> dict[str, list[str]]:
     from transformers import AutoModel, AutoTokenizer
 
     from masklater.model.export import export_encoder
@@ -168,7 +206,7 @@ def _export_and_fill(out: Path) -> dict[str, list[str]]:
     tokenizer = AutoTokenizer.from_pretrained(out / "encoder", trust_remote_code=False)
     hidden = encoder(**tokenizer("It loads.", return_tensors="pt")).last_hidden_state
     say(f"{type(encoder).__name__} gives hidden states of shape {tuple(hidden.shape)}")
-    return {prompt: [guess.token for guess in fill_masks(model, tokenizer, prompt, 5)[0]] for prompt in PROMPTS}
+    return {prompt: [guess.token for guess in fill_masks(model, tokenizer, prompt, 5)[0]] for prompt in prompts}
 
 
 def _unigram_scores(out: Path, recipe: Recipe) -> tuple[tuple[float, float], tuple[float, float]]:

@@ -1,0 +1,75 @@
+"""What the site takes from the code: the figure of the method, commands, settings, recipes; and the site as a whole."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from masklater.cli import app
+from masklater.recipe.load import describe, shipped
+from tests.conftest import REPOSITORY
+
+DOCS = REPOSITORY / "docs"
+
+
+def module(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, DOCS / "_ext" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+def test_the_figure_of_the_method_is_what_its_code_draws() -> None:
+    figure = module("method_figure")
+    assert figure.OUT.read_text() == figure.draw()
+    assert (figure.cells_of_mlm(), figure.cells_of_3ml()) == (120, 92)
+    assert figure.cells_of_3ml() / figure.cells_of_mlm() == pytest.approx((12 * 0.6 + 2) / 12)
+
+
+def test_the_reference_has_every_command_setting_and_recipe() -> None:
+    from_code = module("from_code")
+    commands = from_code.command_pages()
+    for command in app.registered_commands:
+        assert command.callback is not None
+        assert f"## masklater {command.callback.__name__}\n" in commands
+    assert ": Share of the documents held out, chosen by a hash of their text." in commands
+    assert "`INPUT...`\n: Text files" in commands
+    assert "masklater budget 3ml-base-50 --against roberta-base-15" in commands
+    settings = from_code.setting_pages()
+    for key, default, _ in describe():
+        if not key.startswith("duration"):
+            assert f"`{key}`, default `{default}`" in settings
+    assert "share of the maskable positions that are corrupted." in settings
+    recipes = from_code.recipe_pages()
+    for name in shipped():
+        assert f"`{name}`\n: " in recipes
+
+
+@pytest.mark.slow
+def test_the_site_is_made_and_a_broken_link_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("sphinx", reason="the extra `docs` is not installed")
+
+    def make(source: Path) -> subprocess.CompletedProcess[str]:
+        options = ["--fail-on-warning", "--keep-going", "--quiet", "--builder", "html", "--doctree-dir", tmp_path / "d"]
+        command = [sys.executable, "-m", "sphinx", *options, source, tmp_path / "site"]
+        return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, check=False)
+
+    done = make(DOCS)
+    assert done.returncode == 0, done.stderr
+    for page in DOCS.rglob("*.md"):
+        assert (tmp_path / "site" / page.relative_to(DOCS).with_suffix(".html")).exists()
+    assert "https://unpkg" not in (tmp_path / "site" / "index.html").read_text()  # all of it is here
+    assert "tensorboard" in (tmp_path / "site" / "searchindex.js").read_text()
+    for text, said in (("[no page](nowhere.md)", "nowhere.md"), ("[no place](method.md#nowhere)", "nowhere")):
+        broken = tmp_path / "broken"
+        broken.mkdir(exist_ok=True)
+        (broken / "conf.py").write_text('extensions = ["myst_parser"]\nmyst_heading_anchors = 3\n')
+        (broken / "index.md").write_text(f"# Home\n\n{text}\n\n```{{toctree}}\nmethod\n```\n")
+        (broken / "method.md").write_text("# Method\n")
+        done = make(broken)
+        assert done.returncode != 0
+        assert said in done.stderr

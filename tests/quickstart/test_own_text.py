@@ -1,0 +1,58 @@
+"""The quickstart on text of the user's own."""
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from masklater.corpus.prepare import prepare
+from masklater.corpus.settings import PrepareSettings
+from masklater.corpus.shards import Shards
+from masklater.errors import UserError
+from masklater.quickstart.own_text import MANY_FILES, choose_documents, prompts_of
+from tests.conftest import make_text
+
+
+@pytest.mark.parametrize(
+    ("files", "unit"),
+    [
+        ({"a.txt": b"one\n\ntwo\n"}, "blank-line"),
+        ({"a.txt": b"one\r\n\r\ntwo\r\n"}, "blank-line"),
+        ({"a.txt": b"one\ntwo\n"}, "line"),
+        ({"a.txt.gz": gzip.compress(b"one\n\ntwo\n")}, "blank-line"),
+        ({"a.txt.gz": b"this is no gzip"}, "file"),
+        ({"a.jsonl": b"{}"}, "file"),
+        ({f"{number}.txt": b"one\ntwo\n" for number in range(MANY_FILES)}, "file"),
+    ],
+)
+def test_documents_are_many(files: dict[str, bytes], unit: str, tmp_path: Path) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    assert choose_documents(tmp_path) == unit
+
+
+def test_there_is_no_text(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no text"):
+        choose_documents(tmp_path)
+
+
+def test_prompts_are_held_out_text_and_know_what_stood_there(tmp_path: Path) -> None:
+    lines = [make_text(number, 40) for number in range(120)]
+    (tmp_path / "text.txt").write_text("\n".join(lines))
+    settings = PrepareSettings(
+        vocab_size=400, row_length=64, pack="continuous", valid_fraction=0.1, documents="line", workers=1
+    )
+    prepare([tmp_path / "text.txt"], tmp_path / "shards", settings)
+    prompts = prompts_of(Shards(tmp_path / "shards"))
+    assert len(prompts) == 3
+    for prompt, word in prompts.items():
+        assert prompt.count("<mask>") == 1
+        assert " ".join(lines).count(prompt.replace("<mask>", word)) >= 1, prompt
+
+
+def test_too_little_text_to_hold_any_out_is_said(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(make_text(0, 400))
+    settings = PrepareSettings(vocab_size=400, row_length=64, pack="continuous", valid_fraction=0.0, workers=1)
+    prepare([tmp_path / "text.txt"], tmp_path / "shards", settings)
+    with pytest.raises(UserError, match="too few documents"):
+        prompts_of(Shards(tmp_path / "shards"))
