@@ -10,7 +10,6 @@ import yaml
 
 from masklater.cli import app as command_line
 from masklater.recipe.load import Recipe, describe, shipped
-from masklater.recipe.section import Section
 
 
 def command_pages() -> str:
@@ -50,13 +49,13 @@ def setting_pages() -> str:
     """Return every setting of a recipe as Markdown, section by section."""
     defaults = {key: (default, meaning) for key, default, meaning in describe()}
     loose, sections = [], []
-    for name, field in Recipe.keys().items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, Section):
+    for name in Recipe.keys():
+        kind = Recipe.section_at(name)
+        if name in defaults or kind is None:
+            loose.append(name)
+        if kind is not None and any(key.startswith(f"{name}.") for key in defaults):
             doc = " ".join((kind.__doc__ or "").split())
             sections.append(f"## {name}\n\n{_escaped(doc)}\n\n" + _settings(name, defaults))
-        else:
-            loose.append(name)
     alone = "".join(_setting(name, *defaults[name]) for name in loose)
     return f"## Settings outside of a section\n\n{alone}\n" + "\n".join(sections)
 

@@ -32,7 +32,7 @@ def check_peers(stdout: str, peers: list[str]) -> None:
     assert all(float(cell.rstrip("%")) > 0 for line in lines for cell in line[1:])
 
 
-@pytest.mark.longest
+@pytest.mark.slow
 def test_a_step_beside_a_peer() -> None:
     check_peers(run("step.py", *STEP, "--peer", "stock-bf16").stdout, ["stock-bf16"])
 

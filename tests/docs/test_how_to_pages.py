@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import REPOSITORY, make_text
 from tests.docs.pages import blocks, commands, run_here
-from tests.glue.folders import make_glue
+from tests.judge.folders import make_glue
 
 PAGES = ["quickstart", *(f"how-to/{name}" for name in (
     "compare", "many-machines", "memory", "reproduce", "several-gpus", "tokenizer", "transformers", "watch",

@@ -137,7 +137,7 @@ MISTAKES = {
     "a doctor for something else": (["doctor", "{tmp}/empty"], "is neither SHARDS nor a RUN"),
     "an unknown command": (["pretrian"], "No such command"),
     "a missing option": (["prepare", "{corpus}"], "Missing option"),
-    "an option given twice": (["pretrain", "3ml-small", "--data", "{shards}", "--data", "{tmp}/empty", "--out", "{tmp}/o"], "--data is given 2 times, and takes one value"),
+    "an option given twice": (["pretrain", "3ml-small", "--data", "{shards}", "--data", "{tmp}/empty", "--out", "{tmp}/o"], "of several SHARDS each has its share"),
     "an option given twice in two ways": (["budget", "3ml-small", "--gpu", "a100", "--gpu=h100"], "--gpu is given 2 times"),
     "a tokenizer given twice": (["prepare", "{corpus}", "--out", "{tmp}/o", "--tokenizer", "a", "--tokenizer", "a"], "--tokenizer is given 2 times"),
     "an unknown encoding": (["prepare", "{corpus}", "--out", "{tmp}/o", "--encoding", "utf-88"], "Python knows no text encoding of that name"),

@@ -53,7 +53,7 @@ def test_leaving_out_what_should_not_be_trained_on(tmp_path: Path) -> None:
     assert reasons == ["evaluation text", "exact duplicate"]
 
 
-@pytest.mark.longest
+@pytest.mark.slow
 def test_continuing_a_published_encoder(cache: Path, tmp_path: Path) -> None:
     (tmp_path / "texts").mkdir()
     for number in range(6):

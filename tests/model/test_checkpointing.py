@@ -1,5 +1,6 @@
 """Activation checkpointing: layers computed a second time are the same layers, and what they kept is not kept."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from masklater.budget.cost import encoder_sizes, row_shape
 from masklater.budget.kept import Kept
-from masklater.budget.memory import estimate_memory
+from masklater.budget.memory import Memory, estimate_memory
 from masklater.budget.parameters import count_parameters
 from masklater.corpus.shards import Shards
 from masklater.corpus.tokenizer import load as load_tokenizer
@@ -118,21 +119,24 @@ def test_settings_that_are_none(value: str) -> None:
 
 
 def test_the_estimate_knows_it() -> None:
-    """Of n layers alike, all but the one that is computed again keep their input: exact for layers of one kind."""
-    shape = row_shape(
-        encoder_sizes(tiny_config("bert")), tiny("vanilla-small").decoder, count(MaskingSettings(), 0.5, False, 32, 30)
-    )
+    """Of n layers alike each keeps its input, and one at a time the rest: exact for layers of one kind."""
+    counts = count(MaskingSettings(), 0.5, False, 32, 30)
+    sizes = row_shape(encoder_sizes(tiny_config("bert")), tiny("vanilla-small").decoder, counts)
+    shape = replace(sizes, vocabulary=1)  # logits are gone when layers are computed again, and stand in for them
     parameters = count_parameters(shape, "bert", 32, 1)
 
     recipe = load("vanilla-small", ["precision=float32"])
 
-    def activations(value: str) -> int:
+    def estimate(value: str) -> Memory:
         checkpointed = load("vanilla-small", [f"activation_checkpointing={value}", "precision=float32"])
-        return estimate_memory(checkpointed, shape, parameters, 4).activations
+        return estimate_memory(checkpointed, shape, parameters, 4)
 
     rows, L, D, F = 4, 32, 32, 64
     kept = Kept(4, dropout=recipe.model.dropout != 0)
     whole, kept_input = rows * L * (kept.by_attention(D) + kept.by_feed_forward(D, F)), 4 * rows * L * D
-    assert activations("false") == 2 * whole
-    assert activations("true") == whole + 2 * kept_input
-    assert activations("2") == whole + kept_input  # the second layer is kept whole, the first computed again after it
+    assert (estimate("false").activations, estimate("false").recomputed) == (2 * whole, 0)
+    every, logits = estimate("true"), 4 * rows * counts.targets
+    assert every.activations == 2 * kept_input
+    assert every.recomputed == whole - kept_input - logits  # what a layer keeps has its input among it
+    second = estimate("2")  # the second layer is kept whole, the first computed again when that has gone
+    assert (second.activations, second.recomputed) == (whole + kept_input, 0)

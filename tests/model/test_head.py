@@ -122,7 +122,7 @@ def test_a_padded_vocabulary_changes_nothing(monkeypatch: pytest.MonkeyPatch) ->
     [
         (torch.float32, False),
         (torch.bfloat16, False),
-        (torch.float32, True),
+        pytest.param(torch.float32, True, marks=pytest.mark.slow),
         pytest.param(torch.bfloat16, True, marks=pytest.mark.slow),
     ],
 )

@@ -134,6 +134,7 @@ def test_a_checkpoint_is_read_compiled_and_eager(
     assert json.loads((tmp_path / "run" / "ledger.json").read_text())["compiled_steps"] == 2
 
 
+@pytest.mark.slow
 def test_a_machine_without_a_compiler() -> None:
     """What was compiled before is not taken for a compiler."""
     from torch._inductor import config

@@ -29,9 +29,9 @@ def blimp(
     out: Annotated[Path | None, typer.Option(help="A JSON file to write the result to.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score a run, or any masked LM, on minimal pairs, without fine-tuning.
+    """Score a run, or any masked LM, on minimal pairs.
 
-    Which sentence of a pair is likelier? Each of its tokens is masked and predicted in turn. Pairs may be in any
+    Nothing is fine-tuned. Which sentence of a pair is likelier? Each of its tokens is masked and predicted in turn. Pairs may be in any
     language; those of a category get a mean of their own.
 
     \b
