@@ -42,6 +42,7 @@ def make_files(folder: Path) -> None:
         write(folder / f"ud/{language}.conllu", "# text = ...", *lines, "")
 
 
+@pytest.mark.slow  # 36 fine-tuning runs
 def test_judging_an_encoder(
     encoder_folder: Path,  # noqa: F811
     tmp_path: Path,
