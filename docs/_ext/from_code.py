@@ -49,7 +49,7 @@ def setting_pages() -> str:
     """Return every setting of a recipe as Markdown, section by section."""
     defaults = {key: (default, meaning) for key, default, meaning in describe()}
     loose, sections = [], []
-    for name in Recipe.keys():
+    for name in list(Recipe.keys()):  # no mapping: its settings
         kind = Recipe.section_at(name)
         if name in defaults or kind is None:
             loose.append(name)

@@ -31,8 +31,8 @@ def blimp(
 ) -> None:
     """Score a run, or any masked LM, on minimal pairs.
 
-    Nothing is fine-tuned. Which sentence of a pair is likelier? Each of its tokens is masked and predicted in turn. Pairs may be in any
-    language; those of a category get a mean of their own.
+    Nothing is fine-tuned. Which sentence of a pair is likelier? Each of its tokens is masked and predicted in turn.
+    Pairs may be in any language; those of a category get a mean of their own.
 
     \b
     Examples:
