@@ -15,7 +15,7 @@ from masklater.corpus.shards import SHARD_BYTES, Shards
 from masklater.machine.allocator import keep_large_buffers
 from masklater.machine.distributed import ALONE
 from masklater.machine.precision import choose_precision
-from masklater.pretrain.batches import BatchMaker, Prefetcher, make_batches
+from masklater.pretrain.batches import BatchMaker, Prefetcher, make_batches, make_share
 from masklater.recipe.load import Recipe, load
 
 RECIPE = "3ml-small"
@@ -58,7 +58,8 @@ def wait_for_data(folder: Path, rows: int | None) -> Waiting:
     model = Ours(
         recipe, recipe.batch.pass_of(recipe.batch.rows), shards.index.row_length, shards.vocabulary.size, precision
     )
-    prefetcher = Prefetcher(batches_of(shards, recipe), recipe.batch, 0, ALONE)
+    batches = batches_of(shards, recipe)
+    prefetcher = Prefetcher(lambda step: make_share(batches, step, recipe.batch, ALONE), 0, ALONE)
     try:
         steps = []
         for number in range(MEASURED_STEPS + 1):
