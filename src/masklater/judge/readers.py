@@ -111,7 +111,7 @@ def _parquet(path: Path, columns: tuple[str, ...]) -> Iterator[Record]:
     except ImportError:
         raise UserError(
             f"{path}: Parquet is read by the library pyarrow, which is not installed",
-            "Install it with pip install 'masklater[data]', or save the table as csv.",
+            "Install it with pip install 'masklater[parquet]', or save the table as csv.",
         ) from None
     try:
         file = parquet.ParquetFile(path)
