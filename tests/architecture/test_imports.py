@@ -26,6 +26,7 @@ MAY_KNOW = {
     "run": {"corpus", "model", "machine", "recipe", *LEAVES},
     "pretrain": {"corpus", "masking", "model", "machine", "budget", "run", "recipe", *LEAVES},
     "report": {"run", "recipe", *LEAVES},
+    "glue": {"judge"},
     "judge": {"model", "machine", "run", "recipe", *LEAVES},
     "doctor": {"corpus", "model", "machine", "run", "recipe", *LEAVES},
     "quickstart": {"corpus", "machine", "masking", "model", "run", "pretrain", "recipe", "report", *LEAVES},

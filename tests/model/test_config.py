@@ -14,6 +14,7 @@ from masklater.pretrain.loop import pretrain
 from masklater.recipe.sections import DecoderSettings
 from masklater.run.folder import RunFolder
 from tests.conftest import tiny
+from tests.reference.test_against_transformers import tiny_config
 
 ENCODER = {
     "model_type": "bert", "vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -120,3 +121,21 @@ def test_a_run_of_version_0_1_loads_and_goes_on(shards_folder: Path, tmp_path: P
 def test_settings_that_are_unknown_or_contradict_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=f"(?s){message}"):
         MaskLaterConfig(ENCODER, **settings)
+
+
+def test_from_encoder_takes_the_names_of_0_1() -> None:
+    """Scripts that were written for it go on working; any other name is an error, as everywhere."""
+    config = tiny_config("bert")
+    model = MaskLaterForMaskedLM.from_encoder(config, mask_token_id=4, num_decoder_layers=1, decoder_kind="cross")
+    assert (model.config.decoder.kind, model.config.decoder.num_layers) == ("cross", 1)
+    with pytest.raises(TypeError, match="takes no num_layers"):
+        MaskLaterForMaskedLM.from_encoder(config, mask_token_id=4, num_layers=1)
+    with pytest.raises(UserError, match="num_decoder_layers"):
+        MaskLaterForMaskedLM.from_encoder(config, {"num_layers": 1}, mask_token_id=4, num_decoder_layers=1)
+
+
+def test_the_room_of_judging_answers_to_its_former_name() -> None:
+    from masklater.glue.encoder import longest_row
+    from masklater.judge import encoder
+
+    assert longest_row is encoder.longest_row

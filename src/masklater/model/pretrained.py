@@ -17,7 +17,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from masklater.errors import UserError
 from masklater.model import encoder as encoders
 from masklater.model import saved
-from masklater.model.config import MaskLaterConfig
+from masklater.model.config import NAMES_OF_0_1, MaskLaterConfig
 from masklater.model.decoder import MaskTokens
 from masklater.model.head import LMHead
 from masklater.recipe.sections import DecoderSettings
@@ -64,6 +64,7 @@ class MaskLaterPreTrainedModel(PreTrainedModel):
         mask_token_id: int | None = None,
         row_length: int | None = None,
         attn_implementation: str | None = None,
+        **of_0_1: Any,
     ) -> Self:
         """Make a model around an encoder: the decoder is new, the encoder's weights and LM head are the source's.
 
@@ -77,11 +78,15 @@ class MaskLaterPreTrainedModel(PreTrainedModel):
             mask_token_id: The mask token; None: that of the source's tokenizer or config, where there is one.
             row_length: Longest row; None: as long as the encoder has positions for, at most 512.
             attn_implementation: The encoder's, `sdpa` or `eager`; None: as the source has it.
+            of_0_1: The decoder's settings by their names of version 0.1, such as `num_decoder_layers`, in its place.
 
         Raises:
+            TypeError: An argument of another name.
             UserError: The encoder cannot carry the method, or not with this decoder or attention implementation.
             ValueError: The mask token is not known.
         """
+        if unknown := sorted(of_0_1.keys() - NAMES_OF_0_1.keys()):
+            raise TypeError(f"from_encoder takes no {', '.join(unknown)}")
         origin = saved.open_source(source)
         if origin.pooler is not None:
             warnings.warn("the source's pooler is left behind: a masked language model trains none", stacklevel=2)
@@ -93,7 +98,7 @@ class MaskLaterPreTrainedModel(PreTrainedModel):
         if attn_implementation is not None:
             encoder._attn_implementation = attn_implementation
         row_length = row_length or min(512, saved.longest_row(origin.encoder_config))
-        model = cls(MaskLaterConfig(encoder, decoder, row_length=row_length, mask_token_id=mask_token_id))
+        model = cls(MaskLaterConfig(encoder, decoder, row_length=row_length, mask_token_id=mask_token_id, **of_0_1))
         saved.copy_weights(origin, model)
         return model
 
