@@ -7,8 +7,10 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-NUMBER = 256
-"""Of buckets; an entry goes into one by the first byte of its hash."""
+NUMBER = 64
+"""Of buckets, each an open file: two kinds of duplicates have them at a time, and some systems allow 256 in all."""
+SHIFT = np.uint64(58)
+"""An entry's bucket is what its hash begins with, six bits."""
 HELD = 2**16
 """Entries that are held in memory before they are written."""
 ENTRY = np.dtype([("hash", np.uint64), ("document", np.uint64)])
@@ -46,7 +48,7 @@ class Buckets:
         entries["document"] = np.repeat(
             np.array([document for _, document in self.held], np.uint64), [len(each) for each, _ in self.held]
         )
-        number_N = (entries["hash"] >> np.uint64(56)).astype(np.int64)
+        number_N = (entries["hash"] >> SHIFT).astype(np.int64)
         order = np.argsort(number_N, kind="stable")
         ends = np.searchsorted(number_N[order], np.arange(NUMBER + 1))
         for number, file in enumerate(self.files):
