@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "masklater"
-LEAVES = {"errors", "console", "folders", "hub", "ledger", "seeds"}
+LEAVES = {"errors", "console", "extras", "folders", "hub", "ledger", "seeds"}
 MAY_KNOW = {
     "errors": set(),
     "console": set(),
+    "extras": {"errors"},
     "folders": {"errors"},
     "hub": {"errors"},
     "ledger": set(),

@@ -18,7 +18,8 @@ import pytest
 from backports import zstd
 from pyarrow import ipc, parquet
 
-from masklater.corpus import extras, read
+from masklater import extras
+from masklater.corpus import read
 from masklater.corpus.files import find_files
 from masklater.corpus.read import ReadCounts, Source, read_documents
 from masklater.corpus.readers import ending_of, json_records

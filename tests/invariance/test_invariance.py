@@ -105,19 +105,24 @@ def test_a_checkpoint_is_read_by_other_processes(optimizer: str, shards_folder: 
     assert len(shards) == 2  # each process has written its part
 
 
+def check_two_processes(name: str, common: tuple[str, ...], theirs: tuple[str, ...], data: Path, out: Path) -> None:
+    """One process, and two under DDP and FSDP2, which have settings of their own, have the same losses."""
+    jobs = [
+        Job(1, common, data, out / "one", recipe=name),
+        Job(2, (*common, *theirs, "distributed=fsdp"), data, out / "fsdp", recipe=name),
+        Job(2, (*common, *theirs), data, out / "ddp", recipe=name),
+    ]
+    run_jobs(jobs, out / "log")
+    for run in ("fsdp", "ddp"):
+        assert losses(out / run) == pytest.approx(losses(out / "one"), rel=1e-4)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["late-entry-small", "3ml-cross-small", "3ml-modernbert-small", "3ml-electra-small"])
 def test_every_kind_of_model_can_be_cut_up(name: str, shards_folder: Path, tmp_path: Path) -> None:
     kind = ("decoder.enter_layer=1",) if name == "late-entry-small" else ()
     common = ("model.dropout=0", "duration.steps=3", "schedule.warmup=0", "batch.micro_rows=2", *kind)
-    jobs = [
-        Job(1, common, shards_folder, tmp_path / "one", recipe=name),
-        Job(2, (*common, "distributed=fsdp"), shards_folder, tmp_path / "fsdp", recipe=name),
-        Job(2, common, shards_folder, tmp_path / "ddp", recipe=name),
-    ]
-    run_jobs(jobs, tmp_path / "log")
-    for run in ("fsdp", "ddp"):
-        assert losses(tmp_path / run) == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+    check_two_processes(name, common, (), shards_folder, tmp_path)
 
 
 @pytest.mark.slow
@@ -125,15 +130,7 @@ def test_every_kind_of_model_can_be_cut_up(name: str, shards_folder: Path, tmp_p
 def test_layers_computed_again_are_the_same_on_many_processes(name: str, shards_folder: Path, tmp_path: Path) -> None:
     """Activation checkpointing under DDP and FSDP2, dropout on, against one process that keeps all."""
     common = ("model.dropout=0.1", "duration.steps=3", "schedule.warmup=0", "batch.micro_rows=2")
-    again = (*common, "activation_checkpointing=true")
-    jobs = [
-        Job(1, common, shards_folder, tmp_path / "one", recipe=name),
-        Job(2, (*again, "distributed=fsdp"), shards_folder, tmp_path / "fsdp", recipe=name),
-        Job(2, again, shards_folder, tmp_path / "ddp", recipe=name),
-    ]
-    run_jobs(jobs, tmp_path / "log")
-    for run in ("fsdp", "ddp"):
-        assert losses(tmp_path / run) == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+    check_two_processes(name, common, ("activation_checkpointing=true",), shards_folder, tmp_path)
 
 
 @pytest.mark.slow

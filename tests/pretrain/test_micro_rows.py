@@ -53,10 +53,12 @@ def test_on_a_gpu_it_is_the_most_that_the_estimate_says_fit(continuous: Shards) 
         memory = forecast(recipe, rows).memory
         assert memory is not None
         totals[number] = memory.total / (1 - TO_SPARE)
-    assert _on_a_gpu(plan, ALONE, 1e12)[0] == 24
-    assert _on_a_gpu(plan, ALONE, totals[6] + 1000)[0] == 6
-    assert _on_a_gpu(plan, World(size=2), totals[8] + 1000)[0] == 6, "what divides the 12 rows of each of 2 processes"
-    number, reason = _on_a_gpu(plan, ALONE, 1000)
+    assert _on_a_gpu(plan, plan.phases[0], ALONE, 1e12)[0] == 24
+    assert _on_a_gpu(plan, plan.phases[0], ALONE, totals[6] + 1000)[0] == 6
+    assert _on_a_gpu(plan, plan.phases[0], World(size=2), totals[8] + 1000)[0] == 6, (
+        "what divides the 12 rows of each of 2 processes"
+    )
+    number, reason = _on_a_gpu(plan, plan.phases[0], ALONE, 1000)
     assert number == 1
     assert "not even one fits" in reason
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from masklater.console import say
-from masklater.corpus.extras import import_extra
-from masklater.corpus.special import BERT_TOKENS, ROBERTA_TOKENS
+from masklater.corpus.special import BERT_TOKENS, ROBERTA_TOKENS, by_character
 from masklater.corpus.tokenizer import named, vocabulary
 from masklater.errors import DamagedDataError, UserError, first_line
+from masklater.extras import import_extra
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -77,10 +77,7 @@ def _load_vocab(file: Path) -> "PreTrainedTokenizerFast":
         return BertTokenizer(vocab=entries, do_lower_case=is_lower)
     if ESM_TOKENS["unk"] in entries:
         say(f"{file}: one entry a character, {len(entries):,} entries")
-        tokenizer = Tokenizer(models.WordLevel(entries, unk_token=ESM_TOKENS["unk"]))
-        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-        tokenizer.decoder = decoders.Fuse()
-        return named(tokenizer, _roles(entries))
+        return named(by_character(entries, ESM_TOKENS["unk"]), _roles(entries))
     raise UserError(
         f"{file} is no vocabulary of BERT or ESM: it has neither {BERT_TOKENS['unk']} nor {ESM_TOKENS['unk']}",
         "Name the folder it belongs to, with its tokenizer_config.json.",

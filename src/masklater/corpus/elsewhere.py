@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from masklater.console import say
-from masklater.corpus.extras import import_extra
 from masklater.corpus.readers import ENDINGS_SAID, ending_of
 from masklater.errors import UserError, first_line
+from masklater.extras import import_extra
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 """The extra that brings what fsspec needs for a protocol; `hf` comes with huggingface_hub."""

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from masklater.corpus.extras import import_extra
 from masklater.corpus.fields import Fields, MissingFieldError, missing_field
 from masklater.errors import UserError, first_line
+from masklater.extras import import_extra
 
 PREFIX = "hf:"
 SPLIT = "train"

@@ -1,6 +1,6 @@
 """Special tokens: the names that RoBERTa and BERT gave them, and their place around a text."""
 
-from tokenizers import AddedToken, Tokenizer, processors
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 
 ROBERTA_TOKENS = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
 BERT_TOKENS = {"pad": "[PAD]", "unk": "[UNK]", "bos": "[CLS]", "eos": "[SEP]", "mask": "[MASK]"}
@@ -14,6 +14,14 @@ def wrap_texts(tokenizer: Tokenizer, bos: str, eos: str) -> None:
         pair=[bos, "$A", *between, "$B", eos],
         special_tokens=[(name, tokenizer.token_to_id(name)) for name in (bos, eos)],
     )
+
+
+def by_character(entries: dict[str, int], unknown: str) -> Tokenizer:
+    """Make a tokenizer that has an entry for each character it knows; `unknown` stands for the others."""
+    tokenizer = Tokenizer(models.WordLevel(entries, unk_token=unknown))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return tokenizer
 
 
 def finish(tokenizer: Tokenizer, names: dict[str, str]) -> None:

@@ -4,10 +4,10 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from masklater.corpus.settings import TokenizerKind
-from masklater.corpus.special import BERT_TOKENS, ROBERTA_TOKENS, finish
+from masklater.corpus.special import BERT_TOKENS, ROBERTA_TOKENS, by_character, finish
 from masklater.corpus.split import LONGEST_STRETCH, cut_stretches, gpt2_split, joins_marks, mark_keeping_split
 from masklater.errors import UserError
 
@@ -128,10 +128,8 @@ def _train_characters(texts: Iterator[str], special: list[str], size: int, steps
         counts.update(normalizer.normalize_str(text) if steps else text)
     frequent = sorted(counts, key=lambda character: (-counts[character], character))[: size - len(special)]
     entries = {entry: number for number, entry in enumerate([*special, *frequent])}
-    tokenizer = Tokenizer(models.WordLevel(entries, unk_token=ROBERTA_TOKENS["unk"]))
+    tokenizer = by_character(entries, ROBERTA_TOKENS["unk"])
     _apply(tokenizer, steps)
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    tokenizer.decoder = decoders.Fuse()
     return tokenizer
 
 

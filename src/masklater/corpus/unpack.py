@@ -9,8 +9,8 @@ import zlib
 from collections.abc import Callable
 from typing import Any, BinaryIO, Protocol
 
-from masklater.corpus.extras import import_extra
 from masklater.errors import first_line
+from masklater.extras import import_extra
 
 PACKINGS = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
 """Endings that follow the one that tells what a file holds, and what their format is called."""

@@ -6,11 +6,11 @@ csv is RFC 4180's: a quoted field may hold commas, quotes and line ends. In tsv 
 import csv
 import json
 from collections.abc import Callable, Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from masklater.errors import DamagedDataError, UserError, first_line
+from masklater.extras import import_extra
 from masklater.judge.data import json_object, numbered_lines
 
 Record = tuple[str, dict[str, Any] | None]
@@ -106,13 +106,7 @@ def _jsonl(path: Path, columns: tuple[str, ...]) -> Iterator[Record]:
 
 
 def _parquet(path: Path, columns: tuple[str, ...]) -> Iterator[Record]:
-    try:
-        parquet = import_module("pyarrow.parquet")
-    except ImportError:
-        raise UserError(
-            f"{path}: Parquet is read by the library pyarrow, which is not installed",
-            "Install it with pip install 'masklater[parquet]', or save the table as csv.",
-        ) from None
+    parquet = import_extra("pyarrow.parquet", "parquet", str(path), ", or save the table as csv")
     try:
         file = parquet.ParquetFile(path)
         names = list(file.schema_arrow.names)

@@ -25,7 +25,7 @@ def settle_micro_rows(plan: Plan, world: World) -> Plan:
         number, reason = phase.micro_rows(world.size), "what is fast on a CPU"
         if world.device.type == "cuda":
             memory = torch.cuda.get_device_properties(world.device).total_memory
-            number, reason = _on_a_gpu(plan, world, memory, phase.span.number)
+            number, reason = _on_a_gpu(plan, phase, world, memory)
         numbers.append(round(-world.all_max(-number)[0]))
         say(f"batch.micro_rows auto{where}: {numbers[-1]} rows a forward pass, {reason}{_about_dropout(plan)}")
     return plan.with_micro_rows(numbers)
@@ -53,14 +53,13 @@ def _where(plan: Plan, phase: Phase) -> str:
     return f" in phase {phase.span.number + 1}" if len(plan.phases) > 1 else ""
 
 
-def _on_a_gpu(plan: Plan, world: World, memory: float, number: int = 0) -> tuple[int, str]:
+def _on_a_gpu(plan: Plan, phase: Phase, world: World, memory: float) -> tuple[int, str]:
     """Return the rows of a forward pass of a phase on a GPU with so many bytes, and why."""
-    recipe, batches = plan.phases[number].recipe, plan.phases[number].batches
     if plan.encoder.family not in FAMILIES_COUNTED:
-        return plan.phases[number].micro_rows(world.size), f"as the memory of {plan.encoder.family} is not estimated"
-    shape = row_shape(plan.encoder, recipe.decoder, batches.corruption.counts)
+        return phase.micro_rows(world.size), f"as the memory of {plan.encoder.family} is not estimated"
+    shape = row_shape(plan.encoder, phase.recipe.decoder, phase.batches.corruption.counts)
     parameters = count_parameters(shape, plan.encoder.family, plan.encoder.positions, plan.encoder.token_types)
-    fitting = micro_rows_that_fit(recipe, shape, parameters, memory, world.size)
+    fitting = micro_rows_that_fit(phase.recipe, shape, parameters, memory, world.size)
     if fitting is None:
         return 1, f"though by the estimate not even one fits the GPU's {memory / 1e9:,.0f} GB"
     return fitting, f"the most that are thought to fit the GPU's {memory / 1e9:,.0f} GB"

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from masklater.corpus.extras import import_extra
 from masklater.corpus.keep.buckets import Buckets
 from masklater.corpus.keep.tokens import hash_of, words_of
+from masklater.extras import import_extra
 
 SHINGLE = 5
 """Words in a run that near duplicates are compared by; shorter documents are compared as one run."""

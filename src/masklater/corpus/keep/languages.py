@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from masklater.corpus.extras import import_extra
 from masklater.errors import UserError
+from masklater.extras import import_extra
 
 CHARACTERS_LOOKED_AT = 10_000
 """A language is told by the beginning of a document."""

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from xml.parsers import expat
 
-from masklater.corpus.extras import import_extra
 from masklater.corpus.fields import MissingFieldError, missing_field
 from masklater.corpus.lines import LongLineError
 from masklater.corpus.readers.opened import Opened, Record, Records
 from masklater.corpus.readers.wikitext import without_markup
 from masklater.errors import DamagedDataError
+from masklater.extras import import_extra
 
 CHUNK_BYTES = 2**16
 FIELDS = ("title", "id", "text")

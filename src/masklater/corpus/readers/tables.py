@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from masklater.corpus.extras import import_extra
 from masklater.corpus.fields import MissingFieldError, missing_field
 from masklater.corpus.readers.opened import Opened, Records
 from masklater.errors import DamagedDataError, UserError, first_line
+from masklater.extras import import_extra
 
 BATCH_ROWS, BATCH_BYTES = 64, 4 * 2**20
 """Rows that are made Python objects at once: at most so many, fewer where they are large."""

@@ -1,4 +1,4 @@
-"""Libraries that only some inputs need, imported where they are; one that is missing is named with its extra."""
+"""Libraries that only some of the work needs, imported where they are; one that is missing is named with its extra."""
 
 from importlib import import_module
 from typing import Any
@@ -6,13 +6,14 @@ from typing import Any
 from masklater.errors import UserError
 
 
-def import_extra(module: str, extra: str, needed_for: str) -> Any:
+def import_extra(module: str, extra: str, needed_for: str, otherwise: str = "") -> Any:
     """Import a library.
 
     Args:
         module: Its module.
         extra: The extra of masklater that installs it.
-        needed_for: What cannot be read without it, as the beginning of a sentence.
+        needed_for: What cannot be done without it, as the beginning of a sentence.
+        otherwise: What else helps, as the end of one.
 
     Raises:
         UserError: It is not installed.
@@ -22,5 +23,6 @@ def import_extra(module: str, extra: str, needed_for: str) -> Any:
     except ImportError:
         library = ".".join(module.split(".")[:2] if module.startswith("backports.") else module.split(".")[:1])
         raise UserError(
-            f"{needed_for} needs {library}, which is not installed", f"Install it: pip install 'masklater[{extra}]'."
+            f"{needed_for} needs {library}, which is not installed",
+            f"Install it: pip install 'masklater[{extra}]'{otherwise}.",
         ) from None
