@@ -27,6 +27,11 @@ from masklater.machine.precision import Precision
 TIMEOUT = timedelta(minutes=30)
 """The time a process waits for the others. One that dies does not take that long: torchrun ends the rest."""
 
+_joined: list[dist.ProcessGroup | None] = []
+"""Every group of processes this one has joined. A group must outlive the model that exchanges gradients through it: one
+that ends with its DDP model waits for gloo's thread while it holds the lock of Python, which that thread may want in
+order to free the last tensor that was exchanged, and both wait for ever (pytorch issue 56297)."""
+
 
 @dataclass(frozen=True)
 class World:
@@ -159,6 +164,7 @@ def join() -> Iterator[World]:
     dist.init_process_group(
         backend, store=_meeting_place(world), rank=world.rank, world_size=world.size, timeout=TIMEOUT
     )
+    _joined.append(dist.group.WORLD)
     try:
         yield world
     except Interrupted as stop:
