@@ -2,19 +2,25 @@
 
 from pathlib import Path
 from typing import get_args
+from unittest.mock import Mock
 
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoModelForMaskedLM
+from torch.nn.attention import flex_attention
+from torch.nn.attention.flex_attention import BlockMask
+from transformers import AttentionInterface, AutoModelForMaskedLM
 
 from masklater import MaskLaterForMaskedLM
 from masklater.corpus.shards import Shards
 from masklater.errors import UserError
+from masklater.machine import compilation
+from masklater.machine.distributed import stacked_layers
 from masklater.masking.batch import IGNORE
-from masklater.model.encoder import ATTENTION_IMPLEMENTATIONS
+from masklater.model import implementations
+from masklater.model.implementations import ATTENTION_IMPLEMENTATIONS
 from masklater.recipe.families import ONE_STACK
-from tests.reference.cases import FAMILIES, PaddingSide, make_batch, make_model, padded_places
+from tests.reference.cases import FAMILIES, WINDOWS, PaddingSide, make_batch, make_model, padded_places
 from tests.reference.test_against_transformers import tiny_config
 
 IN_KIND = [
@@ -68,6 +74,72 @@ def test_documents_and_dropped_masks_weigh_the_same(objective: str, family: str,
         gradients.append(word_gradient(model))
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-5, atol=1e-3)
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-3 * float(gradients[0].abs().max()))
+
+
+BY_BLOCKS_TOO = [
+    *((objective, family) for objective in ("3ml-self", "vanilla-flows") for family in (*FAMILIES, WINDOWS)),
+    *(("late", family) for family in (*sorted(ONE_STACK), WINDOWS)),
+]
+
+
+@pytest.mark.parametrize(("objective", "family"), BY_BLOCKS_TOO)
+def test_blocks_weigh_the_same_as_masks(
+    objective: str, family: str, shards: Shards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FlexAttention in training, in its plain form, which computes all pairs: its kernel is for GPUs alone."""
+    model, batch = make_model(shards, objective, family), make_batch(shards, objective)
+    expected = model(batch=batch).loss_sum
+    expected.backward()
+    d_expected = word_gradient(model)
+    monkeypatch.setattr(implementations, "SHORTEST_BY_BLOCKS", 1)
+    monkeypatch.setattr(flex_attention, "_validate_device", lambda *parts: None)  # which refuses gradients on CPUs
+    called = Mock(side_effect=AttentionInterface()["flex_attention"])
+    monkeypatch.setitem(AttentionInterface._global_mapping, "flex_attention", called)
+    assert model.attend_by_blocks()
+    with torch.compiler.set_stance("force_eager"):
+        evaluated = model(batch=batch).loss_sum
+        assert not called.called
+        loss = model.train()(batch=batch).loss_sum
+        loss.backward()
+    assert called.called
+    torch.testing.assert_close(evaluated, expected)
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-3)
+    torch.testing.assert_close(word_gradient(model), d_expected, rtol=1e-3, atol=1e-3 * float(d_expected.abs().max()))
+
+
+@pytest.mark.parametrize("family", ["roberta-prelayernorm", WINDOWS])
+def test_layers_with_blocks_are_one_graph_each(family: str, shards: Shards, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = make_model(shards, "3ml-self", family).train(), make_batch(shards, "3ml-self")
+    expected = model(batch=batch).loss_sum
+    monkeypatch.setattr(implementations, "SHORTEST_BY_BLOCKS", 1)
+    monkeypatch.setattr(flex_attention, "_validate_device", lambda *parts: None)
+    graphs = Mock(side_effect=lambda module, _: module.forward)  # without writing a kernel for it
+    monkeypatch.setattr(compilation, "BACKEND", graphs)
+    assert model.attend_by_blocks()
+    compilation.compile_layers(stacked_layers(model))
+    made: list[int] = []
+    for _ in range(3):  # the blocks of each batch are other ones
+        loss = model(batch=batch).loss_sum
+        loss.backward()
+        torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-3)
+        made.append(graphs.call_count)
+    assert made[0] == made[1] == made[2] > 0
+
+
+def test_blocks_are_for_long_rows_and_for_attention_without_dropout(shards: Shards) -> None:
+    model = make_model(shards, "3ml-self", "roberta").train()
+    attend_BSS = torch.rand(2, implementations.SHORTEST_BY_BLOCKS, implementations.SHORTEST_BY_BLOCKS) < 0.5
+    assert model.attend_by_blocks()
+    for shorter, kind in ((0, BlockMask), (1, Tensor)):
+        part = attend_BSS[:, shorter:, shorter:]
+        mask = implementations.attention_mask(model.encoder, part)
+        assert isinstance(mask, kind)
+        assert mask.shape == (2, 1, *part.shape[1:])
+    assert implementations.attention_mask(model.encoder, None) is None
+    assert not make_model(shards, "3ml-self", "roberta", "model.dropout=0.1").attend_by_blocks()
+    assert not MaskLaterForMaskedLM.from_encoder(
+        tiny_config("bert"), mask_token_id=4, attn_implementation="eager"
+    ).attend_by_blocks()
 
 
 def is_eager(model: MaskLaterForMaskedLM) -> bool:

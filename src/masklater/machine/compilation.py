@@ -76,6 +76,11 @@ def choose_compilation(wanted: Literal["auto"] | bool, world: World) -> Compilat
     return Compilation(True, "it saves time on a GPU")
 
 
+def has_flex(compilation: Compilation, device: torch.device, deterministic: bool) -> bool:
+    """Return whether attention may be FlexAttention, a compiled kernel of GPUs that is not among the ordered ones."""
+    return compilation.on and device.type == "cuda" and not deterministic
+
+
 def find_failure(device: torch.device) -> str | None:
     """Compile something small, forward and backward; return why that fails, None where it works."""
     new = secrets.randbelow(2**30)  # what was compiled before would be found again, with a compiler or without

@@ -8,25 +8,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask
 from transformers import (
     MODEL_MAPPING,
-    AttentionInterface,
-    AttentionMaskInterface,
     AutoModel,
     PretrainedConfig,
     PreTrainedModel,
 )
 
 from masklater.errors import UserError
-from masklater.model.attention import in_float32, within_window
+from masklater.model.attention import within_window
+from masklater.model.implementations import FLOAT32_ON_CPU, attention_mask, check_attention
 from masklater.recipe.families import DEBERTA, ONE_STACK, PRE_NORM, ROTARY, WINDOWED
 
 GLOBAL, LOCAL = "full_attention", "sliding_attention"
 """transformers' names for the kinds of layers."""
-
-ATTENTION_IMPLEMENTATIONS = ("sdpa", "eager")
-"""transformers' implementations that take a mask per pair of positions. Flash and flex attention take none."""
 
 
 @dataclass(frozen=True)
@@ -67,24 +64,6 @@ def layer_sizes(config: PretrainedConfig, width: int) -> LayerSizes:
     )
 
 
-FLOAT32_ON_CPU = "sdpa-float32-on-cpu"
-"""Name of the attention that our encoders are called with in place of `sdpa`. No saved config knows it."""
-
-
-def _float32_on_cpu(
-    module: nn.Module, query_BHSe: Tensor, key_BHSe: Tensor, value_BHSe: Tensor, mask_B1SS: Tensor | None, **kwargs: Any
-) -> tuple[Tensor, None]:
-    """Compute the `sdpa` of transformers as `in_float32` says."""
-    context, parts = in_float32(query_BHSe, key_BHSe, value_BHSe)
-    with context:
-        mixed_BSHe, _ = AttentionInterface()["sdpa"](module, *parts, mask_B1SS, **kwargs)
-    return mixed_BSHe.to(value_BHSe.dtype), None
-
-
-AttentionInterface.register(FLOAT32_ON_CPU, _float32_on_cpu)
-AttentionMaskInterface.register(FLOAT32_ON_CPU, AttentionMaskInterface()["sdpa"])
-
-
 def build_encoder(config: PretrainedConfig) -> PreTrainedModel:
     """Build a randomly initialised encoder of that config, without a pooler, which nothing here would train.
 
@@ -104,36 +83,6 @@ def build_encoder(config: PretrainedConfig) -> PreTrainedModel:
     return encoder
 
 
-def check_attention(implementation: str | None) -> None:
-    """Raise UserError unless an attention implementation takes a mask per pair of positions."""
-    if implementation not in {None, FLOAT32_ON_CPU, *ATTENTION_IMPLEMENTATIONS}:
-        raise UserError(
-            f"attn_implementation is {implementation}, which takes no mask of who attends to whom: padding, other "
-            "documents and slots to spare would be attended to",
-            f"Choose {' or '.join(ATTENTION_IMPLEMENTATIONS)}.",
-        )
-
-
-def attention_mask(encoder: PreTrainedModel, attend_BQK: Tensor | None) -> Tensor | None:
-    """Return the mask in the form that the encoder's attention takes, mask_B1QK; None: all attend to all.
-
-    sdpa takes bool, True where the query may attend to the key. eager adds what it is given to the scores: 0, or the
-    lowest number.
-
-    Raises:
-        UserError: The implementation takes neither.
-    """
-    implementation = encoder.config._attn_implementation
-    check_attention(implementation)
-    if attend_BQK is None:
-        return None
-    mask_B1QK = attend_BQK[:, None]
-    if implementation != "eager":
-        return mask_B1QK
-    lowest = torch.finfo(encoder.dtype).min
-    return torch.zeros(mask_B1QK.shape, dtype=encoder.dtype, device=mask_B1QK.device).masked_fill_(~mask_B1QK, lowest)
-
-
 def window_reach(config: PretrainedConfig) -> int | None:
     """Return how many positions to either side the encoder's local layers see; None: every layer is global."""
     if config.model_type not in WINDOWED or LOCAL not in config.layer_types:
@@ -141,7 +90,9 @@ def window_reach(config: PretrainedConfig) -> int | None:
     return config.sliding_window  # transformers' name for half of ModernBERT's `local_attention`, the end included
 
 
-def masks_by_layer(encoder: PreTrainedModel, pos_BX: Tensor, attend_BXX: Tensor | None) -> dict[str, Tensor | None]:
+def masks_by_layer(
+    encoder: PreTrainedModel, pos_BX: Tensor, attend_BXX: Tensor | None
+) -> dict[str, Tensor | BlockMask | None]:
     """Return a mask for each kind of layer, by transformers' names of kinds.
 
     Local layers see what stands within their window by position in the row, wherever it stands in the tensor: the same
@@ -188,7 +139,7 @@ def encode(
         return _run_layers(
             encoder, slice(stop_before), _embed(encoder, ids_BS, pos_BS, token_types_BS), pos_BS, attend_BSS
         )
-    inputs = {"input_ids": ids_BS, "position_ids": pos_BS}
+    inputs: dict[str, Any] = {"input_ids": ids_BS, "position_ids": pos_BS}
     if token_types_BS is not None:
         inputs["token_type_ids"] = token_types_BS
     if encoder.config.model_type in WINDOWED:

@@ -20,6 +20,7 @@ from masklater.model import saved
 from masklater.model.config import NAMES_OF_0_1, MaskLaterConfig
 from masklater.model.decoder import MaskTokens
 from masklater.model.head import LMHead
+from masklater.model.implementations import BY_BLOCKS, FLOAT32_ON_CPU, check_attention
 from masklater.recipe.sections import DecoderSettings
 
 
@@ -124,6 +125,17 @@ class MaskLaterPreTrainedModel(PreTrainedModel):
             layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
             layer.gradient_checkpointing = every > 0 and number % every == 0
 
+    def attend_by_blocks(self) -> bool:
+        """Have the encoder train with FlexAttention on long rows of documents or windows; return whether it can.
+
+        FlexAttention has no dropout; families that do not call transformers' attention by its name take no other one.
+        """
+        config = self.encoder.config
+        can = config._attn_implementation in (FLOAT32_ON_CPU, BY_BLOCKS)
+        if can and not encoders.layer_sizes(config, config.hidden_size).attention_dropout:
+            self.encoder.set_attn_implementation(BY_BLOCKS)
+        return self.encoder.config._attn_implementation == BY_BLOCKS
+
     @property
     def word_embeddings(self) -> Tensor:
         """The encoder's word embeddings, words_VE, which the head shares."""
@@ -168,7 +180,7 @@ class MaskLaterPreTrainedModel(PreTrainedModel):
 
     def _check_and_adjust_attn_implementation(self, attn_implementation: str | None, *args: Any, **kwargs: Any) -> str:
         """Refuse, where transformers looks for it, an attention implementation that takes no mask per pair."""
-        encoders.check_attention(attn_implementation)
+        check_attention(attn_implementation)
         return super()._check_and_adjust_attn_implementation(attn_implementation, *args, **kwargs)
 
     @torch.no_grad()

@@ -12,6 +12,7 @@ from masklater.machine.kernels import attention_kernels
 from masklater.machine.precision import Precision
 from masklater.model.config import MaskLaterConfig
 from masklater.model.encoder import layer_sizes, window_reach
+from masklater.model.implementations import SHORTEST_BY_BLOCKS
 from masklater.pretrain.batches import BatchMaker
 from masklater.pretrain.evaluate import Score
 from masklater.pretrain.plan import Judge, Phase, Plan
@@ -34,6 +35,7 @@ def announce(
     hardware: Hardware,
     precision: Precision,
     compilation: Compilation,
+    by_blocks: bool,
     world: World,
     ledger: Ledger,
 ) -> None:
@@ -45,6 +47,7 @@ def announce(
         hardware: What one process computes on.
         precision: What it computes in.
         compilation: Whether its layers are compiled.
+        by_blocks: Whether the encoder's attention on long rows passes over blocks that do not attend.
         world: The processes.
         ledger: Of the steps made before now.
 
@@ -59,13 +62,13 @@ def announce(
     _announce_unused_positions(plan)
     if config.decoder.drops:
         say(f"{DECODER_POSITIONS[config.decoder.positions]}: {_why_these_positions(recipe, config)}")
-    say(f"attention: {_attention_path(config, world.device)}")
+    say(f"attention: {_attention_path(config, world.device, by_blocks)}")
     if recipe.deterministic:
         say(f"deterministic: {'sums in a fixed order' if world.device.type == 'cuda' else 'a CPU is so in any case'}")
     if reach := window_reach(config.encoder):
         say(
             f"windows: {plan.encoder.local_layers} of {plan.encoder.layers} encoder layers see {reach} positions to "
-            "either side, by true position; FLOPs count all pairs, which torch computes"
+            f"either side, by true position; FLOPs count all pairs{'' if by_blocks else ', which torch computes'}"
         )
     say("the LM head is computed at the predicted positions only")
     if world.size > 1:
@@ -180,9 +183,11 @@ def _why_these_positions(recipe: Recipe, config: MaskLaterConfig) -> str:
     return "elsewhere the encoder's output holds them"
 
 
-def _attention_path(config: MaskLaterConfig, device: torch.device) -> str:
+def _attention_path(config: MaskLaterConfig, device: torch.device, by_blocks: bool) -> str:
     if (kernels := attention_kernels(device)) is not None:
-        return f"torch's scaled_dot_product_attention, by one of its kernels {kernels}"
+        path = f"torch's scaled_dot_product_attention, by one of its kernels {kernels}"
+        long_rows = f"; FlexAttention where the encoder reads {SHORTEST_BY_BLOCKS} positions or more with a mask"
+        return path + long_rows if by_blocks else path
     dropout = layer_sizes(config.encoder, config.encoder.hidden_size).attention_dropout
     if device.type == "cpu" and dropout:
         held = f"with dropout ({dropout:g}) a CPU holds the weights of all pairs of positions in memory"

@@ -15,7 +15,7 @@ from masklater.console import Meter, say
 from masklater.errors import DamagedDataError, Interrupted
 from masklater.ledger import Ledger
 from masklater.machine.allocator import keep_large_buffers
-from masklater.machine.compilation import Compilation, choose_compilation
+from masklater.machine.compilation import Compilation, choose_compilation, has_flex
 from masklater.machine.distributed import ALONE, World, full_value, gradient_sync, join, stacked_layers
 from masklater.machine.kernels import refuse_cudnn_attention, repeatable
 from masklater.machine.precision import Precision, choose_precision
@@ -110,6 +110,7 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
         model.to(world.device).train()
         compilation = choose_compilation(recipe.compile, world)
         compilation.apply(stacked_layers(model))
+        by_blocks = has_flex(compilation, world.device, recipe.deterministic) and model.attend_by_blocks()
         model.head.compiled = compilation.on and world.device.type == "cuda"  # on a CPU it is faster as it is
         trained = world.parallelize(model, recipe.distributed, precision)
         optimizers = Optimizers(model, recipe.optimizer, world, precision.scaler())
@@ -119,7 +120,7 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
         accounts = Accounts(ledger, run.path, precision, world)
         saver = Saver(world, recipe.checkpoint.writes_in_background(world.device.type))
         with world.all_or_none():
-            announce(plan, num_parameters, accounts.hardware, precision, compilation, world, ledger)
+            announce(plan, num_parameters, accounts.hardware, precision, compilation, by_blocks, world, ledger)
             log = MetricsLog(run.path, ledger.steps) if world.is_main else None
             health = Health(recipe, plan.rows_of, run.path)
         return _Training(
