@@ -33,7 +33,7 @@ from wanted import RECIPES
 
 from masklater.machine.precision import Precision
 from masklater.masking.batch import MaskedBatch
-from masklater.model import attention, encoder, head
+from masklater.model import attention, head, implementations
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain import muon
 from masklater.pretrain.batches import StepShare
@@ -102,7 +102,7 @@ def as_on_a_gpu() -> Iterator[FakeTensorMode]:
 
     with ExitStack() as held:
         held.enter_context(mock.patch.object(F, "scaled_dot_product_attention", efficient_attention))
-        for module in (attention, encoder):
+        for module in (attention, implementations):
             held.enter_context(mock.patch.object(module, "in_float32", unchanged))
         for numbers in (head.LOGITS_AT_ONCE, muon.NUMBERS_AT_ONCE):
             held.enter_context(mock.patch.dict(numbers, cpu=numbers["cuda"]))
