@@ -40,7 +40,12 @@ quickstart: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(PYTEST)
 
-test-all: $(VENV)/.installed-test
+# The slow tests make the site and run the notebook too.
+$(VENV)/.installed-slow: $(VENV)/.installed-test
+	$(INSTALL) --editable '.[test,docs,notebook]'
+	@touch $@
+
+test-all: $(VENV)/.installed-slow
 	$(PYTEST) -m 'slow or not slow'
 
 test-gpu: $(VENV)/.installed-test

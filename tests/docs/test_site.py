@@ -1,8 +1,10 @@
 """What the site takes from the code: the figure of the method, commands, settings, recipes; and the site as a whole."""
 
 import importlib.util
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -47,6 +49,22 @@ def test_the_reference_has_every_command_setting_and_recipe() -> None:
     recipes = from_code.recipe_pages()
     for name in shipped():
         assert f"`{name}`\n: " in recipes
+
+
+def test_the_table_of_extras_has_every_extra_and_what_it_brings() -> None:
+    table = (DOCS / "install.md").read_text().split("## Extras")[1].split("## Windows")[0]
+    extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    rows = {
+        name: row
+        for row in table.splitlines()
+        if row.startswith("| `")
+        for name in re.findall("`([^`]+)`", row.split("|")[1])
+    }
+    assert rows.keys() == extras.keys()
+    for name in extras.keys() - {"docs", "test"}:  # of which the table says what they are for
+        for requirement in extras[name]:
+            library = re.split("[>;=<]", requirement)[0]
+            assert library == "fsspec" or f"`{library}`" in rows[name]
 
 
 @pytest.mark.slow

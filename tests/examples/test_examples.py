@@ -1,10 +1,12 @@
 """The example scripts run as a user would run them."""
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from torch.distributed.run import get_args_parser
 from transformers import AutoModel, AutoTokenizer
 from typer.main import get_command
@@ -50,3 +52,26 @@ def test_slurm_script() -> None:
     named = set(re.findall(r"--[a-z-]+", command + script.read_text().split("resume=(")[2].split(")")[0]))
     assert named >= {"--data", "--out", "--resume"}
     assert named <= {option for parameter in parameters for option in parameter.opts}
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With half a minute of pre-training."""
+    nbformat = pytest.importorskip("nbformat", reason="the extra `notebook` is not installed")
+    nbclient = pytest.importorskip("nbclient", reason="the extra `notebook` is not installed")
+    pytest.importorskip("ipykernel", reason="the extra `notebook` is not installed")
+    notebook = nbformat.read(EXAMPLES / "quickstart.ipynb", 4)
+    nbformat.validate(notebook)
+    assert not any(cell.get("outputs") for cell in notebook.cells), "it is kept without what it printed"
+    first = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    assert "minutes = 2 " in first.source
+    first.source = first.source.replace("minutes = 2 ", "minutes = 0.5 ")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")  # where `masklater` is
+    nbclient.NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    printed = [
+        str(output.get("text") or output.get("data")) for cell in notebook.cells for output in cell.get("outputs", [])
+    ]
+    assert any("image/png" in text for text in printed)
+    assert any("held out, own masking" in text for text in printed)
+    assert printed[-1].count("\n") == 3
+    assert AutoModel.from_pretrained(tmp_path / "encoder").config.model_type == "modernbert"
