@@ -6,7 +6,8 @@
 
 Parts: `prepare`, `masklater prepare` from files to finished shards beside `encode_batch` of tokenizers with its own
 threads, which only tokenises documents that stand in memory, in turns, on the same cores; then the same text ten times
-over, for rate and memory. `loader`, what share of its time a model waits for data that is ten times as fast as the real
+over, for rate and memory. `kinds`, the same text as a file of every kind that is read, once and ten times over.
+`loader`, what share of its time a model waits for data that is ten times as fast as the real
 3ml-small. `index`, how long SHARDS of a billion rows take to open and to give shuffled rows. The tokenizer is made, or
 loaded, beforehand and is in no figure. No part needs a GPU; `loader` uses one where it is.
 """
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from arguments import at_least_one, exit_status
+from kinds import KINDS, write_kind
 from memory import resident
 
 from masklater.console import say
@@ -36,7 +38,7 @@ from masklater.corpus.settings import PrepareSettings
 from masklater.corpus.tokenizer import load
 from masklater.errors import UserError
 
-PARTS = ("prepare", "loader", "index")
+PARTS = ("prepare", "kinds", "loader", "index")
 TIMES = 10
 BATCH_CHARS = 2**23
 """What `encode_batch` is given at once: enough for any number of threads, and 200 MB of encodings."""
@@ -110,10 +112,11 @@ def sample(inputs: list[Path], megabytes: int, folder: Path) -> Path:
 
 
 def repeated(text: Path, folder: Path) -> Path:
-    """The same text under ten names."""
+    """The same files under ten names each."""
     folder.mkdir()
     for number in range(TIMES):
-        (folder / f"text-{number}.jsonl").symlink_to((text / "text-0.jsonl").resolve())
+        for file in text.iterdir():
+            (folder / f"{number}-{file.name}").symlink_to(file.resolve())
     return folder
 
 
@@ -145,6 +148,31 @@ def show_prepare(text: Path, tokenizer: Path, work: Path, workers: int, rounds: 
     print(f"{f'{TIMES} times':<10}{many.tokens / 1e6:>10.2f}{fast:>12.3f}{memory[1] / 2**20:>10.0f}")
     growth = f"{many.tokens / ours[0].tokens:>10.2f}{fast / rates[0]:>12.3f}{memory[1] / memory[0]:>10.3f}"
     print(f"{'ratio':<10}{growth}   goal: rate and memory flat", flush=True)
+
+
+def show_kinds(text: Path, tokenizer: Path, work: Path, workers: int) -> None:
+    """The table of each kind of file."""
+    texts = [document.text for document in read_documents(Source(find_files([text])), ReadCounts())]
+    library = in_a_process(run_encode_batch, text, tokenizer, workers).tokens_per_second / 1e6
+    print(f"\nencode_batch of the same text, from memory: {library:.3f} M tokens/s")
+    print(
+        f"{'kind':<12}{'MB':>8}{'M tokens':>10}{'M tokens/s':>12}{'of encode_batch':>17}"
+        f"{'peak MiB':>10}{'ten times':>11}"
+    )
+    for kind in KINDS:
+        folder = write_kind(texts, kind, work / "kind")
+        once = in_a_process(run_prepare, folder, tokenizer, work / "out", workers)
+        shutil.rmtree(work / "out")
+        many = in_a_process(run_prepare, repeated(folder, work / "kind-repeated"), tokenizer, work / "out", workers)
+        megabytes = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
+        for made in ("out", "kind", "kind-repeated"):
+            shutil.rmtree(work / made)
+        rate = many.tokens_per_second / 1e6  # ten times as long, and therefore steadier
+        print(
+            f"{kind:<12}{megabytes:>8.1f}{once.tokens / 1e6:>10.2f}{rate:>12.3f}{rate / library:>17.3f}"
+            f"{once.peak_bytes / 2**20:>10.0f}{many.peak_bytes / 2**20:>11.0f}",
+            flush=True,
+        )
 
 
 def show_loader(shards: Path, rows: int | None) -> None:
@@ -186,6 +214,8 @@ def run(given: argparse.Namespace) -> None:
         print(f"{made.tokens:,} tokens of {', '.join(map(str, given.text))}; {given.workers} threads", flush=True)
         if "prepare" in parts:
             show_prepare(text, shards / "tokenizer", work, given.workers, given.rounds)
+        if "kinds" in parts:
+            show_kinds(text, shards / "tokenizer", work, given.workers)
         if "loader" in parts:
             show_loader(shards, given.rows)
         if "index" in parts:

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import json
+import os
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -70,13 +71,27 @@ def test_large_compares_one_encoder_with_itself(monkeypatch: pytest.MonkeyPatch)
     assert vanilla.decoder.kind == "none"
 
 
-def test_data_in_all_its_parts(corpus: Path) -> None:
+def test_data_in_all_its_parts(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In this process, where each pass has one of its own: the memory printed is not theirs alone."""
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    for name in ("TOKENIZERS_PARALLELISM", "RAYON_NUM_THREADS"):  # which it sets
+        monkeypatch.setenv(name, os.environ.get(name, "1"))
+    data = importlib.import_module("data")
+    monkeypatch.setattr(data, "in_a_process", lambda function, *arguments: function(*arguments))
     small = ["--megabytes", "1", "--vocab-size", "320", "--workers", "1", "--rounds", "1", "--rows", "4"]
-    lines = run("data.py", "--text", corpus, *small, "--index-rows", "2500").stdout.splitlines()
+    monkeypatch.setattr(sys, "argv", ["data.py", "--text", str(corpus), *small, "--index-rows", "2500"])
+    assert data.main() == 0
+    lines = capsys.readouterr().out.splitlines()
     cells = {line.split()[0]: line.split() for line in lines if line}
     assert cells["1"][1:] == cells["median"][1:4]  # one round is its own median
     tokens = float(cells["once"][1])
     assert float(cells["10"][2]) == pytest.approx(10 * tokens, abs=0.05)  # printed as hundredths of a million
+    for kind in importlib.import_module("kinds").KINDS:
+        if kind not in (".txt", ".md"):  # whose documents are files
+            assert float(cells[kind][2]) == pytest.approx(tokens, abs=0.02)
+    assert {".txt", ".jsonl.zst", ".parquet", ".xml"} < cells.keys()
     after = dict(pairwise(lines))
     loader = next(below for line, below in after.items() if "waiting s" in line).split()
     assert float(loader[3]) > 0 and float(loader[4]) > float(loader[3])
