@@ -4,6 +4,8 @@ import re
 import shlex
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import REPOSITORY, TINY, make_text
@@ -13,10 +15,13 @@ SMALLER = [*TINY, "duration.steps=2"]
 """What is added to `pretrain`; nothing else of the commands changes."""
 
 
-def test_the_readme_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_readme_from_top_to_bottom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "texts").mkdir()
-    for number in range(30):
-        (tmp_path / "texts" / f"{number}.txt").write_text(make_text(number, 300))
+    texts = [make_text(number, 300) for number in range(30)]
+    (tmp_path / "texts" / "one.txt").write_text(texts[0])
+    pq.write_table(pa.table({"id": range(29), "text": texts[1:]}), tmp_path / "texts" / "others.parquet")
     monkeypatch.chdir(tmp_path)
     ran = []
     for command in commands(REPOSITORY / "README.md"):
@@ -28,6 +33,7 @@ def test_the_readme_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.Monke
         run_here(words, monkeypatch)
         ran.append(words[1])
     assert ran == ["prepare", "pretrain", "fill", "export"]
+    assert capsys.readouterr().out.startswith("read            30 documents")
     for code in blocks(REPOSITORY / "README.md", "python"):
         exec(compile(code, "README.md", "exec"), found := {})
         assert found["encoder"].config.hidden_size == 32
