@@ -71,6 +71,13 @@ def opens(folder: Path) -> bool:
     return True
 
 
+def without_nulls(value: Any) -> Any:
+    """The same where what is not there is null, as in the index of an earlier version."""
+    if isinstance(value, dict):
+        return {key: without_nulls(inside) for key, inside in value.items() if inside is not None}
+    return [without_nulls(inside) for inside in value] if isinstance(value, list) else value
+
+
 @EXAMPLES
 def test_every_edit_of_the_index_is_found(examples: int, data: Path) -> None:
     index = json.loads((data / "index.json").read_text())
@@ -82,7 +89,7 @@ def test_every_edit_of_the_index_is_found(examples: int, data: Path) -> None:
         now = edited(index, *edit)
         (data / "index.json").write_text(json.dumps(now))
         # JSON does not tell 1 from 1.0 and true from 1 apart as Python does; what equals the original is the original.
-        assert opens(data) == (json.dumps(now) == json.dumps(index))
+        assert opens(data) == (json.dumps(without_nulls(now)) == json.dumps(without_nulls(index)))
 
     fuzz("index.json and shards", examples, check, edits)
 

@@ -43,7 +43,7 @@ def read_mediawiki(opened: Opened) -> Records:
                 f"{opened.name}, line {error.lineno}: no XML, or cut short ({expat.errors.messages[error.code]})",
                 "Fetch the dump again, or leave it out.",
             ) from None
-        if dump.root != "mediawiki" and (dump.root or fed > opened.limit):
+        if dump.root not in {"", "mediawiki"}:
             raise DamagedDataError(
                 f"{opened.name} is no MediaWiki dump: it begins with <{dump.root}>, not <mediawiki>",
                 "Of XML, only dumps of MediaWiki are read: make text or JSON lines of it.",
