@@ -31,6 +31,7 @@ from masklater.pretrain.optim import Optimizers
 from masklater.pretrain.phase import extend_positions, set_up
 from masklater.pretrain.plan import SUFFIXES, Judge, Plan
 from masklater.pretrain.result import PretrainResult, make_result
+from masklater.pretrain.sources import begin_ledger
 from masklater.pretrain.start import find_start
 from masklater.recipe.load import Recipe
 from masklater.run.accounts import Accounts
@@ -101,7 +102,7 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
         if checkpoint is None:
             start = start or find_start(recipe, sources.longest, run.identity.source_commit)
             start.copy_weights(model)
-            progress, ledger = Progress(row_length=start.trained), Ledger()
+            progress, ledger = Progress(row_length=start.trained), begin_ledger(sources)
         else:
             progress, ledger = checkpoint.progress, checkpoint.ledger
         num_parameters = model.num_parameters(), model.encoder.num_parameters()

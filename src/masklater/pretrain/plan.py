@@ -103,7 +103,7 @@ class Plan:
         if steps is None:
             return {}
         return {
-            source.key: (source.first + count) / source.rows.num_rows
+            source.key: (source.first + count) / source.num_rows
             for phase in self.phases
             for source, count in zip(
                 phase.batches.rows.sources,

@@ -32,8 +32,8 @@ Shares = Annotated[dict[str, Annotated[float, Field(gt=0, le=1)]], AfterValidato
 """Shares of the rows by source."""
 
 SHARES_MEANING = (
-    "sources, each with its share of the rows, in at most four decimals. A name is a SHARDS folder inside the folder "
-    "that --data names, or a folder with rows-L inside, as prepare makes them for several row lengths"
+    "sources, each with its share of the rows, in at most four decimals. A name is a SHARDS or SELECTION folder inside "
+    "the folder that --data names, or a folder with rows-L inside, as prepare makes them for several row lengths"
 )
 
 
