@@ -9,8 +9,8 @@ from pydantic import AfterValidator, Field, ValidationError, model_serializer, m
 from masklater.errors import MISSING, Fault
 from masklater.recipe.duration import Duration
 from masklater.recipe.families import ROTARY
-from masklater.recipe.section import ON_RESUME, Section
-from masklater.recipe.sections import CHOOSERS, MOST, MaskingSettings, RateScheduleSettings, listed, one_of
+from masklater.recipe.masking import CHOOSERS, MaskingSettings, RateScheduleSettings
+from masklater.recipe.section import MOST, ON_RESUME, Section, listed, one_of
 
 if TYPE_CHECKING:
     from masklater.recipe.sections import ModelSettings, ScheduleSettings

@@ -23,7 +23,8 @@ from masklater.machine.precision import Precision, choose_precision
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain.batches import EVALUATION_SEED, make_batches
 from masklater.recipe.load import Recipe
-from masklater.recipe.sections import ON_A_CPU, MaskingSettings
+from masklater.recipe.masking import MaskingSettings
+from masklater.recipe.sections import ON_A_CPU
 from masklater.recipe.timeline import in_phase
 from masklater.run.checkpoint import Checkpoint, load_newest
 from masklater.run.folder import RunFolder
