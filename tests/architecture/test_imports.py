@@ -26,6 +26,7 @@ MAY_KNOW = {
     "budget": {"corpus", "masking", "machine", "recipe", *LEAVES},
     "run": {"corpus", "model", "machine", "recipe", *LEAVES},
     "pretrain": {"corpus", "masking", "model", "machine", "budget", "run", "recipe", *LEAVES},
+    "select": {"corpus", "masking", "model", "machine", "budget", "run", "pretrain", "recipe", *LEAVES},
     "report": {"run", "recipe", *LEAVES},
     "glue": {"judge"},
     "judge": {"model", "machine", "run", "recipe", *LEAVES},
@@ -42,6 +43,7 @@ MAY_KNOW = {
             "pretrain",
             "quickstart",
             "recipe",
+            "select",
             "budget",
             "report",
         ),
@@ -110,6 +112,7 @@ def test_only_the_encoder_file_builds_transformers_models() -> None:
         ["glue", "--help"],
         ["judge", "--help"],
         ["rows", "--help"],
+        ["select", "--help"],
         ["doctor", "--help"],
     ],
 )

@@ -17,7 +17,7 @@ from masklater.corpus.keep.contamination import EvaluationRuns
 from masklater.corpus.keep.duplicates import ExactDuplicates, NearDuplicates, RepeatedLines, shingles_of, without_lines
 from masklater.corpus.keep.kept import Kept, choose
 from masklater.corpus.keep.quality import is_repetitive, share_of_letters, why_not
-from masklater.corpus.keep.settings import KeepSettings, parse_duplicates
+from masklater.corpus.keep.settings import KeepSettings, parse_duplicates, parse_slice
 from masklater.corpus.keep.tokens import hash_of, hashes_of, run_hashes, words_of
 from masklater.corpus.prepare import PrepareResult, prepare
 from masklater.corpus.read import Document
@@ -309,3 +309,25 @@ def test_what_was_planted_in_wikipedia_is_found(tmp_path: Path) -> None:
         precision, recall = hits / found.count(what), hits / planted.count(what)
         print(f"{what}: precision {precision:.3f}, recall {recall:.3f}")
         assert recall > 0.9 and precision > 0.85
+
+
+def test_slices_share_no_document_and_are_all_of_them_together(tmp_path: Path) -> None:
+    texts = [make_text(seed, 20) for seed in range(80)]
+    slices = [(0.0, 0.25), (0.25, 1.0)]
+    found = [kept_texts(chosen(texts + texts[:10], of_documents=part), texts + texts[:10]) for part in slices]
+    assert sorted(found[0] + found[1]) == sorted(texts + texts[:10])
+    assert not set(found[0]) & set(found[1])
+    assert 8 <= len(set(found[0])) <= 32
+    assert chosen(texts, of_documents=(0.25, 1.0)).dropped == {"another slice": len(set(found[0]))}
+    result = run(write(tmp_path / "texts.jsonl", texts), tmp_path / "shards", of_documents=(0.25, 1.0))
+    assert result.read.documents == 80
+    assert result.dropped == {"another slice": len(set(found[0]))}
+    assert result.valid_rows > 0  # of the slice, a part is held out
+    assert result.train_rows > 4 * result.valid_rows
+
+
+@pytest.mark.parametrize("text", ["0.5", "1:0", "0:1.5", "-1:0.5", "a:b", "0.3:0.3", "0:nan"])
+def test_a_slice_is_a_part_of_all(text: str) -> None:
+    assert parse_slice("0.2:1") == (0.2, 1.0)
+    with pytest.raises(UserError, match=f"--slice {text}"):
+        parse_slice(text)

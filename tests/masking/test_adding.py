@@ -17,7 +17,7 @@ from masklater.masking.draws import Draws
 from masklater.pretrain.batches import make_batches
 from masklater.pretrain.loop import pretrain
 from masklater.pretrain.order import rows_of_step
-from masklater.recipe import sections
+from masklater.recipe import masking as masking_section
 from tests.conftest import tiny
 
 
@@ -37,7 +37,7 @@ def test_a_chooser_is_added_by_two_lines(continuous: Shards, tmp_path: Path, mon
     with pytest.raises(RecipeError, match=r"masking\.choose is 'rare'"):
         tiny("3ml-small", "masking.choose=rare")
     monkeypatch.setitem(choose.CHOOSERS, "rare", Chooser(choose_rare, count_tokens))
-    monkeypatch.setitem(sections.CHOOSERS, "rare", "tokens that are rare in the data")
+    monkeypatch.setitem(masking_section.CHOOSERS, "rare", "tokens that are rare in the data")
     recipe = tiny("3ml-small", "masking.choose=rare", "duration.steps=2")
     batches = make_batches(continuous, continuous.train, recipe.masking, True, "row", 0)
     batch = batches.of_step(0, 16)
@@ -50,4 +50,4 @@ def test_a_chooser_is_added_by_two_lines(continuous: Shards, tmp_path: Path, mon
 
 
 def test_both_tables_have_the_same_names() -> None:
-    assert choose.CHOOSERS.keys() == sections.CHOOSERS.keys()
+    assert choose.CHOOSERS.keys() == masking_section.CHOOSERS.keys()

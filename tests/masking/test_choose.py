@@ -16,7 +16,7 @@ from masklater.errors import UserError
 from masklater.masking.choose import group_spans, number_words, rank_units
 from masklater.masking.corrupt import corrupt
 from masklater.pretrain.batches import BatchMaker, make_batches
-from masklater.recipe.sections import MaskingSettings
+from masklater.recipe.masking import MaskingSettings
 from tests.conftest import DATA, draws, make_shards, make_text
 
 WIKITEXT = DATA / "text" / "wikitext-2" / "valid.txt"

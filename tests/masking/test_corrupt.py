@@ -9,7 +9,7 @@ from torch import Tensor
 from masklater.errors import UserError
 from masklater.masking.batch import IGNORE, MaskedBatch, batch_from_inputs
 from masklater.masking.corrupt import Corruption, corrupt, make_corruption
-from masklater.recipe.sections import MaskingSettings
+from masklater.recipe.masking import MaskingSettings
 from tests.conftest import draws
 
 BOS, PAD, EOS, UNK, MASK, V, L = 0, 1, 2, 3, 4, 200, 32

@@ -7,7 +7,7 @@ import pytest
 from masklater.corpus.shards import Shards
 from masklater.masking.schedule import RatePath, rate_at, rates_of
 from masklater.pretrain.batches import make_batches
-from masklater.recipe.sections import MaskingSettings, RateScheduleSettings
+from masklater.recipe.masking import MaskingSettings, RateScheduleSettings
 
 LINEAR = MaskingSettings(rate=0.3, schedule=RateScheduleSettings(name="linear", end=0.15, levels=None))
 """As every linear schedule was before there were levels."""

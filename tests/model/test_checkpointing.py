@@ -21,7 +21,7 @@ from masklater.masking.counts import count
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain.loop import pretrain
 from masklater.recipe.load import load
-from masklater.recipe.sections import MaskingSettings
+from masklater.recipe.masking import MaskingSettings
 from masklater.run.metrics import read_metrics
 from tests.conftest import make_text, tiny
 from tests.reference.cases import CASES, gradients, make_batch, make_model

@@ -9,7 +9,7 @@ import pytest
 from masklater.corpus.shards import Shards
 from masklater.pretrain.announce import announce_words
 from masklater.pretrain.batches import make_batches
-from masklater.recipe.sections import MaskingSettings
+from masklater.recipe.masking import MaskingSettings
 from tests.conftest import make_shards
 
 

@@ -19,7 +19,7 @@ from masklater.pretrain.batches import make_batches
 from masklater.pretrain.evaluate import evaluate, unigram_baseline
 from masklater.pretrain.loop import pretrain
 from masklater.pretrain.start import find_start
-from masklater.recipe.sections import COMMON_CORRUPTION
+from masklater.recipe.masking import COMMON_CORRUPTION
 from masklater.report.compare import compare
 from masklater.run.metrics import read_metrics
 from tests.conftest import tiny

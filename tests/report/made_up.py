@@ -25,8 +25,13 @@ def make_run(
     row_length: int = 128,
     targets: int = 1000,
     optimizer: float | None = None,
+    selection: float | None = None,
+    by_source: dict[str, float] | None = None,
 ) -> Path:
-    """A RUN whose every step costs 10 rows and the same FLOPs and seconds, with (step, loss) evaluations."""
+    """A RUN whose every step costs 10 rows and the same FLOPs and seconds, with (step, loss) evaluations.
+
+    `selection` is what choosing rows has cost, half of it scoring; `by_source` what each source's loss has on top.
+    """
     path.mkdir(parents=True)
     versions = {"masklater": "0.1", "torch": "2", "transformers": "5", "python": "3"}
     identity = Identity(data_sha256=data, tokenizer_sha256="t" * 64, row_length=row_length, **versions)
@@ -39,8 +44,16 @@ def make_run(
             spent["flops_head"] = head * step
         if optimizer is not None:
             spent["flops_optimizer"] = optimizer * step
+        if selection is not None:
+            spent |= {"flops_selection": selection / 2, "flops_selection_runs": selection / 2}
         records.append({"step": step, "loss": 9.0, "lr": 1e-3, "grad_norm": 1.0, **spent, "step_seconds": seconds})
-        records += [evaluation(step, loss, targets) for at, loss in losses if at == step]
+        for loss in (loss for at, loss in losses if at == step):
+            of_sources = {
+                f"valid_{what}_15/{source}": value
+                for source, more in (by_source or {}).items()
+                for what, value in (("loss", loss + more), ("accuracy", 0.1), ("targets", targets))
+            }
+            records.append({**evaluation(step, loss, targets), **of_sources})
     write_metrics(path, records)
     return path
 

@@ -290,3 +290,33 @@ def test_compare_loads_no_torch(tmp_path: Path) -> None:
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=120)
+
+
+def test_losses_by_source_stand_in_a_table(tmp_path: Path) -> None:
+    """Over the seeds of an arm; a source that a run does not read is a dash, and without sources there is no table."""
+    mixed, other = ["data={general: 0.7, medical: 0.3}"], ["data={general: 0.5, code: 0.5}"]
+    offsets = {"general": -0.5, "medical": 0.5}
+    plain = make_run(tmp_path / "plain", [(5, 6.0), (10, 5.0)])
+    runs = [
+        make_run(tmp_path / "mix-0", [(5, 6.0), (10, 5.0)], overrides=mixed, by_source=offsets),
+        make_run(tmp_path / "mix-1", [(5, 6.0), (10, 5.2)], overrides=[*mixed, "seed=1"], by_source=offsets),
+        make_run(tmp_path / "code", [(10, 4.0)], overrides=other, by_source={"general": -0.25, "code": 0.75}),
+    ]
+    compare([plain, *runs], tmp_path / "report")
+    text = (tmp_path / "report" / "report.md").read_text()
+    _, _, table = text.partition("Held-out loss by source")
+    assert re.search(r"\| run +\| +general \| +medical \| +code \|", table)
+    assert re.search(
+        r"\| mix +\| +4\.6000 \(4\.5000 to 4\.7000; 2\) \| +5\.6000 \(5\.5000 to 5\.7000; 2\) \| +– \|", table
+    )
+    assert re.search(r"\| code +\| +3\.7500 \| +– \| +4\.7500 \|", table)
+    assert re.search(r"\| plain +\| +– \| +– \| +– \|", table)
+    check_page(tmp_path / "report" / "index.html")
+    evaluations = tree_of(tmp_path / "report")["runs"][1]["evaluations"]
+    assert [one["by_source"] for one in evaluations] == [
+        {"general": 5.5, "medical": 6.5},
+        {"general": 4.5, "medical": 5.5},
+    ]
+
+    compare([plain], tmp_path / "without")
+    assert "by source" not in (tmp_path / "without" / "report.md").read_text()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from masklater.errors import DamagedDataError, UserError
-from masklater.report.runs import distinct_names, read_run
+from masklater.report.runs import counted_in, distinct_names, read_run
 from tests.report.made_up import evaluation, make_run, read_lines, write_metrics
 
 
@@ -19,6 +19,21 @@ def test_totals_and_evaluations(tmp_path: Path) -> None:
     assert [(point.spent.steps, point.loss, point.own_loss) for point in run.evaluations] == [(4, 6, 6.5), (10, 5, 5.5)]
     assert run.evaluations[0].spent.hours == pytest.approx(0.04)
     assert run.finished
+
+
+def test_choosing_rows_is_part_of_what_a_run_has_spent_and_not_of_its_duration(tmp_path: Path) -> None:
+    path = make_run(tmp_path / "run", [(4, 6.0)], head=2e11, optimizer=1e11, selection=2e12, duration="flops=1e13")
+    run = read_run(path, "run")
+    assert run.evaluations[0].spent.flops == pytest.approx(4 * 1.1e12 + 2e12)
+    assert run.spent.flops == pytest.approx(10 * 1.1e12 + 2e12)
+    assert run.spent.flops_without_head == pytest.approx(10 * 0.9e12 + 2e12)
+    assert run.spent.flops_selection == pytest.approx(2e12)
+    assert run.spent_of_duration == pytest.approx(1e13)
+    assert run.finished
+    plain = read_run(make_run(tmp_path / "plain", []), "plain")
+    assert plain.spent.flops_selection == 0
+    assert counted_in([plain]) == "LM head included"
+    assert counted_in([plain, run]) == "LM head, optimizer and selection of rows included"
 
 
 def test_flops_without_head_only_where_recorded(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A RUN's identity is read by all in one way, and without torch."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import yaml
 from masklater.errors import DamagedDataError, Interrupted
 from masklater.pretrain import loop
 from masklater.pretrain.loop import pretrain
-from masklater.run.identity import is_run, read_identity
+from masklater.run.identity import Identity, is_run, read_identity
 from tests.conftest import tiny
 from tests.report.made_up import make_run
 from tests.runs import losses, stop_at
@@ -60,3 +61,22 @@ def test_a_linear_rate_goes_on_as_it_began(
         stopped.setattr(loop, "train_step", stop_at(1))
         pretrain(now, continuous_folder, tmp_path / "new")
     assert yaml.safe_load((tmp_path / "new" / "recipe.yaml").read_text())["masking"]["schedule"]["levels"] == 8
+
+
+def test_what_is_held_out_is_that_of_the_shards_whichever_rows_are_trained_on() -> None:
+    versions = {
+        "tokenizer_sha256": "t",
+        "row_length": 32,
+        "masklater": "",
+        "torch": "",
+        "transformers": "",
+        "python": "",
+    }
+    plain, chosen = Identity("shards", **versions), Identity("chosen", **versions, selected_from={"": "shards"})
+    assert plain.shards_sha256 == chosen.shards_sha256 == "shards"
+    assert chosen.trained_on("shards") and chosen.trained_on("chosen") and not plain.trained_on("chosen")
+    both = hashlib.sha256(json.dumps(["one", "two"]).encode()).hexdigest()
+    mixed = Identity(both, **versions, sources={"a": "one", "b": "two"})
+    of_chosen = Identity("else", **versions, sources={"a": "rows", "b": "two"}, selected_from={"a": "one"})
+    assert of_chosen.shards_sha256 == mixed.shards_sha256
+    assert of_chosen.trained_on("one") and of_chosen.trained_on("two") and not mixed.trained_on("rows")

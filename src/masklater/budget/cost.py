@@ -8,7 +8,8 @@ from masklater.budget.shape import RowShape
 from masklater.ledger import Spending
 from masklater.masking.counts import Counts, count
 from masklater.recipe.families import GATED, PRE_NORM, ROTARY, SPELT_OUT_GELU, WINDOWED, WINDOWS
-from masklater.recipe.sections import COMMON_CORRUPTION, DecoderSettings, MaskingSettings
+from masklater.recipe.masking import COMMON_CORRUPTION, MaskingSettings
+from masklater.recipe.sections import DecoderSettings
 
 VANILLA = MaskingSettings(rate=COMMON_CORRUPTION.rate)
 """The masking that vanilla MLM would have run on the same rows: 15%, 80-10-10."""

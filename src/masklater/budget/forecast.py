@@ -14,6 +14,7 @@ from masklater.budget.memory import Memory, estimate_memory
 from masklater.budget.parameters import Parameters, count_parameters
 from masklater.budget.shape import RowShape
 from masklater.corpus.index import read_index
+from masklater.corpus.selection import shards_of
 from masklater.corpus.tokenizer import token_types
 from masklater.errors import UserError
 from masklater.machine.hardware import GPUS, Hardware
@@ -205,6 +206,7 @@ def rows_of(data: Path) -> Rows:
     Raises:
         UserError: They cannot be read.
     """
+    data = shards_of(data)
     index = read_index(data)
     return Rows(
         row_length=index.row_length,

@@ -25,6 +25,7 @@ from masklater.cli.prepare import prepare
 from masklater.cli.pretrain import pretrain
 from masklater.cli.quickstart import quickstart
 from masklater.cli.rows import rows
+from masklater.cli.select import select
 from masklater.cli.stop import StopAtOnce, Stopped
 from masklater.errors import Interrupted, SaidElsewhere, UserError
 
@@ -33,7 +34,7 @@ NOT_ON_WINDOWS = (
     "run stays safe\n  Use WSL 2, which is a Linux (`wsl --install`). Exported encoders load on Windows as any other."
 )
 
-for command in (prepare, budget, pretrain, export, fill, judge, glue, blimp, compare, rows, doctor, quickstart):
+for command in (prepare, budget, pretrain, select, export, fill, judge, glue, blimp, compare, rows, doctor, quickstart):
     add(command)
 
 

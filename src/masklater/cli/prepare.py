@@ -8,7 +8,7 @@ import typer
 
 from masklater.cli.app import AsJson, print_result
 from masklater.console import aligned
-from masklater.corpus.keep.settings import KeepSettings, parse_duplicates
+from masklater.corpus.keep.settings import KeepSettings, parse_duplicates, parse_slice
 from masklater.corpus.settings import DocumentUnit, NullTexts, Packing, PrepareSettings, TokenizerKind
 from masklater.errors import UserError
 
@@ -134,6 +134,15 @@ def prepare(
             rich_help_panel=KEPT,
         ),
     ] = None,
+    slice_: Annotated[
+        str,
+        typer.Option(
+            "--slice",
+            metavar="FROM:TO",
+            help="Keep documents by a hash of their text: 0:0.2 a fifth, 0.2:1 the rest; the two share none.",
+            rich_help_panel=KEPT,
+        ),
+    ] = "0:1",
     dropped: Annotated[
         Path | None,
         typer.Option(help="Write samples of what is left out to this file, as JSON lines.", rich_help_panel=KEPT),
@@ -188,6 +197,7 @@ def prepare(
                 drop_repetitive=drop_repetitive,
                 languages=tuple(language or ()),
                 without=tuple(without or ()),
+                of_documents=parse_slice(slice_),
                 dropped=dropped,
             ),
             workers=workers or DEFAULTS.workers,

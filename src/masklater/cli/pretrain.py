@@ -36,8 +36,8 @@ def pretrain(
         list[str],
         typer.Option(
             metavar="SHARDS",
-            help="The SHARDS folder; or, once for each, SHARDS=SHARE of the rows; or the folder that holds the sources "
-            "which the recipe names.",
+            help="The SHARDS folder, or a SELECTION of its rows; or, once for each, SHARDS=SHARE of the rows; or the "
+            "folder that holds the sources which the recipe names.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="The RUN folder to make, or to continue.")],

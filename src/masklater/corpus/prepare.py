@@ -94,7 +94,7 @@ def prepare(inputs: Sequence[str | Path], out: Path, settings: PrepareSettings) 
     twice = say_what_is_read(sources, passed_over)
     total_bytes = sum(size_of(file) for source in sources for file in source.files)
     corpus = _Corpus(sources, total_bytes, settings)
-    held_out_below = _held_out_below(corpus, settings.valid_fraction)
+    held_out_below = _held_out_below(corpus, settings.valid_fraction, settings.keep.of_documents)
     tokenizer = _get_tokenizer(corpus, held_out_below, settings)
     tokenizer_seconds = time.monotonic() - began
     vocabulary = tokenizers_.vocabulary(tokenizer)
@@ -233,9 +233,10 @@ class _Corpus:
                 yield from read_documents(source, ReadCounts(), meter.advance)
 
 
-def _held_out_below(corpus: _Corpus, fraction: float) -> int:
-    """Documents whose 64-bit hash is below this are held out for validation."""
-    below = int(fraction * 2**64)
+def _held_out_below(corpus: _Corpus, fraction: float, part: tuple[float, float]) -> int:
+    """Documents whose 64-bit hash is below this are held out for validation, a fraction of the part that is kept."""
+    begin, end = part
+    below = int((begin + fraction * (end - begin)) * 2**64)
     if not fraction:
         return 0
     counts = corpus.uncounted()

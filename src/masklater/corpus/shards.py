@@ -203,7 +203,13 @@ class Shards:
     """An opened SHARDS folder.
 
     `fingerprint` is the identity of the data: SHA-256 of the index, which holds the checksums of everything else.
+    `name` is the folder as it was asked for; that of a SELECTION (corpus/selection.py) is not that of its SHARDS.
     """
+
+    rows_K: NDArray[np.int64] | None = None
+    """The numbers of the rows to train on, ascending; None: all."""
+    selected_from: str | None = None
+    """Of a SELECTION: the fingerprint of the SHARDS with all their rows."""
 
     def __init__(self, folder: Path) -> None:
         """Open and check what is cheap to check: the index, the tokenizer and the files' sizes.
@@ -212,7 +218,7 @@ class Shards:
             UserError: There is no such folder, it is no SHARDS folder, or it has more files than may be open.
             DamagedDataError: A part is missing, truncated, or belongs to another tokenizer.
         """
-        self.folder = folder
+        self.folder = self.name = folder
         self.index, self.fingerprint = read_index_file(folder)
         self.check_tokenizer(folder / "tokenizer")
         self.vocabulary = self.index.vocabulary

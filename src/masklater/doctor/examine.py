@@ -3,18 +3,19 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from masklater.corpus.selection import is_selection
 from masklater.doctor.examination import Examination
 from masklater.doctor.machine import look_at_machine
 from masklater.doctor.run import look_at_run
-from masklater.doctor.shards import look_at_shards
+from masklater.doctor.shards import look_at_selection, look_at_shards
 from masklater.errors import UserError
 
 
 def examine(path: Path | None) -> Examination:
-    """Examine the machine, and SHARDS or a RUN where one is named.
+    """Examine the machine, and SHARDS, a SELECTION or a RUN where one is named.
 
     Raises:
-        UserError: There is no such folder, or it is neither.
+        UserError: There is no such folder, or it is none of them.
     """
     found = Examination()
     look = None if path is None else _kind_of(path)
@@ -27,8 +28,10 @@ def examine(path: Path | None) -> Examination:
 def _kind_of(path: Path) -> Callable[[Path, Examination], None]:
     if not path.is_dir():
         raise UserError(f"there is no folder {path}", "Name SHARDS or a RUN, or nothing for the machine alone.")
+    if is_selection(path):
+        return look_at_selection
     if (path / "index.json").exists() or any(path.glob("train-*.rows")):
         return look_at_shards
     if any((path / name).exists() for name in ("run.json", "recipe.yaml", "checkpoints")):
         return look_at_run
-    raise UserError(f"{path} is neither SHARDS nor a RUN", "Name a folder that prepare or pretrain made.")
+    raise UserError(f"{path} is neither SHARDS nor a RUN", "Name a folder that prepare, select or pretrain made.")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from masklater.console import Meter
 from masklater.corpus.index import read_index
+from masklater.corpus.selection import SelectedShards, read_scores
 from masklater.corpus.shards import find_damage
 from masklater.corpus.tokenizer import fingerprint, load, vocabulary
 from masklater.corpus.unknown import SOME_UNKNOWN
@@ -46,3 +47,16 @@ def look_at_shards(path: Path, found: Examination) -> None:
     strangers = sorted(file.name for ending in _ENDINGS for file in path.glob(f"*.{ending}") if file.name not in names)
     if strangers:
         found.notes.append(f"files that the index does not know are never read: {', '.join(strangers)}")
+
+
+def look_at_selection(path: Path, found: Examination) -> None:
+    """Read every file of a SELECTION, and its SHARDS as `look_at_shards` does."""
+    shards = found.attempt(lambda: SelectedShards(path))
+    found.attempt(lambda: read_scores(path))
+    if shards is None:
+        return
+    record = shards.selection
+    found.facts["SELECTION"] = f"{path}, {record.kept:,} of {record.rows:,} rows"
+    for what, run in (("early", record.early), ("reference", record.reference)):
+        found.facts[f"scored by, {what}"] = f"{run.run} at step {run.step:,}"
+    look_at_shards(shards.folder, found)

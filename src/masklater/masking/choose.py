@@ -203,4 +203,4 @@ CHOOSERS: dict[str, Chooser] = {
     "word": Chooser(choose_words, word_table),
     "span": Chooser(choose_spans, word_table),
 }
-"""By the names that recipes use, each of which stands in recipe.sections.CHOOSERS too."""
+"""By the names that recipes use, each of which stands in recipe.masking.CHOOSERS too."""

@@ -21,7 +21,7 @@ from masklater.masking.choose import CHOOSERS, rank_uniform
 from masklater.masking.counts import Counts, count
 from masklater.masking.draws import Draws
 from masklater.masking.schedule import rates_of
-from masklater.recipe.sections import MaskingSettings
+from masklater.recipe.masking import MaskingSettings
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from masklater.recipe.sections import MaskingSettings
+from masklater.recipe.masking import MaskingSettings
 
 
 class Counts(NamedTuple):

@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass
 
-from masklater.recipe.sections import MaskingSettings
+from masklater.recipe.masking import MaskingSettings
 from masklater.recipe.timeline import Span
 from masklater.seeds import derive_seed
 

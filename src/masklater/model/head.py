@@ -66,6 +66,23 @@ class LMHead(nn.Module):
             right += (logits_cV.argmax(dim=1) == target_ids_c).sum()  # IGNORE is no id: it never counts
         return loss, right
 
+    @torch.no_grad()
+    def losses(self, hidden_ND: Tensor, word_embeddings_VE: Tensor, target_ids_N: Tensor) -> Tensor:
+        """Compute the cross entropy of each target, float32 in nats, 0 where a slot is not in use; no gradients.
+
+        As in `loss_sum`, logits never stand in memory all at once.
+        """
+        each = [
+            F.cross_entropy(
+                self(hidden_ND[here], word_embeddings_VE).float(),
+                target_ids_N[here],
+                ignore_index=IGNORE,
+                reduction="none",
+            )
+            for here in _chunks(hidden_ND, word_embeddings_VE)
+        ]
+        return torch.cat(each)
+
     def _transform(self, hidden_ND: Tensor) -> Tensor:
         return self.norm(F.gelu(self.dense(hidden_ND)))
 

@@ -84,6 +84,11 @@ class MaskLaterForMaskedLM(MaskLaterPreTrainedModel):
         targets_BTD = self.decode(self.encode(batch), batch)
         return self.head.score(targets_BTD.flatten(0, 1), self.word_embeddings, batch.target_ids_BT.flatten())
 
+    def target_losses(self, batch: MaskedBatch) -> Tensor:
+        """The loss of each target slot of a batch, loss_BT, 0 where it is not in use; no gradients."""
+        targets_BTD, ids_BT = self.decode(self.encode(batch), batch), batch.target_ids_BT
+        return self.head.losses(targets_BTD.flatten(0, 1), self.word_embeddings, ids_BT.flatten()).view(ids_BT.shape)
+
     def forward(
         self,
         input_ids: Tensor | None = None,

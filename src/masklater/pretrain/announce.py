@@ -96,6 +96,9 @@ def _announce_phase(plan: Plan, phase: Phase) -> None:
         say(f"phase {span.number + 1}, from step {span.first + 1:,}: {span.recipe.batch.rows} rows a step{rate}{base}")
     if len(span.recipe.data) > 1:
         say(f"of each 100 rows {', '.join(f'{100 * share:g} from {name}' for name, share in span.recipe.data.items())}")
+    for source in phase.batches.rows.sources:
+        if source.chosen_K is not None:
+            say(f"{source.name or 'of the SHARDS'}: {source.num_rows:,} of {source.rows.num_rows:,} rows, as selected")
     say(
         f"{_objective(plan.config)}: of each row's {counts.row_length} positions the encoder sees {counts.seen}, "
         f"{counts.targets} are predicted"

@@ -21,7 +21,8 @@ from masklater.masking.corrupt import Corruption, corrupt, make_corruption
 from masklater.masking.draws import Draws
 from masklater.masking.schedule import RatePath
 from masklater.pretrain.mixture import Mixture, Source
-from masklater.recipe.sections import BatchSettings, MaskingSettings
+from masklater.recipe.masking import MaskingSettings
+from masklater.recipe.sections import BatchSettings
 from masklater.seeds import derive_seed
 
 EVALUATION_SEED = 0

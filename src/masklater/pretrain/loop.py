@@ -1,4 +1,4 @@
-"""Pre-training: the step, and the loop around it."""
+"""Pre-training: a run from top to bottom, and the loop over its steps."""
 
 import math
 import time
@@ -16,7 +16,7 @@ from masklater.errors import DamagedDataError, Interrupted
 from masklater.ledger import Ledger
 from masklater.machine.allocator import keep_large_buffers
 from masklater.machine.compilation import Compilation, choose_compilation, has_flex
-from masklater.machine.distributed import ALONE, World, full_value, gradient_sync, join, stacked_layers
+from masklater.machine.distributed import World, join, stacked_layers
 from masklater.machine.kernels import refuse_cudnn_attention, repeatable
 from masklater.machine.precision import Precision, choose_precision
 from masklater.machine.signals import StopOnSignal
@@ -31,7 +31,9 @@ from masklater.pretrain.optim import Optimizers
 from masklater.pretrain.phase import extend_positions, set_up
 from masklater.pretrain.plan import SUFFIXES, Judge, Plan
 from masklater.pretrain.result import PretrainResult, make_result
+from masklater.pretrain.sources import begin_ledger
 from masklater.pretrain.start import find_start
+from masklater.pretrain.step import train_step
 from masklater.recipe.load import Recipe
 from masklater.run.accounts import Accounts
 from masklater.run.checkpoint import Progress, keep_newest
@@ -39,43 +41,6 @@ from masklater.run.folder import RunFolder
 from masklater.run.metrics import MetricsLog, step_record
 from masklater.run.saver import Saver
 from masklater.seeds import derive_seed
-
-
-def train_step(
-    model: nn.Module,
-    optimizers: Optimizers,
-    share: StepShare,
-    lr_multiplier: float,
-    clip: float | None,
-    precision: Precision,
-    dropout_seed: int,
-    world: World = ALONE,
-) -> tuple[Tensor, Tensor]:
-    """One optimizer step.
-
-    The loss is the sum over all targets of the step divided by their number, however the step is cut into micro-batches
-    and over processes. Where loss or gradient is not finite, weights and optimizers stay as they were in all of them.
-
-    Returns:
-        loss (of all processes) and gradient norm (before clipping), float32 scalars still on the device.
-    """
-    loss = torch.zeros((), device=precision.device)
-    for number, batch in enumerate(share.micro_batches):
-        # Dropout is seeded by place in the step: a resumed run, and one on fewer processes, draws the same.
-        torch.manual_seed(derive_seed(dropout_seed, "micro-batch", share.first + number))
-        with gradient_sync(model, last=number + 1 == len(share.micro_batches)):
-            with precision.autocast():
-                part, _ = model(batch=batch)
-            part = part / share.num_targets
-            # Gradients are averaged over processes, and what is wanted is their sum.
-            optimizers.scaler.scale(part * world.size).backward()
-        loss += part.detach()
-    optimizers.unscale()
-    norm = nn.utils.clip_grad_norm_(model.parameters(), float("inf") if clip is None else clip)
-    loss, norm = world.all_sum(loss), full_value(norm)
-    optimizers.step(lr_multiplier, skip=~(torch.isfinite(loss) & torch.isfinite(norm)))
-    optimizers.scaler.update()
-    return loss, norm
 
 
 def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> PretrainResult:
@@ -101,7 +66,7 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
         if checkpoint is None:
             start = start or find_start(recipe, sources.longest, run.identity.source_commit)
             start.copy_weights(model)
-            progress, ledger = Progress(row_length=start.trained), Ledger()
+            progress, ledger = Progress(row_length=start.trained), begin_ledger(sources)
         else:
             progress, ledger = checkpoint.progress, checkpoint.ledger
         num_parameters = model.num_parameters(), model.encoder.num_parameters()

@@ -26,6 +26,17 @@ class Source:
     share: float  # of the mixture's rows
     seed: int  # of the order of its rows
     first: int = 0  # how many of its rows were read before, in earlier phases
+    chosen_K: NDArray[np.int64] | None = None  # the numbers of those of its rows that are read; None: all
+
+    @property
+    def num_rows(self) -> int:
+        """The rows of an epoch."""
+        return self.rows.num_rows if self.chosen_K is None else len(self.chosen_K)
+
+    def find(self, ranks_N: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the numbers of the rows that come at some places among its own."""
+        rows_N = rows_at(self.first + ranks_N, self.num_rows, self.seed)
+        return rows_N if self.chosen_K is None else self.chosen_K[rows_N]
 
 
 class Mixture:
@@ -34,7 +45,7 @@ class Mixture:
     def __init__(self, sources: Sequence[Source]) -> None:
         self.sources = tuple(sources)
         self.row_length = sources[0].rows.row_length
-        self.num_rows = sum(source.rows.num_rows for source in sources)
+        self.num_rows = sum(source.num_rows for source in sources)
         self.mixed = any(source.rows.entry.mixed_rows > 0 for source in sources)
         self.padded = any(source.rows.entry.full_rows < source.rows.entry.rows for source in sources)
         self.turns = take_turns(tuple(source.share for source in sources))
@@ -45,8 +56,7 @@ class Mixture:
         found = []
         for number, source in enumerate(self.sources):
             here_K = np.flatnonzero(source_N == number)
-            rows_K = rows_at(source.first + rank_N[here_K], source.rows.num_rows, source.seed)
-            found.append(np.stack([here_K, rows_K]))
+            found.append(np.stack([here_K, source.find(rank_N[here_K])]))
         return found
 
     def read(self, places_N: NDArray[np.int64]) -> RowBlock:

@@ -24,7 +24,7 @@ from masklater.pretrain.mixture import Mixture
 from masklater.pretrain.optim import Schedule
 from masklater.pretrain.sources import Sources, mix
 from masklater.recipe.load import Recipe
-from masklater.recipe.sections import COMMON_CORRUPTION, MaskingSettings
+from masklater.recipe.masking import COMMON_CORRUPTION, MaskingSettings
 from masklater.recipe.timeline import Span, find_spans, rope_base, with_micro_rows
 
 Judge = Literal["own", "common"]
@@ -103,7 +103,7 @@ class Plan:
         if steps is None:
             return {}
         return {
-            source.key: (source.first + count) / source.rows.num_rows
+            source.key: (source.first + count) / source.num_rows
             for phase in self.phases
             for source, count in zip(
                 phase.batches.rows.sources,

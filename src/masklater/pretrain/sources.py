@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from masklater.corpus.selection import SelectedShards, open_data
 from masklater.corpus.shards import Shards
 from masklater.corpus.tokenizer import have_same_ids
 from masklater.errors import UserError
+from masklater.ledger import Ledger
 from masklater.pretrain.mixture import Mixture, Source
 from masklater.recipe.load import Recipe
 from masklater.recipe.timeline import SourceFolder, Span, find_sources
@@ -71,6 +73,7 @@ def mix(sources: Sources, spans: Sequence[Span], seed: int) -> list[Mixture]:
                 folder.share,
                 seed if (number := keys.index(folder.key)) == 0 else derive_seed(seed, "source", number),
                 read[folder.key],
+                sources.shards[folder.key].rows_K,
             )
             for folder in folders
         ]
@@ -81,11 +84,27 @@ def mix(sources: Sources, spans: Sequence[Span], seed: int) -> list[Mixture]:
     return mixtures
 
 
+def begin_ledger(sources: Sources) -> Ledger:
+    """Return the ledger of a run that begins, in which choosing the rows that it trains on is booked.
+
+    A run that has scored rows of several sources was trained once.
+    """
+    ledger = Ledger()
+    runs: dict[str, float] = {}
+    for shards in sources.shards.values():
+        if isinstance(shards, SelectedShards):
+            chosen = shards.selection
+            ledger.flops_selection += chosen.flops
+            runs |= {each.sha256: each.flops for each in (chosen.early, chosen.reference)}
+    ledger.flops_selection_runs = float(sum(runs.values()))
+    return ledger
+
+
 def _open(folder: SourceFolder, first: Shards | None) -> Shards:
-    shards = Shards(folder.path)
+    shards = open_data(folder.path)
     if first is not None and not have_same_ids(shards.folder / "tokenizer", first.folder / "tokenizer"):
         raise UserError(
-            f"{shards.folder} was made with another tokenizer than {first.folder}",
+            f"{shards.name} was made with another tokenizer than {first.name}",
             f"Prepare it again with --tokenizer {first.folder / 'tokenizer'}.",
         )
     return shards
@@ -96,8 +115,8 @@ def _check_row_lengths(number: int, shards: Sequence[Shards], asked: int | None)
     wanted = shards[0].index.row_length if asked is None else asked
     for each in shards:
         if (length := each.index.row_length) != wanted:
-            by = f"those of {shards[0].folder}" if asked is None else f"phase {number + 1} of the recipe asks for rows"
+            by = f"those of {shards[0].name}" if asked is None else f"phase {number + 1} of the recipe asks for rows"
             raise UserError(
-                f"{each.folder} has rows of {length}, and {by} {'have' if asked is None else 'of'} {wanted}",
+                f"{each.name} has rows of {length}, and {by} {'have' if asked is None else 'of'} {wanted}",
                 f"Prepare it with --row-length {wanted}, or name other SHARDS.",
             )

@@ -212,7 +212,7 @@ def _export_and_fill(out: Path, prompts: Sequence[str]) -> dict[str, list[str]]:
 def _unigram_scores(out: Path, recipe: Recipe) -> tuple[tuple[float, float], tuple[float, float]]:
     from masklater.pretrain.batches import EVALUATION_SEED, make_batches
     from masklater.pretrain.evaluate import unigram_baseline
-    from masklater.recipe.sections import COMMON_CORRUPTION, MaskingSettings
+    from masklater.recipe.masking import COMMON_CORRUPTION, MaskingSettings
 
     shards = Shards(out / "shards")
 

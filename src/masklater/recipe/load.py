@@ -18,13 +18,12 @@ from masklater.errors import MISSING, Fault, RecipeError, UserError
 from masklater.recipe.contradictions import find_contradictions
 from masklater.recipe.duration import Duration
 from masklater.recipe.effect import without_effect
+from masklater.recipe.masking import MaskingSettings
 from masklater.recipe.phases import SHARES_MEANING, PhaseSettings, Shares
-from masklater.recipe.section import ON_RESUME, Section, is_list
+from masklater.recipe.section import MOST, ON_RESUME, Section, is_list
 from masklater.recipe.sections import (
-    MOST,
     BatchSettings,
     DecoderSettings,
-    MaskingSettings,
     ModelSettings,
     OptimizerSettings,
     ScheduleSettings,

@@ -9,8 +9,8 @@ from pydantic import AfterValidator, Field, ValidationError, model_serializer, m
 from masklater.errors import MISSING, Fault
 from masklater.recipe.duration import Duration
 from masklater.recipe.families import ROTARY
-from masklater.recipe.section import ON_RESUME, Section
-from masklater.recipe.sections import CHOOSERS, MOST, MaskingSettings, RateScheduleSettings, listed, one_of
+from masklater.recipe.masking import CHOOSERS, MaskingSettings, RateScheduleSettings
+from masklater.recipe.section import MOST, ON_RESUME, Section, listed, one_of
 
 if TYPE_CHECKING:
     from masklater.recipe.sections import ModelSettings, ScheduleSettings
@@ -32,8 +32,8 @@ Shares = Annotated[dict[str, Annotated[float, Field(gt=0, le=1)]], AfterValidato
 """Shares of the rows by source."""
 
 SHARES_MEANING = (
-    "sources, each with its share of the rows, in at most four decimals. A name is a SHARDS folder inside the folder "
-    "that --data names, or a folder with rows-L inside, as prepare makes them for several row lengths"
+    "sources, each with its share of the rows, in at most four decimals. A name is a SHARDS or SELECTION folder inside "
+    "the folder that --data names, or a folder with rows-L inside, as prepare makes them for several row lengths"
 )
 
 

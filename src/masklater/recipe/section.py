@@ -1,9 +1,13 @@
 """The base of every recipe section: frozen once validated, and no key passes unknown."""
 
+from collections.abc import Callable, Mapping
 from typing import get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
+
+MOST = 2**31 - 1
+"""No count of anything in a recipe is larger; what reads them computes in 64 bits."""
 
 ON_RESUME = "a resumed run may change it"
 """Marks a field, or a whole section, with which a resumed run may differ; anything else would make it another run."""
@@ -47,3 +51,19 @@ class Section(BaseModel):
 def is_list(field: FieldInfo) -> bool:
     """Tell whether a field holds a list."""
     return get_origin(field.annotation) is tuple
+
+
+def one_of(known: Mapping[str, str]) -> Callable[[str], str]:
+    """Return a validator of names."""
+
+    def check(name: str) -> str:
+        if name not in known:
+            raise ValueError(f"it must be one of {', '.join(known)}")
+        return name
+
+    return check
+
+
+def listed(known: Mapping[str, str]) -> str:
+    """Return names with their meanings, for a description."""
+    return "; ".join(f"{name}: {meaning}" for name, meaning in known.items())

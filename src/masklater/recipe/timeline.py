@@ -106,7 +106,7 @@ def with_micro_rows(recipe: Recipe, numbers: Sequence[Literal["auto"] | int]) ->
 
 @dataclass(frozen=True)
 class SourceFolder:
-    """A SHARDS folder that a phase reads."""
+    """A SHARDS folder, or a SELECTION, that a phase reads."""
 
     name: str  # as the recipe has it; empty where there is one source, which --data names
     share: float  # of the rows
@@ -127,8 +127,13 @@ def find_sources(recipe: Recipe, data: Path) -> list[list[SourceFolder]]:
         sources = []
         for name, share in shares.items():
             key = Path(name)
-            if phase.row_length is not None and not (data / key / "index.json").is_file():
+            if phase.row_length is not None and not _is_source(data / key):
                 key /= f"rows-{phase.row_length}"
             sources.append(SourceFolder(name, share, "" if key == Path() else key.as_posix(), data / key))
         found.append(sources)
     return found
+
+
+def _is_source(folder: Path) -> bool:
+    """Tell whether a folder is SHARDS or a SELECTION of some."""
+    return any((folder / name).is_file() for name in ("index.json", "selection.json"))

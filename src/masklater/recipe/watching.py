@@ -4,8 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from masklater.recipe.section import Section
-from masklater.recipe.sections import MOST
+from masklater.recipe.section import MOST, Section
 
 
 class EvaluationSettings(Section):

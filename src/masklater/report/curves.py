@@ -24,7 +24,7 @@ from masklater.report.plots import (
     with_thousands,
 )
 from masklater.report.quantities import WHAT, Scale, scale_for
-from masklater.report.runs import Unit
+from masklater.report.runs import Unit, counted_in
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -209,8 +209,7 @@ def _x_label(comparison: Comparison, unit: Unit) -> str:
     scale = _scale(comparison, unit)
     if scale.unit == unit and unit != "hours":
         return WHAT[unit]
-    counted = ", LM head and optimizer included" if any(run.spent.flops_optimizer for run in comparison.runs) else ""
-    return f"{WHAT[unit]} ({scale.unit}{(counted or ', LM head included') if unit == 'flops' else ''})"
+    return f"{WHAT[unit]} ({scale.unit}{f', {counted_in(comparison.runs)}' if unit == 'flops' else ''})"
 
 
 def _x_axis(axes: "Axes", comparison: Comparison, unit: Unit) -> Scale:

@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -13,6 +14,8 @@ from masklater.run.metrics import numbered_records
 
 Unit = Literal["flops", "hours", "rows", "tokens"]
 UNITS: tuple[Unit, ...] = get_args(Unit)
+SELECTION = ("flops_selection", "flops_selection_runs")
+"""The FLOPs of choosing rows, as records of steps have them where rows were chosen."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +25,11 @@ class Spent:
     steps: float = 0.0
     rows: float = 0.0
     tokens: float = 0.0  # positions of the rows, the dropped ones included
-    flops: float = 0.0  # of training, LM head and, where it was recorded, the optimizer's own products included
+    flops: float = 0.0  # of training, LM head and, where recorded, the optimizer's products and selection included
     hours: float = 0.0  # of training steps; evaluation and checkpoints stand outside
     flops_without_head: float | None = None  # None where the run did not record its head's FLOPs
     flops_optimizer: float = 0.0  # of `flops`, the optimizer's own products
+    flops_selection: float = 0.0  # of `flops`, choosing the rows: scoring them, and training what scored them
 
     def of(self, measure: str) -> float | None:
         """The amount of one measure, by its field's name."""
@@ -62,7 +66,7 @@ class Run:
     name: str  # distinct among the runs of a comparison
     path: Path
     recipe: Recipe
-    data_sha256: str
+    data_sha256: str  # of all the data, whichever rows of it were chosen
     row_length: int
     spent: Spent  # at its last step
     evaluations: tuple[Evaluation, ...]  # in order; empty where no rows were held out
@@ -79,9 +83,16 @@ class Run:
 
     @property
     def spent_of_duration(self) -> float:
-        """The amount it has spent in the unit of its duration, which does not count the optimizer's FLOPs."""
-        unit = self.recipe.duration.unit
-        return (self.spent.of(unit) or 0.0) - (self.spent.flops_optimizer if unit == "flops" else 0.0)
+        """The amount it has spent in the unit of its duration, which counts no FLOPs of optimizer and selection."""
+        unit, spent = self.recipe.duration.unit, self.spent
+        return (spent.of(unit) or 0.0) - (spent.flops_optimizer + spent.flops_selection if unit == "flops" else 0.0)
+
+
+def counted_in(runs: Sequence[Run]) -> str:
+    """Say what the FLOPs of some runs include."""
+    optimizer, selection = (any(run.spent.of(what) for run in runs) for what in ("flops_optimizer", "flops_selection"))
+    parts = ["LM head", *(["optimizer"] if optimizer else []), *(["selection of rows"] if selection else [])]
+    return f"{' and '.join([', '.join(parts[:-1]), parts[-1]] if parts[1:] else parts)} included"
 
 
 def distinct_names(paths: list[Path]) -> list[str]:
@@ -114,7 +125,7 @@ def read_run(path: Path, name: str) -> Run:
     """
     identity, recipe = read_identity(path)
     spent, evaluations = _follow(path / "metrics.jsonl")
-    return Run(name, path, recipe, identity.data_sha256, identity.row_length, spent, evaluations)
+    return Run(name, path, recipe, identity.shards_sha256, identity.row_length, spent, evaluations)
 
 
 def _follow(path: Path) -> tuple[Spent, tuple[Evaluation, ...]]:
@@ -156,14 +167,17 @@ def _after_step(before: Spent, record: dict[str, Any], where: str) -> Spent:
     flops = _amount(record, "flops", where)
     head = _amount(record, "flops_head", where) if "flops_head" in record else None
     optimizer = _amount(record, "flops_optimizer", where) if "flops_optimizer" in record else 0.0
+    selection = sum(_amount(record, key, where) for key in SELECTION if key in record)
+    beside = optimizer + selection
     after = Spent(
         steps=record["step"],
         rows=_amount(record, "rows", where),
         tokens=_amount(record, "tokens", where),
-        flops=flops + optimizer,
+        flops=flops + beside,
         hours=before.hours + _amount(record, "step_seconds", where) / 3600,
-        flops_without_head=None if head is None else flops + optimizer - head,
+        flops_without_head=None if head is None else flops + beside - head,
         flops_optimizer=optimizer,
+        flops_selection=selection,
     )
     if after.rows <= before.rows or after.tokens <= before.tokens or after.flops <= before.flops:
         raise _damaged(where, "rows, tokens and flops are totals, and must rise with each step")

@@ -10,6 +10,7 @@ from masklater.report.curves import WIDTH, Picture, legend, looks_of, picture
 from masklater.report.laws import Law, height_at
 from masklater.report.plots import INK, logarithmic_x, new_figure, style
 from masklater.report.quantities import power
+from masklater.report.runs import counted_in
 from masklater.report.scaling import Method, Quality, Scaling
 from masklater.report.scaling_tables import AT_EQUAL
 
@@ -117,8 +118,7 @@ def _has_draws(scaling: Scaling, quality: Quality) -> bool:
 
 
 def _compute(comparison: Comparison) -> str:
-    optimizer = any(run.spent.flops_optimizer for run in comparison.runs)
-    return f"training FLOPs (LM head{' and optimizer' if optimizer else ''} included)"
+    return f"training FLOPs ({counted_in(comparison.runs)})"
 
 
 def _logarithmic(axes: "Axes", y_too: bool) -> None:

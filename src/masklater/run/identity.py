@@ -30,13 +30,29 @@ class Identity:
     python: str
     source_commit: str | None = None  # of the hub's repository that model.from names; None: a folder, or from scratch
     sources: dict | None = None  # SHA-256 by folder; None: --data itself is the only one
+    selected_from: dict | None = None  # of folders that are SELECTIONs, the SHA-256 of their SHARDS; None: none is
+
+    @property
+    def shards_sha256(self) -> str:
+        """The fingerprint of the SHARDS, whichever of their rows are trained on: what is held out is all of theirs."""
+        if self.selected_from is None:
+            return self.data_sha256
+        return str(self.selected_from[""]) if self.sources is None else _of_several(self.sources | self.selected_from)
+
+    def trained_on(self, fingerprint: str) -> bool:
+        """Tell whether SHARDS, or a SELECTION of them, are among its data."""
+        return fingerprint in {self.data_sha256, *(self.sources or {}).values(), *(self.selected_from or {}).values()}
 
 
 def identity_of(shards: Mapping[str, "Shards"], source: Source | None) -> Identity:
     """Return the identity of a run that begins now on this data, from a saved model or from scratch."""
     index, commit = longest_of(shards).index, source.commit if source else None
     data, sources = _fingerprints(shards)
-    return Identity(data, index.tokenizer_sha256, index.row_length, **versions(), source_commit=commit, sources=sources)
+    selected = {key: each.selected_from for key, each in shards.items() if each.selected_from is not None}
+    return Identity(
+        data, index.tokenizer_sha256, index.row_length, **versions(),
+        source_commit=commit, sources=sources, selected_from=selected or None,
+    )  # fmt: skip
 
 
 def longest_of(shards: Mapping[str, "Shards"]) -> "Shards":
@@ -49,7 +65,11 @@ def _fingerprints(shards: Mapping[str, "Shards"]) -> tuple[str, dict[str, str] |
     each = {key: opened.fingerprint for key, opened in shards.items()}
     if [*each] == [""]:
         return each[""], None
-    return hashlib.sha256(json.dumps(sorted(each.values())).encode()).hexdigest(), each
+    return _of_several(each), each
+
+
+def _of_several(each: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(sorted(each.values())).encode()).hexdigest()
 
 
 def is_run(path: Path) -> bool:
@@ -104,14 +124,14 @@ def check_same_run(
         longest.folder / "tokenizer", run / "tokenizer"
     ):
         raise UserError(
-            f"{longest.folder} was made with another tokenizer than the run {run}",
+            f"{longest.name} was made with another tokenizer than the run {run}",
             "Resume on the data the run began with, or start a new run.",
         )
     began = {"": identity.data_sha256} if identity.sources is None else identity.sources
     for key, opened in shards.items():
         if began.get(key) != opened.fingerprint:
             what = "is other data than the run {} began with" if key in began else "is not among the data of the run {}"
-            raise UserError(f"{opened.folder} {what.format(run)}", "Resume on the same shards, or start a new run.")
+            raise UserError(f"{opened.name} {what.format(run)}", "Resume on the same shards, or start a new run.")
     if missing := [key for key in began if key not in shards]:
         raise UserError(
             f"the run {run} began with {', '.join(missing)} too", "Resume on the same shards, or start a new run."

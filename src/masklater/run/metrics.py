@@ -74,9 +74,17 @@ def step_record(
         "flops": ledger.flops,
         "flops_head": ledger.flops_head,
         "flops_optimizer": ledger.flops_optimizer,
+        **_selection(ledger),
         "step_seconds": step_seconds,
         "data_seconds": data_seconds,
     }
+
+
+def _selection(ledger: Ledger) -> dict[str, float]:
+    """Return what choosing the rows has cost, where they were chosen."""
+    if not ledger.flops_selection:
+        return {}
+    return {"flops_selection": ledger.flops_selection, "flops_selection_runs": ledger.flops_selection_runs}
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

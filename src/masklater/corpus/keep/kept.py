@@ -19,7 +19,7 @@ from masklater.folders import write_file
 
 REASONS = (
     "", "repeated lines only", "short", "long", "few letters", "repetitive", "other language", "evaluation text",
-    "exact duplicate", "near duplicate",
+    "exact duplicate", "near duplicate", "another slice",
 )  # fmt: skip
 """Why documents are left out, the first that holds; nothing at number 0: it is kept."""
 REPEATED_LINE = "repeated line"
@@ -111,6 +111,7 @@ class _Judge:
 
     def __init__(self, settings: KeepSettings) -> None:
         self.settings = settings
+        self.begins_at, self.ends_at = (int(share * 2**64) for share in settings.of_documents)
         self.languages = Languages(settings.languages) if settings.languages else None
         self.evaluation = EvaluationRuns(settings.without) if settings.without else None
         self.near = NearDuplicates(settings.near_threshold) if "near" in settings.dedup else None
@@ -125,6 +126,8 @@ class _Judge:
             characters: Of the document so far.
             place: Of the document in the corpus.
         """
+        if not self.begins_at <= document.key < self.ends_at:
+            return "another slice"
         most = self.settings.max_characters
         if not document.begins and most is not None and characters > most:
             return "long"

@@ -22,6 +22,23 @@ def parse_duplicates(texts: list[str]) -> tuple[Duplicates, ...]:
     return tuple(name for name in DUPLICATES if name in names)
 
 
+def parse_slice(text: str) -> tuple[float, float]:
+    """Read what `--slice` was given, such as 0.2:1.
+
+    Raises:
+        UserError: It is no part of 0 to 1.
+    """
+    begin, _, end = text.partition(":")
+    try:
+        if not 0 <= float(begin) < float(end) <= 1:
+            raise ValueError
+    except ValueError:
+        raise UserError(
+            f"--slice {text}: it is a part of all documents, from 0 to 1", "For example 0:0.2, and 0.2:1 for the rest."
+        ) from None
+    return float(begin), float(end)
+
+
 @dataclass(frozen=True)
 class KeepSettings:
     """The settings that decide which documents are kept, and what of them."""
@@ -35,6 +52,7 @@ class KeepSettings:
     drop_repetitive: bool = False  # by Gopher's rules
     languages: tuple[str, ...] = ()  # ISO 639-1; none: all
     without: tuple[Path, ...] = ()  # evaluation files whose text must not be trained on
+    of_documents: tuple[float, float] = (0.0, 1.0)  # keep those whose hash, as a share of all hashes, is from .. to
     dropped: Path | None = None  # a file that samples of what is left out are written to
 
     @property

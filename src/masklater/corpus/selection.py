@@ -1,0 +1,190 @@
+"""SELECTION: the rows of SHARDS that were chosen to train on.
+
+    SELECTION/selection.json  of which SHARDS, how many, by which runs, at what cost; a checksum per file
+    SELECTION/rows.npy        int64, the numbers of the rows that are kept, ascending
+    SELECTION/scores.npy      float32, the score of every row of the SHARDS; -inf where it had no target
+
+It holds no rows: they are read from the SHARDS, which must be those that were scored. Letters: N rows of the SHARDS, K
+of them kept.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, NonNegativeFloat, PositiveInt, ValidationError
+
+from masklater.corpus.shards import Shards
+from masklater.errors import DamagedDataError, UserError
+from masklater.folders import complete_folder
+from masklater.recipe.section import Section
+
+FORMAT = 1
+NAME, ROWS, SCORES = "selection.json", "rows.npy", "scores.npy"
+AGAIN = "Make the selection again with `masklater select`."
+RESTORE = f"Restore the folder from a copy, or make it again. {AGAIN}"
+
+
+class ScoringRun(Section):
+    """A run whose checkpoint has scored rows."""
+
+    run: str
+    step: int
+    sha256: str  # of its checkpoint.json, which holds those of its files
+    flops: NonNegativeFloat  # what it had spent on training, up to there
+
+
+class SelectionRecord(Section):
+    """selection.json."""
+
+    format: int
+    shards: str  # the SHARDS folder, from SELECTION on
+    shards_sha256: str
+    keep: float = Field(gt=0, le=1)
+    kept: PositiveInt
+    rows: PositiveInt  # scored
+    early: ScoringRun
+    reference: ScoringRun
+    masking: dict[str, Any]  # the recipe's section that rows were scored under
+    precision: str
+    flops: NonNegativeFloat  # of scoring, both runs together
+    rows_sha256: str
+    scores_sha256: str
+
+
+class SelectedShards(Shards):
+    """The SHARDS of a SELECTION, of whose rows those that it keeps are trained on; what is held out is theirs."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open a SELECTION and its SHARDS.
+
+        Raises:
+            UserError: The SHARDS have gone, or are others than those that were scored.
+            DamagedDataError: A part is missing or not what was written.
+        """
+        record = read_record(folder)
+        place = shards_of(folder)
+        if not (place / "index.json").is_file():
+            raise UserError(
+                f"the selection {folder} is of rows of {place}, where there are no SHARDS",
+                f'Put them back, or say where they are from there on, in "shards" of {folder / NAME}.',
+            )
+        super().__init__(place)
+        if self.fingerprint != record.shards_sha256:
+            raise UserError(
+                f"the selection {folder} was made of other SHARDS than {place} holds now (index.json has SHA-256 "
+                f"{self.fingerprint[:12]}..., that of the SHARDS scored was {record.shards_sha256[:12]}...)",
+                f"Put the former ones back. {AGAIN}",
+            )
+        self.name, self.selection, self.selected_from = folder, record, self.fingerprint
+        self.rows_K = _read_array(folder / ROWS, record.rows_sha256)
+        if not _is_sound(self.rows_K, record.kept, self.train.num_rows):
+            raise DamagedDataError(f"{folder / ROWS} does not hold the numbers of {record.kept:,} rows", RESTORE)
+        # What is trained on follows from these two, wherever the folders lie and whoever scored the rows.
+        self.fingerprint = hashlib.sha256(f"{record.shards_sha256} {record.rows_sha256}".encode()).hexdigest()
+
+
+def open_data(folder: Path) -> Shards:
+    """Open SHARDS, or a SELECTION of some; errors as of the two."""
+    return SelectedShards(folder) if is_selection(folder) else Shards(folder)
+
+
+def is_selection(folder: Path) -> bool:
+    """Tell whether a folder is a SELECTION, to judge by its selection.json."""
+    return (folder / NAME).is_file()
+
+
+def shards_of(folder: Path) -> Path:
+    """Return the SHARDS folder of a SELECTION; any other folder is one itself, or none."""
+    if not is_selection(folder):
+        return folder
+    return Path(os.path.normpath(folder / read_record(folder).shards))
+
+
+def read_record(folder: Path) -> SelectionRecord:
+    """Read selection.json.
+
+    Raises:
+        DamagedDataError: It is not what was written.
+        UserError: It cannot be read, or is of another format.
+    """
+    path = folder / NAME
+    try:
+        record = SelectionRecord.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise DamagedDataError(f"{path} is damaged{f' at {where}' if where else ''}: {first['msg']}", RESTORE) from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}", "Check its permissions.") from None
+    if record.format != FORMAT:
+        raise UserError(f"{path} has format {record.format}; this version reads format {FORMAT}", AGAIN)
+    return record
+
+
+def read_scores(folder: Path) -> NDArray[np.float32]:
+    """Read the score of every row of the SHARDS, whether it is kept or not, [N].
+
+    Raises:
+        DamagedDataError: They are not what was written.
+    """
+    return _read_array(folder / SCORES, read_record(folder).scores_sha256)
+
+
+def write_selection(
+    folder: Path, shards: Shards, rows_K: NDArray[np.int64], scores_N: NDArray[np.float32], facts: Mapping[str, Any]
+) -> SelectionRecord:
+    """Write a SELECTION.
+
+    Args:
+        folder: Its name.
+        shards: Whose rows they are.
+        rows_K: Those that are kept, ascending.
+        scores_N: Of all.
+        facts: What else selection.json says: keep, early, reference, masking, precision, flops.
+
+    Raises:
+        UserError: Something stands under that name already, or it cannot be written.
+    """
+    with complete_folder(folder) as partial:
+        record = SelectionRecord(
+            format=FORMAT,
+            shards=Path(os.path.relpath(os.path.realpath(shards.folder), os.path.realpath(folder))).as_posix(),
+            shards_sha256=shards.fingerprint,
+            kept=len(rows_K),
+            rows=len(scores_N),
+            rows_sha256=_write_array(partial / ROWS, rows_K),
+            scores_sha256=_write_array(partial / SCORES, scores_N),
+            **facts,
+        )
+        (partial / NAME).write_text(record.model_dump_json(indent=1), encoding="utf-8")
+    return record
+
+
+def _is_sound(rows_K: NDArray[np.int64], kept: int, num_rows: int) -> bool:
+    if rows_K.dtype != np.int64 or rows_K.shape != (kept,):
+        return False
+    return bool((np.diff(rows_K) > 0).all() and rows_K[0] >= 0 and rows_K[-1] < num_rows)
+
+
+def _write_array(path: Path, array: NDArray[Any]) -> str:
+    content = BytesIO()
+    np.save(content, array.astype(array.dtype.newbyteorder("<")), allow_pickle=False)
+    path.write_bytes(content.getvalue())
+    return hashlib.sha256(content.getvalue()).hexdigest()
+
+
+def _read_array(path: Path, sha256: str) -> NDArray[Any]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DamagedDataError(f"{path} cannot be read: {error.strerror}", RESTORE) from None
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise DamagedDataError(f"{path} has changed since it was written (its checksum does not match)", RESTORE)
+    array: NDArray[Any] = np.load(BytesIO(content), allow_pickle=False)
+    return array

@@ -1,0 +1,47 @@
+"""The training step: forward and backward passes over a process's rows, then the update."""
+
+import torch
+from torch import Tensor, nn
+
+from masklater.machine.distributed import ALONE, World, full_value, gradient_sync
+from masklater.machine.precision import Precision
+from masklater.pretrain.batches import StepShare
+from masklater.pretrain.optim import Optimizers
+from masklater.seeds import derive_seed
+
+
+def train_step(
+    model: nn.Module,
+    optimizers: Optimizers,
+    share: StepShare,
+    lr_multiplier: float,
+    clip: float | None,
+    precision: Precision,
+    dropout_seed: int,
+    world: World = ALONE,
+) -> tuple[Tensor, Tensor]:
+    """One optimizer step.
+
+    The loss is the sum over all targets of the step divided by their number, however the step is cut into micro-batches
+    and over processes. Where loss or gradient is not finite, weights and optimizers stay as they were in all of them.
+
+    Returns:
+        loss (of all processes) and gradient norm (before clipping), float32 scalars still on the device.
+    """
+    loss = torch.zeros((), device=precision.device)
+    for number, batch in enumerate(share.micro_batches):
+        # Dropout is seeded by place in the step: a resumed run, and one on fewer processes, draws the same.
+        torch.manual_seed(derive_seed(dropout_seed, "micro-batch", share.first + number))
+        with gradient_sync(model, last=number + 1 == len(share.micro_batches)):
+            with precision.autocast():
+                part, _ = model(batch=batch)
+            part = part / share.num_targets
+            # Gradients are averaged over processes, and what is wanted is their sum.
+            optimizers.scaler.scale(part * world.size).backward()
+        loss += part.detach()
+    optimizers.unscale()
+    norm = nn.utils.clip_grad_norm_(model.parameters(), float("inf") if clip is None else clip)
+    loss, norm = world.all_sum(loss), full_value(norm)
+    optimizers.step(lr_multiplier, skip=~(torch.isfinite(loss) & torch.isfinite(norm)))
+    optimizers.scaler.update()
+    return loss, norm
