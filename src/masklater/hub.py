@@ -62,7 +62,13 @@ def find(name: str, files: Sequence[str], meant_by: str, commit: str | None = No
 
     revision = commit or parts["revision"]
     try:
-        snapshot = snapshot_download(parts["name"], revision=revision, allow_patterns=[*files], ignore_patterns=["*/*"])
+        snapshot = snapshot_download(
+            parts["name"],
+            revision=revision,
+            allow_patterns=[*files],
+            ignore_patterns=["*/*"],
+            local_files_only=constants.HF_HUB_OFFLINE,  # some versions ask the hub about a commit all the same
+        )
     except Exception as error:  # huggingface_hub raises whatever its HTTP library, the disk and the hub do
         what = f"revision {revision} of such a model" if revision else "such a model"
         if constants.HF_HUB_OFFLINE:

@@ -254,7 +254,7 @@ def test_a_few_unknown_tokens_are_only_counted(tmp_path: Path, capsys: pytest.Ca
     unknown_text(tmp_path, 198, 2)
     assert prepare_characters(tmp_path, "out").unknown_tokens == 2
     assert "<unk>" not in capsys.readouterr().err
-    assert examine(tmp_path / "out").notes == []
+    assert not any("<unk>" in note or "unknown" in note for note in examine(tmp_path / "out").notes)
 
 
 def test_many_unknown_tokens_are_refused_unless_told_otherwise(tmp_path: Path) -> None:
