@@ -14,7 +14,7 @@ from tests.docs.pages import blocks, commands, run_here
 from tests.judge.folders import make_glue
 
 PAGES = ["quickstart", *(f"how-to/{name}" for name in (
-    "compare", "many-machines", "memory", "reproduce", "several-gpus", "tokenizer", "transformers", "watch",
+    "compare", "many-machines", "memory", "publish", "reproduce", "several-gpus", "tokenizer", "transformers", "watch",
 ))]  # fmt: skip
 
 SMALLER = {

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from torch.distributed.run import get_args_parser
 from transformers import AutoModel, AutoTokenizer
 from typer.main import get_command
@@ -50,3 +51,17 @@ def test_slurm_script() -> None:
     named = set(re.findall(r"--[a-z-]+", command + script.read_text().split("resume=(")[2].split(")")[0]))
     assert named >= {"--data", "--out", "--resume"}
     assert named <= {option for parameter in parameters for option in parameter.opts}
+
+
+@pytest.mark.slow
+def test_onnx_export(continuous: Shards, tmp_path: Path) -> None:
+    """Written, run by another runtime, and the same to rounding for other numbers of rows and tokens."""
+    for library in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(library, reason=f"{library} is not installed")
+    save_masked_lm("bert", continuous, tmp_path / "encoder")
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "onnx_export.py", "encoder", "--out", "encoder.onnx"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split()[-1]) < 1e-4
