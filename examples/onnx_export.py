@@ -40,9 +40,9 @@ def main() -> None:
         parser.error(f"{arguments.out} exists already")
     tokenizer = AutoTokenizer.from_pretrained(arguments.encoder)
     model = HiddenStates(AutoModel.from_pretrained(arguments.encoder, attn_implementation="eager")).eval()
-    inputs = tokenizer(TEXTS, padding=True, return_tensors="pt")
+    inputs = tokenizer(TEXTS, padding=True, truncation=True, return_tensors="pt")
     ids_BL, attention_BL = inputs["input_ids"], inputs["attention_mask"]
-    rows, length = torch.export.Dim("rows"), torch.export.Dim("tokens", max=tokenizer.model_max_length)
+    rows, length = torch.export.Dim("rows"), torch.export.Dim("tokens", max=min(tokenizer.model_max_length, 2**20))
     torch.onnx.export(
         model,
         (ids_BL, attention_BL),
@@ -56,7 +56,7 @@ def main() -> None:
     session = onnxruntime.InferenceSession(str(arguments.out), providers=["CPUExecutionProvider"])
     largest = 0.0
     for count in (2, 1):  # another number of rows, and another length
-        inputs = tokenizer(TEXTS[:count], padding=True, return_tensors="pt")
+        inputs = tokenizer(TEXTS[:count], padding=True, truncation=True, return_tensors="pt")
         with torch.no_grad():
             expected = model(inputs["input_ids"], inputs["attention_mask"])
         (found,) = session.run(None, {name: inputs[name].numpy() for name in ("input_ids", "attention_mask")})

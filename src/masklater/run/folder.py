@@ -7,6 +7,7 @@ RUN/config.json     the model's config
 RUN/tokenizer/      the data's tokenizer, a Hugging Face folder
 RUN/pooler.safetensors  the pooler of the model it started from, if that had one: as it was there, for the export
 RUN/metrics.jsonl   one object a step, one an evaluation
+RUN/tracking.json   the id by which trackers know the run, where there are any
 RUN/ledger.json     what the run has spent up to its newest checkpoint
 RUN/checkpoints/    the newest few, complete ones only, and with schedule wsd the one before decay
 RUN/lock            held by the process that trains it
