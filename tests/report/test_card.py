@@ -136,3 +136,14 @@ def test_scores_are_of_this_export_and_no_other(run: Path, tmp_path: Path) -> No
         UserError, match=r"own scored elsewhere at step 10, which is not what is exported here, .* step 8"
     ):
         scores_of(run, 8, {"f" * 64}, [by_hash])
+
+
+def test_damaged_scores_of_the_run_are_no_reason_not_to_export(run: Path) -> None:
+    make_scores(run / "scores", {"rte": [60.0]}, run=run)
+    for file in (run / "scores" / "scores.json", run / "blimp.json"):
+        file.write_text("{")
+    found, pairs, notes = scores_of(run, 10, set(), [])
+    assert (found, pairs) == ([], None)
+    assert ["scores.json is damaged" in notes[0], "blimp.json is damaged" in notes[1]] == [True, True]
+    with pytest.raises(UserError, match=r"scores\.json is damaged"):
+        scores_of(run, 10, set(), [run / "scores"])

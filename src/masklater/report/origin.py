@@ -81,21 +81,30 @@ def scores_of(
         UserError: A named folder is no SCORES folder, or scored another encoder.
     """
     found, notes = [], []
-    own = run / "scores"
-    for folder in [*named, *([own] if (own / "scores.json").is_file() and own not in named else [])]:
+    for folder in named:
         scores = read_scores(folder)
-        if _belong(scores, hashes, run, step):
-            found.append(scores)
-        elif folder in named:
+        if not _belong(scores, hashes, run, step):
             raise UserError(
                 f"--scores {folder} scored {scores.encoder.run or scores.encoder.path}"
                 f"{'' if scores.encoder.step is None else f' at step {scores.encoder.step:,}'}, which is not what is "
                 f"exported here, {run} at step {step:,}",
                 "Score the encoder that is exported, or leave --scores out.",
             )
-        else:
-            notes.append(f"{folder} scored another step of the run, and was left out")
-    pairs = read_pairs(run)
+        found.append(scores)
+    own, pairs = run / "scores", None
+    try:
+        if (own / "scores.json").is_file() and own not in named:
+            scores = read_scores(own)
+            if _belong(scores, hashes, run, step):
+                found.append(scores)
+            else:
+                notes.append(f"{own} scored another step of the run, and was left out")
+    except UserError as error:
+        notes.append(error.problem)
+    try:
+        pairs = read_pairs(run)
+    except UserError as error:
+        notes.append(error.problem)
     if pairs and pairs.step != step:
         notes.append(f"the minimal pairs of {run} were scored at step {pairs.step:,}, and were left out")
         pairs = None
