@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "masklater"
-LEAVES = {"errors", "console", "extras", "folders", "hub", "ledger", "seeds"}
+LEAVES = {"errors", "console", "extras", "folders", "hub", "ledger", "publish", "seeds"}
 MAY_KNOW = {
     "errors": set(),
     "console": set(),
@@ -16,6 +16,7 @@ MAY_KNOW = {
     "folders": {"errors"},
     "hub": {"errors"},
     "ledger": set(),
+    "publish": {"errors"},
     "seeds": set(),
     "registration": set(),
     "machine": LEAVES,
@@ -114,6 +115,7 @@ def test_only_the_encoder_file_builds_transformers_models() -> None:
         ["rows", "--help"],
         ["select", "--help"],
         ["doctor", "--help"],
+        ["push", "--help"],
     ],
 )
 def test_help_starts_without_torch(arguments: list[str]) -> None:

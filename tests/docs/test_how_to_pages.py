@@ -14,7 +14,8 @@ from tests.docs.pages import blocks, commands, run_here
 from tests.judge.folders import make_glue
 
 PAGES = ["quickstart", *(f"how-to/{name}" for name in (
-    "compare", "many-machines", "memory", "reproduce", "select", "several-gpus", "tokenizer", "transformers", "watch",
+    "compare", "many-machines", "memory", "publish", "reproduce", "select", "several-gpus", "tokenizer", "transformers",
+    "watch",
 ))]  # fmt: skip
 
 SMALLER = {

@@ -75,3 +75,17 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytes
     assert any("held out, own masking" in text for text in printed)
     assert printed[-1].count("\n") == 3
     assert AutoModel.from_pretrained(tmp_path / "encoder").config.model_type == "modernbert"
+
+
+@pytest.mark.slow
+def test_onnx_export(continuous: Shards, tmp_path: Path) -> None:
+    """Written, run by another runtime, and the same to rounding for other numbers of rows and tokens."""
+    for library in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(library, reason=f"{library} is not installed")
+    save_masked_lm("bert", continuous, tmp_path / "encoder")
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "onnx_export.py", "encoder", "--out", "encoder.onnx"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split()[-1]) < 1e-4

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from transformers import (
     AutoModel,
     AutoModelForMaskedLM,
@@ -18,6 +19,7 @@ from transformers import (
 
 from masklater import MaskLaterForMaskedLM
 from masklater.cli import main
+from masklater.cli.export import check_license
 from masklater.corpus.shards import Shards
 from masklater.errors import UserError
 from masklater.model import saved
@@ -203,7 +205,7 @@ def test_export_says_what_was_written(
     overrides: tuple[str, ...], said: list[str], continuous: Shards, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pretrain(tiny("3ml-small", "duration.steps=1", *overrides), continuous.folder, tmp_path / "run")
-    for arguments in (["--with-head", "--out", "out"], ["--out", "encoder"]):
+    for arguments in (["--with-head", "--out", "out"], ["--license", "mit", "--out", "encoder"]):
         arguments[-1] = str(tmp_path / arguments[-1])
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", ["masklater", "export", str(tmp_path / "run"), *arguments])
@@ -213,6 +215,17 @@ def test_export_says_what_was_written(
     text = capsys.readouterr().out
     assert all(part in text for part in said), text
     assert "It has no LM head: fill-mask with it guesses at random, and needs `export --with-head`" in text
+    for name, license_ in (("out", None), ("encoder", "mit")):
+        card = ModelCard.load(tmp_path / name / "README.md")
+        assert card.data.to_dict().get("license") == license_
+        assert f"# {name}\n" in card.text
+        assert "corpus.jsonl` |       120 |" in card.text
+        assert "At step 1, over" in card.text
+
+
+def test_a_licence_that_is_no_identifier() -> None:
+    with pytest.raises(UserError, match=r"--license 'My own' is none of the hub's identifiers"):
+        check_license("My own")
 
 
 def test_the_head_of_a_masked_lm_without_norm_bias_holds_ours() -> None:

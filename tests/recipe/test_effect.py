@@ -87,6 +87,7 @@ ELSEWHERE = {
     "checkpoint.background": "tests/pretrain/test_background.py",
     "health.max_skipped": "tests/pretrain/test_health.py",
     "health.spike": "tests/pretrain/test_health.py",
+    "tracking": "tests/run/test_trackers.py",
     "deterministic": "tests/gpu",
     "compile": "tests/pretrain/test_compile.py",
     "distributed": "tests/invariance",

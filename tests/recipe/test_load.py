@@ -210,7 +210,7 @@ def test_what_a_resumed_run_may_change() -> None:
     whole = ("duration.", "schedule.", "evaluation.", "checkpoint.", "health.")
     assert {key for key in may if not key.startswith(whole)} == {
         "optimizer.lr", "optimizer.adamw_lr", "optimizer.weight_decay", "optimizer.clip", "batch.micro_rows", "precision",
-        "distributed", "compile", "deterministic", "activation_checkpointing",
+        "distributed", "compile", "deterministic", "activation_checkpointing", "tracking",
     }  # fmt: skip
     assert {key for key in keys if key.startswith(whole)} < may
     assert not Recipe.may_change("masking.schedule.name") and not Recipe.may_change("nothing.such")

@@ -23,6 +23,7 @@ from masklater.cli.glue import glue
 from masklater.cli.judge import judge
 from masklater.cli.prepare import prepare
 from masklater.cli.pretrain import pretrain
+from masklater.cli.push import push
 from masklater.cli.quickstart import quickstart
 from masklater.cli.rows import rows
 from masklater.cli.select import select
@@ -34,7 +35,9 @@ NOT_ON_WINDOWS = (
     "run stays safe\n  Use WSL 2, which is a Linux (`wsl --install`). Exported encoders load on Windows as any other."
 )
 
-for command in (prepare, budget, pretrain, select, export, fill, judge, glue, blimp, compare, rows, doctor, quickstart):
+for command in (
+    prepare, select, budget, pretrain, export, push, fill, judge, glue, blimp, compare, rows, doctor, quickstart
+):  # fmt: skip
     add(command)
 
 

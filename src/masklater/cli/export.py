@@ -1,14 +1,17 @@
 """`export`: a run's encoder as a plain Hugging Face folder, or a masked LM with its head."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from masklater.cli.app import AsJson, print_result
+from masklater.errors import UserError
 
 if TYPE_CHECKING:
     from masklater.recipe.sections import DecoderSettings
+    from masklater.report.scores import Pairs, Scores
 
 
 def export(
@@ -22,37 +25,90 @@ def export(
             "class where [MASK]s are in the encoder (decoder.kind none, late), else a MaskLaterForMaskedLM.",
         ),
     ] = False,
+    license_: Annotated[
+        str | None,
+        typer.Option(
+            "--license",
+            metavar="ID",
+            help="The licence that the model card names, by the hub's identifier: apache-2.0, cc-by-sa-4.0, other ...",
+        ),
+    ] = None,
+    scores: Annotated[
+        list[Path] | None,
+        typer.Option(help="A SCORES folder for the model card, beside RUN/scores; several times for several."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a run's encoder as a plain Hugging Face folder, or with its LM head as a masked LM.
+
+    A model card, README.md, stands in it: what it is, its data, recipe, cost, losses and scores.
 
     \b
     Examples:
       masklater export run --out encoder
       masklater export run --out masked-lm --with-head
+      masklater export run --out encoder --license cc-by-sa-4.0 --scores scores
       python -c "from transformers import AutoModel; print(AutoModel.from_pretrained('encoder'))"
     """
-    from masklater.folders import refuse_existing
+    from masklater.folders import complete_folder, refuse_existing
 
     refuse_existing(out)
+    check_license(license_)
+    from masklater.console import say
     from masklater.model.export import export_encoder, export_masked_lm
+    from masklater.report.card import model_card
+    from masklater.report.origin import Exported, read_origin
     from masklater.run.folder import RunFolder
 
     folder = RunFolder(run)
-    model, step = folder.load_model()
-    pooler = folder.load_pooler()
-    if with_head:
-        kind, parameters = export_masked_lm(model, folder.tokenizer, out, pooler)
-    else:
-        kind = type(model.encoder).__name__
-        parameters = export_encoder(model, folder.tokenizer, out, pooler)
+    checkpoint = folder.open_newest()
+    model, pooler, step = folder.model_of(checkpoint), folder.load_pooler(), checkpoint.ledger.steps
+    origin, gone = read_origin(run, checkpoint.ledger)
+    with complete_folder(out) as partial:
+        if with_head:
+            kind, parameters = export_masked_lm(model, folder.tokenizer, partial, pooler)
+        else:
+            kind = type(model.encoder).__name__
+            parameters = export_encoder(model, folder.tokenizer, partial, pooler)
+        found, pairs, left_out = _find_scores(run, step, partial, scores or [])
+        exported = Exported(out.resolve().name, kind, parameters, with_head, pooler is not None, license_)
+        (partial / "README.md").write_text(model_card(exported, origin, found, pairs), encoding="utf-8")
+    for note in [*gone, *left_out]:
+        say(f"not in the model card: {note}")
     result = {
         "run": str(run), "step": step, "encoder": str(out), "class": kind, "parameters": parameters,
-        "pooler": pooler is not None,
+        "pooler": pooler is not None, "license": license_, "scores": len(found),
     }  # fmt: skip
     size = f"of step {step:,} ({kind}, {parameters / 1e6:.1f} M parameters) is in {out}"
     lines = _about_masked_lm(model.config.decoder, out, size) if with_head else _about_encoder(size)
-    print_result(result, as_json, lambda: "\n".join([*lines, _about_pooler(pooler is not None)]))
+    lines += [_about_pooler(pooler is not None), _about_card(out, license_)]
+    print_result(result, as_json, lambda: "\n".join(lines))
+
+
+def check_license(identifier: str | None) -> None:
+    """Raise UserError where a licence is not written as the hub's identifiers are."""
+    if identifier is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", identifier):
+        raise UserError(
+            f"--license {identifier!r} is none of the hub's identifiers, which are in small letters without spaces",
+            "Write it as in apache-2.0, mit, cc-by-sa-4.0, or other.",
+        )
+
+
+def _find_scores(
+    run: Path, step: int, folder: Path, named: list[Path]
+) -> "tuple[list[Scores], Pairs | None, list[str]]":
+    """Find the scores of what has been written into a folder."""
+    from masklater.judge.encoder import hash_folder
+    from masklater.report.origin import scores_of
+
+    inside = folder / "encoder"
+    hashes = {hash_folder(folder), *([hash_folder(inside)] if inside.is_dir() else [])}
+    return scores_of(run, step, hashes, named)
+
+
+def _about_card(out: Path, identifier: str | None) -> str:
+    card = f"Its model card is {out / 'README.md'}: read it before you publish it"
+    return f"{card}." if identifier else f"{card}; it names no licence (--license)."
 
 
 def _about_encoder(size: str) -> list[str]:

@@ -86,7 +86,7 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
         saver = Saver(world, recipe.checkpoint.writes_in_background(world.device.type))
         with world.all_or_none():
             announce(plan, num_parameters, accounts.hardware, precision, compilation, by_blocks, world, ledger)
-            log = MetricsLog(run.path, ledger.steps) if world.is_main else None
+            log = MetricsLog(run.path, ledger.steps, plan.recipe) if world.is_main else None
             health = Health(recipe, plan.rows_of, run.path)
         return _Training(
             plan, run, world, precision, compilation, model, trained, optimizers, ledger,

@@ -23,6 +23,7 @@ from masklater.run.checkpoint import Checkpoint, list_checkpoints, load_checkpoi
 from masklater.run.folder import RunFolder
 from masklater.run.identity import is_run
 from masklater.run.lock import only_process
+from masklater.run.trackers import refuse_missing
 
 
 def open_run(
@@ -32,6 +33,8 @@ def open_run(
     micro_rows_open = "auto" in _micro_rows(recipe)
     resume = resume or (world.restarts > 0 and is_run(out))
     with world.all_or_none():
+        if world.is_main:
+            refuse_missing(recipe)
         recipe = _share_out(recipe, world)
         sources = open_sources(recipe, data)
         run: RunFolder | None = None

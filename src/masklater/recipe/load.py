@@ -29,7 +29,7 @@ from masklater.recipe.sections import (
     ScheduleSettings,
 )
 from masklater.recipe.tree import apply_overrides, read_yaml
-from masklater.recipe.watching import CheckpointSettings, EvaluationSettings, HealthSettings
+from masklater.recipe.watching import CheckpointSettings, EvaluationSettings, HealthSettings, Tracking
 
 
 class Recipe(Section):
@@ -50,6 +50,11 @@ class Recipe(Section):
     evaluation: Annotated[EvaluationSettings, ON_RESUME] = EvaluationSettings()
     checkpoint: Annotated[CheckpointSettings, ON_RESUME] = CheckpointSettings()
     health: Annotated[HealthSettings, ON_RESUME] = HealthSettings()
+    tracking: Annotated[Tracking, ON_RESUME] = Field(
+        ("auto",),
+        description="what shows the run beside metrics.jsonl: a list of tensorboard, trackio, wandb; []: nothing; "
+        "auto: TensorBoard where it is installed",
+    )
     precision: Annotated[Literal["auto", "bfloat16", "float16", "float32"], ON_RESUME] = Field(
         "auto",
         description="auto: bfloat16 autocast where the hardware computes in it; on a GPU that does not, float16 with a "

@@ -1,8 +1,8 @@
 """The sections of a recipe that decide what is seen and kept of a run, and nothing of what it trains on."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from masklater.recipe.section import MOST, Section
 
@@ -43,3 +43,23 @@ class HealthSettings(Section):
         description="a loss is logged as a spike where it lies so many robust deviations (1.4826 times the median "
         "absolute deviation) and 5% above the median of the last 100 steps; null: none is",
     )
+
+
+TRACKERS = ("tensorboard", "trackio", "wandb")
+"""Programs that show a run beside metrics.jsonl; run/trackers.py has the adapter of each."""
+
+
+def _alone(value: object) -> object:
+    return ("auto",) if value == "auto" else value
+
+
+def _known_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    if names != ("auto",) and not set(names) <= set(TRACKERS):
+        raise ValueError(f"it must be auto, or a list of some of {', '.join(TRACKERS)}")
+    if len(set(names)) < len(names):
+        raise ValueError("a tracker is named twice")
+    return names
+
+
+Tracking = Annotated[tuple[str, ...], BeforeValidator(_alone), AfterValidator(_known_once)]
+"""Some of TRACKERS; or auto alone."""

@@ -164,12 +164,20 @@ def find_pairs(runs: Sequence[Run]) -> dict[str, Pairs]:
     Raises:
         DamagedDataError: It is not what scoring writes.
     """
-    found = {}
-    for run in runs:
-        for path in (run.path / "blimp.json", run.path / "scores" / "blimp.json"):
-            if path.is_file() and run.name not in found:
-                found[run.name] = _read(path, Pairs)
-    return found
+    found = {run.name: read_pairs(run.path) for run in runs}
+    return {name: pairs for name, pairs in found.items() if pairs is not None}
+
+
+def read_pairs(run: Path) -> Pairs | None:
+    """Read the scores of a run on minimal pairs: RUN/blimp.json, or RUN/scores/blimp.json; None without either.
+
+    Raises:
+        DamagedDataError: It is not what scoring writes.
+    """
+    for path in (run / "blimp.json", run / "scores" / "blimp.json"):
+        if path.is_file():
+            return _read(path, Pairs)
+    return None
 
 
 def find_scores(runs: Sequence[Run], named: Sequence[Path]) -> tuple[dict[str, Scores], list[str]]:

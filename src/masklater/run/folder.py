@@ -2,10 +2,12 @@
 
 RUN/recipe.yaml     the resolved recipe
 RUN/run.json        what may not change: data, by source, tokenizer; versions it began with, the commit of a model
+RUN/data.json       what it trains on, by source, with counts and hashes
 RUN/config.json     the model's config
 RUN/tokenizer/      the data's tokenizer, a Hugging Face folder
 RUN/pooler.safetensors  the pooler of the model it started from, if that had one: as it was there, for the export
 RUN/metrics.jsonl   one object a step, one an evaluation
+RUN/tracking.json   the id by which trackers know the run, where there are any
 RUN/ledger.json     what the run has spent up to its newest checkpoint
 RUN/checkpoints/    the newest few, complete ones only, and with schedule wsd the one before decay
 RUN/lock            held by the process that trains it
@@ -33,6 +35,7 @@ from masklater.model.positions import set_rope_base
 from masklater.recipe.load import Recipe, dump
 from masklater.recipe.timeline import rope_base
 from masklater.run.checkpoint import Checkpoint, is_sound, list_checkpoints, load_checkpoint, load_newest, set_aside
+from masklater.run.data import write_data
 from masklater.run.identity import check_same_run, identity_of, is_run, longest_of, read_identity
 
 POOLER = "pooler.safetensors"
@@ -91,6 +94,7 @@ class RunFolder:
                 json.dumps(asdict(identity_of(shards, source)), indent=1), encoding="utf-8"
             )
             (partial / "recipe.yaml").write_text(dump(recipe), encoding="utf-8")
+            write_data(partial, shards)
             config.save_pretrained(partial)
             longest = longest_of(shards)
             shutil.copytree(longest.folder / "tokenizer", partial / "tokenizer")
@@ -166,21 +170,34 @@ class RunFolder:
                 f"{self.path / 'config.json'} is missing or damaged: {first_line(error)}", "Restore it from a copy."
             ) from None
 
+    def open_newest(self) -> Checkpoint:
+        """The newest sound checkpoint.
+
+        Raises:
+            UserError: The run has none yet.
+        """
+        checkpoint = load_newest(self.checkpoints)
+        if checkpoint is None:
+            raise UserError(f"the run {self.path} has no checkpoint yet", "Let it run until its first checkpoint.")
+        return checkpoint
+
+    def model_of(self, checkpoint: Checkpoint) -> MaskLaterForMaskedLM:
+        """The model of a checkpoint, in evaluation mode."""
+        config = self.load_config()
+        if (base := rope_base(self.recipe, checkpoint.progress.phase)) is not None:
+            set_rope_base(config.encoder, base)
+        model = MaskLaterForMaskedLM(config)
+        checkpoint.load_into(model)
+        return model.eval()
+
     def load_model(self) -> tuple[MaskLaterForMaskedLM, int]:
         """The model of the newest sound checkpoint, in evaluation mode, and the step it was saved at.
 
         Raises:
             UserError: The run has no checkpoint yet.
         """
-        checkpoint = load_newest(self.checkpoints)
-        if checkpoint is None:
-            raise UserError(f"the run {self.path} has no checkpoint yet", "Let it run until its first checkpoint.")
-        config = self.load_config()
-        if (base := rope_base(self.recipe, checkpoint.progress.phase)) is not None:
-            set_rope_base(config.encoder, base)
-        model = MaskLaterForMaskedLM(config)
-        checkpoint.load_into(model)
-        return model.eval(), checkpoint.ledger.steps
+        checkpoint = self.open_newest()
+        return self.model_of(checkpoint), checkpoint.ledger.steps
 
     def longest_trained(self) -> int:
         """Return the length of the longest rows that the newest sound checkpoint has been trained on."""

@@ -1,9 +1,8 @@
-"""metrics.jsonl: one object a step, one an evaluation, losses in full precision; TensorBoard where installed."""
+"""metrics.jsonl: one object a step, one an evaluation, losses in full precision."""
 
 import json
 import math
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -11,6 +10,8 @@ from typing import Any, Self
 from masklater.errors import DamagedDataError, UserError
 from masklater.folders import disk_errors_for_people, write_file
 from masklater.ledger import Ledger
+from masklater.recipe.load import Recipe
+from masklater.run.trackers import Trackers
 
 
 class MetricsLog:
@@ -19,8 +20,11 @@ class MetricsLog:
     `evaluated` says whether the step it was opened after has its evaluation.
     """
 
-    def __init__(self, folder: Path, after_step: int) -> None:
-        """Open the log and forget what was logged after `after_step`, which is about to be done again."""
+    def __init__(self, folder: Path, after_step: int, recipe: Recipe | None = None) -> None:
+        """Open the log and forget what was logged after `after_step`, which is about to be done again.
+
+        With a recipe, the trackers that it names show what is logged too.
+        """
         self.path = folder / "metrics.jsonl"
         self.evaluated = False
         with disk_errors_for_people(self.path):
@@ -29,21 +33,15 @@ class MetricsLog:
                 write_file(self.path, "".join(json.dumps(record) + "\n" for record in kept), replace=True)
                 self.evaluated = any("valid_loss" in record for record in kept if record["step"] == after_step)
             self.file = self.path.open("a", encoding="utf-8")
-        self.board: Any = None
-        if find_spec("tensorboard") is not None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=after_step + 1)
+        self.trackers = None if recipe is None else Trackers(recipe, folder, after_step)
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one record; it has a `step`."""
         with disk_errors_for_people(self.path):
             self.file.write(json.dumps(record) + "\n")
             self.file.flush()
-        if self.board is not None:
-            for name, value in record.items():
-                if isinstance(value, (int, float)) and name != "step" and math.isfinite(value):
-                    self.board.add_scalar(name, value, record["step"])
+        if self.trackers is not None:
+            self.trackers.write(record)
 
     def __enter__(self) -> Self:
         return self
@@ -52,8 +50,8 @@ class MetricsLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.file.close()
-        if self.board is not None:
-            self.board.close()
+        if self.trackers is not None:
+            self.trackers.close()
 
 
 def step_record(

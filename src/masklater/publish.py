@@ -1,0 +1,131 @@
+"""An ENCODER on its way to the Hugging Face hub, through huggingface_hub: the files that were listed, and no others.
+
+Nothing heavy is imported. `HF_ENDPOINT`, `HF_TOKEN` and everything else that huggingface_hub reads work as elsewhere.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from masklater.errors import UserError, first_line
+
+
+@dataclass(frozen=True)
+class Shipment:
+    """What is to be sent."""
+
+    folder: Path
+    files: dict[str, int]  # by name in the repository, with bytes, in order
+    left: tuple[str, ...]  # what stays here: hidden files, links, pickles
+    license: str | None  # that the model card names
+
+    @property
+    def bytes(self) -> int:
+        """Of all files together."""
+        return sum(self.files.values())
+
+
+@dataclass(frozen=True)
+class Published:
+    """What has become of it."""
+
+    repository: str
+    url: str
+    commit: str
+    created: bool  # the repository is new
+    private: bool
+    files: int
+
+
+def list_files(folder: Path) -> Shipment:
+    """List what is sent of an ENCODER: every regular file in it, but for hidden ones and pickles, which can run code.
+
+    Raises:
+        UserError: There is no such folder, or it lacks weights, config or a model card that huggingface_hub reads.
+    """
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}", "Name one that `masklater export` made.")
+    files, left = {}, []
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.is_symlink() or (
+            path.is_file() and (hidden or path.suffix in {".bin", ".pt", ".pth", ".ckpt", ".pkl"})
+        ):
+            left.append(name)
+        elif path.is_file():
+            files[name] = path.stat().st_size
+    for needed, why in (("config.json", "is no ENCODER"), ("README.md", "has no model card")):
+        if needed not in files:
+            raise UserError(f"{folder} {why}: it has no {needed}", "Make it with `masklater export`.")
+    if not any(name.endswith(".safetensors") for name in files):
+        raise UserError(
+            f"{folder} is no ENCODER: it has no weights (*.safetensors)", "Make it with `masklater export`."
+        )
+    return Shipment(folder, files, tuple(left), _license_of(folder / "README.md"))
+
+
+def _license_of(card: Path) -> str | None:
+    """Read a model card as the hub does; return the licence it names.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    from huggingface_hub import ModelCard
+
+    try:
+        found = ModelCard.load(card).data.to_dict().get("license")
+    except Exception as error:  # huggingface_hub raises whatever its YAML parser does
+        raise UserError(
+            f"{card} is no model card: {first_line(error)}", "Mend what stands between its two lines of ---."
+        ) from None
+    return None if found is None else str(found)
+
+
+def send(shipment: Shipment, repository: str, private: bool = False) -> Published:
+    """Send the files listed as one commit, into a repository that is made where there is none.
+
+    Args:
+        shipment: As `list_files` returns it.
+        repository: OWNER/NAME.
+        private: Only its owner sees it.
+
+    Raises:
+        UserError: The name is none, the hub refuses, or private was asked for and the repository is there and public.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    owner, slash, name = repository.partition("/")
+    if not (owner and slash and name) or "/" in name:
+        raise UserError(f"{repository} is no name on the hub", "Write it as OWNER/NAME.")
+    api, created = HfApi(library_name="masklater"), False
+    try:
+        try:
+            is_private = bool(api.model_info(repository).private)
+        except RepositoryNotFoundError:
+            api.create_repo(repository, private=private)
+            created, is_private = True, private
+        if private and not is_private:
+            raise UserError(
+                f"{repository} exists on the hub and is public, and --private was asked for",
+                "Make it private in its settings there, or name another one; nothing was sent.",
+            )
+        operations = [
+            CommitOperationAdd(path_in_repo=name, path_or_fileobj=shipment.folder / name) for name in shipment.files
+        ]
+        # upload_folder would look into the folder again, and send what has come into it since it was listed.
+        commit = api.create_commit(repository, operations, commit_message="Upload an encoder with masklater")
+        there = set(api.list_repo_files(repository, revision=commit.oid))
+    except UserError:
+        raise
+    except Exception as error:  # huggingface_hub raises whatever its HTTP library, the disk and the hub do
+        raise UserError(
+            f"the hub did not take {repository}: {first_line(error)}",
+            "Log in with `hf auth login`, with a token that may write, and see that the owner is you or one of yours.",
+        ) from None
+    if missing := [name for name in shipment.files if name not in there]:
+        raise UserError(
+            f"{repository} lacks {', '.join(missing)} after the upload", "Does its .gitignore leave them out?"
+        )
+    url = f"{api.endpoint}/{repository}"
+    return Published(repository, url, commit.oid, created, is_private, len(shipment.files))

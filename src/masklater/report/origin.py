@@ -1,0 +1,117 @@
+"""What a model card is made of: the run that an export is from, and the scores that are of this export and no other."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from masklater.errors import UserError
+from masklater.ledger import Ledger
+from masklater.recipe.load import Recipe
+from masklater.report.runs import Evaluation, read_run
+from masklater.report.scores import Pairs, Scores, read_pairs, read_scores
+from masklater.run.data import TrainedShards, read_data
+from masklater.run.identity import Identity, read_identity
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What stands in the folder that the card is for."""
+
+    name: str  # of the folder
+    kind: str  # the model's class
+    parameters: int
+    has_head: bool  # an LM head is in it
+    has_pooler: bool
+    license: str | None  # an identifier of the hub's, as the user told it
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where it comes from: a run at one of its checkpoints."""
+
+    recipe: Recipe
+    identity: Identity
+    ledger: Ledger  # as of the checkpoint
+    data: tuple[TrainedShards, ...] | None  # None: the run began before this was recorded
+    evaluation: Evaluation | None  # the last one up to the checkpoint
+
+
+def read_origin(run: Path, ledger: Ledger) -> tuple[Origin, list[str]]:
+    """Read what a RUN says of itself; weights can be exported where its records are gone.
+
+    Args:
+        run: Its folder.
+        ledger: Of the checkpoint that is exported.
+
+    Returns:
+        origin, and what could not be read, a sentence each.
+
+    Raises:
+        UserError: It is no RUN.
+    """
+    identity, recipe = read_identity(run)
+    data, evaluation, notes = None, None, []
+    try:
+        data = read_data(run)
+    except UserError as error:
+        notes.append(error.problem)
+    try:
+        evaluations = read_run(run, run.name).evaluations
+        evaluation = next((each for each in reversed(evaluations) if each.spent.steps <= ledger.steps), None)
+    except UserError as error:
+        notes.append(error.problem)
+    return Origin(recipe, identity, ledger, data, evaluation), notes
+
+
+def scores_of(
+    run: Path, step: int, hashes: set[str], named: Sequence[Path]
+) -> tuple[list[Scores], Pairs | None, list[str]]:
+    """Find the scores of an export: folders named, RUN/scores, and minimal pairs in RUN/blimp.json.
+
+    Args:
+        run: The RUN it is from.
+        step: Of the checkpoint.
+        hashes: What may stand in SCORES as the encoder's hash.
+        named: SCORES folders.
+
+    Returns:
+        scores, minimal pairs, and what was left out, a sentence each.
+
+    Raises:
+        UserError: A named folder is no SCORES folder, or scored another encoder.
+    """
+    found, notes = [], []
+    for folder in named:
+        scores = read_scores(folder)
+        if not _belong(scores, hashes, run, step):
+            raise UserError(
+                f"--scores {folder} scored {scores.encoder.run or scores.encoder.path}"
+                f"{'' if scores.encoder.step is None else f' at step {scores.encoder.step:,}'}, which is not what is "
+                f"exported here, {run} at step {step:,}",
+                "Score the encoder that is exported, or leave --scores out.",
+            )
+        found.append(scores)
+    own, pairs = run / "scores", None
+    try:
+        if (own / "scores.json").is_file() and own not in named:
+            scores = read_scores(own)
+            if _belong(scores, hashes, run, step):
+                found.append(scores)
+            else:
+                notes.append(f"{own} scored another step of the run, and was left out")
+    except UserError as error:
+        notes.append(error.problem)
+    try:
+        pairs = read_pairs(run)
+    except UserError as error:
+        notes.append(error.problem)
+    if pairs and pairs.step != step:
+        notes.append(f"the minimal pairs of {run} were scored at step {pairs.step:,}, and were left out")
+        pairs = None
+    return found, pairs, notes
+
+
+def _belong(scores: Scores, hashes: set[str], run: Path, step: int) -> bool:
+    encoder = scores.encoder
+    same_run = encoder.run is not None and Path(encoder.run).resolve() == run.resolve() and encoder.step == step
+    return same_run or encoder.sha256 in hashes

@@ -1,0 +1,83 @@
+"""RUN/data.json: what a run trains on, source by source, for who asks once SHARDS have gone elsewhere."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from masklater.errors import DamagedDataError, UserError
+from masklater.recipe.section import Section
+
+if TYPE_CHECKING:
+    from masklater.corpus.shards import Shards
+
+FILE = "data.json"
+
+
+class TrainedSource(Section):
+    """One input of `prepare`, as it was given, and what came of it."""
+
+    name: str
+    revision: str | None = None  # the commit of a data set of the hub
+    documents: int
+    characters: int
+    tokens: int  # as they were read, before packing
+
+
+class TrainedShards(Section):
+    """One SHARDS folder that a run trains on."""
+
+    key: str  # its name in the recipe's shares; "": the only one
+    sha256: str
+    row_length: int
+    train_rows: int
+    train_tokens: int
+    held_out_rows: int
+    sources: tuple[TrainedSource, ...]  # empty where SHARDS of version 0.1 do not say
+
+
+class _File(Section):
+    shards: tuple[TrainedShards, ...]
+
+
+def write_data(run: Path, shards: Mapping[str, "Shards"]) -> None:
+    """Write RUN/data.json of the data that a run begins with, by folder."""
+    file = _File(shards=tuple(_describe(key, opened) for key, opened in shards.items()))
+    (run / FILE).write_text(json.dumps(file.model_dump(), indent=1) + "\n", encoding="utf-8")
+
+
+def _describe(key: str, opened: "Shards") -> TrainedShards:
+    index, sources = opened.index, opened.index.source.get("sources", [])
+    return TrainedShards(
+        key=key,
+        sha256=opened.fingerprint,
+        row_length=index.row_length,
+        train_rows=index.train.rows,
+        train_tokens=index.train.tokens,
+        held_out_rows=index.valid.rows,
+        sources=tuple(
+            TrainedSource(**source.model_dump(include=set(TrainedSource.model_fields)))
+            for source in (sources if isinstance(sources, list) else [])
+        ),
+    )
+
+
+def read_data(run: Path) -> tuple[TrainedShards, ...] | None:
+    """Read RUN/data.json; None where the run began before there was one.
+
+    Raises:
+        UserError: It cannot be read.
+        DamagedDataError: It is not what pre-training wrote.
+    """
+    path = run / FILE
+    if not path.exists():
+        return None
+    try:
+        return _File.model_validate_json(path.read_bytes()).shards
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}", "Check its permissions.") from None
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"])) or "the file"
+        raise DamagedDataError(f"{path} is damaged at {where}", "Restore it from a copy, or remove it.") from None
