@@ -51,8 +51,8 @@ def leaving(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 STOPS = {  # a command, and a function in whose place the signal comes
-    "prepare, reading": ("prepare {corpus} --out {tmp}/o", "masklater.corpus.prepare._held_out_below"),
-    "prepare, tokenising": ("prepare {corpus} --out {tmp}/o --vocab-size 300", "masklater.corpus.prepare.tokenise"),
+    "prepare, reading": ("prepare {corpus} --out {tmp}/o", "masklater.corpus.whole.held_out_below"),
+    "prepare, tokenising": ("prepare {corpus} --out {tmp}/o --vocab-size 300", "masklater.corpus.parts.make.tokenise"),
     "prepare, writing": ("prepare {corpus} --out {tmp}/o --vocab-size 300", "masklater.corpus.shards.SplitWriter.close"),
     "prepare, into an empty folder": ("prepare {corpus} --out {tmp} --vocab-size 300", "masklater.corpus.prepare.make_index"),
     "pretrain, at its start": ("pretrain 3ml-small --data {shards} --out {tmp}/o", "masklater.pretrain.opening._verify"),

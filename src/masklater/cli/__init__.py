@@ -20,6 +20,7 @@ from masklater.cli.doctor import doctor
 from masklater.cli.export import export
 from masklater.cli.fill import fill
 from masklater.cli.glue import glue
+from masklater.cli.join import join
 from masklater.cli.judge import judge
 from masklater.cli.prepare import prepare
 from masklater.cli.pretrain import pretrain
@@ -33,7 +34,7 @@ NOT_ON_WINDOWS = (
     "run stays safe\n  Use WSL 2, which is a Linux (`wsl --install`). Exported encoders load on Windows as any other."
 )
 
-for command in (prepare, budget, pretrain, export, fill, judge, glue, blimp, compare, rows, doctor, quickstart):
+for command in (prepare, join, budget, pretrain, export, fill, judge, glue, blimp, compare, rows, doctor, quickstart):
     add(command)
 
 
