@@ -48,13 +48,10 @@ def complete_folder(path: Path) -> Iterator[Path]:
         partial = place.with_name(f"{place.name}.partial-{os.getpid()}")
         if stays:
             partial = place / partial.name
-        with _gone_on_failure(partial):
+        with gone_on_failure(partial):
             partial.mkdir(parents=True)
             yield partial
-            for file in partial.rglob("*"):
-                if file.is_file():
-                    _sync(file)
-            _sync(partial)
+            sync_files(partial)
             if stays:
                 _fill(place, partial)
             else:
@@ -77,7 +74,7 @@ def begun_folder(path: Path) -> Iterator[None]:
             yield
         except BaseException:
             for entry in path.iterdir():
-                _remove(entry)
+                remove(entry)
             if made:
                 path.rmdir()
             raise
@@ -94,32 +91,39 @@ def write_file(path: Path, text: str, replace: bool = False) -> None:
     with disk_errors_for_people(path):
         partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _gone_on_failure(partial):
+        with gone_on_failure(partial):
             partial.write_text(text, encoding="utf-8")
             _sync(partial)
             partial.replace(path)
 
 
+def mark_unfinished(path: Path, unfinished: bool) -> None:
+    """Have a path removed, or no longer removed, where this process is stopped."""
+    (_unfinished.add if unfinished else _unfinished.discard)(path)
+
+
 def remove_unfinished() -> None:
     """Remove what this process has begun to write and not finished: it is about to end."""
     for path in list(_unfinished):
-        _remove(path)
+        remove(path)
 
 
 @contextmanager
-def _gone_on_failure(path: Path) -> Iterator[None]:
-    _remove(path)
+def gone_on_failure(path: Path) -> Iterator[None]:
+    """Remove what is made under a name in the block, where the block fails or this process is stopped in it."""
+    remove(path)
     _unfinished.add(path)
     try:
         yield
     except BaseException:
-        _remove(path)
+        remove(path)
         raise
     finally:
         _unfinished.discard(path)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file or a folder with all that is in it, as far as that is possible."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -145,7 +149,7 @@ def _fill(place: Path, partial: Path) -> None:
         partial.rmdir()
     except BaseException:
         for target in targets:
-            _remove(target)
+            remove(target)
         raise
     finally:
         _unfinished.difference_update(targets)
@@ -205,6 +209,14 @@ def _existing(path: Path) -> Path:
         if os.path.exists(parent):  # noqa: PTH110 - Path.exists raises for a name that is too long
             return parent
     return Path("/")
+
+
+def sync_files(folder: Path) -> None:
+    """Have the operating system put a folder and the files in it on disk."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            _sync(file)
+    _sync(folder)
 
 
 def _sync(path: Path) -> None:

@@ -21,7 +21,7 @@ MAY_KNOW = {
     "registration": set(),
     "machine": LEAVES,
     "recipe": LEAVES,
-    "corpus": {"recipe", *LEAVES},
+    "corpus": {"machine", "recipe", *LEAVES},
     "masking": {"corpus", "recipe", *LEAVES},
     "model": {"corpus", "masking", "recipe", *LEAVES},
     "budget": {"corpus", "masking", "machine", "recipe", *LEAVES},

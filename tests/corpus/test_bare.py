@@ -10,9 +10,10 @@ from transformers import BertTokenizer
 
 from masklater.corpus import tokenizer as tokenizers_
 from masklater.corpus.bare import load_bare
-from masklater.corpus.prepare import prepare, tokenise
+from masklater.corpus.prepare import prepare
 from masklater.corpus.read import Document
 from masklater.corpus.settings import PrepareSettings
+from masklater.corpus.tokenise import tokenise
 from masklater.errors import DamagedDataError, UserError
 from tests.conftest import DATA, make_text
 from tests.corpus.kinds import save_kind
@@ -44,7 +45,7 @@ def test_the_ids_are_sentencepieces(name: str, tmp_path: Path) -> None:
     file = spm(tmp_path, **MODELS[name])
     oracle = sentencepiece.SentencePieceProcessor(model_file=str(file))
     tokenizer = load_bare(file)
-    pairs = tokenise(iter(Document(text, 0) for text in TRIALS), tokenizer, 1)
+    pairs = tokenise(iter(Document(text, 0) for text in TRIALS), tokenizer.backend_tokenizer, 1)
     for document, ids in pairs:
         if document.text == "<unk> x":
             continue  # what stands for the unknown is not matched by it, and may be split in another way here

@@ -200,7 +200,7 @@ def test_damaged_index(copy: Path, damage: str) -> None:
 def test_a_format_of_the_future(copy: Path) -> None:
     index = json.loads((copy / "index.json").read_text())
     (copy / "index.json").write_text(json.dumps({**index, "format": 99}))
-    with pytest.raises(UserError, match="has format 99; this version reads formats 1 and 2"):
+    with pytest.raises(UserError, match="has format 99; this version reads formats 1 to 3"):
         Shards(copy)
 
 

@@ -7,8 +7,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from masklater.corpus import tokenizer as tokenizers_
-from masklater.corpus.prepare import tokenise
 from masklater.corpus.read import Document
+from masklater.corpus.tokenise import tokenise
 from masklater.errors import DamagedDataError, UserError
 from tests.conftest import DATA, make_text
 
@@ -24,7 +24,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ids_of(text: str, folder: Path) -> list[int]:
-    return next(iter(tokenise(iter([Document(text, 0)]), tokenizers_.load(folder), 1)))[1].tolist()
+    return next(iter(tokenise(iter([Document(text, 0)]), tokenizers_.load(folder).backend_tokenizer, 1)))[1].tolist()
 
 
 def test_bpe_round_trip_is_exact_and_specials_in_a_text_stay_text(trained: Path) -> None:

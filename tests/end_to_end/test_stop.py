@@ -51,8 +51,8 @@ def leaving(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 STOPS = {  # a command, and a function in whose place the signal comes
-    "prepare, reading": ("prepare {corpus} --out {tmp}/o", "masklater.corpus.prepare._held_out_below"),
-    "prepare, tokenising": ("prepare {corpus} --out {tmp}/o --vocab-size 300", "masklater.corpus.prepare.tokenise"),
+    "prepare, reading": ("prepare {corpus} --out {tmp}/o", "masklater.corpus.whole.held_out_below"),
+    "prepare, tokenising": ("prepare {corpus} --out {tmp}/o --vocab-size 300", "masklater.corpus.parts.make.tokenise"),
     "prepare, writing": ("prepare {corpus} --out {tmp}/o --vocab-size 300", "masklater.corpus.shards.SplitWriter.close"),
     "prepare, into an empty folder": ("prepare {corpus} --out {tmp} --vocab-size 300", "masklater.corpus.prepare.make_index"),
     "pretrain, at its start": ("pretrain 3ml-small --data {shards} --out {tmp}/o", "masklater.pretrain.opening._verify"),
@@ -211,12 +211,43 @@ def test_prepare_stopped_in_a_real_process(shards_folder: Path, tmp_path: Path) 
     command = [sys.executable, "-m", "masklater", "prepare", "a.txt", "--documents", "line", "--out", "deep/o",
                "--tokenizer", str(shards_folder / "tokenizer")]  # fmt: skip
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    while process.poll() is None and not list(tmp_path.glob("deep/o.partial-*/tokenizer")):
+    while process.poll() is None and not list(tmp_path.glob("deep/o.parts/tokenizer")):
         time.sleep(0.01)
     process.terminate()
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (143, "", "masklater: stopped by SIGTERM\n")
     assert list((tmp_path / "deep").iterdir()) == []
+
+
+SMALL_PARTS = """
+import functools, sys
+from masklater.cli import main
+if __name__ == "__main__":
+    command = sys.modules["masklater.cli.prepare"]  # as an attribute it is the function
+    command.PrepareSettings = functools.partial(command.PrepareSettings, part_bytes=200_000)
+    main()
+"""
+
+
+def test_prepare_in_processes_ends_with_them_and_keeps_what_is_finished(shards_folder: Path, tmp_path: Path) -> None:
+    """Ctrl-C, which a terminal sends to every process."""
+    (tmp_path / "a.txt").write_text("".join(f"{make_text(seed, 200)}\n" for seed in range(200)) * 40)
+    (tmp_path / "small.py").write_text(SMALL_PARTS)
+    command = [sys.executable, "small.py", "prepare", "a.txt", "--documents", "line", "--out", "o", "--workers", "2",
+               "--tokenizer", str(shards_folder / "tokenizer")]  # fmt: skip
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while process.poll() is None and not list(tmp_path.glob("o.parts/*/part.json")):
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "") and "Traceback" not in err, err
+    assert err.splitlines()[-1] == "masklater: stopped by Ctrl-C" and "the same command with --resume goes on" in err
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "o.parts", "small.py"]
+    assert list(tmp_path.glob("o.parts/*/part.json")) and not list(tmp_path.glob("o.parts/*.partial-*"))
 
 
 def test_a_worker_that_is_killed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

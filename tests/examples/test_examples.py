@@ -89,3 +89,35 @@ def test_onnx_export(continuous: Shards, tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert float(done.stdout.split()[-1]) < 1e-4
+
+
+@pytest.mark.slow
+def test_slurm_prepare(tmp_path: Path, shards_folder: Path) -> None:
+    """An array of two tasks and the job that joins what they made, without Slurm."""
+    script = EXAMPLES / "slurm-prepare.sh"
+    called = subprocess.run(["bash", script], capture_output=True, text=True, check=False)
+    assert called.returncode == 2 and "usage: sbatch --array=0-N slurm-prepare.sh SHARDS" in called.stderr
+    for number in range(3):
+        (tmp_path / f"{number}.txt").write_text("\n".join(make_text(10 * number + line, 30) for line in range(20)))
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "sbatch").write_text("#!/bin/bash\nprintf '%s\\n' \"$@\" >> sbatch.log\n")
+    (tools / "masklater").write_text(f'#!/bin/bash\nexec {sys.executable} -m masklater "$@"\n')
+    for tool in tools.iterdir():
+        tool.chmod(0o755)
+    slurm = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_MIN": "0", "SLURM_ARRAY_TASK_COUNT": "2"}
+    options = ["*.txt", "--documents", "line", "--row-length", "32"]
+    for task in ("1", "0", "0"):  # the last one is queued again, though it was finished
+        environment = {**os.environ, **slurm, "SLURM_ARRAY_TASK_ID": task, "PATH": f"{tools}:{os.environ['PATH']}"}
+        command = ["bash", script, "shards", shards_folder / "tokenizer", *options]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    asked = (tmp_path / "sbatch.log").read_text().splitlines()
+    assert [line.split("=")[0] for line in asked] == ["--dependency", "--job-name", "--output", "--wrap"]
+    assert asked[0] == "--dependency=afterok:7"
+    wrapped = asked[3].removeprefix("--wrap=")
+    (tmp_path / "shards.0.partial-12").mkdir()  # of a task that was killed
+    subprocess.run(["sh", "-c", wrapped], cwd=tmp_path, env=environment, capture_output=True, check=True)
+    made = [Shards(tmp_path / name).index for name in ("shards", "shards.0", "shards.1")]
+    assert [index.source["documents"] for index in made] == [60, 40, 20]
+    assert made[0].train.rows == made[1].train.rows + made[2].train.rows

@@ -20,6 +20,7 @@ from masklater.cli.doctor import doctor
 from masklater.cli.export import export
 from masklater.cli.fill import fill
 from masklater.cli.glue import glue
+from masklater.cli.join import join
 from masklater.cli.judge import judge
 from masklater.cli.prepare import prepare
 from masklater.cli.pretrain import pretrain
@@ -36,7 +37,7 @@ NOT_ON_WINDOWS = (
 )
 
 for command in (
-    prepare, select, budget, pretrain, export, push, fill, judge, glue, blimp, compare, rows, doctor, quickstart
+    prepare, join, select, budget, pretrain, export, push, fill, judge, glue, blimp, compare, rows, doctor, quickstart
 ):  # fmt: skip
     add(command)
 

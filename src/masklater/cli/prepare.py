@@ -14,7 +14,7 @@ from masklater.errors import UserError
 
 DEFAULTS = PrepareSettings()
 KEEP = DEFAULTS.keep
-KEPT = "What is kept"
+KEPT, WORK = "What is kept", "How it is done"
 
 
 def prepare(
@@ -147,7 +147,25 @@ def prepare(
         Path | None,
         typer.Option(help="Write samples of what is left out to this file, as JSON lines.", rich_help_panel=KEPT),
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Tokenising threads [default: all cores].")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Processes, each making parts of 256 MiB of text; threads, where there are fewer parts. Rows are the "
+            "same with any number [default: all cores].",
+            rich_help_panel=WORK,
+        ),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="Make the parts on a Ray cluster: auto, or where it is.", rich_help_panel=WORK
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Take over the parts that an earlier try has finished.", rich_help_panel=WORK),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Turn text into SHARDS: rows of token ids that training reads.
@@ -163,6 +181,11 @@ def prepare(
     from masklater.corpus.files import describe
     from masklater.corpus.prepare import prepare as run
 
+    if ray is not None and workers is not None:
+        raise UserError(
+            f"--workers {workers} are processes of this machine, and --ray {ray} makes the parts on a cluster",
+            "Keep one of the two.",
+        )
     if tokenizer is not None and (train_tokenizer is not None or vocab_size is not None or normalise):
         raise UserError(
             f"--tokenizer {tokenizer} names a ready tokenizer; --train-tokenizer, --vocab-size and --normalise ask "
@@ -202,6 +225,8 @@ def prepare(
             ),
             workers=workers or DEFAULTS.workers,
         ),
+        resume,
+        ray,
     )
     read = result.read
     odd = {
@@ -231,6 +256,7 @@ def prepare(
         **(_sources(result.sources) if len(result.sources) > 1 else {}),
         "speed": f"{result.tokens_per_second:,.0f} tokens/s",
         "peak memory": f"{result.peak_memory_bytes / 2**20:,.0f} MiB",
+        **({"parts": f"{result.parts:,}, {result.parts_taken_over:,} of them from before"} if result.parts > 1 else {}),
         "written to": f"{out}",
     }
     if tokenizer is None:

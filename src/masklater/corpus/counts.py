@@ -1,6 +1,6 @@
 """Counts of what was read."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 from masklater.corpus.lines import Oddities
 
@@ -35,3 +35,23 @@ def total(counts: list[ReadCounts]) -> ReadCounts:
     """The sum of several."""
     names = [one.name for one in fields(ReadCounts)]
     return ReadCounts(**{name: sum(getattr(one, name) for one in counts) for name in names})
+
+
+@dataclass
+class SourceTally:
+    """What was read of one source, and what it became."""
+
+    source: int  # its number
+    read: ReadCounts = field(default_factory=ReadCounts)
+    documents: int = 0  # from here on: of what is kept
+    characters: int = 0
+    tokens: int = 0
+    unknown: int = 0  # of its tokens, those that stand for what the tokenizer does not know
+
+
+def tally_of(source: int, tallies: list[SourceTally]) -> SourceTally:
+    """The sum of those that are of one source."""
+    of_it = [tally for tally in tallies if tally.source == source]
+    names = ("documents", "characters", "tokens", "unknown")
+    sums = {name: sum(getattr(tally, name) for tally in of_it) for name in names}
+    return SourceTally(source, total([tally.read for tally in of_it]), **sums)

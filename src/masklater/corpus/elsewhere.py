@@ -7,7 +7,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from masklater.console import say
 from masklater.corpus.readers import ENDINGS_SAID, ending_of
@@ -20,6 +20,8 @@ MAGIC = (
     (b"\x1f\x8b", ".gz"), (b"BZh", ".bz2"), (b"\xfd7zXZ\0", ".xz"), (b"\x28\xb5\x2f\xfd", ".zst"),
     (b"PAR1", ".parquet"), (b"ARROW1", ".arrow"),
 )  # fmt: skip
+VERSIONS = ("ETag", "etag", "md5Hash", "generation", "blob_id", "mtime", "LastModified", "last_modified", "created")
+"""The names by which file systems tell one content of a file from another, the surest first."""
 STDIN = "standard input"
 
 
@@ -31,6 +33,8 @@ class ElsewhereFile:
     shown: str  # what messages call it
     size: int
     opener: Callable[[], BinaryIO]
+    version: str | None = None  # tells one content under this name from another; None: it is there only now
+    is_portable: bool = False  # another process can open it too
 
     def __str__(self) -> str:
         return self.shown
@@ -120,9 +124,11 @@ def find_remote(name: str, passed_over: Counter[str]) -> list[ElsewhereFile]:
         raise UserError(f"there is no file or folder {name}", "Check the name.")
     is_named = list(found) == [path]
     there = []
-    for place, size in sorted(found.items()):
+    for place, about in sorted(found.items()):
         if ending_of(place):
-            there.append(ElsewhereFile(place, f"{protocol}://{place.lstrip('/')}", size, _opener(files, place, name)))
+            shown = f"{protocol}://{place.lstrip('/')}"
+            opener = _Opener(files, place, name)
+            there.append(ElsewhereFile(place, shown, about.size, opener, about.version, is_portable=True))
         elif is_named:
             raise UserError(f"{name} does not end in {ENDINGS_SAID}", "Rename it by its content.")
         else:
@@ -132,29 +138,46 @@ def find_remote(name: str, passed_over: Counter[str]) -> list[ElsewhereFile]:
     return there
 
 
-def _listed(files: Any, path: str) -> dict[str, int]:
-    """Files with their sizes; hidden ones are left out, but for one that is named."""
+class _About(NamedTuple):
+    """What a file system says of a file."""
+
+    size: int
+    version: str
+
+
+def _listed(files: Any, path: str) -> dict[str, _About]:
+    """Files with what is said of them; hidden ones are left out, but for one that is named."""
     if any(sign in path for sign in "*?["):
         found = files.glob(path, detail=True)
     elif files.isdir(path):
         found = files.find(path, detail=True)
     else:
-        return {path: int(files.info(path)["size"] or 0)}
+        return {path: _about(files.info(path))}
     base = path.rstrip("/").count("/")
     return {
-        place: int(about.get("size") or 0)
+        place: _about(about)
         for place, about in found.items()
         if about["type"] == "file" and not any(part.startswith(".") for part in place.split("/")[base:])
     }
 
 
-def _opener(files: Any, place: str, name: str) -> Callable[[], BinaryIO]:
-    def open_it() -> BinaryIO:
+def _about(said: dict[str, Any]) -> _About:
+    version = next((str(said[name]) for name in VERSIONS if said.get(name)), "")
+    return _About(int(said.get("size") or 0), version)
+
+
+@dataclass(frozen=True)
+class _Opener:
+    """Opens a file by fsspec, here or in another process."""
+
+    files: Any
+    place: str
+    name: str
+
+    def __call__(self) -> BinaryIO:
         try:
-            return files.open(place, "rb")
+            return self.files.open(self.place, "rb")
         except Exception as error:
             raise UserError(
-                f"{place} of {name} cannot be read: {first_line(error)}", "Check who may read it."
+                f"{self.place} of {self.name} cannot be read: {first_line(error)}", "Check who may read it."
             ) from None
-
-    return open_it

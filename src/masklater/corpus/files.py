@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from masklater.corpus.elsewhere import ElsewhereFile
+from masklater.corpus.parts.file_range import FileRange
 from masklater.corpus.readers import ENDINGS_SAID, ending_of
 from masklater.errors import UserError
 
@@ -87,7 +88,7 @@ def describe(numbers: Counter[str]) -> str:
     return ", ".join([*shown, f"{rest:,} with other endings"] if rest else shown)
 
 
-def repeated(files: Sequence[Path | ElsewhereFile]) -> dict[str, int]:
+def repeated(files: Sequence[Path | ElsewhereFile | FileRange]) -> dict[str, int]:
     """Files that are read more than once, under one name or several, with how often."""
     names: dict[object, list[str]] = {}
     for path in files:

@@ -1,7 +1,7 @@
 """index.json of a SHARDS folder: what is there, and how to tell that it still is what was written."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isnan
 from pathlib import Path
 from typing import Literal
@@ -17,6 +17,8 @@ from masklater.recipe.section import Section
 FORMAT = 2
 WITHOUT_CHECKSUM = 1
 """The format of SHARDS whose index has no checksum of itself; they are read as ever."""
+OF_ANY_SIZE = 3
+"""The format of SHARDS in which not only the last shard of a split has fewer rows: of several parts."""
 MAX_INDEX_BYTES = 256 * 2**20
 """A larger index.json is refused: it would be that of tens of terabytes."""
 Split = Literal["train", "valid"]
@@ -36,7 +38,7 @@ class ShardEntry(Section):
 
 
 class SplitEntry(Section):
-    """The shards of one split. All but the last have the same number of rows."""
+    """The shards of one split, in order."""
 
     rows: NonNegativeInt
     tokens: NonNegativeInt
@@ -44,6 +46,12 @@ class SplitEntry(Section):
     full_row_maskable: NonNegativeInt  # their positions without a special token: what masking can choose from
     mixed_rows: NonNegativeInt  # rows that hold more than one document
     shards: list[ShardEntry]
+
+    @property
+    def has_even_shards(self) -> bool:
+        """Whether all shards but the last, which may have fewer, have the same number of rows."""
+        rows = [shard.rows for shard in self.shards]
+        return len({*rows[:-1]}) <= 1 and (not rows or rows[-1] <= rows[0])
 
     @property
     def maskable_per_row(self) -> float:
@@ -101,7 +109,7 @@ def make_index(
 ) -> Index:
     """The index of two finished splits."""
     index = Index(
-        format=FORMAT,
+        format=FORMAT if train.has_even_shards and valid.has_even_shards else OF_ANY_SIZE,
         row_length=row_length,
         dtype="uint16" if row_dtype(vocabulary.size) is np.uint16 else "uint32",
         vocabulary_size=vocabulary.size,
@@ -113,6 +121,19 @@ def make_index(
         source=dict(source),
     )
     return index.model_copy(update={"checksum": _checksum(index)})
+
+
+def joined(splits: Sequence[SplitEntry], split: Split) -> SplitEntry:
+    """One split of several, their shards in order under new names."""
+    shards: list[ShardEntry] = []
+    documents = 0
+    for shard in (shard for one in splits for shard in one.shards):
+        named = {"name": f"{split}-{len(shards):05d}", "first_document": documents}
+        shards.append(shard.model_copy(update=named))
+        documents += shard.documents
+    names = ("rows", "tokens", "full_rows", "full_row_maskable", "mixed_rows")
+    sums = {name: sum(getattr(one, name) for one in splits) for name in names}
+    return SplitEntry(**sums, shards=shards)
 
 
 def _checksum(index: Index) -> str:
@@ -146,12 +167,12 @@ def read_index_file(folder: Path) -> tuple[Index, str]:
         raise UserError(f"{folder} is no SHARDS folder: it has no index.json", "Make one with `masklater prepare`.")
     content = _read(path)
     index = _parse(path, content)
-    if index.format not in {WITHOUT_CHECKSUM, FORMAT}:
+    if index.format not in {WITHOUT_CHECKSUM, FORMAT, OF_ANY_SIZE}:
         raise UserError(
-            f"{path} has format {index.format}; this version reads formats {WITHOUT_CHECKSUM} and {FORMAT}",
+            f"{path} has format {index.format}; this version reads formats {WITHOUT_CHECKSUM} to {OF_ANY_SIZE}",
             "Prepare the data again.",
         )
-    if index.checksum != (_checksum(index) if index.format == FORMAT else None):
+    if index.checksum != (None if index.format == WITHOUT_CHECKSUM else _checksum(index)):
         raise DamagedDataError(
             f"{path} has changed since it was written (its checksum does not match)",
             "Restore the file from a copy, or prepare the data again.",

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from masklater.console import say
-from masklater.corpus.elsewhere import ElsewhereFile, find_remote, is_remote, spool_stdin
+from masklater.corpus.elsewhere import find_remote, is_remote, spool_stdin
 from masklater.corpus.files import describe, find_files, find_matching, repeated
 from masklater.corpus.hub_rows import find_hub_rows, is_hub
-from masklater.corpus.read import Source
+from masklater.corpus.read import Source, TextFile
 from masklater.corpus.readers import ENDINGS_SAID, READERS, ending_of
 from masklater.corpus.settings import PrepareSettings
 from masklater.errors import UserError
@@ -71,19 +71,19 @@ def say_what_is_read(sources: list[Source], passed_over: Counter[str]) -> dict[s
     return twice
 
 
-def size_of(file: Path | ElsewhereFile) -> int:
+def size_of(file: TextFile) -> int:
     """Bytes of a file."""
     return file.stat().st_size if isinstance(file, Path) else file.size
 
 
-def _files(name: str, settings: PrepareSettings, passed_over: Counter[str]) -> list[Path] | list[ElsewhereFile]:
+def _files(name: str, settings: PrepareSettings, passed_over: Counter[str]) -> list[TextFile]:
     if name == STDIN:
         return [spool_stdin(settings.stdin_as)]
     if is_remote(name):
-        return find_remote(name, passed_over)
+        return [*find_remote(name, passed_over)]
     if any(sign in name for sign in "*?[") and not Path(name).exists():
-        return find_matching(name, passed_over)
-    return find_files([Path(name)], passed_over)
+        return [*find_matching(name, passed_over)]
+    return [*find_files([Path(name)], passed_over)]
 
 
 def _check_filters(sources: list[Source]) -> None:

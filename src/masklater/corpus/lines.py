@@ -97,18 +97,21 @@ class TextLines:
         encoding: As the user named it; None for UTF-8. A byte-order mark has the last word.
         limit: Longest line, in bytes of UTF-8 or in characters of another encoding.
         cut: Whether a longer line comes in parts.
+        begins: Whether it is the beginning of a file, where a byte-order mark may stand.
 
     Raises:
         LongLineError: While iterating: a line is longer, and may not be cut.
         DamagedDataError: While iterating: the file is in another encoding, or no text.
     """
 
-    def __init__(self, path: Path | str, stream: BinaryIO, encoding: str | None, limit: int, cut: bool) -> None:
+    def __init__(
+        self, path: Path | str, stream: BinaryIO, encoding: str | None, limit: int, cut: bool, begins: bool = True
+    ) -> None:
         self.path, self.stream, self.limit, self.cut = path, stream, limit, cut
         self.odd = Oddities()
         self.head = stream.read(1024)
         mark, self.encoding = next(
-            ((mark, name) for mark, name in MARKS if self.head.startswith(mark)),
+            ((mark, name) for mark, name in MARKS if begins and self.head.startswith(mark)),
             (b"", codecs.lookup(encoding or "utf-8").name),
         )
         self.odd.bom = int(bool(mark))

@@ -1,54 +1,34 @@
-"""The pipe from text to SHARDS: read -> tokenise -> pack -> write, each stage streaming into the next.
+"""From text to SHARDS: find the sources, cut them into parts, look at the whole, make the parts, put them together.
 
-Reading, packing and writing run here; tokenising runs in threads.
+What SHARDS are follows from the inputs and the settings alone, on however many processes or machines they are made.
 """
 
-import resource
-import sys
+import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
-from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from masklater import hub
-from masklater.console import Meter, say
+from masklater.console import say
 from masklater.corpus import tokenizer as tokenizers_
-from masklater.corpus.bare import load_bare
-from masklater.corpus.counts import ReadCounts, total
-from masklater.corpus.index import SPLITS, SourceEntry, Split, make_index, row_dtype
-from masklater.corpus.inputs import find_sources, say_what_is_read, size_of
-from masklater.corpus.interruptible import interruptible
-from masklater.corpus.keep.kept import Kept, Samples, choose
+from masklater.corpus.counts import ReadCounts, SourceTally, tally_of, total
+from masklater.corpus.index import SPLITS, SourceEntry, SplitEntry, joined, make_index
+from masklater.corpus.inputs import find_sources, say_what_is_read
+from masklater.corpus.join import link_shards
+from masklater.corpus.keep.kept import Samples
 from masklater.corpus.lines import check_encoding
-from masklater.corpus.pack import make_packer
-from masklater.corpus.read import Document, Source, read_documents
-from masklater.corpus.readers import ending_of
+from masklater.corpus.parts.cut import cut
+from masklater.corpus.parts.engines import Made, make_parts
+from masklater.corpus.parts.folder import parts_folder
+from masklater.corpus.parts.make import Common, Task, tasks_of
+from masklater.corpus.read import Source
 from masklater.corpus.settings import PrepareSettings
-from masklater.corpus.shards import SplitWriter
-from masklater.corpus.tokenise import tokenise
 from masklater.corpus.train import check
 from masklater.corpus.unknown import check_unknown
-from masklater.corpus.vocabulary import Vocabulary
-from masklater.errors import UserError
+from masklater.corpus.whole import Corpus, LookedAt, look_at, no_text
 from masklater.folders import complete_folder, refuse_existing
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
-
-TOKENIZER_SAMPLE_BYTES = 256 * 2**20
-"""A tokenizer is trained on about this much text, chosen by the documents' hashes: more changes
-little and costs memory."""
-PACKED_RATIO = 3
-"""The factor by which a compressed file is taken to grow when unpacked, for that choice."""
-FEW_DOCUMENTS = 1000
-"""A corpus of at most this many documents holds out at least one of them, whatever the fraction says."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +42,14 @@ class PrepareResult:
     tokens: int
     unknown_tokens: int  # of all that were read: the sign for what the tokenizer does not know
     unknown_share: float
-    left_out_tokens: int  # at the end of a split, less than one row each (continuous)
+    left_out_tokens: int  # at the end of a part's splits, less than one row each (continuous)
     real_share: float  # of all positions, those that hold a token of a document
+    parts: int  # that the inputs were cut into
+    parts_taken_over: int  # of which: finished by an earlier try
     seconds: float
-    tokenizer_seconds: float  # of which: training the tokenizer
-    tokens_per_second: float  # over the tokenise-pack-write pass alone
-    peak_memory_bytes: int  # of the whole process
+    tokenizer_seconds: float  # of which: all that comes before the parts, training the tokenizer above all
+    tokens_per_second: float  # of the parts that were made now
+    peak_memory_bytes: int  # of the largest process
     read: ReadCounts
     dropped: dict[str, int]  # documents left out, by reason
     removed_lines: int  # out of documents that are kept
@@ -76,11 +58,21 @@ class PrepareResult:
     repeated: dict[str, int]  # files that were read more than once, with how often
 
 
-def prepare(inputs: Sequence[str | Path], out: Path, settings: PrepareSettings) -> PrepareResult:
+def prepare(
+    inputs: Sequence[str | Path], out: Path, settings: PrepareSettings, resume: bool = False, ray: str | None = None
+) -> PrepareResult:
     """Read text and write SHARDS.
 
+    Args:
+        inputs: Files, folders, patterns, `-`, addresses for fsspec, `hf:` data sets.
+        out: The folder to make. Until it is whole, finished parts stand beside it, in `OUT.parts`.
+        settings: What SHARDS are to be.
+        resume: Whether to take over what an earlier try has finished.
+        ray: The address of a Ray cluster to make the parts on, or `auto`; None: processes of this machine.
+
     Raises:
-        UserError: An input, the tokenizer or the output place is not as it must be; nothing is left behind.
+        UserError: An input, the tokenizer or the output place is not as it must be. Of a corpus of one part nothing is
+            left behind; of a larger one, what is finished.
     """
     began = time.monotonic()
     refuse_existing(out)
@@ -92,246 +84,135 @@ def prepare(inputs: Sequence[str | Path], out: Path, settings: PrepareSettings) 
     passed_over: Counter[str] = Counter()
     sources = find_sources(inputs, settings, passed_over)
     twice = say_what_is_read(sources, passed_over)
-    total_bytes = sum(size_of(file) for source in sources for file in source.files)
-    corpus = _Corpus(sources, total_bytes, settings)
-    held_out_below = _held_out_below(corpus, settings.valid_fraction, settings.keep.of_documents)
-    tokenizer = _get_tokenizer(corpus, held_out_below, settings)
-    tokenizer_seconds = time.monotonic() - began
-    vocabulary = tokenizers_.vocabulary(tokenizer)
-    for note in tokenizers_.complete(tokenizer):
-        say(note)
-    if gaps := vocabulary.size - len(tokenizer):
-        say(f"{gaps:,} of the {vocabulary.size:,} ids have no entry, as where an entry stands in a vocabulary twice")
-    tallies = [_Tally(source) for source in sources]
-    samples = Samples([source.name for source in sources])
-    with complete_folder(out) as folder:
-        tokenizer_hash = tokenizers_.save(tokenizer, folder / "tokenizer", settings.row_length)
-        unknown_id = tokenizers_.unknown_id(tokenizer)
-        sides = [_Side(folder, split, settings, vocabulary) for split in SPLITS]
-        pass_began = time.monotonic()
-        _pack_and_write(tallies, corpus, samples, tokenizer, held_out_below, settings, unknown_id, sides)
-        train, valid = (side.writer.close() for side in sides)
-        pass_seconds = time.monotonic() - pass_began
-        counts = total([tally.counts for tally in tallies])
-        if not train.rows:
-            raise _no_text(counts, corpus.dropped)
-        unknown, read_tokens = (sum(tally.unknown for tally in tallies), sum(tally.tokens for tally in tallies))
-        trained_as = None if settings.tokenizer else settings.train_tokenizer
-        check_unknown(unknown, read_tokens, tokenizer.unk_token, settings.max_unknown, trained_as)
-        record = {
-            **asdict(counts),
-            "encoding": settings.encoding or "utf-8",
-            "unit": settings.documents,
-            "valid_fraction": settings.valid_fraction,
-            "unknown_tokens": unknown,
-            "text_field": settings.text_field,
-            "filters": " and ".join(settings.filters),
-            "sources": [tally.entry() for tally in tallies],
-        }
-        if settings.keep.asks_for_anything:
-            record["keep"] = settings.keep.describe()
-            record |= {f"left_out_{reason.replace(' ', '_')}": number for reason, number in corpus.dropped.items()}
-            record["removed_lines"] = samples.lines
-        index = make_index(vocabulary, settings.row_length, tokenizer_hash, settings.pack, train, valid, record)
-        (folder / "index.json").write_text(index.model_dump_json(indent=1), encoding="utf-8")
-        if settings.keep.dropped is not None:
-            samples.write(settings.keep.dropped)
-    tokens = train.tokens + valid.tokens
+    parts = cut(sources, settings.part_bytes)
+    with parts_folder(out, resume, keep=len(parts) > 1) as place:
+        looked_at = look_at(Corpus(sources, parts, settings), place, keep=len(parts) > 1)
+        common = _common(looked_at, sources, settings, place, out)
+        tasks = tasks_of(parts, [looked_at.reasons_of(part.number) for part in parts], common)
+        began_parts = time.monotonic()
+        made = make_parts(tasks, common, ray)
+        ended_parts = time.monotonic()
+        together = _Together(sources, looked_at, made)
+        _write(out, together, tasks, common, looked_at)
+    train, valid, tokens = together.train, together.valid, together.train.tokens + together.valid.tokens
     return PrepareResult(
         out=str(out),
-        vocabulary=vocabulary.size,
+        vocabulary=common.vocabulary.size,
         train_rows=train.rows,
         valid_rows=valid.rows,
         tokens=tokens,
-        unknown_tokens=unknown,
-        unknown_share=unknown / read_tokens,
-        left_out_tokens=sum(side.packer.left_out for side in sides),
+        unknown_tokens=together.unknown,
+        unknown_share=together.unknown / together.read_tokens,
+        left_out_tokens=sum(one.left_out_tokens for one in made.results),
         real_share=tokens / ((train.rows + valid.rows) * settings.row_length),
+        parts=len(parts),
+        parts_taken_over=made.taken_over,
         seconds=time.monotonic() - began,
-        tokenizer_seconds=tokenizer_seconds,
-        tokens_per_second=tokens / pass_seconds,
-        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        * (1 if sys.platform == "darwin" else 1024),
-        read=counts,
-        dropped=corpus.dropped,
-        removed_lines=samples.lines,
-        sources=[tally.entry().model_dump() for tally in tallies],
+        tokenizer_seconds=began_parts - began,
+        tokens_per_second=made.new_tokens / (ended_parts - began_parts),
+        peak_memory_bytes=made.peak_memory_bytes,
+        read=together.counts,
+        dropped=together.dropped,
+        removed_lines=together.samples.lines,
+        sources=[entry.model_dump() for entry in together.entries],
         passed_over=dict(passed_over),
         repeated=twice,
     )
 
 
-def _no_text(counts: ReadCounts, dropped: dict[str, int]) -> UserError:
-    """The error of an input without any text."""
-    left_out = {
-        **{f"documents left out as {reason}": number for reason, number in dropped.items()},
-        "records whose text is null": counts.null,
-        "records that --filter leaves out": counts.filtered,
-        "redirects": counts.redirects,
-        "pages of other namespaces": counts.other_namespaces,
-        "empty documents": counts.empty,
-    }
-    if not any(number for what, number in left_out.items() if what != "empty documents"):
-        return UserError("there is no text in the input: every document is empty", "Name files that hold text.")
-    said = ", ".join(f"{number:,} {what}" for what, number in left_out.items() if number)
-    return UserError(f"there is no text in what is left of the input: {said}", "Name files that hold text.")
+def _common(looked_at: LookedAt, sources: list[Source], settings: PrepareSettings, place: Path, out: Path) -> Common:
+    tokenizer = looked_at.tokenizer
+    vocabulary = tokenizers_.vocabulary(tokenizer)
+    if gaps := vocabulary.size - len(tokenizer):
+        say(f"{gaps:,} of the {vocabulary.size:,} ids have no entry, as where an entry stands in a vocabulary twice")
+    return Common(
+        tokenizer=looked_at.written,
+        vocabulary=vocabulary,
+        unknown_id=tokenizers_.unknown_id(tokenizer),
+        held_out_below=looked_at.held_out_below,
+        lines_N=looked_at.lines_N,
+        source_names=tuple(source.name for source in sources),
+        settings=settings,
+        place=place,
+        out=out,
+    )
 
 
-class _Tally:
-    """One source: what was read of it, and what it became."""
+class _Together:
+    """What all parts hold together.
 
-    def __init__(self, source: Source) -> None:
-        self.source = source
-        self.counts = ReadCounts()
-        self.documents = self.characters = self.tokens = self.unknown = 0  # of what is kept
+    Raises:
+        UserError: There is nothing to train on, or more is unknown to the tokenizer than is allowed.
+    """
 
-    def entry(self) -> SourceEntry:
-        """The record of it."""
-        return SourceEntry(
-            name=self.source.name,
-            revision=self.source.rows.commit if self.source.rows else None,
-            files=self.counts.files,
-            documents=self.documents,
-            characters=self.characters,
-            tokens=self.tokens,
-            tokens_per_document=round(self.tokens / max(self.documents, 1), 3),
-            unknown_share=round(self.unknown / max(self.tokens, 1), 6),
-        )
+    def __init__(self, sources: list[Source], looked_at: LookedAt, made: Made) -> None:
+        all_tallies = [tally for one in made.results for tally in one.sources]
+        tallies = [tally_of(source.number, all_tallies) for source in sources]
+        self.entries = [_entry(source, tally) for source, tally in zip(sources, tallies, strict=True)]
+        self.counts = total([tally.read for tally in tallies])
+        self.unknown, self.read_tokens = (sum(getattr(one, what) for one in tallies) for what in ("unknown", "tokens"))
+        self.dropped = {} if looked_at.kept is None else looked_at.kept.dropped
+        self.samples = Samples([source.name for source in sources])
+        for one in made.results:
+            self.samples.take_over(one.samples, one.removed_lines)
+        self.train, self.valid = (joined([getattr(one, split) for one in made.results], split) for split in SPLITS)
+        self.parts = made.results
 
+    def check(self, settings: PrepareSettings, unknown_token: str | None) -> None:
+        """Raise UserError where there is nothing to train on, or too much is unknown to the tokenizer."""
+        if not self.train.rows:
+            raise no_text(self.counts, self.dropped)
+        trained_as = None if settings.tokenizer else settings.train_tokenizer
+        check_unknown(self.unknown, self.read_tokens, unknown_token, settings.max_unknown, trained_as)
 
-class _Corpus:
-    """The documents of all sources that are kept, to be read as often as needed."""
-
-    def __init__(self, sources: list[Source], total_bytes: int, settings: PrepareSettings) -> None:
-        self.sources, self.total_bytes = sources, total_bytes
-        asked = settings.keep.asks_for_anything
-        self.kept: Kept | None = choose(self._all_of_them, len(sources), settings.keep) if asked else None
-
-    @property
-    def dropped(self) -> dict[str, int]:
-        """Documents left out, by reason."""
-        return {} if self.kept is None else self.kept.dropped
-
-    def documents(
-        self,
-        counts: list[ReadCounts],
-        on_bytes: Callable[[int], None] = lambda _: None,
-        samples: Samples | None = None,
-    ) -> Iterator[Document]:
-        """Read them; what is read of each source, whether it is kept or not, is counted."""
-        parts = (read_documents(source, count, on_bytes) for source, count in zip(self.sources, counts, strict=True))
-        documents = chain.from_iterable(parts)
-        return documents if self.kept is None else self.kept.apply(documents, samples)
-
-    def uncounted(self) -> list[ReadCounts]:
-        """Counts that nobody asks for, one for each source."""
-        return [ReadCounts() for _ in self.sources]
-
-    def _all_of_them(self, what: str) -> Iterator[Document]:
-        with Meter(what, self.total_bytes or None) as meter:
-            for source in self.sources:
-                yield from read_documents(source, ReadCounts(), meter.advance)
+    def record(self, settings: PrepareSettings) -> dict[str, Any]:
+        """What index.json says of the input."""
+        record: dict[str, Any] = {
+            **asdict(self.counts),
+            "encoding": settings.encoding or "utf-8",
+            "unit": settings.documents,
+            "valid_fraction": settings.valid_fraction,
+            "unknown_tokens": self.unknown,
+            "text_field": settings.text_field,
+            "filters": " and ".join(settings.filters),
+            "sources": self.entries,
+        }
+        if len(self.parts) > 1:
+            record["parts"] = len(self.parts)
+        if settings.keep.asks_for_anything:
+            record["keep"] = settings.keep.describe()
+            record |= {f"left_out_{reason.replace(' ', '_')}": number for reason, number in self.dropped.items()}
+            record["removed_lines"] = self.samples.lines
+        return record
 
 
-def _held_out_below(corpus: _Corpus, fraction: float, part: tuple[float, float]) -> int:
-    """Documents whose 64-bit hash is below this are held out for validation, a fraction of the part that is kept."""
-    begin, end = part
-    below = int((begin + fraction * (end - begin)) * 2**64)
-    if not fraction:
-        return 0
-    counts = corpus.uncounted()
-    documents = corpus.documents(counts)
-    keys = {document.key for document in islice(documents, FEW_DOCUMENTS + 1)}
-    if next(documents, None) is not None or len(keys) > FEW_DOCUMENTS:
-        return below
-    if not keys:
-        raise _no_text(total(counts), corpus.dropped)
-    if len(keys) == 1:
-        raise UserError(
-            f"the input is one single document (--documents {corpus.sources[0].unit}), of which none can be held out",
-            "Cut it into documents with --documents line or blank-line, or hold nothing out with --valid-fraction 0.",
-        )
-    return min(max(below, min(keys) + 1), max(keys))  # at least one held out, at least one to train on
+def _entry(source: Source, tally: SourceTally) -> SourceEntry:
+    return SourceEntry(
+        name=source.name,
+        revision=source.rows.commit if source.rows else None,
+        files=tally.read.files,
+        documents=tally.documents,
+        characters=tally.characters,
+        tokens=tally.tokens,
+        tokens_per_document=round(tally.tokens / max(tally.documents, 1), 3),
+        unknown_share=round(tally.unknown / max(tally.tokens, 1), 6),
+    )
 
 
-def _get_tokenizer(corpus: _Corpus, held_out_below: int, settings: PrepareSettings) -> "PreTrainedTokenizerFast":
-    if settings.tokenizer is not None:
-        if settings.tokenizer.is_file():
-            return load_bare(settings.tokenizer)
-        found = hub.find(str(settings.tokenizer), hub.TOKENIZER_FILES, "--tokenizer")
-        if found.commit is not None:
-            say(f"tokenizer: {found}")
-        return tokenizers_.load(found.folder)
-    share = min(1.0, TOKENIZER_SAMPLE_BYTES / max(sum(map(_unpacked_bytes, corpus.sources)), 1))
-    is_unsized = [source.rows is not None and not source.rows.size for source in corpus.sources]
-    with Meter("Training the tokenizer: reading", corpus.total_bytes or None) as meter:
-
-        def texts() -> Iterator[str]:
-            left = TOKENIZER_SAMPLE_BYTES
-            for document in corpus.documents(corpus.uncounted(), meter.advance):
-                if document.key >= held_out_below and document.key % 2**32 < share * 2**32:
-                    left -= len(document.text) if is_unsized[document.source] else 0
-                    if left < 0:
-                        say("the tokenizer is trained on the beginning of a data set that does not tell its size")
-                        break
-                    yield document.text
-            meter.set(corpus.total_bytes, "merging")
-
-        train = partial(tokenizers_.train, texts(), settings.train_tokenizer, settings.vocab_size, settings.normalise)
-        return tokenizers_.wrap(interruptible(train))
-
-
-def _unpacked_bytes(source: Source) -> int:
-    """About how much text a source holds, by its size."""
-    known = (source.rows.size or 0) if source.rows else 0
-    for file in source.files:
-        ending = ending_of(file.name)
-        is_packed = ending is not None and (ending.packing or ending.kind == ".parquet")
-        known += size_of(file) * (PACKED_RATIO if is_packed else 1)
-    return known
-
-
-def _pack_and_write(
-    tallies: list["_Tally"],
-    corpus: _Corpus,
-    samples: Samples,
-    tokenizer: "PreTrainedTokenizerFast",
-    held_out_below: int,
-    settings: PrepareSettings,
-    unknown_id: int | None,
-    sides: list["_Side"],
-) -> None:
-    with Meter("Tokenising", corpus.total_bytes or None) as meter:
-        began, tokens = time.monotonic(), 0
-        documents = corpus.documents([tally.counts for tally in tallies], meter.advance, samples)
-        for document, ids in tokenise(documents, tokenizer, settings.workers):
-            sides[document.key < held_out_below].add(ids)
-            tokens += len(ids)
-            tally = tallies[document.source]
-            tally.documents += document.begins
-            tally.characters += len(document.text)
-            tally.tokens += len(ids)
-            if unknown_id is not None:
-                tally.unknown += int(np.count_nonzero(ids == unknown_id))
-            meter.advance(0, f"{tokens / 1e6:,.1f} M tokens, {tokens / (time.monotonic() - began) / 1e6:.2f} M/s")
-        for side in sides:
-            side.flush()
-
-
-class _Side:
-    """One split being made: its packer, and the writer of the rows it completes."""
-
-    def __init__(self, folder: Path, split: Split, settings: PrepareSettings, vocabulary: Vocabulary) -> None:
-        dtype = row_dtype(vocabulary.size)
-        self.packer = make_packer(settings.pack, settings.row_length, vocabulary, dtype)
-        self.writer = SplitWriter(folder, split, settings.row_length, vocabulary)
-
-    def add(self, ids: NDArray[np.integer]) -> None:
-        """Take one document."""
-        for row in self.packer.add(ids):
-            self.writer.write(row)
-
-    def flush(self) -> None:
-        """End the split: write the rows that are still open."""
-        for row in self.packer.flush():
-            self.writer.write(row)
+def _write(out: Path, together: _Together, tasks: list[Task], common: Common, looked_at: LookedAt) -> None:
+    """Make SHARDS of what stands in the folders of the parts."""
+    settings = common.settings
+    together.check(settings, looked_at.tokenizer.unk_token)
+    folders = [common.place / task.name for task in tasks]
+    with complete_folder(out) as folder:
+        for split in SPLITS:
+            shards: list[SplitEntry] = [getattr(one, split) for one in together.parts]
+            link_shards(zip(folders, shards, strict=True), folder, split, shutil.move)
+        shutil.copytree(common.place / "tokenizer", folder / "tokenizer")
+        index = make_index(
+            common.vocabulary, settings.row_length, looked_at.tokenizer_sha256, settings.pack, together.train,
+            together.valid, together.record(settings),
+        )  # fmt: skip
+        (folder / "index.json").write_text(index.model_dump_json(indent=1), encoding="utf-8")
+        if settings.keep.dropped is not None:
+            together.samples.write(settings.keep.dropped)

@@ -23,6 +23,7 @@ from masklater.corpus.fields import (
 )
 from masklater.corpus.hub_rows import HubRows
 from masklater.corpus.lines import LongLineError
+from masklater.corpus.parts.file_range import FileRange
 from masklater.corpus.readers import READERS, Ending, ending_of
 from masklater.corpus.readers.opened import BUFFER_BYTES, Metered, Opened, Records
 from masklater.corpus.settings import DocumentUnit, NullTexts
@@ -34,6 +35,10 @@ MAX_DOCUMENT_CHARS = 2**18
 cores busy. A part is hundreds of rows long, so that the cut costs nothing."""
 MAX_LINE_BYTES = 64 * 2**20
 """A longer record is refused; a longer line of plain text is cut."""
+
+
+TextFile = Path | FileRange | ElsewhereFile
+"""A file, or a piece of one."""
 
 
 class Document(NamedTuple):
@@ -49,7 +54,7 @@ class Document(NamedTuple):
 class Source:
     """One input as it was given: its files, or its rows, and how documents are made of them."""
 
-    files: list[Path] | list[ElsewhereFile]
+    files: list[TextFile]
     unit: DocumentUnit = "file"  # one document of plain text
     text_field: str = "text"  # the fields of a record that hold the text
     encoding: str | None = None  # of all text files but those that begin with a byte-order mark; None: UTF-8
@@ -83,7 +88,7 @@ def read_documents(
         rows = source.rows.records(source.fields)
         yield from _record_documents(rows, f"{source.rows.shown}, row", source, counts)
     for path in source.files:
-        counts.files += 1
+        counts.files += _is_beginning(path)
         try:
             yield from _file_documents(path, source, counts, on_bytes)
         except LongLineError as line:
@@ -109,7 +114,7 @@ def read_documents(
 
 
 def _file_documents(
-    path: Path | ElsewhereFile, source: Source, counts: ReadCounts, on_bytes: Callable[[int], None]
+    path: TextFile, source: Source, counts: ReadCounts, on_bytes: Callable[[int], None]
 ) -> Iterator[Document]:
     """Documents of one file."""
     ending = _ending(path)
@@ -124,6 +129,7 @@ def _file_documents(
         raw = io.BufferedReader(metered, BUFFER_BYTES)
         stream = unpack(raw, ending.packing, str(path)) if ending.packing else raw
         opened = Opened(str(path), stream, bool(ending.packing), source.encoding, MAX_LINE_BYTES, source.fields, counts)
+        opened.begins = _is_beginning(path)
         if reader.records is None:
             yield from _text_documents(opened.lines(cut=True), source, counts)
         else:
@@ -133,7 +139,11 @@ def _file_documents(
         metered.finish()
 
 
-def _ending(path: Path | ElsewhereFile) -> Ending:
+def _is_beginning(path: TextFile) -> bool:
+    return not isinstance(path, FileRange) or path.start == 0
+
+
+def _ending(path: TextFile) -> Ending:
     ending = ending_of(path.name)
     if ending is None:
         raise ValueError(f"{path} has an ending that no reader takes: inputs.py let it pass")

@@ -11,6 +11,15 @@ TokenizerKind = Literal["bpe", "wordpiece", "unigram", "characters"]
 DocumentUnit = Literal["file", "line", "blank-line"]
 Packing = Literal["documents", "continuous"]
 NullTexts = Literal["refuse", "skip"]
+PART_BYTES = 256 * 2**20
+"""About how much text a part has: a minute or two of one core's work."""
+PACKED_RATIO = 3
+"""The factor by which a compressed file is taken to grow when unpacked, where that is estimated."""
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -32,4 +41,5 @@ class PrepareSettings:
     pack: Packing = "documents"
     max_unknown: float = 0.2  # share of unknown tokens above which nothing is written
     keep: KeepSettings = field(default_factory=KeepSettings)  # what is kept of the documents
-    workers: int = os.cpu_count() or 1
+    part_bytes: int = PART_BYTES
+    workers: int = available_cores()  # no setting of what SHARDS are, which are the same with any number

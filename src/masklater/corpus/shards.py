@@ -7,7 +7,7 @@
     SHARDS/valid-00000.rows   the held-out rows, likewise
 
 Opening costs one look at each file's size and one descriptor for it; nothing is read until a row is asked for.
-Letters: N rows asked for, U of them different, L row length.
+Letters: N rows asked for, U of them different, L row length, S shards.
 """
 
 import hashlib
@@ -154,7 +154,7 @@ class SplitRows:
         self.num_rows = self.entry.rows
         self.row_length = index.row_length
         self.vocabulary = index.vocabulary
-        self.rows_per_shard = self.entry.shards[0].rows if self.entry.shards else 1
+        self.firsts_S = np.cumsum([0, *(shard.rows for shard in self.entry.shards[:-1])])
         self.dtype = np.dtype(index.dtype).newbyteorder("<")
         self.bytes_of_starts = (index.row_length + 7) // 8
         self.shards = [
@@ -175,7 +175,8 @@ class SplitRows:
         numbers_U, places_N = np.unique(numbers_N, return_inverse=True)
         ids_UL = np.empty((len(numbers_U), self.row_length), dtype=self.dtype)
         bits_UL = np.empty((len(numbers_U), self.bytes_of_starts), dtype=np.uint8)
-        shard_U, local_U = np.divmod(numbers_U, self.rows_per_shard)
+        shard_U = np.searchsorted(self.firsts_S, numbers_U, side="right") - 1
+        local_U = numbers_U - self.firsts_S[shard_U]
         # Where a row is not the neighbour of the one before it, on disk.
         begins_U = (np.diff(numbers_U, prepend=-2) != 1) | (np.diff(shard_U, prepend=-1) != 0)
         for first, last in pairwise([*np.flatnonzero(begins_U).tolist(), len(numbers_U)]):

@@ -9,24 +9,20 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
-from masklater.corpus import tokenizer as tokenizers_
 from masklater.corpus.index import row_dtype
 from masklater.corpus.read import Document
 from masklater.errors import UserError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
 
 CHUNK_DOCUMENTS, CHUNK_CHARS = 256, 2**18
 
 
 def tokenise(
-    documents: Iterator[Document], tokenizer: "PreTrainedTokenizerFast", workers: int
+    documents: Iterator[Document], tokenizer: Tokenizer, threads: int
 ) -> Iterator[tuple[Document, NDArray[np.integer]]]:
     """Yield each document, in order, with its ids (no special tokens).
 
@@ -35,15 +31,14 @@ def tokenise(
     Raises:
         UserError: A text holds what the tokenizer does not know, and it has no unknown token.
     """
-    backend = tokenizer.backend_tokenizer
-    backend.no_truncation()
-    backend.no_padding()
-    backend.encode_special_tokens = True
-    dtype = row_dtype(tokenizers_.num_ids(tokenizer))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True
+    dtype = row_dtype(max(tokenizer.get_vocab().values()) + 1)
 
     def encode(chunk: list[Document]) -> list[NDArray[np.integer]]:
         try:
-            encodings = backend.encode_batch_fast([document.text for document in chunk], add_special_tokens=False)
+            encodings = tokenizer.encode_batch_fast([document.text for document in chunk], add_special_tokens=False)
         except Exception as error:  # tokenizers raises plain Exception
             raise UserError(
                 f"the tokenizer cannot encode the text: {error}",
@@ -52,11 +47,11 @@ def tokenise(
         return [np.array(encoding.ids, dtype=dtype) for encoding in encodings]
 
     waiting: deque[tuple[list[Document], Future[list[NDArray[np.integer]]]]] = deque()
-    with _one_thread_a_batch(), ThreadPoolExecutor(workers) as pool:
+    with _one_thread_a_batch(), ThreadPoolExecutor(threads) as pool:
         try:
             for chunk in _chunks(documents):
                 waiting.append((chunk, pool.submit(encode, chunk)))
-                if len(waiting) > workers + 1:
+                if len(waiting) > threads + 1:
                     done, future = waiting.popleft()
                     yield from zip(done, future.result(), strict=True)
             while waiting:
@@ -65,7 +60,7 @@ def tokenise(
         finally:
             for _, future in waiting:
                 future.cancel()
-            backend.encode_special_tokens = False
+            tokenizer.encode_special_tokens = False
 
 
 def _chunks(documents: Iterator[Document]) -> Iterator[list[Document]]:

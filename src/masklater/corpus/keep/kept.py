@@ -30,9 +30,10 @@ SAMPLES, SAMPLE_CHARACTERS = 20, 500
 class Kept:
     """The documents of a corpus that are kept, by their place in it, and the lines that are taken out of them."""
 
-    def __init__(self, reasons: bytearray, first_of_source: list[int], lines_N: NDArray[np.uint64]) -> None:
+    def __init__(self, reasons: bytearray | bytes, first_of_source: list[int], lines_N: NDArray[np.uint64]) -> None:
         self.reasons = reasons  # a number of REASONS for each document
         self.lines_N = lines_N
+        self.first_of_source = first_of_source
         codes_N = np.frombuffer(reasons, np.uint8)
         ends = [*first_of_source[1:], len(codes_N)]
         self.dropped_of_source = [
@@ -168,7 +169,7 @@ class Samples:
         self.lines = 0
         self.taken: Counter[str] = Counter()
         self.lines_taken: set[str] = set()
-        self.records: list[dict[str, object]] = []
+        self.records: list[dict[str, str]] = []
 
     def add(self, reason: str, text: str, source: int) -> None:
         """Take a document."""
@@ -189,7 +190,17 @@ class Samples:
                 self.lines_taken.add(line)
                 self.add(REPEATED_LINE, line, document.source)
 
+    def take_over(self, records: list[dict[str, str]], lines: int) -> None:
+        """Take what the next part of the corpus has left out."""
+        self.lines += lines
+        before = {record["text"] for record in self.records if record["reason"] == REPEATED_LINE}
+        for record in records:
+            reason = record["reason"]
+            if self.taken[reason] < SAMPLES and not (reason == REPEATED_LINE and record["text"] in before):
+                self.taken[reason] += 1
+                self.records.append(record)
+
     def write(self, path: Path) -> None:
         """Write them as JSON lines, reason by reason."""
-        ordered = sorted(self.records, key=lambda record: str(record["reason"]))
+        ordered = sorted(self.records, key=lambda record: record["reason"])
         write_file(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in ordered))

@@ -65,11 +65,12 @@ class Opened:
     fields: Fields
     counts: ReadCounts
 
+    begins: bool = True  # False: a later piece of a file, which no byte-order mark begins
     text: TextLines | None = None  # once it is read as text, for what is odd about it
 
     def lines(self, cut: bool, limit: int | None = None) -> TextLines:
         """Its lines, to be iterated over once; longer ones than a limit are cut or refused."""
-        self.text = TextLines(self.name, self.stream, self.encoding, limit or self.limit, cut)
+        self.text = TextLines(self.name, self.stream, self.encoding, limit or self.limit, cut, self.begins)
         return self.text
 
     def anywhere(self) -> BinaryIO:

@@ -1,0 +1,191 @@
+"""Where parts are made: in this process, one after the other, or in several, each making one at a time."""
+
+import os
+import threading
+import time
+from collections.abc import Generator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from dataclasses import dataclass
+from multiprocessing import active_children, get_context, parent_process
+from typing import Any, NamedTuple
+
+from masklater.console import Meter, say
+from masklater.corpus.parts.make import (
+    Common,
+    OnProgress,
+    Outcome,
+    PartResult,
+    Task,
+    peak_memory,
+    read_result,
+    try_part,
+)
+from masklater.corpus.parts.on_ray import on_ray
+from masklater.errors import DamagedDataError, UserError
+from masklater.machine.signals import children_deaf_to_ctrl_c
+
+POLL_SECONDS = 0.5
+
+
+def in_this_process(
+    tasks: Sequence[Task], common: Common, threads: int, on_progress: OnProgress
+) -> Generator[Outcome, None, None]:
+    """Make parts one after the other.
+
+    Raises:
+        UserError: One cannot be made for a reason that stands in the way of others too: a full disk, a missing library.
+    """
+    for task in tasks:
+        yield try_part(task, common, threads, on_progress)
+
+
+def in_processes(
+    tasks: Sequence[Task], common: Common, workers: int, on_progress: OnProgress
+) -> Generator[Outcome, None, None]:
+    """Make parts in several processes; they come as they are finished.
+
+    Args:
+        tasks: The parts.
+        common: What they share.
+        workers: Threads in all: where there are fewer parts, each of their processes has several.
+        on_progress: Called from time to time.
+
+    Raises:
+        UserError: As `in_this_process`; or a process was killed.
+    """
+    processes = min(workers, len(tasks))
+    context = get_context("spawn")  # a fork of a process with threads may hang
+    progress = context.Array("q", 2)
+    others = {*active_children()}
+    pool = ProcessPoolExecutor(processes, context, _begin, (common, workers // processes, progress))
+    seen = (0, 0)
+    try:
+        with children_deaf_to_ctrl_c():
+            waiting = {pool.submit(_make, task) for task in tasks}
+        while waiting:
+            done, waiting = wait(waiting, POLL_SECONDS, FIRST_COMPLETED)
+            now = (progress[0], progress[1])
+            on_progress(now[0] - seen[0], now[1] - seen[1])
+            seen = now
+            for future in done:
+                outcome = future.result()
+                if outcome.error is not None and not isinstance(outcome.error, DamagedDataError):
+                    raise outcome.error
+                yield outcome
+        pool.shutdown()
+    except BrokenProcessPool:
+        raise UserError(
+            "a process that makes parts was killed, or could not start",
+            "Was memory short? Fewer --workers take less. (A script that calls prepare does so below "
+            "`if __name__ == '__main__':`.)",
+        ) from None
+    finally:
+        for child in {*active_children()} - others:
+            child.terminate()
+        pool.shutdown(cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class Made:
+    """All parts, finished."""
+
+    results: list[PartResult]  # in order
+    taken_over: int  # of which: finished before
+    new_tokens: int  # in rows of those that were made now
+    peak_memory_bytes: int  # of the largest process
+
+
+def make_parts(tasks: Sequence[Task], common: Common, ray: str | None) -> Made:
+    """Make the parts that are not there yet, wherever they are to be made.
+
+    Raises:
+        DamagedDataError: An input is damaged; all parts that do not read it are finished.
+        UserError: A part cannot be made for a reason that stands in the way of others too.
+    """
+    done = {task.part.number for task in tasks if read_result(common.place / task.name) is not None}
+    todo = [task for task in tasks if task.part.number not in done]
+    if done:
+        say(f"{len(done):,} of {len(tasks):,} parts are finished already")
+    errors: list[UserError] = []
+    peak = peak_memory()
+    with Meter("Tokenising", sum(task.part.bytes for task in todo) or None) as meter:
+        began, tokens = time.monotonic(), 0
+
+        def show(read: int, made: int) -> None:
+            nonlocal tokens
+            tokens += made
+            rate = tokens / max(time.monotonic() - began, 1e-9) / 1e6
+            meter.advance(read, f"{tokens / 1e6:,.1f} M tokens, {rate:.2f} M/s" if made else None)
+
+        with closing(_engine(todo, common, ray, show)) as outcomes:
+            for outcome in outcomes:
+                peak = max(peak, outcome.peak_memory_bytes)
+                if outcome.error is not None:
+                    errors.append(outcome.error)
+                    if len(todo) > 1:
+                        say(f"part {outcome.number + 1:,} of {len(tasks):,}: {outcome.error.problem}")
+    if errors:
+        raise errors[0]
+    found = [(task, read_result(common.place / task.name)) for task in tasks]
+    results = [result for _, result in found if result is not None]
+    if len(results) < len(tasks):
+        raise UserError(
+            f"{len(tasks) - len(results):,} parts that were made are not in {common.place}",
+            "Name an --out that every machine sees under the same name.",
+        )
+    new = sum(one.train.tokens + one.valid.tokens for (task, _), one in zip(found, results, strict=True)
+              if task.part.number not in done)  # fmt: skip
+    return Made(results, len(done), new, peak)
+
+
+def _engine(
+    tasks: Sequence[Task], common: Common, ray: str | None, on_progress: OnProgress
+) -> Generator[Outcome, None, None]:
+    workers = common.settings.workers
+    if ray is not None:
+        return on_ray(tasks, common, ray, on_progress)
+    if min(workers, len(tasks)) > 1 and all(task.part.is_portable for task in tasks):
+        return in_processes(tasks, common, workers, on_progress)
+    return in_this_process(tasks, common, workers, on_progress)
+
+
+class _Worker(NamedTuple):
+    """What a process keeps from one part to the next."""
+
+    common: Common
+    threads: int
+    progress: Any  # bytes read and tokens made by all processes
+
+
+_worker: _Worker | None = None
+
+
+def _begin(common: Common, threads: int, progress: Any) -> None:
+    global _worker  # noqa: PLW0603 - all that a pool's process can be given once
+    _worker = _Worker(common, threads, progress)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A pool's process would wait for ever for a parent that was killed."""
+    if (parent := parent_process()) is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _make(task: Task) -> Outcome:
+    if _worker is None:
+        raise ValueError("no process of a pool")
+    common, threads, progress = _worker
+
+    def book(read: int, tokens: int) -> None:
+        with progress.get_lock():
+            progress[0] += read
+            progress[1] += tokens
+
+    try:
+        return try_part(task, common, threads, book)
+    except UserError as error:
+        return Outcome(task.part.number, error, peak_memory())

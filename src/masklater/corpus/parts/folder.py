@@ -1,0 +1,92 @@
+"""OUT.parts: where the parts of a corpus stand until SHARDS are whole, and what a `prepare` that was ended leaves."""
+
+import errno
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from masklater.console import say
+from masklater.corpus.parts.make import RESULT
+from masklater.errors import UserError
+from masklater.folders import disk_errors_for_people, mark_unfinished, remove
+
+LOCK = "lock"
+LOOKED_AT = "looked-at.npz"
+"""What has been found out about the corpus as a whole, which takes readings of all of it."""
+
+
+@contextmanager
+def parts_folder(out: Path, resume: bool, keep: bool) -> Iterator[Path]:
+    """Yield the folder of parts beside OUT, which goes when the block ends well; else finished parts stay.
+
+    Args:
+        out: The SHARDS that are to be made.
+        resume: Whether parts that are there already are taken over.
+        keep: Whether anything is to be kept; a corpus of one part is nothing to go on with.
+
+    Raises:
+        UserError: Parts are there and not to be taken over, another process works on them, or the place cannot be
+            written to.
+    """
+    real = Path(os.path.realpath(out))
+    place = real.with_name(f"{real.name}.parts")
+    with disk_errors_for_people(out):
+        if place.exists() and not resume and (kept := _kept(place)):
+            raise UserError(
+                f"{place} holds what an earlier prepare of {out} has finished: {kept}",
+                "Go on from it with --resume, or remove that folder.",
+            )
+        is_new = not place.exists()
+        place.mkdir(parents=True, exist_ok=True)
+        lock = _lock(place)
+    try:
+        with disk_errors_for_people(out):
+            if is_new or not _kept(place):
+                mark_unfinished(place, True)
+            elif resume:
+                say(f"going on from {place}")
+            _clear(place, everything=not _kept(place))
+        yield place
+    except BaseException:
+        _clear(place)
+        if keep and (kept := _kept(place)):
+            say(f"kept in {place}: {kept}; the same command with --resume goes on from there")
+        else:
+            remove(place)
+        raise
+    else:
+        remove(place)
+    finally:
+        mark_unfinished(place, False)
+        os.close(lock)
+
+
+def _kept(place: Path) -> str:
+    """Say what is there that somebody has waited for; nothing where there is nothing."""
+    parts = sum(1 for _ in place.glob(f"*/{RESULT}") if ".partial-" not in _.parent.name)
+    said = [f"{parts:,} finished part{'s' * (parts != 1)}"] if parts else []
+    return ", ".join([*said, *(["what was found out about the whole"] if (place / LOOKED_AT).exists() else [])])
+
+
+def _clear(place: Path, everything: bool = False) -> None:
+    """Remove what was not finished."""
+    for entry in place.iterdir():
+        if entry.name != LOCK and (everything or re.search(r"\.partial-[^/]+$", entry.name)):
+            remove(entry)
+
+
+def _lock(place: Path) -> int:
+    lock = os.open(place / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in {errno.EWOULDBLOCK, errno.EACCES}:
+            os.close(lock)
+            raise UserError(
+                f"another prepare is at work in {place}", "Wait for it, end it, or name another --out."
+            ) from None
+        # A file system without locks: nobody is kept out.
+    return lock

@@ -1,0 +1,268 @@
+"""A corpus looked at as a whole, before its parts are made: what is kept, what is held out, and its tokenizer."""
+
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from masklater import __version__, hub
+from masklater.console import Meter, say
+from masklater.corpus import tokenizer as tokenizers_
+from masklater.corpus.bare import load_bare
+from masklater.corpus.counts import ReadCounts, total
+from masklater.corpus.interruptible import interruptible
+from masklater.corpus.keep.kept import Kept, choose
+from masklater.corpus.parts.cut import Part, digest, text_bytes
+from masklater.corpus.parts.folder import LOOKED_AT
+from masklater.corpus.read import Document, Source, read_documents
+from masklater.corpus.settings import PrepareSettings
+from masklater.errors import UserError
+from masklater.folders import gone_on_failure, remove
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+TOKENIZER_SAMPLE_BYTES = 256 * 2**20
+"""A tokenizer is trained on about this much text, chosen by the documents' hashes: more changes
+little and costs memory."""
+FEW_DOCUMENTS = 1000
+"""A corpus of at most this many documents holds out at least one of them, whatever the fraction says."""
+
+
+@dataclass(frozen=True)
+class LookedAt:
+    """What was found out about a corpus."""
+
+    kept: Kept | None  # None: all of it
+    first_of_part: list[int]  # the place of the first document of each part, where something is left out
+    held_out_below: int  # documents whose 64-bit hash is below this are held out for validation
+    tokenizer: "PreTrainedTokenizerFast"
+    tokenizer_sha256: str  # of the copy that is saved
+    written: str  # the tokenizer as its library writes it, which is what parts are made with
+
+    def reasons_of(self, part: int) -> bytes | None:
+        """For each document of a part, why it is left out; None where nothing is."""
+        if self.kept is None:
+            return None
+        ends = [*self.first_of_part[1:], len(self.kept.reasons)]
+        return bytes(self.kept.reasons[self.first_of_part[part] : ends[part]])
+
+    @property
+    def lines_N(self) -> NDArray[np.uint64]:
+        """Hashes of the lines that are taken out, in order."""
+        return np.empty(0, np.uint64) if self.kept is None else self.kept.lines_N
+
+
+class Corpus:
+    """The documents of all parts that are kept, to be read as often as needed."""
+
+    def __init__(self, sources: list[Source], parts: Sequence[Part], settings: PrepareSettings) -> None:
+        self.sources, self.parts, self.settings = sources, parts, settings
+        self.bytes = sum(part.bytes for part in parts)
+        self.kept: Kept | None = None
+        self.first_of_part: list[int] = []
+
+    def choose(self) -> None:
+        """Decide what is kept, where anything may be left out."""
+        if self.settings.keep.asks_for_anything:
+            self.kept = choose(self._all_of_them, len(self.sources), self.settings.keep)
+
+    def documents(
+        self, counts: list[ReadCounts], on_bytes: Callable[[int], None] = lambda _: None
+    ) -> Iterator[Document]:
+        """Read them; what is read of each source, whether it is kept or not, is counted."""
+        documents = (
+            document
+            for part in self.parts
+            for source in part.sources
+            for document in read_documents(source, counts[source.number], on_bytes)
+        )
+        return documents if self.kept is None else self.kept.apply(documents)
+
+    def uncounted(self) -> list[ReadCounts]:
+        """Counts that nobody asks for, one for each source."""
+        return [ReadCounts() for _ in self.sources]
+
+    def _all_of_them(self, what: str) -> Iterator[Document]:
+        self.first_of_part, number = [], 0
+        with Meter(what, self.bytes or None) as meter:
+            for part in self.parts:
+                self.first_of_part.append(number)
+                for source in part.sources:
+                    for document in read_documents(source, ReadCounts(), meter.advance):
+                        number += document.begins
+                        yield document
+
+
+def look_at(corpus: Corpus, place: Path, keep: bool) -> LookedAt:
+    """Read a corpus as often as is needed; its tokenizer is saved in `place / "tokenizer"`.
+
+    Args:
+        corpus: Its documents.
+        place: A folder; what it holds of an earlier look at the same corpus is taken over.
+        keep: Whether to leave there what took readings of all of it.
+
+    Raises:
+        UserError: There is no text, not enough of it, or none that goes with the tokenizer.
+    """
+    settings = corpus.settings
+    found = _Found(place / LOOKED_AT, _identity(corpus)) if keep else None
+    before = found.read() if found else {}
+    if "reasons" in before:
+        corpus.kept = Kept(before["reasons"].tobytes(), before["first_of_source"].tolist(), before["lines"])
+        corpus.first_of_part = before["first_of_part"].tolist()
+    elif not before:
+        corpus.choose()
+    below = (
+        int(before["held_out_below"])
+        if before
+        else held_out_below(corpus, settings.valid_fraction, settings.keep.of_documents)
+    )
+    folder = place / "tokenizer"
+    if "tokenizer" in before:
+        tokenizer, written = tokenizers_.load(folder), before["tokenizer"].tobytes().decode()
+        return LookedAt(corpus.kept, corpus.first_of_part, below, tokenizer, tokenizers_.fingerprint(folder), written)
+    remove(folder)
+    tokenizer = _get_tokenizer(corpus, below, settings)
+    for note in tokenizers_.complete(tokenizer):
+        say(note)
+    sha256 = tokenizers_.save(tokenizer, folder, settings.row_length)
+    looked_at = LookedAt(
+        corpus.kept, corpus.first_of_part, below, tokenizer, sha256, tokenizer.backend_tokenizer.to_str()
+    )
+    if found:
+        found.write(looked_at, settings.tokenizer is None)
+    return looked_at
+
+
+class _Found:
+    """The file of what was found out, for the next try."""
+
+    def __init__(self, path: Path, identity: str) -> None:
+        self.path, self.identity = path, identity
+
+    def read(self) -> dict[str, NDArray[Any]]:
+        """Return it; nothing where it is not there or of another corpus."""
+        try:
+            with np.load(self.path) as file:
+                found = dict(file)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            return {}
+        return found if found["identity"].tobytes().decode() == self.identity else {}
+
+    def write(self, looked_at: LookedAt, is_trained: bool) -> None:
+        """Write it; a tokenizer that was not trained is read again where it is."""
+        arrays: dict[str, Any] = {
+            "identity": _bytes(self.identity),
+            "held_out_below": np.array(looked_at.held_out_below, np.uint64),
+        }
+        if looked_at.kept is not None:
+            kept = looked_at.kept
+            arrays |= {"reasons": np.frombuffer(kept.reasons, np.uint8), "lines": kept.lines_N}
+            arrays |= {"first_of_source": np.array(kept.first_of_source, np.int64)}
+            arrays |= {"first_of_part": np.array(looked_at.first_of_part, np.int64)}
+        if is_trained:
+            arrays["tokenizer"] = _bytes(looked_at.written)
+        partial = self.path.with_name(f"{self.path.name}.partial-0")
+        with gone_on_failure(partial):
+            with partial.open("wb") as file:
+                np.savez(file, **arrays)
+            partial.replace(self.path)
+
+
+def _bytes(text: str) -> NDArray[np.uint8]:
+    return np.frombuffer(text.encode(), np.uint8)
+
+
+def _identity(corpus: Corpus) -> str:
+    """A hash of all that decides what is found out."""
+    one = corpus.settings
+    without = sorted(
+        (str(file), file.stat().st_size, file.stat().st_mtime_ns)
+        for path in one.keep.without
+        for file in (path, *path.rglob("*"))
+        if file.is_file()
+    )
+    tokenizer = [str(one.tokenizer), one.train_tokenizer, one.vocab_size, one.normalise, one.row_length]
+    parts = [part.identity() for part in corpus.parts]
+    return digest(__version__, parts, one.keep.describe(), without, tokenizer, one.valid_fraction)
+
+
+def no_text(counts: ReadCounts, dropped: dict[str, int]) -> UserError:
+    """The error of an input without any text."""
+    left_out = {
+        **{f"documents left out as {reason}": number for reason, number in dropped.items()},
+        "records whose text is null": counts.null,
+        "records that --filter leaves out": counts.filtered,
+        "redirects": counts.redirects,
+        "pages of other namespaces": counts.other_namespaces,
+        "empty documents": counts.empty,
+    }
+    if not any(number for what, number in left_out.items() if what != "empty documents"):
+        return UserError("there is no text in the input: every document is empty", "Name files that hold text.")
+    said = ", ".join(f"{number:,} {what}" for what, number in left_out.items() if number)
+    return UserError(f"there is no text in what is left of the input: {said}", "Name files that hold text.")
+
+
+def held_out_below(corpus: Corpus, settings: PrepareSettings) -> int:
+    """Return the number below which the hashes of documents are that are held out, a fraction of the slice kept.
+
+    Raises:
+        UserError: There is no document, or one alone.
+    """
+    fraction, (begin, end) = settings.valid_fraction, settings.keep.of_documents
+    below = int((begin + fraction * (end - begin)) * 2**64)
+    if not fraction:
+        return 0
+    counts = corpus.uncounted()
+    documents = corpus.documents(counts)
+    keys = {document.key for document in islice(documents, FEW_DOCUMENTS + 1)}
+    if next(documents, None) is not None or len(keys) > FEW_DOCUMENTS:
+        return below
+    if not keys:
+        raise no_text(total(counts), {} if corpus.kept is None else corpus.kept.dropped)
+    if len(keys) == 1:
+        raise UserError(
+            f"the input is one single document (--documents {corpus.sources[0].unit}), of which none can be held out",
+            "Cut it into documents with --documents line or blank-line, or hold nothing out with --valid-fraction 0.",
+        )
+    return min(max(below, min(keys) + 1), max(keys))  # at least one held out, at least one to train on
+
+
+def _get_tokenizer(corpus: Corpus, held_out_below: int, settings: PrepareSettings) -> "PreTrainedTokenizerFast":
+    if settings.tokenizer is not None:
+        if settings.tokenizer.is_file():
+            return load_bare(settings.tokenizer)
+        found = hub.find(str(settings.tokenizer), hub.TOKENIZER_FILES, "--tokenizer")
+        if found.commit is not None:
+            say(f"tokenizer: {found}")
+        return tokenizers_.load(found.folder)
+    share = min(1.0, TOKENIZER_SAMPLE_BYTES / max(sum(map(_text_bytes, corpus.sources)), 1))
+    is_unsized = [source.rows is not None and not source.rows.size for source in corpus.sources]
+    with Meter("Training the tokenizer: reading", corpus.bytes or None) as meter:
+
+        def texts() -> Iterator[str]:
+            left = TOKENIZER_SAMPLE_BYTES
+            for document in corpus.documents(corpus.uncounted(), meter.advance):
+                if document.key >= held_out_below and document.key % 2**32 < share * 2**32:
+                    left -= len(document.text) if is_unsized[document.source] else 0
+                    if left < 0:
+                        say("the tokenizer is trained on the beginning of a data set that does not tell its size")
+                        break
+                    yield document.text
+            meter.set(corpus.bytes, "merging")
+
+        train = partial(tokenizers_.train, texts(), settings.train_tokenizer, settings.vocab_size, settings.normalise)
+        return tokenizers_.wrap(interruptible(train))
+
+
+def _text_bytes(source: Source) -> int:
+    """About how much text a source holds, by its size."""
+    known = (source.rows.size or 0) if source.rows else 0
+    return known + sum(map(text_bytes, source.files))

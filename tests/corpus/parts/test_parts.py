@@ -1,0 +1,250 @@
+"""SHARDS of many parts: the same bytes however they are made, and nothing that is finished is lost."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from masklater.corpus import prepare as prepare_module
+from masklater.corpus.keep.settings import KeepSettings
+from masklater.corpus.parts import make as make_module
+from masklater.corpus.parts.folder import parts_folder
+from masklater.corpus.prepare import PrepareResult, prepare
+from masklater.corpus.settings import PrepareSettings
+from masklater.corpus.shards import Shards
+from masklater.errors import DamagedDataError, UserError
+from tests.conftest import make_text
+from tests.corpus.parts.whole_folders import bytes_of
+
+
+def make(inputs: list[Path], out: Path, resume: bool = False, **settings: object) -> PrepareResult:
+    defaults = {"vocab_size": 320, "row_length": 32, "valid_fraction": 0.1, "workers": 1, "part_bytes": 4000}
+    return prepare(inputs, out, PrepareSettings(**{**defaults, **settings}), resume)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A large file and small ones; the last holds a document that stands in the large one too."""
+    folder = tmp_path_factory.mktemp("texts")
+    lines = [json.dumps({"text": make_text(i, 5 + i % 60)}) for i in range(150)]
+    (folder / "large.jsonl").write_text("\n".join(lines))
+    for number in range(6):
+        (folder / f"small-{number}.txt").write_text(make_text(200 + number, 150))
+    (folder / "z.txt").write_text(make_text(40, 45))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def straight(texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SHARDS made in one process, one part after the other."""
+    out = tmp_path_factory.mktemp("straight") / "out"
+    assert make([texts], out).parts > 5
+    return out
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_any_number_of_processes_makes_the_same_bytes(
+    workers: int, texts: Path, straight: Path, tmp_path: Path
+) -> None:
+    result = make([texts], tmp_path / "out", workers=workers)
+    assert bytes_of(tmp_path / "out") == bytes_of(straight)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    shards = Shards(tmp_path / "out")
+    assert (result.train_rows, result.tokens) == (
+        shards.train.num_rows, shards.index.train.tokens + shards.index.valid.tokens,
+    )  # fmt: skip
+
+
+def test_what_is_left_out_is_the_same_too(texts: Path, tmp_path: Path) -> None:
+    for workers in (1, 2):
+        keep = KeepSettings(
+            dedup=("exact", "lines"), line_documents=2, min_characters=30, dropped=tmp_path / f"{workers}.jsonl"
+        )
+        result = make([texts], tmp_path / f"out-{workers}", workers=workers, keep=keep)
+        assert result.dropped["exact duplicate"] == 1
+        assert result.dropped["short"] > 1
+    assert bytes_of(tmp_path / "out-1") == bytes_of(tmp_path / "out-2")
+    assert (tmp_path / "1.jsonl").read_bytes() == (tmp_path / "2.jsonl").read_bytes()
+    plain = make([texts], tmp_path / "one", part_bytes=2**20, keep=KeepSettings(min_characters=30))
+    many = make([texts], tmp_path / "many", keep=KeepSettings(min_characters=30))
+    assert (plain.parts, plain.dropped, plain.tokens, plain.sources) == (1, many.dropped, many.tokens, many.sources)
+
+
+def test_parts_hold_the_rows_of_their_documents(texts: Path, straight: Path, tmp_path: Path) -> None:
+    """Counts and documents are those of one part; uneven shards are read by number all the same."""
+    one = make([texts], tmp_path / "one", part_bytes=2**20, tokenizer=straight / "tokenizer")
+    assert one.parts == 1
+    many, whole = Shards(straight), Shards(tmp_path / "one")
+    assert {shard.rows for shard in many.index.train.shards[:-1]} != {many.index.train.shards[0].rows}
+    assert (many.index.format, whole.index.format) == (3, 2)
+
+    def pieces(shards: Shards, split: str) -> list[tuple[int, ...]]:
+        rows = getattr(shards, split)
+        block = rows.read(np.random.default_rng(0).permutation(rows.num_rows))
+        is_text = ~np.isin(block.ids_NL, shards.vocabulary.special)
+        return sorted(
+            tuple(ids[(documents == number) & text].tolist())
+            for ids, documents, text in zip(block.ids_NL, block.documents_NL, is_text, strict=True)
+            for number in range(documents.max() + 1)
+        )
+
+    for split in ("train", "valid"):
+        assert pieces(many, split) == pieces(whole, split) != []
+        firsts = [shard.first_document for shard in getattr(many.index, split).shards]
+        assert firsts == np.cumsum([0, *(one.documents for one in getattr(many.index, split).shards[:-1])]).tolist()
+    tokens = [index.train.tokens + index.valid.tokens for index in (many.index, whole.index)]
+    assert tokens[0] == tokens[1] == one.tokens
+
+
+def in_a_child(work: Callable[[], object]) -> int:
+    """Do work in a process that may be killed; return how it ended."""
+    child = os.fork()
+    if not child:
+        try:
+            work()
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_killed_three_times_it_goes_on_to_the_same_bytes(
+    texts: Path, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"tokenizer": straight / "tokenizer"}
+    make([texts], tmp_path / "straight", **settings)
+    out = tmp_path / "out"
+    for module, name, calls, finished in (
+        (make_module, "tokenise", 3, 2), (make_module, "sync_files", 2, 3), (prepare_module, "link_shards", 2, None),
+    ):  # fmt: skip
+        original, left = getattr(module, name), [calls]
+
+        def killing(*arguments: object, original: Callable[..., object] = original, left: list[int] = left) -> object:
+            left[0] -= 1
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(*arguments)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(module, name, killing)
+            assert in_a_child(lambda: make([texts], out, resume=True, **settings)) == -signal.SIGKILL
+        assert not out.exists()
+        there = len(list((tmp_path / "out.parts").glob("*/part.json")))
+        assert finished is None or there - len(list((tmp_path / "out.parts").glob("*.partial-*/part.json"))) == finished
+    with pytest.raises(UserError, match=r"out\.parts holds what .* finished: \d+ finished parts.*\n.*--resume"):
+        make([texts], out, **settings)
+    result = make([texts], out, resume=True, workers=2, **settings)
+    assert result.parts_taken_over == result.parts
+    assert bytes_of(out) == bytes_of(tmp_path / "straight")
+    assert not (tmp_path / "out.parts").exists()
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from masklater.corpus.prepare import prepare
+from masklater.corpus.settings import PrepareSettings
+if __name__ == "__main__":
+    settings = PrepareSettings(vocab_size=2000, part_bytes=60_000, workers=2)
+    prepare([Path(sys.argv[1])], Path(sys.argv[2]), settings, resume=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.longest
+def test_killed_at_twenty_random_moments(tmp_path: Path) -> None:
+    """With two processes of its own, which end with it; its tokenizer is trained here too."""
+    for number in range(40):
+        (tmp_path / "texts").mkdir(exist_ok=True)
+        (tmp_path / "texts" / f"{number}.txt").write_text(make_text(number, 10_000))
+    (tmp_path / "run.py").write_text(SCRIPT)
+    command = [sys.executable, tmp_path / "run.py", tmp_path / "texts"]
+    began = time.monotonic()
+    subprocess.run([*command, tmp_path / "straight"], check=True, capture_output=True, timeout=1200)
+    took = time.monotonic() - began
+    kills, seed = 0, np.random.default_rng(0)
+    while True:
+        if (tmp_path / "out").exists():  # faster than the moment to kill it
+            assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "straight")
+            if kills >= 20:
+                return
+            (tmp_path / "out").rename(tmp_path / f"out-{kills}")
+        process = subprocess.Popen([*command, tmp_path / "out"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            assert process.wait(seed.uniform(0.3, 1.0) * took if kills < 20 else 1200) == 0
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills += 1
+
+
+def test_a_damaged_input_ends_its_part_and_no_other(
+    texts: Path, straight: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    lines = [json.dumps({"text": make_text(i, 30)}) for i in range(90)]
+    for number in range(3):
+        (folder / f"{number}.jsonl").write_text("\n".join(lines[number::3]))
+    sound = (folder / "1.jsonl").read_text()
+    (folder / "1.jsonl").write_text(sound + "\n{")
+    settings = {
+        "tokenizer": straight / "tokenizer",
+        "valid_fraction": 0.0,
+        "part_bytes": 10 + max(file.stat().st_size for file in folder.iterdir()),
+    }
+    with pytest.raises(DamagedDataError, match=r"1\.jsonl, line 31: not JSON"):
+        make([folder], tmp_path / "out", workers=2, **settings)
+    said = capsys.readouterr().err
+    assert "part 2 of 3:" in said and "2 finished parts, what was found out about the whole; the same command" in said
+    assert not (tmp_path / "out").exists()
+    (folder / "1.jsonl").write_text(sound)
+    assert make([folder], tmp_path / "out", resume=True, **settings).parts_taken_over == 2
+    make([folder], tmp_path / "straight", **settings)
+    assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "straight")
+
+
+def test_other_settings_take_nothing_over(texts: Path, straight: Path, tmp_path: Path) -> None:
+    """A stranger's parts, and a part that has lost a file, are made anew."""
+    settings = {"tokenizer": straight / "tokenizer"}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(prepare_module, "link_shards", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            make([texts], tmp_path / "out", **settings)
+    parts = sorted(path for path in (tmp_path / "out.parts").iterdir() if (path / "part.json").exists())
+    (parts[0] / "train-00000.rows").unlink()
+    result = make([texts], tmp_path / "out", resume=True, **settings)
+    assert result.parts_taken_over == result.parts - 1
+    assert bytes_of(tmp_path / "out")["train-00000.rows"]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(prepare_module, "link_shards", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            make([texts], tmp_path / "b", **settings)
+    assert make([texts], tmp_path / "b", resume=True, row_length=16, **settings).parts_taken_over == 0
+
+
+def test_two_at_work_on_one_place(tmp_path: Path) -> None:
+    with parts_folder(tmp_path / "out", False, False) as place:
+        with pytest.raises(UserError, match="another prepare is at work in"):
+            with parts_folder(tmp_path / "out", True, False):
+                pass
+        assert place.is_dir()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_process_is_said(texts: Path, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("masklater.corpus.parts.engines._make", die)
+    with pytest.raises(UserError, match="a process that makes parts was killed"):
+        make([texts], tmp_path / "out", workers=2, tokenizer=straight / "tokenizer")
+    assert not (tmp_path / "out").exists()
+
+
+def die(task: object) -> None:
+    """In place of the making of a part, in a pool's process."""
+    os.kill(os.getpid(), signal.SIGKILL)
