@@ -119,11 +119,7 @@ def look_at(corpus: Corpus, place: Path, keep: bool) -> LookedAt:
         corpus.first_of_part = before["first_of_part"].tolist()
     elif not before:
         corpus.choose()
-    below = (
-        int(before["held_out_below"])
-        if before
-        else held_out_below(corpus, settings.valid_fraction, settings.keep.of_documents)
-    )
+    below = int(before["held_out_below"]) if before else held_out_below(corpus, settings)
     folder = place / "tokenizer"
     if "tokenizer" in before:
         tokenizer, written = tokenizers_.load(folder), before["tokenizer"].tobytes().decode()
@@ -150,7 +146,7 @@ class _Found:
     def read(self) -> dict[str, NDArray[Any]]:
         """Return it; nothing where it is not there or of another corpus."""
         try:
-            with np.load(self.path) as file:
+            with np.load(self.path, allow_pickle=False) as file:
                 found = dict(file)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile):
             return {}
