@@ -260,7 +260,10 @@ class _ChainLoss(torch.autograd.Function):
                 d_bias += d_scores_cV.sum(dim=0)
                 d_logits_cV = d_scores_cV.to(dtype)
                 torch.mm(d_logits_cV, words, out=d_hidden[here].flatten(0, 2))
-                d_words += d_logits_cV.t() @ states_cE
+                if dtype == torch.float32:
+                    torch.addmm(d_words, d_logits_cV.t(), states_cE, out=d_words)
+                else:  # the sum over rows stays in float32
+                    d_words += d_logits_cV.t() @ states_cE
         if needs_gradient:
             V = len(words_VE)
             ctx.save_for_backward(d_hidden, d_words[:V], d_bias[:V], d_log_links)
