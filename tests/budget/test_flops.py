@@ -11,13 +11,13 @@ from masklater.corpus.shards import Shards
 from masklater.pretrain.batches import make_batches
 from masklater.recipe.sections import DecoderSettings
 from tests.conftest import tiny
-from tests.reference.cases import CASES, OBJECTIVES, make_model
+from tests.reference.cases import CASES, OVERRIDES, STATE_CASES, make_model
 
 
-@pytest.mark.parametrize(("objective", "family"), CASES)
+@pytest.mark.parametrize(("objective", "family"), [*CASES, *STATE_CASES])
 def test_formula_is_what_torch_counts(objective: str, family: str, continuous: Shards) -> None:
     model = make_model(continuous, objective, family)
-    recipe = tiny("3ml-small", *OBJECTIVES[objective])
+    recipe = tiny("3ml-small", *OVERRIDES[objective])
     batches = make_batches(continuous, continuous.train, recipe.masking, recipe.decoder.drops, "row", 0)
     batch = batches.of_step(0, 8)
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):

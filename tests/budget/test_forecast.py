@@ -44,6 +44,21 @@ def test_the_papers_figures_and_what_they_leave_out(recipe: str, baseline: str, 
     assert executed["with attention and LM head"] < as_paper["with attention and LM head"]
 
 
+@pytest.mark.parametrize(
+    ("overrides", "ratio", "head"),
+    [
+        ([], 1.37, 0.38),
+        (["decoder.states=4"], 2.11, 0.49),
+        (["decoder.states=4", "masking.rate=0.25"], 1.70, 0.31),
+        (["decoder.states=1"], 1, 0.26),
+    ],
+)
+def test_what_states_cost(overrides: list[str], ratio: float, head: float) -> None:
+    row, plain = (forecast(load(*each), ROBERTA).row for each in (("3ml-states-base", overrides), ("3ml-base-50-all",)))
+    assert row.forward / plain.forward == pytest.approx(ratio, abs=0.005)
+    assert row.head / row.forward == pytest.approx(head, abs=0.005)
+
+
 @pytest.mark.parametrize("name", FROM_SCRATCH)
 def test_parameters_are_those_of_the_model(name: str, continuous: Shards) -> None:
     here = continuous.train.row_length

@@ -46,6 +46,7 @@ def layer_more(count: Any, name: str, setting: str, *overrides: str) -> float:
         ("vanilla-small", "model.num_hidden_layers", ["model.family=esm", "precision=float32"]),
         ("3ml-small", "decoder.num_layers", []),
         ("3ml-small", "decoder.num_layers", ["decoder.kind=cross"]),
+        ("3ml-states-small", "decoder.num_layers", []),
         ("3ml-small", "decoder.num_layers", ["decoder.kind=cross-only", "precision=float32"]),
     ],
 )

@@ -16,7 +16,7 @@ from masklater.run.folder import RunFolder
 from masklater.run.metrics import read_metrics
 from tests.conftest import tiny
 from tests.invariance.ranks import Job, run_jobs
-from tests.reference.cases import CASES, make_batch, make_model
+from tests.reference.cases import CASES, STATES, make_batch, make_model
 from tests.runs import losses
 
 STABLE = ("schedule.name=wsd", "schedule.warmup=0", "schedule.decay=0.01")
@@ -50,14 +50,16 @@ def test_processes_change_nothing(shards_folder: Path, tmp_path: Path) -> None:
     plain = ["plain-1-8-ddp", "plain-2-4-ddp", "plain-2-1-fsdp", "plain-4-1-ddp", "plain-4-2-fsdp"]
     dropout = ["dropout-1-2-ddp", "dropout-4-2-ddp", "dropout-2-2-fsdp"]
     muon = ["muon-1-8-ddp", "muon-4-2-ddp", "muon-4-2-fsdp"]  # some processes hold fewer rows of a matrix than others
+    states = ["states-1-8-ddp", "states-2-2-ddp", "states-4-1-fsdp"]  # whose rows are predicted whole
     jobs = [job(tmp_path, shards_folder, name, "model.dropout=0") for name in plain]
+    jobs += [job(tmp_path, shards_folder, name, "model.dropout=0", *STATES["states"]) for name in states]
     jobs += [job(tmp_path, shards_folder, name, "model.dropout=0.1") for name in dropout]
     jobs += [
         job(tmp_path, shards_folder, name, *MUON, "model.intermediate_size=66", "model.dropout=0") for name in muon
     ]
     run_jobs(jobs, tmp_path / "log")
     in_bfloat16 = choose_precision("auto", torch.device("cpu")).name == "bfloat16"  # what Muon multiplies in
-    for first, *others in (plain, dropout, muon):
+    for first, *others in (plain, dropout, muon, states):
         assert len(losses(tmp_path / first)) == 4
         tolerance = 2e-3 if first == muon[0] and in_bfloat16 else 1e-4
         for other in others:

@@ -105,6 +105,9 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
     [
         (["masking.mask=0.5"], "mask + random + keep must be 1; they are 0.7"),
         (["masking.mask=0", "masking.keep=0.9"], "decoder.kind self appends the [MASK]s"),
+        (["decoder.states=2"], "decoder.states is 2: [MASK]s have states, and only 0.8 of the corrupted positions are"),
+        (["decoder.states=2", "decoder.kind=cross"], "states above 1 need kind self and masking.mask 1; kind is cross"),
+        (["decoder.states=2", "decoder.kind=none"], "states above 1 need kind self and masking.mask 1; kind is none"),
         (["model.num_attention_heads=3"], "num_attention_heads must divide hidden_size; 3 heads do not divide 256"),
         (["decoder.num_layers=0"], "input should be greater than 0"),
         (["decoder.kind=late"], "enter_layer belongs to kind late, which needs it; kind is late"),

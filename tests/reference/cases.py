@@ -46,6 +46,27 @@ OBJECTIVES: dict[str, tuple[str, ...]] = {
 }
 """Overrides of 3ml-small by name."""
 
+STATES: dict[str, tuple[str, ...]] = {
+    "states": ("masking.mask=1", "masking.random=0", "masking.keep=0", "decoder.states=2"),
+    "states-narrow-three": (
+        "masking.mask=1", "masking.random=0", "masking.keep=0", "decoder.states=3", "decoder.hidden_size=16",
+        "decoder.mask_embedding=word", "decoder.positions=all", "masking.predict=0.5",
+    ),
+    "states-flows": (
+        "masking.mask=1", "masking.random=0", "masking.keep=0", "decoder.states=2",
+        "decoder.blocked_flows=[masked-to-unmasked]",
+    ),
+}  # fmt: skip
+"""Likewise: those whose targets are predicted along a chain, and whose loss is not the cross entropy of the logits."""
+
+OVERRIDES = OBJECTIVES | STATES
+
+STATE_CASES = [
+    *((name, "roberta-prelayernorm") for name in STATES),
+    ("states", "roberta"),
+    ("states", WINDOWS),
+]
+
 CASES = [
     *((name, "roberta-prelayernorm") for name in OBJECTIVES),
     *((name, WINDOWS) for name in OBJECTIVES),
@@ -65,7 +86,7 @@ PaddingSide = Literal["right", "left", "both", "middle"]
 def make_model(shards: Shards, objective: str, family: str, *overrides: str) -> MaskLaterForMaskedLM:
     """A model in evaluation mode, whose attention is far from even and whose biases are not 0."""
     of_family = SETTINGS_OF.get(family, (f"model.family={family}",))
-    recipe = tiny("3ml-small", "model.dropout=0", *of_family, *OBJECTIVES[objective], *overrides)
+    recipe = tiny("3ml-small", "model.dropout=0", *of_family, *OVERRIDES[objective], *overrides)
     torch.manual_seed(0)
     model = MaskLaterForMaskedLM(find_start(recipe, shards).config).eval()
     randomize(model)
@@ -80,7 +101,7 @@ def randomize(model: torch.nn.Module) -> None:
 
 def make_batch(shards: Shards, objective: str, *overrides: str, rows: int = 40) -> MaskedBatch:
     """Rows of the training split: padded ones, and ones of several documents, where the shards have them."""
-    recipe = tiny("3ml-small", *OBJECTIVES[objective], *overrides)
+    recipe = tiny("3ml-small", *OVERRIDES[objective], *overrides)
     drop = recipe.decoder.drops
     return make_batches(shards, shards.train, recipe.masking, drop, recipe.batch.attend, 0).of_step(0, rows)
 

@@ -20,6 +20,7 @@ from masklater.model.masked_lm import MaskLaterForMaskedLM
 from tests.reference.cases import (
     CASES,
     COUNT_TOKENS,
+    STATE_CASES,
     PaddingSide,
     everywhere,
     gradients,
@@ -29,9 +30,11 @@ from tests.reference.cases import (
     rebuild_rows,
 )
 
-OF_FAMILIES = [case for case in CASES if case[0] in {"3ml-self", "late"}]  # windows among them
+OF_FAMILIES = [
+    case for case in [*CASES, *STATE_CASES] if case[0] in {"3ml-self", "late", "states"}
+]  # windows among them
 # Under these flows nothing sees the tokens whose change shows who sees whom.
-SEEING = [case for case in CASES if case[0] not in {"cross-flows", "vanilla-flows"}]
+SEEING = [case for case in [*CASES, *STATE_CASES] if case[0] not in {"cross-flows", "vanilla-flows"}]
 FLOWS = ["unmasked-to-unmasked", "unmasked-to-masked", "masked-to-unmasked", "masked-to-masked"]
 
 
@@ -93,7 +96,7 @@ def test_the_ordinary_interface_equals_the_fast_path(objective: str, family: str
 
 
 @pytest.mark.parametrize("side", ["right", "left", "both", "middle"])
-@pytest.mark.parametrize(("objective", "family"), CASES)
+@pytest.mark.parametrize(("objective", "family"), [*CASES, *STATE_CASES])
 def test_padding_and_uneven_masks_change_no_row(
     objective: str, family: str, side: PaddingSide, continuous: Shards
 ) -> None:

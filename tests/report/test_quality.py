@@ -136,10 +136,12 @@ def test_a_run_in_one_line(tmp_path: Path) -> None:
         describe(read_run(make_run(tmp_path / "none", [], recipe="vanilla-small", overrides=vanilla), "none")),
         describe(read_run(make_run(tmp_path / "late", [], overrides=late), "late")),
         describe(read_run(make_run(tmp_path / "narrow", [], overrides=narrow), "narrow")),
+        describe(read_run(make_run(tmp_path / "states", [], recipe="3ml-states-small"), "states")),
     ]
     assert lines == [
         "3ML_self (2 layers), rate 0.5 (80-10-10), encoder 4 layers of 256",
         "vanilla MLM, rate 0.4 (all [MASK]), encoder 1 layer of 256",
         "[MASK]s enter the encoder at layer 3, rate 0.5 (80-10-10, linear, by span), encoder 4 layers of 256",
         "3ML_cross-only (1 layer of 64), rate 0.5 (80-10-10), encoder 4 layers of 256",
+        "3ML_self (2 layers, 2 states for each [MASK]), rate 0.5 (all [MASK]), encoder 4 layers of 256",
     ]

@@ -27,6 +27,7 @@ class EncoderSizes:
     embedding_width: int | None  # None: the width
     positions: int  # rows of its position embedding; 0 where positions are rotary
     token_types: int
+    heads: int = 1
     local_layers: int = 0  # those that see a window of the row alone
 
 
@@ -53,6 +54,7 @@ def encoder_sizes(config: object) -> EncoderSizes:
         embedding_width=getattr(config, "embedding_size", None),
         positions=0 if is_rotary else getattr(config, "max_position_embeddings", 0),
         token_types=getattr(config, "type_vocab_size", 0),
+        heads=getattr(config, "n_heads", getattr(config, "num_attention_heads", 1)),
         local_layers=_local_layers(config, layers),
     )
 
@@ -83,6 +85,7 @@ def row_shape(encoder: EncoderSizes, decoder: DecoderSettings, counts: Counts) -
         decoder=decoder,
         embedding_width=encoder.embedding_width,
         local_layers=encoder.local_layers,
+        heads=encoder.heads,
         gated=encoder.family in GATED,
         spelt_out_gelu=encoder.family in SPELT_OUT_GELU,
         pre_norm=encoder.family in PRE_NORM,

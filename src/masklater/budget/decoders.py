@@ -26,7 +26,7 @@ class DecoderCost(NamedTuple):
 
 
 def _multiply_adds_of_self(shape: RowShape) -> MultiplyAdds:
-    L, T, d, layers = shape.row_length, shape.targets, shape.decoder_width, shape.decoder.num_layers
+    L, T, d, layers = shape.decoder_positions, shape.predictions, shape.decoder_width, shape.decoder.num_layers
     feed_forward = 2 * d * shape.decoder_feed_forward
     # The last layer computes keys and values everywhere, queries and all that follows at the targets only.
     last = L if shape.last_layer_everywhere else T
@@ -51,8 +51,9 @@ def _kept_by_self(shape: RowShape, kept: Kept) -> float:
     d, f, layers = shape.decoder_width, shape.decoder_feed_forward, shape.decoder.num_layers
     # The last layer reads the row, and computes queries and feed-forward at the targets.
     whole = kept.by_attention(d) + kept.by_feed_forward(d, f)
-    last = shape.targets * (kept.by_attention(d, keys=0) + kept.by_feed_forward(d, f))
-    return (layers - 1) * shape.row_length * whole + last + shape.row_length * kept.by_context(d, normed=True)
+    last = shape.predictions * (kept.by_attention(d, keys=0) + kept.by_feed_forward(d, f))
+    L = shape.decoder_positions
+    return (layers - 1) * L * whole + last + L * kept.by_context(d, normed=True)
 
 
 def _kept_by_cross(shape: RowShape, kept: Kept, to_each_other: bool) -> float:
@@ -61,6 +62,30 @@ def _kept_by_cross(shape: RowShape, kept: Kept, to_each_other: bool) -> float:
     if to_each_other:
         at_targets += kept.by_attention(d)
     return shape.decoder.num_layers * (shape.targets * at_targets + shape.seen * kept.by_context(d, normed=False))
+
+
+def multiply_adds_of_links(shape: RowShape) -> MultiplyAdds:
+    """Count what links between the states of neighbouring targets cost: queries, keys, gates and products."""
+    if shape.decoder.states == 1:
+        return MultiplyAdds(0, 0)
+    D = shape.width
+    linear = (2 * D * D + D * shape.heads) * shape.predictions
+    return MultiplyAdds(linear, D * shape.decoder.states * shape.predictions)
+
+
+def parameters_of_states(shape: RowShape) -> int:
+    """Count the parameters of several states for each [MASK]: their embedding, the links and where a chain begins."""
+    if shape.decoder.states == 1:
+        return 0
+    D = shape.width
+    return shape.decoder.states * shape.decoder_width + 2 * D * D + 2 * D + (D + 1) * shape.heads
+
+
+def kept_by_links(shape: RowShape, kept: Kept) -> float:
+    """Count the bytes of one row that links keep: states in their order, those before them, queries and keys."""
+    if shape.decoder.states == 1:
+        return 0
+    return shape.predictions * shape.width * (4 + 4 * kept.number)
 
 
 DECODERS: dict[str, DecoderCost] = {

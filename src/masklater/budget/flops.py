@@ -6,13 +6,13 @@ Left out, as everywhere in the field: embedding look-ups, norms, softmax, activa
 costs three times the forward pass (one product forward, two backward). The counts are held against torch's own
 `FlopCounterMode` in tests/budget/test_flops.py, for every objective and encoder family.
 
-Letters: S seen per row, L row length, T targets, D width, F feed-forward width, d and f the decoder's, E width of the
-word embedding, V vocabulary.
+Letters: S seen per row, L row length, T targets (with several states each: all of them), D width, F feed-forward
+width, d and f the decoder's, E width of the word embedding, V vocabulary.
 """
 
 from dataclasses import dataclass
 
-from masklater.budget.decoders import DECODERS
+from masklater.budget.decoders import DECODERS, multiply_adds_of_links
 from masklater.budget.shape import RowShape
 
 TRAINING_OVER_FORWARD = 3
@@ -51,7 +51,7 @@ def count_row_flops(shape: RowShape) -> RowFlops:
     A transformer layer on n positions: Q, K, V and output projections 4 D^2 multiply-adds a position, feed-forward
     2 D F a position (3 D F with a gate), attention scores and their weighted sum 2 n^2 D. The head: D E + E V a target.
     """
-    S, L, T, D = shape.seen, shape.row_length, shape.targets, shape.width
+    S, L, T, D = shape.seen, shape.row_length, shape.predictions, shape.width
     E = shape.embedding_width or D
     per_position = 4 * D * D + (3 if shape.gated else 2) * D * shape.feed_forward
     on_seen = shape.layers_on_seen
@@ -73,5 +73,6 @@ def _decoder(shape: RowShape) -> tuple[float, float]:
         return 0, 0
     linear, attention = DECODERS[shape.decoder.kind].multiply_adds(shape)
     D, d = shape.width, shape.decoder_width
-    projections = 0 if d == D else (shape.seen + shape.targets) * D * d
-    return linear + projections, attention
+    projections = 0 if d == D else (shape.seen + shape.predictions) * D * d
+    links = multiply_adds_of_links(shape)
+    return linear + projections + links.linear, attention + links.attention

@@ -273,6 +273,7 @@ def _sizes(recipe: Recipe, rows: Rows) -> EncoderSizes:
             embedding_width=None,
             positions=position_embeddings(model.family, rows.row_length, rows.pad),
             token_types=rows.token_types,
+            heads=model.num_attention_heads or 1,
             local_layers=count_local_layers(model.family, model.num_hidden_layers, model.windows(rows.row_length)[0]),
         )
     path = hub.find(model.from_, ("config.json",), "model.from").folder / "config.json"

@@ -40,6 +40,7 @@ def as_tree(
         "row_forward_flops": asdict(forecast.row) | {"total": forecast.row.forward},
         "row_training_flops": forecast.row.training,
         "row_forward_flops_as_the_paper_counts": asdict(forecast.paper) | {"total": forecast.paper.forward},
+        "states": forecast.recipe.decoder.states,
         "local_layers": forecast.shape.local_layers,
         "parameters": asdict(forecast.parameters) if forecast.parameters else None,
         "micro_rows": micro_rows,
@@ -92,6 +93,11 @@ def as_text(forecast: Forecast, name: str, hardware: Hardware, utilisation: floa
         f"{counts.seen} and {counts.targets} are predicted; vocabulary {forecast.rows.vocabulary:,}",
         _flops_table(forecast.row),
     ]
+    if (states := recipe.decoder.states) > 1:
+        blocks.append(
+            f"each [MASK] has {states} states: of each row the decoder works on {forecast.shape.decoder_positions:g} "
+            f"vectors, the LM head on {forecast.shape.predictions:g}"
+        )
     if local := forecast.shape.local_layers:
         blocks.append(
             f"{local} of {forecast.shape.encoder_layers} encoder layers see a window: their attention is counted in "

@@ -6,7 +6,7 @@ Letters: see flops.py.
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from masklater.budget.decoders import DECODERS
+from masklater.budget.decoders import DECODERS, kept_by_links
 from masklater.budget.kept import Kept
 from masklater.budget.parameters import Parameters
 from masklater.budget.shape import RowShape
@@ -45,7 +45,7 @@ def estimate_memory(recipe: Recipe, shape: RowShape, parameters: Parameters, mic
     number = 4 if recipe.precision == "float32" else 2
     layers = _kept_by_layers(shape, Kept(number, recipe.model.dropout != 0))
     kept, peak = _kept_and_peak(layers, recipe.checkpoint_every)
-    logits = _logits_memory(shape, micro_rows * shape.targets, number)
+    logits = _logits_memory(shape, micro_rows * shape.predictions, number)
     recomputed = micro_rows * (peak - kept)
     matrices = parameters.encoder_layers + parameters.decoder  # but for norms and biases, all of it
     rest = parameters.trained - matrices
@@ -54,7 +54,7 @@ def estimate_memory(recipe: Recipe, shape: RowShape, parameters: Parameters, mic
         gradients=4 * parameters.trained,
         optimizer=4 * matrices + 8 * rest if recipe.optimizer.name == "muon" else 8 * parameters.trained,
         activations=round(micro_rows * kept),
-        logits=round(logits + _head_gradients(shape, micro_rows * shape.targets, number)),
+        logits=round(logits + _head_gradients(shape, micro_rows * shape.predictions, number)),
         recomputed=round(max(0.0, recomputed - logits)),
     )
 
@@ -73,7 +73,9 @@ def _kept_by_layers(shape: RowShape, kept: Kept) -> list[_Layer]:
     layers = [_Layer(count * kept.by_encoder_layer(shape), 4 * count * shape.width) for count in positions]
     if shape.decoder.has_layers:
         each = DECODERS[shape.decoder.kind].kept(shape, kept) / shape.decoder.num_layers
-        layers += [_Layer(each, 4 * shape.row_length * shape.decoder_width)] * shape.decoder.num_layers
+        layers += [_Layer(each, 4 * shape.decoder_positions * shape.decoder_width)] * shape.decoder.num_layers
+        links = kept_by_links(shape, kept)
+        layers += [_Layer(links, links)] * (links > 0)
     return layers
 
 
@@ -104,7 +106,10 @@ def micro_rows_that_fit(
 
 def _logits_memory(shape: RowShape, targets: float, number: int) -> float:
     """Return the bytes of logits that stand at a time: in float32 their gradient overwrites them (model/head.py)."""
-    return min(targets * shape.vocabulary, LOGITS_AT_ONCE) * (4 if number == 4 else 4 + 2 * number)
+    at_once = LOGITS_AT_ONCE
+    if shape.decoder.states > 1:  # rows are not cut
+        at_once = max(LOGITS_AT_ONCE, round(shape.predictions * shape.vocabulary))
+    return min(targets * shape.vocabulary, at_once) * (4 if number == 4 else 4 + 2 * number)
 
 
 def _head_gradients(shape: RowShape, targets: float, number: int) -> float:

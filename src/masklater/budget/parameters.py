@@ -5,7 +5,7 @@ Letters: see flops.py; P positions the encoder knows, d and f the decoder's widt
 
 from dataclasses import dataclass
 
-from masklater.budget.decoders import DECODERS
+from masklater.budget.decoders import DECODERS, parameters_of_states
 from masklater.budget.shape import RowShape
 
 
@@ -62,7 +62,7 @@ def _decoder_parameters(shape: RowShape) -> int:
         return 0
     D, d = shape.width, shape.decoder_width
     positions = 0 if shape.rotary_decoder else shape.max_positions or shape.row_length
-    masks = (positions + (shape.decoder.mask_embedding == "own")) * d
+    masks = (positions + (shape.decoder.mask_embedding == "own")) * d + parameters_of_states(shape)
     if not shape.decoder.has_layers:
         return masks
     last_norm = 2 * d if shape.pre_norm else 0

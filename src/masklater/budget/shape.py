@@ -24,12 +24,23 @@ class RowShape:
     pre_norm: bool = False  # of no effect on FLOPs; a norm more at the end of encoder and decoder
     local_layers: int = 0  # of no effect on FLOPs: torch computes all pairs and masks those outside a window
     max_positions: int | None = None  # of no effect on FLOPs; the longest row the decoder has positions for; None: L
+    heads: int = 1  # of the encoder; of no effect without states
     rotary_decoder: bool = False  # of no effect on FLOPs, as turning is no matrix product; no position embedding
 
     @property
     def layers_on_seen(self) -> int:
         """Encoder layers that read the seen positions only; those from enter_layer on, with kind late, read all."""
         return self.encoder_layers if self.decoder.enter_layer is None else self.decoder.enter_layer
+
+    @property
+    def decoder_positions(self) -> float:
+        """The vectors of a row in the decoder: one for each position that is seen, all states of each that is not."""
+        return self.seen + self.decoder.states * (self.row_length - self.seen)
+
+    @property
+    def predictions(self) -> float:
+        """The vectors that the LM head reads: all states of each target."""
+        return self.decoder.states * self.targets
 
     @property
     def decoder_width(self) -> int:

@@ -67,10 +67,11 @@ def row_places(batch: MaskedBatch, blocked_flows: Sequence[str]) -> Places:
     return Places(pos_BL, batch.documents_BL, is_mask_BL)
 
 
-def select(places: Places, pos_BX: Tensor) -> Places:
-    """Return some of the positions of a row."""
-    gathered = [None if tensor is None else tensor.gather(1, pos_BX) for tensor in places]
-    return Places(pos_BX, gathered[1], gathered[2])
+def select(places: Places, index_BY: Tensor) -> Places:
+    """Return some of the places, by number; those of a whole row are numbered by position."""
+    pos_BY, documents_BY, is_mask_BY = (None if tensor is None else tensor.gather(1, index_BY) for tensor in places)
+    assert pos_BY is not None
+    return Places(pos_BY, documents_BY, is_mask_BY)
 
 
 def make_pairs(queries: Places, keys: Places, blocked_flows: Sequence[str], rotary_width: int | None) -> Pairs:

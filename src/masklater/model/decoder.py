@@ -27,6 +27,7 @@ from masklater.model.attention import (
 )
 from masklater.model.config import MaskLaterConfig
 from masklater.model.encoder import LayerSizes
+from masklater.model.states import lay_out
 
 
 class MaskTokens(nn.Module):
@@ -192,17 +193,38 @@ class SelfDecoder(LightDecoder):
 
     def forward(self, seen_BSD: Tensor, batch: MaskedBatch, encoder: PreTrainedModel) -> Tensor:
         """Return hidden states of the targets, targets_BTD."""
-        blocked = self.config.decoder.blocked_flows
-        places = row_places(batch, blocked)
         _, row_BLd = self.append(seen_BSD, batch, encoder)
+        return self.run_layers(row_BLd, row_places(batch, self.config.decoder.blocked_flows), batch.target_pos_BT)
+
+    def run_layers(self, row_BXd: Tensor, places: Places, targets_BY: Tensor) -> Tensor:
+        """Return hidden states of some of the vectors of a row, targets_BYD, by their numbers in it."""
+        blocked = self.config.decoder.blocked_flows
         *lower, last = self.layers
         among_row = make_pairs(places, places, blocked, self.rotary_width)
         for layer in lower:
-            row_BLd = layer(row_BLd, None, among_row)
-        targets_BTd = gather(row_BLd, batch.target_pos_BT)
-        to_row = make_pairs(select(places, batch.target_pos_BT), places, blocked, self.rotary_width)
-        targets_BTd = last(targets_BTd, row_BLd, to_row)
-        return self.widen(self.last_norm(targets_BTd))
+            row_BXd = layer(row_BXd, None, among_row)
+        targets_BYd = gather(row_BXd, targets_BY)
+        to_row = make_pairs(select(places, targets_BY), places, blocked, self.rotary_width)
+        targets_BYd = last(targets_BYd, row_BXd, to_row)
+        return self.widen(self.last_norm(targets_BYd))
+
+
+class StateDecoder(SelfDecoder):
+    """3ML_self where each [MASK] has k states, vectors that differ in what is added to them (after ExLM)."""
+
+    def __init__(self, config: MaskLaterConfig) -> None:
+        super().__init__(config)
+        self.states = nn.Embedding(config.decoder.states, self.sizes.width)  # never all 0: equal ones would stay equal
+
+    def forward(self, seen_BSD: Tensor, batch: MaskedBatch, encoder: PreTrainedModel) -> Tensor:
+        """Return hidden states of the targets' states, targets_BTkD."""
+        k = self.states.num_embeddings
+        _, row_BLd = self.append(seen_BSD, batch, encoder)
+        layout = lay_out(batch, k, self.config.decoder.blocked_flows)
+        states_BUkd = gather(row_BLd, layout.unseen_pos_BU)[:, :, None] + self.states.weight.to(row_BLd.dtype)
+        row_BXd = torch.cat([gather(row_BLd, batch.seen_pos_BS), states_BUkd.flatten(1, 2)], dim=1)
+        targets_BYD = self.run_layers(row_BXd, layout.places, layout.targets_BTk.flatten(1))
+        return targets_BYD.unflatten(1, (-1, k))
 
 
 class CrossDecoder(LightDecoder):
@@ -290,11 +312,14 @@ DECODERS: dict[str, Callable[[MaskLaterConfig], nn.Module]] = {
 
 A decoder is made from a config, and called with seen_BSD (the encoder's output at the seen positions, in the encoder's
 width), the MaskedBatch and the encoder; it returns the hidden states of the targets, targets_BTD.
+Kind self with several states for each [MASK] is a StateDecoder, which returns targets_BTkD.
 """
 
 
 def make_decoder(config: MaskLaterConfig) -> nn.Module:
     """Make the decoder of a config. Where [MASK]s are in the encoder's input from the first layer on, there is none."""
+    if config.decoder.states > 1:
+        return StateDecoder(config)
     return DECODERS[config.decoder.kind if config.decoder.drops else "none"](config)
 
 

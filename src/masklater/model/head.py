@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from masklater.masking.batch import IGNORE
+from masklater.model.chain import explain
 
 LOGITS_AT_ONCE = {"cpu": 2**26, "cuda": 2**28}
 """Most logits that stand in memory at a time: 256 MiB of float32 on a CPU, 1 GiB on a GPU."""
@@ -50,6 +51,18 @@ class LMHead(nn.Module):
         dtype = _compute_dtype(hidden_ND)
         return _LinearCrossEntropy.apply(
             hidden_NE, word_embeddings_VE, self.bias, target_ids_N, dtype, torch.is_grad_enabled(), self.compiled
+        )
+
+    def chain_loss_sum(
+        self, hidden_BTkD: Tensor, word_embeddings_VE: Tensor, target_ids_BT: Tensor, log_links_BTkk: Tensor
+    ) -> Tensor:
+        """Sum the negative log-likelihoods of rows whose targets are predicted along a chain of states (`chain.py`).
+
+        Logits stand in memory for some rows at a time, for one at least.
+        """
+        hidden_BTkE, dtype = self._transform(hidden_BTkD), _compute_dtype(hidden_BTkD)
+        return _ChainLoss.apply(
+            hidden_BTkE, word_embeddings_VE, self.bias, log_links_BTkk, target_ids_BT, dtype, torch.is_grad_enabled()
         )
 
     @torch.no_grad()
@@ -218,3 +231,71 @@ def _chunks(hidden_NE: Tensor, words_VE: Tensor) -> Iterator[slice]:
 def _compute_dtype(tensor: Tensor) -> torch.dtype:
     device = tensor.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else tensor.dtype
+
+
+class _ChainLoss(torch.autograd.Function):
+    """Linear layer and loss of a chain of states, some rows at a time, gradients along with the loss.
+
+    As in `_LinearCrossEntropy`, but that the gradient of a state's logits is weighed by the probability of the state
+    given the whole row, which is known as soon as the row's logits are: three products a state, and none twice.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_BTkE: Tensor,
+        words_VE: Tensor,
+        bias_V: Tensor,
+        log_links_BTkk: Tensor,
+        target_ids_BT: Tensor,
+        dtype: torch.dtype,
+        needs_gradient: bool,
+    ) -> Tensor:
+        device, k = hidden_BTkE.device.type, hidden_BTkE.shape[2]
+        with torch.autocast(device, enabled=False):
+            hidden = hidden_BTkE.detach().to(dtype).contiguous()
+            log_links = log_links_BTkk.detach().contiguous()
+            words, bias = pad(words_VE.detach().to(dtype), bias_V.detach().float(), ENTRIES_MULTIPLE.get(device, 1))
+            loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
+            d_hidden, d_log_links = torch.empty_like(hidden), torch.empty_like(log_links)
+            d_words = torch.zeros(words.shape, dtype=torch.float32, device=words.device)
+            d_bias = torch.zeros_like(bias)
+            in_use_BT = target_ids_BT != IGNORE
+            class_BTk = torch.where(in_use_BT, target_ids_BT, 0)[:, :, None].expand(-1, -1, k)
+            for here in rows_at_once(hidden, words):
+                states_cE, class_c1 = hidden[here].flatten(0, 2), class_BTk[here].reshape(-1, 1)
+                scores_cV = F.linear(states_cE, words).float().add_(bias)
+                log_p_cV = torch._log_softmax(scores_cV, 1, False, out=scores_cV)
+                log_p_bTk = log_p_cV.gather(1, class_c1).view(-1, *hidden.shape[1:3])
+                explained = explain(log_p_bTk, log_links[here], in_use_BT[here])
+                loss -= explained.log_likelihood_B.sum()
+                if not needs_gradient:
+                    continue
+                torch.neg(explained.links_BTkk, out=d_log_links[here])
+                d_scores_cV = log_p_cV.exp_().scatter_add_(1, class_c1, -torch.ones_like(class_c1, dtype=torch.float32))
+                d_scores_cV.mul_(explained.states_BTk.reshape(-1, 1))
+                d_bias += d_scores_cV.sum(dim=0)
+                d_logits_cV = d_scores_cV.to(dtype)
+                torch.mm(d_logits_cV, words, out=d_hidden[here].flatten(0, 2))
+                if dtype == torch.float32:
+                    torch.addmm(d_words, d_logits_cV.t(), states_cE, out=d_words)
+                else:  # the sum over rows stays in float32
+                    d_words += d_logits_cV.t() @ states_cE
+        if needs_gradient:
+            V = len(words_VE)
+            ctx.save_for_backward(d_hidden, d_words[:V], d_bias[:V], d_log_links)
+            ctx.dtypes = hidden_BTkE.dtype, words_VE.dtype, bias_V.dtype, log_links_BTkk.dtype
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (scale,) = gradients
+        saved = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        return *((part * scale).to(dtype) for part, dtype in saved), None, None, None
+
+
+def rows_at_once(states_BTkD: Tensor, words_VE: Tensor) -> Iterator[slice]:
+    """Cut rows into parts whose logits may stand in memory at a time, each of one row at least."""
+    _, T, k, _ = states_BTkD.shape
+    at_once = max(1, LOGITS_AT_ONCE.get(states_BTkD.device.type, 2**26) // (T * k * len(words_VE)))
+    return (slice(start, start + at_once) for start in range(0, len(states_BTkD), at_once))

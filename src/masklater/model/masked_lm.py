@@ -1,7 +1,8 @@
 """The method on one screen: encode the seen tokens, append the [MASK]s and decode, predict the targets.
 
-Mask More and Mask Later (arXiv 2211.04898), figure 2. Variants differ in parts that are handed in: the decoder, and the
-layer at which the encoder stops for [MASK]s to enter. Letters: see masking/batch.py.
+Mask More and Mask Later (arXiv 2211.04898), figure 2. Variants differ in parts that are handed in: the decoder, the
+layer at which the encoder stops for [MASK]s to enter, and whether targets are predicted apart or along a chain of
+states. Letters: see masking/batch.py.
 """
 
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from masklater.model.check import settle
 from masklater.model.config import MaskLaterConfig
 from masklater.model.decoder import make_decoder
 from masklater.model.head import LMHead, loss_sum
+from masklater.model.prediction import make_prediction
 from masklater.model.pretrained import MaskLaterPreTrainedModel
 
 
@@ -51,6 +53,7 @@ class MaskLaterForMaskedLM(MaskLaterPreTrainedModel):
         self.decoder = make_decoder(config)
         vocabulary, embedding_width = self.word_embeddings.shape
         self.head = LMHead(config.encoder.hidden_size, embedding_width, vocabulary, encoders.norm_eps(config.encoder))
+        self.prediction = make_prediction(config)
         self.post_init()
 
     def encode(self, batch: MaskedBatch) -> Tensor:
@@ -68,26 +71,26 @@ class MaskLaterForMaskedLM(MaskLaterPreTrainedModel):
         )
 
     def decode(self, seen_BSD: Tensor, batch: MaskedBatch) -> Tensor:
-        """Return hidden states of the targets, targets_BTD, the [MASK]s having joined the row."""
+        """Return hidden states of the targets, targets_BTD, the [MASK]s having joined the row; of states, BTkD."""
         return self.decoder(seen_BSD, batch, self.encoder)
 
-    def predict(self, targets_BTD: Tensor) -> Tensor:
+    def predict(self, targets_BTD: Tensor, batch: MaskedBatch) -> Tensor:
         """Return logits of the targets, logits_NV."""
-        return self.head(targets_BTD.flatten(0, 1), self.word_embeddings)
+        return self.prediction.logits(self.head, self.word_embeddings, targets_BTD, batch)
 
     def target_logits(self, batch: MaskedBatch) -> Tensor:
         """Encode, decode, predict; return logits_NV."""
-        return self.predict(self.decode(self.encode(batch), batch))
+        return self.predict(self.decode(self.encode(batch), batch), batch)
 
     def score_targets(self, batch: MaskedBatch) -> tuple[Tensor, Tensor]:
-        """The loss of a batch as in `LossSum`, and how many of its targets are predicted right; no gradients."""
+        """The cross entropy of a batch, summed, and how many of its targets are predicted right; no gradients."""
         targets_BTD = self.decode(self.encode(batch), batch)
-        return self.head.score(targets_BTD.flatten(0, 1), self.word_embeddings, batch.target_ids_BT.flatten())
+        return self.prediction.score(self.head, self.word_embeddings, targets_BTD, batch)
 
     def target_losses(self, batch: MaskedBatch) -> Tensor:
         """The loss of each target slot of a batch, loss_BT, 0 where it is not in use; no gradients."""
-        targets_BTD, ids_BT = self.decode(self.encode(batch), batch), batch.target_ids_BT
-        return self.head.losses(targets_BTD.flatten(0, 1), self.word_embeddings, ids_BT.flatten()).view(ids_BT.shape)
+        targets_BTD = self.decode(self.encode(batch), batch)
+        return self.prediction.losses(self.head, self.word_embeddings, targets_BTD, batch).view_as(batch.target_ids_BT)
 
     def forward(
         self,
@@ -116,7 +119,8 @@ class MaskLaterForMaskedLM(MaskLaterPreTrainedModel):
 
         Returns:
             LossSum for a batch. Otherwise a MaskedLMOutput with logits at every position and, where labels are given,
-            their mean loss.
+            their mean loss: the cross entropy of the logits, or in training mode what is trained on, where that is
+            another (`AlongChain`).
 
         Raises:
             ValueError: Neither is given, or rows are longer than the decoder has positions for; or something is asked
@@ -126,8 +130,7 @@ class MaskLaterForMaskedLM(MaskLaterPreTrainedModel):
         self._refuse(others)
         if batch is not None:
             targets_BTD = self.decode(self.encode(batch), batch)
-            target_ids_N = batch.target_ids_BT.flatten()
-            total = self.head.loss_sum(targets_BTD.flatten(0, 1), self.word_embeddings, target_ids_N)
+            total = self.prediction.loss_sum(self.head, self.word_embeddings, targets_BTD, batch)
             return LossSum(total, batch.num_targets)
         if input_ids is None:
             raise ValueError("give either input_ids or a batch")
@@ -146,11 +149,14 @@ class MaskLaterForMaskedLM(MaskLaterPreTrainedModel):
             token_type_ids,
             uncounted_id=config.encoder.pad_token_id if config.position_offset else None,
         )
-        logits_NV = self.target_logits(batch)
-        loss = None
+        targets_BTD = self.decode(self.encode(batch), batch)
+        logits_NV, loss = self.predict(targets_BTD, batch), None
         if labels is not None:
             count = batch.num_targets.clamp(min=1) if num_items_in_batch is None else num_items_in_batch
-            loss = loss_sum(logits_NV, labels.flatten()) / count
+            if self.training and self.prediction.trains_rows:
+                loss = self.prediction.loss_sum(self.head, self.word_embeddings, targets_BTD, batch) / count
+            else:
+                loss = loss_sum(logits_NV, labels.flatten()) / count
         output = MaskedLMOutput(loss=loss, logits=logits_NV.view(*input_ids.shape, -1))
         as_output = config.return_dict if return_dict is None else return_dict
         return output if as_output else output.to_tuple()

@@ -71,6 +71,11 @@ def announce(
             f"either side, by true position; FLOPs count all pairs{'' if by_blocks else ', which torch computes'}"
         )
     say("the LM head is computed at the predicted positions only")
+    if (states := config.decoder.states) > 1:
+        say(
+            f"and there for {states} states each, along a chain: the loss of steps is that of whole rows, and held-out "
+            "losses, which compare with other runs', are of each target by itself"
+        )
     if world.size > 1:
         spread = "whole in each (DDP)" if recipe.distributed == "ddp" else "cut up over them (FSDP2)"
         rows = plan.phase(ledger.steps).recipe.batch.rows // world.size

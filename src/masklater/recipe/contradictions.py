@@ -25,6 +25,15 @@ def find_contradictions(sections: Mapping[str, Any]) -> list[Fault]:
                 "Raise masking.mask, or set decoder.kind=none for vanilla MLM.",
             )
         )
+    if decoder and masking and decoder.states > 1 and masking.mask < 1:
+        faults.append(
+            Fault(
+                "decoder.states",
+                decoder.states,
+                f"[MASK]s have states, and only {masking.mask:g} of the corrupted positions are [MASK]s (masking.mask)",
+                "Set masking.mask=1, masking.random=0 and masking.keep=0, or decoder.states=1.",
+            )
+        )
     if masking and duration and masking.schedule.name in {"linear", "stepwise"} and duration.unit in {"hours", "flops"}:
         faults.append(
             Fault(

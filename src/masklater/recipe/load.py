@@ -218,7 +218,8 @@ def describe() -> list[tuple[str, str, str]]:
             else:
                 walk(f"{prefix}{name}.", inner, defaults.get(name) or {})
 
-    walk("", Recipe, plain(Recipe(duration=Duration(steps=1))) | {"duration": None})
+    defaults = Recipe(duration=Duration(steps=1)).model_dump(mode="json", by_alias=True)
+    walk("", Recipe, defaults | {"duration": None})
     return rows
 
 

@@ -135,6 +135,14 @@ class DecoderSettings(Section):
         description="how the decoder knows positions. dropped, all: embeddings added at dropped or at all positions "
         "when [MASK]s join; rotary: attention turns by position; auto: rotary if the encoder is, else dropped",
     )
+    states: int = Field(
+        1,
+        gt=0,
+        le=MOST,
+        description="vectors that stand for each [MASK] (after ExLM, arXiv 2501.13397): above 1 the targets of a row "
+        "are predicted along a chain of them, and the LM head computes so many times as much; needs kind self and "
+        "masking.mask 1",
+    )
     blocked_flows: tuple[Flow, ...] = Field(
         (), description=f"attention flows to switch off where both kinds meet, of {', '.join(get_args(Flow))}"
     )
@@ -155,6 +163,10 @@ class DecoderSettings(Section):
             raise ValueError(f"enter_layer belongs to kind late, which needs it; kind is {self.kind}")
         if not self.has_layers and self.hidden_size is not None:
             raise ValueError(f"hidden_size is a decoder's width, and kind {self.kind} has no decoder")
+        if self.states > 1 and self.kind != "self":
+            raise ValueError(
+                f"states above 1 need kind self and masking.mask 1; kind is {self.kind}, and states are {self.states}"
+            )
         if len(set(self.blocked_flows)) < len(self.blocked_flows):
             raise ValueError("blocked_flows names a flow twice")
         return self

@@ -251,6 +251,8 @@ def _objective(settings: dict[str, Any]) -> str:
         return f"[MASK]s enter the encoder at layer {settings.get('decoder.enter_layer')}"
     layers, width = settings.get("decoder.num_layers"), settings.get("decoder.hidden_size")
     size = _layers(layers) + (f" of {width}" if width else "") if layers else ""
+    if states := settings.get("decoder.states"):
+        size += f"{', ' if size else ''}{states} states for each [MASK]"
     return f"3ML_{kind} ({size})" if size else f"3ML_{kind}"
 
 

@@ -1,0 +1,166 @@
+"""How the targets of a row are predicted: each by itself, or along a chain of states.
+
+Either is a part of masked_lm.py that takes what the decoder gives to logits and losses, by the LM head that it is
+handed with the word embeddings. Letters: see masking/batch.py; k states of a target, H heads, e width of a head.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from masklater.masking.batch import IGNORE, MaskedBatch
+from masklater.model.attention import RotaryAngles, rotary_angles, rotate
+from masklater.model.chain import ChainOrder, chain_order, log_marginals
+from masklater.model.config import MaskLaterConfig
+from masklater.model.encoder import layer_sizes
+from masklater.model.head import LMHead, loss_sum, rows_at_once
+
+
+class Apart(nn.Module):
+    """Each target by itself, as masked language models do."""
+
+    trains_rows = False
+    """Whether what is trained on is another loss than the cross entropy of the logits."""
+
+    def logits(self, head: LMHead, words_VE: Tensor, targets_BTD: Tensor, batch: MaskedBatch) -> Tensor:
+        """Return logits_NV."""
+        return head(targets_BTD.flatten(0, 1), words_VE)
+
+    def loss_sum(self, head: LMHead, words_VE: Tensor, targets_BTD: Tensor, batch: MaskedBatch) -> Tensor:
+        """Sum the loss that is trained on over the targets in use."""
+        return head.loss_sum(targets_BTD.flatten(0, 1), words_VE, batch.target_ids_BT.flatten())
+
+    def score(self, head: LMHead, words_VE: Tensor, targets_BTD: Tensor, batch: MaskedBatch) -> tuple[Tensor, Tensor]:
+        """Sum the cross entropy of the logits, and count the targets predicted right; no gradients."""
+        return head.score(targets_BTD.flatten(0, 1), words_VE, batch.target_ids_BT.flatten())
+
+    def losses(self, head: LMHead, words_VE: Tensor, targets_BTD: Tensor, batch: MaskedBatch) -> Tensor:
+        """Return the cross entropy of the logits of each target, loss_N, 0 where a slot is not in use; no gradients."""
+        return head.losses(targets_BTD.flatten(0, 1), words_VE, batch.target_ids_BT.flatten())
+
+
+class AlongChain(nn.Module):
+    """All targets of a row together: each has k states, and its likelihood is a sum over all paths through them.
+
+    What is trained on is the likelihood of the row. What is reported, and what logits are, is the distribution of each
+    target by itself, as of any masked language model: that of its states, weighed by how likely each is before any
+    target is known. The likelihood of a row would compare with nothing.
+    """
+
+    trains_rows = True
+
+    def __init__(self, config: MaskLaterConfig) -> None:
+        super().__init__()
+        width = config.encoder.hidden_size
+        heads = layer_sizes(config.encoder, width).heads
+        self.links = Links(width, heads, rotary=config.decoder.positions == "rotary")
+
+    def logits(self, head: LMHead, words_VE: Tensor, states_BTkD: Tensor, batch: MaskedBatch) -> Tensor:
+        """Return the log-probability of each token at each target, as logits_NV. A slot not in use begins a chain."""
+        log_weights_BTk = self._log_weights(states_BTkD, batch)
+        parts = [
+            _mixed(head, words_VE, states_BTkD[here], log_weights_BTk[here])
+            for here in rows_at_once(states_BTkD, words_VE)
+        ]
+        return torch.cat(parts)
+
+    def loss_sum(self, head: LMHead, words_VE: Tensor, states_BTkD: Tensor, batch: MaskedBatch) -> Tensor:
+        """Sum the negative log-likelihoods of the rows."""
+        order = chain_order(batch)
+        states_BTkD = _in_order(states_BTkD, order)
+        return head.chain_loss_sum(states_BTkD, words_VE, order.ids_BT, self.links(states_BTkD, order))
+
+    @torch.no_grad()
+    def score(self, head: LMHead, words_VE: Tensor, states_BTkD: Tensor, batch: MaskedBatch) -> tuple[Tensor, Tensor]:
+        """Sum the cross entropy of the logits, and count the targets predicted right; no gradients."""
+        log_weights_BTk = self._log_weights(states_BTkD, batch)
+        loss = torch.zeros((), dtype=torch.float32, device=states_BTkD.device)
+        right = torch.zeros((), dtype=torch.int64, device=states_BTkD.device)
+        for here in rows_at_once(states_BTkD, words_VE):
+            logits_cV = _mixed(head, words_VE, states_BTkD[here], log_weights_BTk[here])
+            target_ids_c = batch.target_ids_BT[here].flatten()
+            loss += loss_sum(logits_cV, target_ids_c)
+            right += (logits_cV.argmax(dim=1) == target_ids_c).sum()
+        return loss, right
+
+    @torch.no_grad()
+    def losses(self, head: LMHead, words_VE: Tensor, states_BTkD: Tensor, batch: MaskedBatch) -> Tensor:
+        """Return the cross entropy of the logits of each target, loss_N, 0 where a slot is not in use; no gradients."""
+        log_weights_BTk = self._log_weights(states_BTkD, batch)
+        each = [
+            cross_entropy(
+                _mixed(head, words_VE, states_BTkD[here], log_weights_BTk[here]),
+                batch.target_ids_BT[here].flatten(),
+                ignore_index=IGNORE,
+                reduction="none",
+            )
+            for here in rows_at_once(states_BTkD, words_VE)
+        ]
+        return torch.cat(each)
+
+    def _log_weights(self, states_BTkD: Tensor, batch: MaskedBatch) -> Tensor:
+        """Return the log-probability of each state before any target is known, by slot."""
+        order = chain_order(batch)
+        log_weights_BTk = log_marginals(self.links(_in_order(states_BTkD, order), order))
+        slots_BTk = order.slots_BT[:, :, None].expand_as(log_weights_BTk)
+        return torch.zeros_like(log_weights_BTk).scatter(1, slots_BTk, log_weights_BTk)
+
+
+class Links(nn.Module):
+    """Probabilities of the states of each target given those of the one before: attention whose weights they are.
+
+    Each head is a softmax over the states that follow, and each state has its own mixture of heads. Where a chain
+    begins, a vector of its own stands for all states before. In a rotary decoder queries and keys are turned by
+    position, as in its attention; in others hidden states hold it.
+    """
+
+    def __init__(self, width: int, heads: int, rotary: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.rotary_width = width // heads if rotary else None
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width, bias=False)  # which would add the same to all states that follow
+        self.gate = nn.Linear(width, heads)
+        self.begin = nn.Parameter(torch.zeros(width))
+
+    def forward(self, states_BTkD: Tensor, order: ChainOrder) -> Tensor:
+        """Return log_links_BTkk, float32, whose rows sum to 1: from the states of the target before each to its own.
+
+        Args:
+            states_BTkD: In the order of the chain.
+            order: The chain.
+        """
+        begins_BT11 = order.begins_BT[:, :, None, None]
+        before_BTkD = torch.where(begins_BT11, self.begin.to(states_BTkD.dtype), states_BTkD.roll(1, dims=1))
+        pos_before_BT = torch.where(order.begins_BT, order.pos_BT, order.pos_BT.roll(1, dims=1))
+        query_BTkHe = self._turned(self.query(before_BTkD), pos_before_BT)
+        key_BTkHe = self._turned(self.key(states_BTkD), order.pos_BT)
+        fit_BTHkk = query_BTkHe.transpose(2, 3) @ key_BTkHe.permute(0, 1, 3, 4, 2)
+        log_next_BTHkk = (fit_BTHkk.float() / query_BTkHe.shape[-1] ** 0.5).log_softmax(dim=-1)
+        log_gate_BTkH = self.gate(before_BTkD).float().log_softmax(dim=-1)
+        return (log_next_BTHkk + log_gate_BTkH.transpose(2, 3)[..., None]).logsumexp(dim=2)
+
+    def _turned(self, part_BTkD: Tensor, pos_BT: Tensor) -> Tensor:
+        """Split queries or keys into heads, part_BTkHe, and turn them by position if that is how it is known."""
+        part_BTkHe = part_BTkD.unflatten(3, (self.heads, -1))
+        if self.rotary_width is None:
+            return part_BTkHe
+        cos_BTh, sin_BTh = (part[:, 0] for part in rotary_angles(pos_BT, self.rotary_width))
+        turned = rotate(part_BTkHe.flatten(2, 3).transpose(1, 2), RotaryAngles(cos_BTh[:, None], sin_BTh[:, None]))
+        return turned.transpose(1, 2).view_as(part_BTkHe)
+
+
+def make_prediction(config: MaskLaterConfig) -> Apart | AlongChain:
+    """Make the part of a config."""
+    return AlongChain(config) if config.decoder.states > 1 else Apart()
+
+
+def _in_order(states_BTkD: Tensor, order: ChainOrder) -> Tensor:
+    return states_BTkD.gather(1, order.slots_BT[:, :, None, None].expand_as(states_BTkD))
+
+
+def _mixed(head: LMHead, words_VE: Tensor, states_bTkD: Tensor, log_weights_bTk: Tensor) -> Tensor:
+    """Return the log-probabilities of all tokens at the targets of some rows, a mixture over states, [b * T, V]."""
+    log_p_cV = head(states_bTkD.flatten(0, 2), words_VE).float().log_softmax(dim=1)
+    mixed_bTkV = log_p_cV.view(*states_bTkD.shape[:3], -1) + log_weights_bTk[..., None]
+    return mixed_bTkV.logsumexp(dim=2).flatten(0, 1)
