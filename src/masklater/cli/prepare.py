@@ -1,16 +1,27 @@
 """`prepare`: text in, SHARDS out."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from masklater.cli.app import AsJson, print_result
 from masklater.console import aligned
 from masklater.corpus.keep.settings import KeepSettings, parse_duplicates, parse_slice
-from masklater.corpus.settings import DocumentUnit, NullTexts, Packing, PrepareSettings, TokenizerKind
+from masklater.corpus.settings import (
+    DocumentUnit,
+    NullTexts,
+    Packing,
+    PrepareSettings,
+    TokenizerKind,
+    parse_row_lengths,
+)
 from masklater.errors import UserError
+
+if TYPE_CHECKING:
+    from masklater.corpus.prepare import PreparedRows
 
 DEFAULTS = PrepareSettings()
 KEEP = DEFAULTS.keep
@@ -50,8 +61,13 @@ def prepare(
         ),
     ] = None,
     row_length: Annotated[
-        int, typer.Option(min=8, max=65536, help="Tokens a row, <s> and </s> included.")
-    ] = DEFAULTS.row_length,
+        str,
+        typer.Option(
+            metavar="L,...",
+            help="Tokens a row, <s> and </s> included; of several, SHARDS of each are made in OUT/rows-L, out of one "
+            "reading.",
+        ),
+    ] = f"{DEFAULTS.row_length}",
     encoding: Annotated[
         str | None,
         typer.Option(help="What text is in that has no byte-order mark, by Python's name for it [default: utf-8]."),
@@ -192,6 +208,7 @@ def prepare(
             "to train one",
             "Keep one of the two.",
         )
+    row_lengths = parse_row_lengths(row_length)
     result = run(
         inputs,
         out,
@@ -200,7 +217,8 @@ def prepare(
             train_tokenizer=train_tokenizer or DEFAULTS.train_tokenizer,
             vocab_size=vocab_size or DEFAULTS.vocab_size,
             normalise=tuple(normalise or ()),
-            row_length=row_length,
+            row_length=row_lengths[0],
+            further_row_lengths=row_lengths[1:],
             encoding=encoding,
             documents=documents,
             text_field=text_field,
@@ -240,7 +258,7 @@ def prepare(
         "NUL characters removed": read.nul,
         "byte-order marks removed": read.bom,
         "long documents passed on in parts": read.cut,
-        "tokens left over at the end": result.left_out_tokens,
+        "tokens left over at the end": result.left_out_tokens if len(row_lengths) == 1 else 0,
         **{f"documents left out, {reason}": number for reason, number in result.dropped.items()},
         "lines taken out": result.removed_lines,
     }
@@ -250,8 +268,7 @@ def prepare(
         **({"not read": describe(Counter(result.passed_over))} if result.passed_over else {}),
         **({"read more than once": f"{len(result.repeated):,} files"} if result.repeated else {}),
         "tokenizer": f"{result.vocabulary:,} entries",
-        "rows": f"{result.train_rows:,} to train on, {result.valid_rows:,} held out, {row_length} positions each",
-        "tokens": f"{result.tokens:,}, which fill {result.real_share:.1%} of all positions",
+        **_rows(result.row_lengths),
         "unknown tokens": f"{result.unknown_tokens:,}, {result.unknown_share:.2%} of all that were read",
         **(_sources(result.sources) if len(result.sources) > 1 else {}),
         "speed": f"{result.tokens_per_second:,.0f} tokens/s",
@@ -262,6 +279,20 @@ def prepare(
     if tokenizer is None:
         lines["tokenizer"] += _why_of_this_size(result.vocabulary, vocab_size or DEFAULTS.vocab_size)
     print_result(result, as_json, lambda: aligned([*lines.items()]))
+
+
+def _rows(row_lengths: "Sequence[PreparedRows]") -> dict[str, str]:
+    """What came of each row length."""
+    lines = {}
+    for one in row_lengths:
+        of = f", {one.row_length} positions" if len(row_lengths) > 1 else ""
+        lines[f"rows{of}"] = (
+            f"{one.train_rows:,} to train on, {one.valid_rows:,} held out, {one.row_length} positions each"
+        )
+        lines[f"tokens{of}"] = f"{one.tokens:,}, which fill {one.real_share:.1%} of all positions" + (
+            f"; {one.left_out_tokens:,} left over" if of and one.left_out_tokens else ""
+        )
+    return lines
 
 
 def _sources(sources: list[dict[str, Any]]) -> dict[str, str]:

@@ -22,7 +22,7 @@ from masklater.corpus.lines import check_encoding
 from masklater.corpus.parts.cut import cut
 from masklater.corpus.parts.engines import Made, make_parts
 from masklater.corpus.parts.folder import parts_folder
-from masklater.corpus.parts.make import Common, Task, tasks_of
+from masklater.corpus.parts.make import Common, PartRows, Task, tasks_of
 from masklater.corpus.read import Source
 from masklater.corpus.settings import PrepareSettings
 from masklater.corpus.train import check
@@ -32,18 +32,32 @@ from masklater.folders import complete_folder, refuse_existing
 
 
 @dataclass(frozen=True)
+class PreparedRows:
+    """Counts of the rows of one length."""
+
+    row_length: int
+    out: str  # the SHARDS folder they are in
+    train_rows: int
+    valid_rows: int
+    tokens: int
+    left_out_tokens: int  # at the end of a part's splits, less than one row each (continuous)
+    real_share: float  # of all positions, those that hold a token of a document
+
+
+@dataclass(frozen=True)
 class PrepareResult:
     """Counts of what was read and written, and the time it took."""
 
     out: str
     vocabulary: int
-    train_rows: int
+    train_rows: int  # as all that is counted of rows: of the first row length
     valid_rows: int
     tokens: int
     unknown_tokens: int  # of all that were read: the sign for what the tokenizer does not know
     unknown_share: float
-    left_out_tokens: int  # at the end of a part's splits, less than one row each (continuous)
-    real_share: float  # of all positions, those that hold a token of a document
+    left_out_tokens: int
+    real_share: float
+    row_lengths: list[PreparedRows]  # of each
     parts: int  # that the inputs were cut into
     parts_taken_over: int  # of which: finished by an earlier try
     seconds: float
@@ -94,17 +108,19 @@ def prepare(
         ended_parts = time.monotonic()
         together = _Together(sources, looked_at, made)
         _write(out, together, tasks, common, looked_at)
-    train, valid, tokens = together.train, together.valid, together.train.tokens + together.valid.tokens
+    rows = together.prepared_rows(out)
+    first = rows[0]
     return PrepareResult(
         out=str(out),
         vocabulary=common.vocabulary.size,
-        train_rows=train.rows,
-        valid_rows=valid.rows,
-        tokens=tokens,
+        train_rows=first.train_rows,
+        valid_rows=first.valid_rows,
+        tokens=first.tokens,
         unknown_tokens=together.unknown,
         unknown_share=together.unknown / together.read_tokens,
-        left_out_tokens=sum(one.left_out_tokens for one in made.results),
-        real_share=tokens / ((train.rows + valid.rows) * settings.row_length),
+        left_out_tokens=first.left_out_tokens,
+        real_share=first.real_share,
+        row_lengths=rows,
         parts=len(parts),
         parts_taken_over=made.taken_over,
         seconds=time.monotonic() - began,
@@ -138,6 +154,14 @@ def _common(looked_at: LookedAt, sources: list[Source], settings: PrepareSetting
     )
 
 
+class _Joined:
+    """The rows of one length of all parts."""
+
+    def __init__(self, parts: list[PartRows]) -> None:
+        self.row_length, self.parts = parts[0].row_length, parts
+        self.train, self.valid = (joined([getattr(one, split) for one in parts], split) for split in SPLITS)
+
+
 class _Together:
     """What all parts hold together.
 
@@ -155,12 +179,28 @@ class _Together:
         self.samples = Samples([source.name for source in sources])
         for one in made.results:
             self.samples.take_over(one.samples, one.removed_lines)
-        self.train, self.valid = (joined([getattr(one, split) for one in made.results], split) for split in SPLITS)
         self.parts = made.results
+        self.of_length = [_Joined([one.rows[i] for one in made.results]) for i in range(len(made.results[0].rows))]
+
+    def prepared_rows(self, out: Path) -> list[PreparedRows]:
+        """Count the rows of each length."""
+        return [
+            PreparedRows(
+                row_length=rows.row_length,
+                out=str(out if len(self.of_length) == 1 else out / f"rows-{rows.row_length}"),
+                train_rows=rows.train.rows,
+                valid_rows=rows.valid.rows,
+                tokens=rows.train.tokens + rows.valid.tokens,
+                left_out_tokens=sum(one.left_out_tokens for one in rows.parts),
+                real_share=(rows.train.tokens + rows.valid.tokens)
+                / ((rows.train.rows + rows.valid.rows) * rows.row_length),
+            )
+            for rows in self.of_length
+        ]
 
     def check(self, settings: PrepareSettings, unknown_token: str | None) -> None:
         """Raise UserError where there is nothing to train on, or too much is unknown to the tokenizer."""
-        if not self.train.rows:
+        if not self.of_length[0].train.rows:
             raise no_text(self.counts, self.dropped)
         trained_as = None if settings.tokenizer else settings.train_tokenizer
         check_unknown(self.unknown, self.read_tokens, unknown_token, settings.max_unknown, trained_as)
@@ -204,15 +244,19 @@ def _write(out: Path, together: _Together, tasks: list[Task], common: Common, lo
     settings = common.settings
     together.check(settings, looked_at.tokenizer.unk_token)
     folders = [common.place / task.name for task in tasks]
-    with complete_folder(out) as folder:
-        for split in SPLITS:
-            shards: list[SplitEntry] = [getattr(one, split) for one in together.parts]
-            link_shards(zip(folders, shards, strict=True), folder, split, shutil.move)
-        shutil.copytree(common.place / "tokenizer", folder / "tokenizer")
-        index = make_index(
-            common.vocabulary, settings.row_length, looked_at.tokenizer_sha256, settings.pack, together.train,
-            together.valid, together.record(settings),
-        )  # fmt: skip
-        (folder / "index.json").write_text(index.model_dump_json(indent=1), encoding="utf-8")
+    with complete_folder(out) as whole:
+        for rows in together.of_length:
+            folder = whole if len(together.of_length) == 1 else whole / f"rows-{rows.row_length}"
+            folder.mkdir(exist_ok=True)
+            for split in SPLITS:
+                shards: list[SplitEntry] = [getattr(one, split) for one in rows.parts]
+                places = [of_part / str(rows.row_length) for of_part in folders]
+                link_shards(zip(places, shards, strict=True), folder, split, shutil.move)
+            sha256 = tokenizers_.save(looked_at.tokenizer, folder / "tokenizer", rows.row_length)
+            index = make_index(
+                common.vocabulary, rows.row_length, sha256, settings.pack, rows.train, rows.valid,
+                together.record(settings),
+            )  # fmt: skip
+            (folder / "index.json").write_text(index.model_dump_json(indent=1), encoding="utf-8")
         if settings.keep.dropped is not None:
             together.samples.write(settings.keep.dropped)

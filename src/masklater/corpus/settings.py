@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from masklater.corpus.keep.settings import KeepSettings
+from masklater.errors import UserError
 
 TokenizerKind = Literal["bpe", "wordpiece", "unigram", "characters"]
 DocumentUnit = Literal["file", "line", "blank-line"]
@@ -13,6 +14,7 @@ Packing = Literal["documents", "continuous"]
 NullTexts = Literal["refuse", "skip"]
 PART_BYTES = 256 * 2**20
 """About how much text a part has: a minute or two of one core's work."""
+MOST_ROW_LENGTH = 65536
 PACKED_RATIO = 3
 """The factor by which a compressed file is taken to grow when unpacked, where that is estimated."""
 
@@ -20,6 +22,22 @@ PACKED_RATIO = 3
 def available_cores() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def parse_row_lengths(text: str) -> tuple[int, ...]:
+    """Read what `--row-length` was given, such as 128 or 128,512.
+
+    Raises:
+        UserError: One is no number of tokens that a row can have, or is there twice.
+    """
+    lengths = tuple(int(part) if part.strip().isdecimal() else 0 for part in text.split(","))
+    wrong = [part for part, length in zip(text.split(","), lengths, strict=True) if not 8 <= length <= MOST_ROW_LENGTH]
+    if wrong or len(set(lengths)) < len(lengths):
+        what = f"{wrong[0].strip() or 'nothing'} is no row length" if wrong else "a row length stands there twice"
+        raise UserError(
+            f"--row-length {text}: {what}", f"Give tokens a row, 8 to {MOST_ROW_LENGTH}, or several between commas."
+        )
+    return lengths
 
 
 @dataclass(frozen=True)
@@ -31,6 +49,7 @@ class PrepareSettings:
     vocab_size: int = 32_000
     normalise: tuple[str, ...] = ()  # what the trained tokenizer does to a text first, in this order
     row_length: int = 128
+    further_row_lengths: tuple[int, ...] = ()  # of more SHARDS out of one reading
     encoding: str | None = None  # of files without a byte-order mark; None: UTF-8
     documents: DocumentUnit = "file"
     text_field: str = "text"  # one field, or several between commas
@@ -43,3 +62,8 @@ class PrepareSettings:
     keep: KeepSettings = field(default_factory=KeepSettings)  # what is kept of the documents
     part_bytes: int = PART_BYTES
     workers: int = available_cores()  # no setting of what SHARDS are, which are the same with any number
+
+    @property
+    def row_lengths(self) -> tuple[int, ...]:
+        """All row lengths, in the order they were asked for."""
+        return (self.row_length, *self.further_row_lengths)

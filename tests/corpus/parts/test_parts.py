@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from masklater.corpus.keep.settings import KeepSettings
 from masklater.corpus.parts import make as make_module
 from masklater.corpus.parts.folder import parts_folder
 from masklater.corpus.prepare import PrepareResult, prepare
-from masklater.corpus.settings import PrepareSettings
+from masklater.corpus.settings import PrepareSettings, parse_row_lengths
 from masklater.corpus.shards import Shards
 from masklater.errors import DamagedDataError, UserError
 from tests.conftest import make_text
@@ -101,6 +102,34 @@ def test_parts_hold_the_rows_of_their_documents(texts: Path, straight: Path, tmp
         assert firsts == np.cumsum([0, *(one.documents for one in getattr(many.index, split).shards[:-1])]).tolist()
     tokens = [index.train.tokens + index.valid.tokens for index in (many.index, whole.index)]
     assert tokens[0] == tokens[1] == one.tokens
+
+
+def test_several_row_lengths_out_of_one_reading(texts: Path, straight: Path, tmp_path: Path) -> None:
+    """Each to the byte what is made of it alone, in one part and in many, packed either way."""
+    for part_bytes, packing in ((4000, "documents"), (2**20, "continuous")):
+        made = tmp_path / packing
+        settings = {"part_bytes": part_bytes, "pack": packing, "tokenizer": straight / "tokenizer"}
+        result = make([texts], made / "out", further_row_lengths=(64, 16), workers=2, **settings)
+        assert sorted(path.name for path in (made / "out").iterdir()) == ["rows-16", "rows-32", "rows-64"]
+        for counted in result.row_lengths:
+            length = counted.row_length
+            alone = make([texts], made / f"alone-{length}", row_length=length, **settings)
+            assert bytes_of(made / "out" / f"rows-{length}") == bytes_of(made / f"alone-{length}")
+            assert counted == replace(alone.row_lengths[0], out=str(made / "out" / f"rows-{length}"))
+        assert [each.row_length for each in result.row_lengths] == [32, 64, 16]
+        assert (result.train_rows, result.tokens) == (result.row_lengths[0].train_rows, result.row_lengths[0].tokens)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("128,512,", "nothing is no row length"), ("7", "7 is no row length"), ("128,1e3", "1e3 is no row length"),
+     ("-9", "-9 is no row length"), ("65537", "65537 is no row length"), ("64,32,64", "a row length stands there twice")],
+)  # fmt: skip
+def test_row_lengths_that_are_none(text: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        parse_row_lengths(text)
+    assert parse_row_lengths("128") == (128,)
+    assert parse_row_lengths("128, 512") == (128, 512)
 
 
 def in_a_child(work: Callable[[], object]) -> int:
@@ -218,7 +247,7 @@ def test_other_settings_take_nothing_over(texts: Path, straight: Path, tmp_path:
         with pytest.raises(ZeroDivisionError):
             make([texts], tmp_path / "out", **settings)
     parts = sorted(path for path in (tmp_path / "out.parts").iterdir() if (path / "part.json").exists())
-    (parts[0] / "train-00000.rows").unlink()
+    (parts[0] / "32" / "train-00000.rows").unlink()
     result = make([texts], tmp_path / "out", resume=True, **settings)
     assert result.parts_taken_over == result.parts - 1
     assert bytes_of(tmp_path / "out")["train-00000.rows"]

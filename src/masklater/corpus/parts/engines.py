@@ -135,8 +135,7 @@ def make_parts(tasks: Sequence[Task], common: Common, ray: str | None) -> Made:
             f"{len(tasks) - len(results):,} parts that were made are not in {common.place}",
             "Name an --out that every machine sees under the same name.",
         )
-    new = sum(one.train.tokens + one.valid.tokens for (task, _), one in zip(found, results, strict=True)
-              if task.part.number not in done)  # fmt: skip
+    new = sum(one.tokens for (task, _), one in zip(found, results, strict=True) if task.part.number not in done)
     return Made(results, len(done), new, peak)
 
 

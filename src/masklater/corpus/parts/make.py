@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import tokenizers
 from numpy.typing import NDArray
-from pydantic import NonNegativeInt
+from pydantic import NonNegativeInt, PositiveInt
 from tokenizers import Tokenizer
 
 from masklater import __version__
@@ -60,7 +60,7 @@ class Common:
         """A hash of all of it that decides what parts are."""
         return digest(
             __version__, tokenizers.__version__, self.tokenizer, self.vocabulary.model_dump(), self.held_out_below,
-            hashlib.sha256(self.lines_N.tobytes()).hexdigest(), self.settings.row_length, self.settings.pack,
+            hashlib.sha256(self.lines_N.tobytes()).hexdigest(), self.settings.row_lengths, self.settings.pack,
         )  # fmt: skip
 
 
@@ -83,15 +83,27 @@ def tasks_of(parts: Sequence[Part], reasons: Sequence[bytes | None], common: Com
     return [Task(part, name, why) for part, name, why in zip(parts, names, reasons, strict=True)]
 
 
-class PartResult(Section):
-    """What a finished part holds."""
+class PartRows(Section):
+    """The rows of one length that a finished part holds, in a folder of that name."""
 
+    row_length: PositiveInt
     train: SplitEntry
     valid: SplitEntry
     left_out_tokens: NonNegativeInt  # at the end of a split, less than one row each (continuous)
+
+
+class PartResult(Section):
+    """What a finished part holds."""
+
+    rows: list[PartRows]  # of each row length
     sources: list[SourceTally]
     removed_lines: NonNegativeInt
     samples: list[dict[str, str]]  # of what is left out
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in its rows of the first length."""
+        return self.rows[0].train.tokens + self.rows[0].valid.tokens
 
 
 def make_part(task: Task, common: Common, threads: int, on_progress: OnProgress) -> None:
@@ -143,7 +155,12 @@ def read_result(folder: Path) -> PartResult | None:
         result = PartResult.model_validate_json((folder / RESULT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    names = [shard.name for split in (result.train, result.valid) for shard in split.shards]
+    names = [
+        f"{rows.row_length}/{shard.name}"
+        for rows in result.rows
+        for split in (rows.train, rows.valid)
+        for shard in split.shards
+    ]
     is_whole = all((folder / f"{name}.{kind}").is_file() for name in names for kind in ("rows", "starts"))
     return result if is_whole else None
 
@@ -162,7 +179,8 @@ def prepare_part(task: Task, common: Common, folder: Path, threads: int, on_prog
         DamagedDataError: A file is truncated or damaged, or in another encoding, or a record is no record with text.
         UserError: A field is not in a record, a library is missing, or a file cannot be read.
     """
-    sides = [_Side(folder, split, common) for split in SPLITS]
+    lengths = common.settings.row_lengths
+    sides = [[_Side(folder / str(length), split, length, common) for length in lengths] for split in SPLITS]
     samples = Samples([*common.source_names])
     tallies = {source.number: SourceTally(source.number) for source in task.part.sources}
     documents: Iterator[Document] = chain.from_iterable(
@@ -172,7 +190,8 @@ def prepare_part(task: Task, common: Common, folder: Path, threads: int, on_prog
     if task.reasons is not None:
         documents = Kept(task.reasons, [0], common.lines_N).apply(documents, samples)
     for document, ids in tokenise(documents, _tokenizer(common.tokenizer), threads):
-        sides[document.key < common.held_out_below].add(ids)
+        for side in sides[document.key < common.held_out_below]:
+            side.add(ids)
         tally = tallies[document.source]
         tally.documents += document.begins
         tally.characters += len(document.text)
@@ -180,12 +199,17 @@ def prepare_part(task: Task, common: Common, folder: Path, threads: int, on_prog
         if common.unknown_id is not None:
             tally.unknown += int(np.count_nonzero(ids == common.unknown_id))
         on_progress(0, len(ids))
-    train, valid = (side.close() for side in sides)
-    left_out = sum(side.packer.left_out for side in sides)
+    rows = [
+        PartRows(
+            row_length=length,
+            train=train.close(),
+            valid=valid.close(),
+            left_out_tokens=train.packer.left_out + valid.packer.left_out,
+        )
+        for length, train, valid in zip(lengths, *sides, strict=True)
+    ]
     return PartResult(
-        train=train,
-        valid=valid,
-        left_out_tokens=left_out,
+        rows=rows,
         sources=[*tallies.values()],
         removed_lines=samples.lines,
         samples=samples.records,
@@ -193,12 +217,13 @@ def prepare_part(task: Task, common: Common, folder: Path, threads: int, on_prog
 
 
 class _Side:
-    """One split being made: its packer, and the writer of the rows it completes."""
+    """One split being made in rows of one length: its packer, and the writer of the rows it completes."""
 
-    def __init__(self, folder: Path, split: Split, common: Common) -> None:
-        vocabulary, settings = common.vocabulary, common.settings
-        self.packer = make_packer(settings.pack, settings.row_length, vocabulary, row_dtype(vocabulary.size))
-        self.writer = SplitWriter(folder, split, settings.row_length, vocabulary)
+    def __init__(self, folder: Path, split: Split, row_length: int, common: Common) -> None:
+        folder.mkdir(exist_ok=True)
+        vocabulary = common.vocabulary
+        self.packer = make_packer(common.settings.pack, row_length, vocabulary, row_dtype(vocabulary.size))
+        self.writer = SplitWriter(folder, split, row_length, vocabulary)
 
     def add(self, ids: NDArray[np.integer]) -> None:
         """Take one document."""

@@ -55,7 +55,7 @@ def on_ray(
                 if outcome.error is not None and not isinstance(outcome.error, DamagedDataError):
                     raise outcome.error
                 made = read_result(common.place / task.name)
-                on_progress(task.part.bytes, made.train.tokens + made.valid.tokens if made else 0)
+                on_progress(task.part.bytes, made.tokens if made else 0)
                 yield outcome
     except ray.exceptions.RayTaskError:
         raise  # a fault of ours, with its traceback
