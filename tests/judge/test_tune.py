@@ -140,6 +140,8 @@ def test_the_mask_is_the_same_whatever_the_task(biased: Path) -> None:
         places = smallest(encoder_weights(with_head(biased, outputs, tagging)), 0.01)
         masks.append({name: places_K.tolist() for name, places_K in places.items()})
     assert masks[0] == masks[1] == masks[2]
+    bert = of_family("bert", "meta")  # its head for rows has a pooler, that for tokens has none
+    assert bert.base_model.pooler is not None and not any("pooler" in name for name in encoder_weights(bert))
 
 
 def of_family(family: str, device: str = "cpu") -> PreTrainedModel:
@@ -203,7 +205,7 @@ def test_what_roberta_large_trains_and_stores() -> None:
 
 def test_names_and_sizes() -> None:
     assert make_tune("full") == Tune() and str(make_tune("full")) == "full"
-    assert make_tune("pafi") == Tune("pafi", 0.005) and str(make_tune("pafi:0.01")) == "pafi:0.01"
+    assert make_tune("pafi") == Tune("pafi", 0.005) and str(make_tune("pafi:0.01234567")) == "pafi:0.01234567"
     assert make_tune("lora:16").record == {"name": "lora", "bottleneck": 16}
     assert make_tune("pafi").record == {"name": "pafi", "fraction": 0.005} and DEFAULT_SIZES["hiwi"] == 16
     for wrong, said in (

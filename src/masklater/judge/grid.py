@@ -18,7 +18,7 @@ class Tune:
 
     def __str__(self) -> str:
         """As --tune takes it."""
-        return self.name if self.size is None else f"{self.name}:{self.size:g}"
+        return self.name if self.size is None else f"{self.name}:{self.size}"
 
     @property
     def record(self) -> dict[str, str | float]:
