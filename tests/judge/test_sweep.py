@@ -250,9 +250,10 @@ def fake_record(seed: int, lr: float, epochs: list[float], **more: object) -> di
 
 
 def test_the_table_is_the_median_over_seeds_at_the_best_grid_point() -> None:
+    counts = {"trained": 1000, "stored": 1000, "head": 50, "encoder": 9000}
     records = [
         fake_record(2, 1e-5, [70, 75]), fake_record(0, 1e-5, [60, 50]), fake_record(1, 1e-5, [65, 66]),  # median 66
-        fake_record(0, 2e-5, [80, 70]), fake_record(1, 2e-5, [71, 72]), fake_record(2, 2e-5, []),  # median 72
+        fake_record(0, 2e-5, [80, 70], parameters=counts), fake_record(1, 2e-5, [71, 72]), fake_record(2, 2e-5, [], seconds=90.0),  # median 72
         fake_record(0, 3e-5, [99, 99]), fake_record(1, 3e-5, [10, 11]), fake_record(2, 3e-5, [12, 11]),  # median 12
     ]  # fmt: skip
     settings = {"lr": [1e-5, 2e-5, 3e-5], "batch": [16], "epochs": 2}
@@ -264,7 +265,7 @@ def test_the_table_is_the_median_over_seeds_at_the_best_grid_point() -> None:
     assert entry["metric"]["f1"]["values"] == [20, 28, 0]  # of the epoch that accuracy chose
     assert [point["median"] for point in entry["grid"]] == [66, 72, 12]
     assert entry["main"] == "accuracy" and entry["note"].startswith("seed 2 diverged")
-    assert scores["average"]["value"] == 72 and scores["average"]["tasks"] == 1 and scores["seconds"] == 540
+    assert scores["average"]["value"] == 72 and scores["average"]["tasks"] == 1 and scores["seconds"] == 570
     lines = table.as_text(scores).splitlines()
     assert lines[0].split() == [
         "task",
@@ -280,8 +281,11 @@ def test_the_table_is_the_median_over_seeds_at_the_best_grid_point() -> None:
         "rows",
         "dev",
         "rows",
+        "trained",
+        "seconds",
     ]
-    assert lines[1].split() == ["MRPC*", "accuracy", "72.00", "0.00", "80.00", "3", "2e-05", "16", "2", "3,668", "408"]
+    setting = ["3", "2e-05", "16", "2", "3,668", "408"]
+    assert lines[1].split() == ["MRPC*", "accuracy", "72.00", "0.00", "80.00", *setting, "1,050", "60.0"]
     assert len({len(line) for line in lines[:3]}) == 1  # columns line up
 
 

@@ -15,6 +15,7 @@ from masklater.cli.judge import (
     Rates,
     Resume,
     Seeds,
+    TuneChoice,
     report,
 )
 from masklater.judge.tasks import TASKS, choose_tasks
@@ -35,6 +36,7 @@ def glue(
     batch: Batches = None,
     epochs: Epochs = None,
     max_train_rows: MaxTrainRows = None,
+    tune: TuneChoice = "full",
     resume: Resume = False,
     as_json: AsJson = False,
 ) -> None:
@@ -50,10 +52,11 @@ def glue(
       masklater glue run --data glue --out scores --tasks cola,rte --seeds 3 --grid quick
       masklater glue encoder --data hub --out scores --lr 1e-4,3e-4 --batch 32 --epochs 5
     """
-    from masklater.judge.grid import SweepSettings, make_grid
+    from masklater.judge.grid import SweepSettings, make_grid, make_tune
 
     chosen = choose_tasks(tasks)
-    settings = SweepSettings(make_grid(grid, lr, batch, epochs), seeds, max_train_rows)
+    way = make_tune(tune)
+    settings = SweepSettings(make_grid(grid, lr, batch, epochs, way.name), seeds, max_train_rows, way)
     from masklater.judge.sweep import sweep as run
 
     report(run(encoder, data, out, chosen, settings, resume), out, as_json)

@@ -24,6 +24,13 @@ Epochs = Annotated[int | None, typer.Option(min=1, help="Epochs in place of the 
 MaxTrainRows = Annotated[
     int | None, typer.Option(min=1, help="Train on so many rows of a task at most; the table says so.")
 ]
+TuneChoice = Annotated[
+    str,
+    typer.Option(
+        metavar="full|head|bitfit|lora|pafi|hiwi",
+        help="Which weights are trained; with a size as in pafi:0.01, lora:16. The rates follow.",
+    ),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on at the first run that SCORES lacks.")]
 
 
@@ -44,6 +51,7 @@ def judge(
     batch: Batches = None,
     epochs: Epochs = None,
     max_train_rows: MaxTrainRows = None,
+    tune: TuneChoice = "full",
     against: Annotated[
         str | None,
         typer.Option(
@@ -68,11 +76,12 @@ def judge(
       masklater judge encoder --tasks tasks.yaml,cola,rte --data glue --out scores --seeds 3 --grid quick
       masklater judge encoder --tasks tasks.yaml --out scores --against FacebookAI/xlm-roberta-base --random-twin
     """
-    from masklater.judge.grid import SweepSettings, make_grid
+    from masklater.judge.grid import SweepSettings, make_grid, make_tune
     from masklater.judge.task_file import find_tasks
 
     chosen = find_tasks(tasks)
-    settings = SweepSettings(make_grid(grid, lr, batch, epochs), seeds, max_train_rows)
+    way = make_tune(tune)
+    settings = SweepSettings(make_grid(grid, lr, batch, epochs, way.name), seeds, max_train_rows, way)
     if against is None and not random_twin:
         from masklater.judge.sweep import sweep as run
 

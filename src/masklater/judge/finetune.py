@@ -1,8 +1,9 @@
 """One fine-tuning run: an encoder, a task, a setting and a seed give scores after each epoch.
 
 The protocol is fairseq's GLUE recipe for RoBERTa, which the paper's authors name: Adam (0.9, 0.98) with decoupled
-weight decay 0.1 on every parameter, eps 1e-6, 6% linear warm-up, linear decay to 0, no clipping; a regression's labels
-scaled to 0..1. Dropout is the encoder's own. Where words have labels, the loss is their mean, each at its first piece.
+weight decay 0.1 on every parameter that is trained (`tune.py`: which), eps 1e-6, 6% linear warm-up, linear decay to 0,
+no clipping; a regression's labels scaled to 0..1. Dropout is the encoder's own. Where words have labels, the loss is
+their mean, each at its first piece.
 Letters: B rows of a batch, L their length, C outputs, N rows of a split, W words.
 """
 
@@ -18,9 +19,11 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from masklater.judge.encoder import Encoder, load_classifier
+from masklater.judge.grid import Tune
 from masklater.judge.metrics import compute_metrics, compute_tag_metrics
 from masklater.judge.tasks import Task, score_name
 from masklater.judge.tokens import TokenRows, TokenTask, scoring_batches, training_batches
+from masklater.judge.tune import Counts, select
 from masklater.machine.kernels import repeatable
 from masklater.machine.precision import Precision
 from masklater.seeds import derive_seed
@@ -49,10 +52,11 @@ class Setting:
     batch: int
     epochs: int
     seed: int
+    tune: Tune = field(default_factory=Tune)
 
     @property
     def grid_point(self) -> tuple[float, int, int]:
-        """The setting without the seed."""
+        """The rate, batch size and epochs."""
         return self.lr, self.batch, self.epochs
 
 
@@ -64,6 +68,7 @@ class RunScores:
     best_epoch: int | None  # by the main metric, from 1; None where the first epoch diverged
     diverged: bool  # the loss was not finite: the run ended there
     seconds: float
+    parameters: Counts
     answers: dict[str, NDArray[np.float64]] = field(default_factory=dict)  # of the best epoch, by dev split: `predict`
 
 
@@ -86,22 +91,23 @@ def finetune(
         encoder: Loaded afresh.
         task: Its classes and metrics.
         tokens: Its rows.
-        setting: Rate, batch, epochs, seed.
+        setting: Rate, batch, epochs, seed, and which weights are trained.
         precision: Arithmetic, and the device.
         stop: Asked at every step.
         progress: Told the rows of each step.
 
     Raises:
         StoppedEarly: `stop` said so.
-        UserError: The encoder cannot be loaded.
+        UserError: The encoder cannot be loaded, or has no such weights.
     """
     began = time.monotonic()
     train = tokens.splits["train"]
     with repeatable(precision.device):
         torch.manual_seed(derive_seed(setting.seed, "glue-head"))
         model = load_classifier(encoder, max(1, len(task.classes)), precision.device, task.tagging)
+        tuned = select(model, setting.tune)
         optimizer = AdamW(
-            model.parameters(),
+            tuned.parameters,
             lr=setting.lr,
             betas=PROTOCOL.betas,
             eps=PROTOCOL.eps,
@@ -137,7 +143,7 @@ def finetune(
             epochs.append({**score(task, tokens, answers), "loss": float(loss_sum) / len(train)})
             best = int(np.argmax([scores[task.main] for scores in epochs])) + 1
             kept = answers if best == len(epochs) else kept
-    return RunScores(epochs, best, diverged, time.monotonic() - began, kept)
+    return RunScores(epochs, best, diverged, time.monotonic() - began, tuned.counts, kept)
 
 
 def lr_multiplier(step: int, total: int) -> float:

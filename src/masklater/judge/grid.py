@@ -1,11 +1,35 @@
-"""The grid of a sweep: rates x batch sizes x seeds, for so many epochs (no torch)."""
+"""What is asked of a sweep: rates x batch sizes x seeds, for so many epochs; which weights are trained (no torch)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from masklater.errors import UserError
 
 GridName = Literal["paper", "single", "quick"]
+TuneName = Literal["full", "head", "bitfit", "lora", "pafi", "hiwi", "hiwi-weights"]
+
+
+@dataclass(frozen=True)
+class Tune:
+    """Which weights are trained; `judge/tune.py` does it."""
+
+    name: TuneName = "full"
+    size: float | None = None  # pafi: a fraction of the weights; lora, hiwi: the width of the bottleneck
+
+    def __str__(self) -> str:
+        """As --tune takes it."""
+        return self.name if self.size is None else f"{self.name}:{self.size}"
+
+    @property
+    def record(self) -> dict[str, str | float]:
+        """As a run's record has it."""
+        if self.size is None:
+            return {"name": self.name}
+        return {"name": self.name, "fraction" if self.name == "pafi" else "bottleneck": self.size}
+
+
+DEFAULT_SIZES: dict[TuneName, float] = {"lora": 8, "pafi": 0.005, "hiwi": 16, "hiwi-weights": 16}
+"""The sizes of those ways that have one."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +49,17 @@ GRIDS: dict[GridName, Grid] = {
 assert set(GRIDS) == set(get_args(GridName))
 
 
+TUNE_RATES: dict[TuneName, tuple[float, float, float]] = {
+    "head": (3e-4, 1e-3, 3e-3),
+    "bitfit": (1e-4, 4e-4, 1e-3),
+    "lora": (2e-4, 4e-4, 8e-4),
+    "pafi": (1e-4, 3e-4, 1e-3),
+    "hiwi": (3e-4, 1e-3, 3e-3),
+    "hiwi-weights": (1e-4, 3e-4, 1e-3),
+}
+"""The rates of a grid where few weights are trained, which take larger steps; the middle one where the grid has one."""
+
+
 @dataclass(frozen=True)
 class SweepSettings:
     """Everything that is asked of a sweep but the tasks and the data."""
@@ -32,17 +67,47 @@ class SweepSettings:
     grid: Grid
     seeds: int = 5  # 0, 1, ...
     max_train_rows: int | None = None
+    tune: Tune = field(default_factory=Tune)
 
 
-def make_grid(name: GridName, lr: str | None, batch: str | None, epochs: int | None) -> Grid:
-    """A grid by name, parts of it replaced by what --lr, --batch and --epochs list.
+def make_tune(text: str) -> Tune:
+    """The way that --tune names, with its size where one is given: `full`, `pafi`, `pafi:0.01`.
+
+    Raises:
+        UserError: There is no such way, or it has no such size.
+    """
+    names: dict[str, TuneName] = {name: name for name in get_args(TuneName)}
+    word, colon, number = text.partition(":")
+    if word not in names:
+        raise UserError(f"--tune {text}: there is no {word!r}", f"Choose among {', '.join(names)}.")
+    name = names[word]
+    if not colon:
+        return Tune(name, DEFAULT_SIZES.get(name))
+    if name not in DEFAULT_SIZES:
+        raise UserError(f"--tune {text}: {name} has no size", f"Write --tune {name}.")
+    try:
+        size = float(number) if name == "pafi" else int(number)
+    except ValueError:
+        size = 0
+    if name == "pafi" and not 0 < size <= 1:
+        raise UserError(f"--tune {text}: {number!r} is no fraction", "Write one above 0, and 1 at most: pafi:0.005.")
+    if name != "pafi" and size < 1:
+        raise UserError(f"--tune {text}: {number!r} is not a positive whole number", f"Write one: {name}:8.")
+    return Tune(name, size)
+
+
+def make_grid(name: GridName, lr: str | None, batch: str | None, epochs: int | None, tune: TuneName = "full") -> Grid:
+    """A grid by name, its rates those of the way of tuning, parts replaced by what --lr, --batch and --epochs list.
 
     Raises:
         UserError: A list holds something else than positive numbers, or a number twice.
     """
     grid = GRIDS[name]
+    rates = grid.lr
+    if tune != "full":
+        rates = TUNE_RATES[tune] if len(rates) > 1 else TUNE_RATES[tune][1:2]
     return Grid(
-        lr=grid.lr if lr is None else tuple(_numbers("--lr", lr, float)),
+        lr=rates if lr is None else tuple(_numbers("--lr", lr, float)),
         batch=grid.batch if batch is None else tuple(int(size) for size in _numbers("--batch", batch, int)),
         epochs=grid.epochs if epochs is None else epochs,
     )

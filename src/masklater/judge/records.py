@@ -128,6 +128,7 @@ def check_identity(path: Path, encoder: Encoder, settings: SweepSettings) -> Enc
         before = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         raise DamagedDataError(f"{path} cannot be read", "Name another folder with --out.") from None
+    before = {"tune": "full", **before}  # as it was before there was a choice
     now = json.loads(json.dumps(_identity(encoder, settings)))
     changed = [name for name in now if before.get(name) != now[name]]
     if "encoder_sha256" in changed:
@@ -172,6 +173,7 @@ def _identity(encoder: Encoder, settings: SweepSettings) -> dict[str, Any]:
         "step": encoder.step,
         **asdict(settings.grid),
         "max_train_rows": settings.max_train_rows,
+        "tune": str(settings.tune),
     }
 
 

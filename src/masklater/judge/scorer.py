@@ -1,6 +1,7 @@
 """One process's part of a sweep: it keeps the encoder's limits and the current task's tokens, and makes records."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 
 import torch
 
@@ -8,8 +9,10 @@ from masklater.errors import UserError
 from masklater.judge.data import TaskData
 from masklater.judge.encoder import Encoder, attention_of, load_classifier, longest_row
 from masklater.judge.finetune import Setting, finetune, protocol_record
+from masklater.judge.grid import Tune
 from masklater.judge.records import Record
 from masklater.judge.tokens import TokenRows, TokenTask, tokenise
+from masklater.judge.tune import select
 from masklater.machine.allocator import keep_large_buffers
 from masklater.machine.device import device_name
 from masklater.machine.kernels import refuse_cudnn_attention
@@ -20,11 +23,11 @@ from masklater.machine.versions import versions
 class Scorer:
     """Fine-tunes one encoder on one device, task after task."""
 
-    def __init__(self, encoder: Encoder, device: torch.device) -> None:
-        """Load the encoder once, to learn what it takes.
+    def __init__(self, encoder: Encoder, device: torch.device, tune: Tune | None = None) -> None:
+        """Load the encoder once, to learn what it takes, and whether it has the weights that are to be trained.
 
         Raises:
-            UserError: It does not load.
+            UserError: It does not load, or has none of them.
         """
         keep_large_buffers()
         refuse_cudnn_attention()
@@ -35,6 +38,8 @@ class Scorer:
         self.max_length = longest_row(model, self.tokenizer.model_max_length)
         self.num_types = getattr(model.config, "type_vocab_size", 0) or 0
         self._check_vocabulary(model.get_input_embeddings().weight.shape[0])
+        if tune is not None:
+            select(model, tune)
         self.data: TaskData | None = None
         self.tokens: TokenTask | None = None
 
@@ -73,6 +78,8 @@ class Scorer:
             "best_epoch": result.best_epoch,
             "diverged": result.diverged,
             "seconds": round(result.seconds, 3),
+            "tune": setting.tune.record,
+            "parameters": asdict(result.parameters),
             "answers": result.answers,
             "encoder": self.encoder.path,
             "encoder_sha256": self.encoder.sha256,

@@ -78,7 +78,7 @@ def sweep(
     devices = devices or all_devices()
     with nullcontext() if resume else begun_folder(out):
         found = open_encoder(encoder, out)
-        scorer = Scorer(found, devices[0])
+        scorer = Scorer(found, devices[0], settings.tune)
         if resume:
             found = check_identity(identity, found, settings)
         else:
@@ -123,7 +123,7 @@ def _jobs(key: str, settings: SweepSettings) -> list[Job]:
     """Seeds outermost, so that an early look shows every grid point."""
     grid = settings.grid
     return [
-        Job(key, Setting(lr, batch, grid.epochs, seed))
+        Job(key, Setting(lr, batch, grid.epochs, seed, settings.tune))
         for seed in range(settings.seeds)
         for lr in grid.lr
         for batch in grid.batch
@@ -218,4 +218,5 @@ def _settings_record(settings: SweepSettings, tasks: Sequence[Task | OwnTask], d
         "batch": list(grid.batch),
         "epochs": grid.epochs,
         "max_train_rows": settings.max_train_rows,
+        "tune": str(settings.tune),
     }

@@ -28,11 +28,12 @@ def summarise(
         Scores in percent. The average is over the main metrics of the tasks of GLUE's average that were scored; `tasks`
         says how many, `missing` which were not.
     """
-    tasks = {}
+    tasks, cost = {}, {}
     for task in [*TASKS.values(), *_own_tasks(records)]:
         runs = [record for record in records if record["task"] == task.key]
         if runs:
             tasks[task.key] = _summarise_task(task, runs, len(settings["lr"]) * len(settings["batch"]))
+            cost[task.key] = _cost(best_runs(runs, task.main))
     counted = [task for task in TASKS.values() if task.in_average and task.key in tasks]
     average = None
     if counted:
@@ -43,6 +44,7 @@ def summarise(
         "encoder": encoder,
         "settings": settings,
         "tasks": tasks,
+        "cost": cost,
         "average": average,
         "faults": faults,
         "versions": _distinct([record["versions"] for record in records]),
@@ -50,6 +52,13 @@ def summarise(
         "seconds": sum(record["seconds"] for record in records),
         "runs": len(records),
     }
+
+
+def _cost(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The weights that each run trained, the head's among them, None where not recorded; and the median of seconds."""
+    counts = runs[0].get("parameters")
+    trained = counts["trained"] + counts["head"] if counts else None
+    return {"trained": trained, "seconds": median(run["seconds"] for run in runs)}
 
 
 def _own_tasks(records: list[dict[str, Any]]) -> list[Task]:
@@ -171,13 +180,18 @@ def _distinct(values: list[Any]) -> list[Any]:
     return found
 
 
-HEADER = ("task", "metric", "median", "min", "max", "seeds", "lr", "batch", "epochs", "train rows", "dev rows")
+HEADER = (
+    *("task", "metric", "median", "min", "max", "seeds", "lr", "batch", "epochs", "train rows", "dev rows"),
+    *("trained", "seconds"),
+)
 
 
 def table_rows(scores: Scores) -> list[tuple[str, ...]]:
     """The table as text, a row for each metric, and the average."""
     rows = []
-    for entry in scores["tasks"].values():
+    for key, entry in scores["tasks"].items():
+        cost = scores["cost"][key]
+        spent = ("-" if cost["trained"] is None else f"{cost['trained']:,}", f"{cost['seconds']:,.1f}")
         for name, numbers in entry["metric"].items():
             first = name == entry["main"]
             outside = " (not averaged)" if entry["in_average"] is False else ""
@@ -185,11 +199,10 @@ def table_rows(scores: Scores) -> list[tuple[str, ...]]:
             statistics = (f"{numbers[part]:.2f}" for part in ("median", "min", "max"))
             setting = (f"{entry['setting']['lr']:g}", str(entry["setting"]["batch"]), str(entry["setting"]["epochs"]))
             title = entry["title"] + outside + ("*" if entry["note"] else "") if first else ""
-            rows.append(
-                (title, name, *statistics, str(numbers["count"]), *setting, f"{entry['rows']['train']:,}", f"{dev:,}")
-            )
+            counts = (f"{entry['rows']['train']:,}", f"{dev:,}")
+            rows.append((title, name, *statistics, str(numbers["count"]), *setting, *counts, *spent))
     if scores["average"]:
-        rows.append((average_label(scores), "", f"{scores['average']['value']:.2f}", *[""] * 8))
+        rows.append((average_label(scores), "", f"{scores['average']['value']:.2f}", *[""] * 10))
     return rows
 
 
@@ -237,6 +250,7 @@ def as_markdown(scores: Scores) -> str:
         "Percent on the dev split, at the best epoch of each run by the first metric of the task; median, lowest and "
         "highest over seeds at the grid point whose median is best.",
         f"Grid: learning rate {_listed(settings['lr'])} x batch {_listed(settings['batch'])}, epochs: {epochs}; "
+        f"trained: {settings.get('tune', 'full')}, so many weights, the head's among them, in so many seconds a run; "
         f"{scores['runs']} runs, {scores['seconds'] / 60:,.1f} minutes of computing.",
         f"Hardware: {'; '.join(scores['hardware'])}. Versions: {versions}.",
     ]
