@@ -3,8 +3,7 @@
 `full` all; `head` no others; `bitfit` the biases (Ben Zaken et al., arXiv 2106.10199); `lora` low-rank additions to
 the attention's matrices, through peft (Hu et al., arXiv 2106.09685); `pafi` a fraction of the weights, those smallest
 in magnitude, and `hiwi` what a bottleneck adapter adds to biases or weights of the feed-forward (Liao, Meng and Monz,
-ACL 2023, arXiv 2305.16742). After `Tuned.merge` the model is a plain one, as fast as
-ever and ready to be saved.
+ACL 2023, arXiv 2305.16742). After `Tuned.merge` the model is a plain one, as fast as ever and ready to be saved.
 """
 
 import re

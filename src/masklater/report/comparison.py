@@ -189,7 +189,7 @@ def caveats(runs: Sequence[Run], baseline: Run, scores: dict[str, Scores]) -> li
     if scores and len(runs) > 1:
         if not any(run.name in scores for run in next(arm for arm in find_arms(runs) if baseline in arm.runs).runs):
             notes.append(f"The baseline {baseline.name} has no SCORES: there are no differences to it.")
-        trees = [scored.settings for scored in scores.values()]
+        trees = [{"tune": "full", **scored.settings} for scored in scores.values()]  # earlier ones had no other way
         unequal = [key for key in trees[0] if any(other.get(key) != trees[0][key] for other in trees[1:])]
         if unequal:
             notes.append(
