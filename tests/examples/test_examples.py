@@ -89,3 +89,28 @@ def test_onnx_export(continuous: Shards, tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert float(done.stdout.split()[-1]) < 1e-4
+
+
+@pytest.mark.slow
+def test_embeddings(continuous: Shards, tmp_path: Path) -> None:
+    """An encoder that knows nothing learns which made-up texts belong together, and its folder keeps the vectors."""
+    library = pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
+    for other in ("datasets", "accelerate"):
+        pytest.importorskip(other, reason=f"{other} is not installed")
+    save_masked_lm("bert", continuous, tmp_path / "encoder")
+    texts = [(make_text(i, 6), make_text(1000 + i, 6)) for i in range(16)]
+    for name, header in (("pairs", "anchor,positive"), ("faq", "query,passage")):
+        (tmp_path / f"{name}.csv").write_text("\n".join([header, *(f'"{x}","{y}"' for x, y in texts)]))
+    likeness = [f'"{x}","{x if i % 2 else y}",{5 * (i % 2)}' for i, (x, y) in enumerate(texts)]
+    (tmp_path / "sts.csv").write_text("\n".join(["sentence1,sentence2,score", *likeness]))
+    arguments = ["--pairs", "pairs.csv", "--sts", "sts.csv", "--search", "faq.csv", "--out", "out"]
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "embeddings.py", "encoder", *arguments, "--epochs", "40", "--lr", "1e-3"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = {(when, name): float(value) for when, name, value in re.findall(r"(before|after) (\S+) ([\d.]+)", done.stdout)}  # fmt: skip
+    assert len(found) == 8
+    assert found["after", "cosine_mrr@10"] > found["before", "cosine_mrr@10"] + 0.2
+    vectors = library.SentenceTransformer(str(tmp_path / "out")).encode([text for text, _ in texts[:2]])
+    assert vectors.shape == (2, AutoModel.from_pretrained(tmp_path / "encoder").config.hidden_size)
