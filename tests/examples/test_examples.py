@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from torch.distributed.run import get_args_parser
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer, pipeline
 from typer.main import get_command
 
 from masklater.cli import app
@@ -114,3 +114,20 @@ def test_embeddings(continuous: Shards, tmp_path: Path) -> None:
     assert found["after", "cosine_mrr@10"] > found["before", "cosine_mrr@10"] + 0.2
     vectors = library.SentenceTransformer(str(tmp_path / "out")).encode([text for text, _ in texts[:2]])
     assert vectors.shape == (2, AutoModel.from_pretrained(tmp_path / "encoder").config.hidden_size)
+
+
+@pytest.mark.slow
+def test_classify_csv(continuous: Shards, tmp_path: Path) -> None:
+    """A class that the first word tells is learned, and the folder says the labels by their names."""
+    pytest.importorskip("accelerate", reason="accelerate is not installed")
+    save_masked_lm("bert", continuous, tmp_path / "encoder")
+    rows = [f'"{("kan", "lot")[i % 2]} {make_text(i, 4)}",{("good", "bad")[i % 2]}' for i in range(64)]
+    (tmp_path / "a.csv").write_text("\n".join(["text,label", *rows]))
+    arguments = ["--train", "a.csv", "--dev", "a.csv", "--out", "out", "--epochs", "20", "--lr", "1e-3"]
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "classify_csv.py", "encoder", *arguments],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split()[-1]) > 0.8
+    assert pipeline("text-classification", str(tmp_path / "out"))(f"kan {make_text(0, 4)}")[0]["label"] == "good"
