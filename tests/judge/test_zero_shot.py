@@ -110,6 +110,16 @@ def test_scores_and_comparisons(encoder_folder: Path, tmp_path: Path, monkeypatc
         judge_zero_shot(str(encoder_folder), given, out)
 
 
+def test_a_run_is_exported_and_nothing_stays_where_it_fails(run_folder: Path, tmp_path: Path) -> None:
+    scores, _ = judge_zero_shot(str(run_folder), [sts(tmp_path / "sts.tsv")], tmp_path / "scores")
+    assert (scores["encoder"]["run"], scores["encoder"]["step"]) == (str(run_folder), 4)
+    assert (tmp_path / "scores/encoder/config.json").is_file()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError):
+        judge_zero_shot(str(tmp_path / "empty"), [sts(tmp_path / "sts.tsv")], tmp_path / "failed")
+    assert not (tmp_path / "failed").exists()
+
+
 def test_all_that_is_wrong_with_the_files_is_in_one_message(tmp_path: Path) -> None:
     good = sts(tmp_path / "a.tsv")
     (tmp_path / "a.pdf").touch()
