@@ -8,13 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from tests.conftest import REPOSITORY, make_text
 from tests.docs.pages import blocks, commands, run_here
 from tests.judge.folders import make_glue
 
 PAGES = ["quickstart", *(f"how-to/{name}" for name in (
-    "compare", "many-machines", "memory", "publish", "reproduce", "select", "several-gpus", "tokenizer", "transformers",
+    "compare", "embeddings", "many-machines", "memory", "publish", "reproduce", "select", "several-gpus", "tokenizer", "transformers",
     "watch",
 ))]  # fmt: skip
 
@@ -66,6 +67,22 @@ def on_this_machine(words: list[str]) -> tuple[list[str], int]:
     return changed, int(words[words.index("--nnodes") + 1])
 
 
+def make_encoders_and_pairs(folder: Path) -> None:
+    """What the page about embeddings starts from: two encoders, and two files of pairs."""
+    tokenizer = BertTokenizerFast(
+        vocab={"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "[MASK]": 4, "kan": 5, "lot": 6}
+    )
+    config = BertConfig(vocab_size=7, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    for place in ("encoder", "other"):
+        BertModel(config).save_pretrained(folder / place)
+        tokenizer.save_pretrained(folder / place)
+    texts = [make_text(number, 5) for number in range(12)]
+    likeness = [f"{text}\t{texts[0]}\t{number % 6}" for number, text in enumerate(texts)]
+    (folder / "likeness.tsv").write_text("\n".join(["sentence1\tsentence2\tscore", *likeness]))
+    questions = [f"{text} kan,{text}" for text in texts]
+    (folder / "faq.csv").write_text("\n".join(["question,answer", *questions]))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_from_top_to_bottom(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +93,9 @@ def test_a_page_from_top_to_bottom(name: str, tmp_path: Path, monkeypatch: pytes
         (tmp_path / "texts" / f"{number}.txt").write_text("\n\n".join(paragraphs))
     make_glue(tmp_path / "glue")
     monkeypatch.chdir(tmp_path)
-    if not any(shlex.split(command)[1:2] == ["prepare"] for command in commands(page)):
+    if name == "how-to/embeddings":
+        make_encoders_and_pairs(tmp_path)
+    elif not any(shlex.split(command)[1:2] == ["prepare"] for command in commands(page)):
         run_here(["masklater", "prepare", "texts", "--out", "shards", "--vocab-size", "400"], monkeypatch)
     for earlier, command in enumerate(commands(page)):
         words, machines = on_this_machine(shlex.split(command))

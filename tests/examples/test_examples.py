@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from torch.distributed.run import get_args_parser
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer, pipeline
 from typer.main import get_command
 
 from masklater.cli import app
@@ -121,3 +121,45 @@ def test_slurm_prepare(tmp_path: Path, shards_folder: Path) -> None:
     made = [Shards(tmp_path / name).index for name in ("shards", "shards.0", "shards.1")]
     assert [index.source["documents"] for index in made] == [60, 40, 20]
     assert made[0].train.rows == made[1].train.rows + made[2].train.rows
+
+
+@pytest.mark.slow
+def test_embeddings(continuous: Shards, tmp_path: Path) -> None:
+    """An encoder that knows nothing learns which made-up texts belong together, and its folder keeps the vectors."""
+    library = pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
+    for other in ("datasets", "accelerate"):
+        pytest.importorskip(other, reason=f"{other} is not installed")
+    save_masked_lm("bert", continuous, tmp_path / "encoder")
+    texts = [(make_text(i, 6), make_text(1000 + i, 6)) for i in range(16)]
+    for name, header in (("pairs", "anchor,positive"), ("faq", "query,passage")):
+        (tmp_path / f"{name}.csv").write_text("\n".join([header, *(f'"{x}","{y}"' for x, y in texts)]))
+    likeness = [f'"{x}","{x if i % 2 else y}",{5 * (i % 2)}' for i, (x, y) in enumerate(texts)]
+    (tmp_path / "sts.csv").write_text("\n".join(["sentence1,sentence2,score", *likeness]))
+    arguments = ["--pairs", "pairs.csv", "--sts", "sts.csv", "--search", "faq.csv", "--out", "out"]
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "embeddings.py", "encoder", *arguments, "--epochs", "40", "--lr", "1e-3"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = {(when, name): float(value) for when, name, value in re.findall(r"(before|after) (\S+) ([\d.]+)", done.stdout)}  # fmt: skip
+    assert len(found) == 8
+    assert found["after", "cosine_mrr@10"] > found["before", "cosine_mrr@10"] + 0.2
+    vectors = library.SentenceTransformer(str(tmp_path / "out")).encode([text for text, _ in texts[:2]])
+    assert vectors.shape == (2, AutoModel.from_pretrained(tmp_path / "encoder").config.hidden_size)
+
+
+@pytest.mark.slow
+def test_classify_csv(continuous: Shards, tmp_path: Path) -> None:
+    """A class that the first word tells is learned, and the folder says the labels by their names."""
+    pytest.importorskip("accelerate", reason="accelerate is not installed")
+    save_masked_lm("bert", continuous, tmp_path / "encoder")
+    rows = [f'"{("kan", "lot")[i % 2]} {make_text(i, 4)}",{("good", "bad")[i % 2]}' for i in range(64)]
+    (tmp_path / "a.csv").write_text("\n".join(["text,label", *rows]))
+    arguments = ["--train", "a.csv", "--dev", "a.csv", "--out", "out", "--epochs", "20", "--lr", "1e-3"]
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "classify_csv.py", "encoder", *arguments],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split()[-1]) > 0.8
+    assert pipeline("text-classification", str(tmp_path / "out"))(f"kan {make_text(0, 4)}")[0]["label"] == "good"

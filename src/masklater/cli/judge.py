@@ -34,12 +34,25 @@ TuneChoice = Annotated[
 Resume = Annotated[bool, typer.Option("--resume", help="Go on at the first run that SCORES lacks.")]
 
 
+ZERO_SHOT_TAKES = {"encoder", "zero_shot", "out", "against", "random_twin", "as_json"}
+"""What --zero-shot goes with: nothing is trained."""
+
+
 def judge(
+    context: typer.Context,
     encoder: EncoderName,
     *,
     tasks: Annotated[
-        str, typer.Option(help="A file of own tasks (TASKS.yaml), glue, or names of GLUE's tasks; several with commas.")
-    ],
+        str | None,
+        typer.Option(help="A file of own tasks (TASKS.yaml), glue, or names of GLUE's tasks; several with commas."),
+    ] = None,
+    zero_shot: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE:COLUMNS",
+            help="Without training: pairs of texts. FILE:FIRST,SECOND,SCORE or FILE:QUERY,PASSAGE; may be repeated.",
+        ),
+    ] = None,
     out: Out,
     data: Annotated[
         str | None,
@@ -64,7 +77,7 @@ def judge(
     resume: Resume = False,
     as_json: AsJson = False,
 ) -> None:
-    """Fine-tune an encoder on tasks of your own, or GLUE's, with several seeds.
+    """Fine-tune an encoder on tasks of your own, or GLUE's, with several seeds; or score its vectors as they are.
 
     The score of a task is the median over seeds of the best grid point. Each finished run is kept; Ctrl-C or SIGTERM
     leaves, --resume goes on. A task whose files are damaged is reported, the others are scored, and the exit status
@@ -75,7 +88,18 @@ def judge(
       masklater judge encoder --tasks tasks.yaml --out scores
       masklater judge encoder --tasks tasks.yaml,cola,rte --data glue --out scores --seeds 3 --grid quick
       masklater judge encoder --tasks tasks.yaml --out scores --against FacebookAI/xlm-roberta-base --random-twin
+      masklater judge encoder --zero-shot sts.tsv:first,second,score --zero-shot faq.csv:ask,answer --out scores
     """
+    if zero_shot:
+        _refuse_beside_zero_shot(context)
+        from masklater.judge import zero_shot as without_training
+
+        scores, compared = without_training.judge_zero_shot(encoder, zero_shot, out, against, random_twin)
+        text = f"{without_training.as_text(scores, compared)}\nwritten to {out / 'zero-shot.md'}"
+        print_result(scores if compared is None else {**scores, "comparison": compared}, as_json, lambda: text)
+        return
+    if tasks is None:
+        raise UserError("judge needs --tasks or --zero-shot", "For example --tasks tasks.yaml; --help has more.")
     from masklater.judge.grid import SweepSettings, make_grid, make_tune
     from masklater.judge.task_file import find_tasks
 
@@ -91,6 +115,20 @@ def judge(
 
     result, comparison = judge(encoder, data, out, chosen, settings, resume, against, random_twin)
     report(result, out, as_json, comparison, f"{as_text(comparison)}\nwritten to {out / 'comparison.md'}")
+
+
+def _refuse_beside_zero_shot(context: typer.Context) -> None:
+    """Raise UserError where an option is given that says how to train."""
+    sources = {
+        each.opts[0]: context.get_parameter_source(str(each.name))
+        for each in context.command.params
+        if each.name not in ZERO_SHOT_TAKES
+    }
+    given = [option for option, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    if given:
+        raise UserError(
+            f"--zero-shot trains nothing, and {', '.join(given)} says how to", "Leave it out, or judge in two commands."
+        )
 
 
 def report(result: Any, out: Path, as_json: bool, comparison: Any = None, compared: str = "") -> None:

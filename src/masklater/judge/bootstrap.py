@@ -18,6 +18,9 @@ RESAMPLES = 1000
 LEVEL = 95
 """Percent of the resamples that lie inside of the interval."""
 
+_OfRows = Callable[[NDArray[np.int64]], float]
+"""What computes a metric of some rows, in percent."""
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -56,9 +59,20 @@ def compare_answers(
         one: What the first encoder predicted, by seed: [N], or [W] where words have labels.
         other: What the second one did, by the same seeds in the same order.
     """
-    of_rows = [[_scorer(metric, classes, split, answers) for answers in side] for side in (one, other)]
+    return _compare(
+        [[_scorer(metric, classes, split, answers) for answers in side] for side in (one, other)], len(split)
+    )
+
+
+def compare_means(one_N: NDArray[np.float64], other_N: NDArray[np.float64]) -> Difference:
+    """Compare two encoders by the mean of what each scores on the same rows, at most 1 on each; no seed is drawn."""
+    return _compare([[_mean_of(one_N)], [_mean_of(other_N)]], len(one_N))
+
+
+def _compare(of_rows: list[list[_OfRows]], rows: int) -> Difference:
+    """Compare what both sides score on some rows, by seed."""
     rng = np.random.default_rng(0)
-    seeds, rows = len(one), len(split)
+    seeds = len(of_rows[0])
     every_N = np.arange(rows)
     whole = [np.mean([score(every_N) for score in side]) for side in of_rows]
     differences = np.empty(RESAMPLES)
@@ -71,9 +85,11 @@ def compare_answers(
     return Difference(float(whole[0]), float(whole[1]), float(low), float(high), seeds)
 
 
-def _scorer(
-    metric: str, classes: Sequence[str], split: Rows, answers: NDArray[np.float64]
-) -> Callable[[NDArray[np.int64]], float]:
+def _mean_of(scores_N: NDArray[np.float64]) -> _OfRows:
+    return lambda rows_N: 100 * float(scores_N[rows_N].mean())
+
+
+def _scorer(metric: str, classes: Sequence[str], split: Rows, answers: NDArray[np.float64]) -> _OfRows:
     """Return what computes the metric of some rows, in percent."""
     if isinstance(split, WordSplit):
         counts_N3 = TAG_METRICS[metric](split.labels_W, answers.astype(np.int64), split.starts_N1, classes)

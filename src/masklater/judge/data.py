@@ -116,10 +116,11 @@ def make_task_data(task: Task, splits: Mapping[str, Rows], remarks: Sequence[str
             notes.append(f"{split.left_out:,} unusable lines of {name} left out")
         if len(split) != official:
             notes.append(f"{name} is not the official split: {len(split):,} rows, officially {official:,}")
-    return TaskData(task, splits, tuple(notes), _hash(splits))
+    return TaskData(task, splits, tuple(notes), hash_rows(splits))
 
 
-def _hash(splits: Mapping[str, Rows]) -> str:
+def hash_rows(splits: Mapping[str, Rows]) -> str:
+    """SHA-256 of all texts and labels in order."""
     digest = hashlib.sha256()
     for name, split in splits.items():
         digest.update(f"{name}\x00{len(split)}\n".encode())

@@ -46,7 +46,8 @@ def _read_rows(own: OwnTask) -> TaskData:
                 blank += 1
                 continue
             values = [
-                _text(record[str(own.columns[name])], where, str(own.columns[name]), name == "label") for name in names
+                read_value(record[str(own.columns[name])], where, str(own.columns[name]), name == "label")
+                for name in names
             ]
             row = [value for name, value in zip(names, values, strict=True) if name != "label"]
             empty += not all(map(str.strip, row))
@@ -92,7 +93,7 @@ def _files(own: OwnTask) -> Iterator[tuple[str, tuple[Path, ...]]]:
     yield from ((split, (path,)) for split, path in own.dev.items())
 
 
-def _text(value: Any, where: str, column: str, is_label: bool) -> str:
+def read_value(value: Any, where: str, column: str, is_label: bool) -> str:
     """A value as text. A label may be a number or a truth value too; a text may be nothing but text."""
     if isinstance(value, bool) and is_label:
         return str(value).lower()
@@ -147,7 +148,7 @@ def _task_of(own: OwnTask, train: list[Labelled]) -> tuple[Task, Callable[[str, 
         },
     )
     if own.kind == "regression":
-        return task, lambda label, where: _number(label, where, own.range)
+        return task, lambda label, where: read_number(label, where, own.range)
     numbers = {label: number for number, label in enumerate(classes)}
 
     def number_of(label: str, where: str) -> float:
@@ -183,7 +184,7 @@ def _classes_of(train: list[Labelled]) -> tuple[str, ...]:
 
 
 def _ends_of(train: list[Labelled]) -> tuple[float, float]:
-    numbers = [_number(label, where, None) for label, where in train]
+    numbers = [read_number(label, where, None) for label, where in train]
     if min(numbers) == max(numbers):
         raise DamagedDataError(
             f"{train[0][1]}: the label is {numbers[0]:g}, as everywhere in train: there is nothing to learn",
@@ -192,7 +193,8 @@ def _ends_of(train: list[Labelled]) -> tuple[float, float]:
     return min(numbers), max(numbers)
 
 
-def _number(label: str, where: str, ends: tuple[float, float] | None) -> float:
+def read_number(label: str, where: str, ends: tuple[float, float] | None) -> float:
+    """A label as a number, which lies between the ends where they are given."""
     if not NUMBER.fullmatch(label):
         raise DamagedDataError(
             f"{where}: the label is {label[:60]!r}, which is no number", "Mend the row, or name another column."

@@ -74,7 +74,7 @@ def _places(where: str, header: list[str], columns: tuple[str, ...]) -> list[int
             what = "no column" if count == 0 else f"{count} columns"
             raise DamagedDataError(
                 f"{where}: {what} {column}; there are {', '.join(names)[:300]}",
-                "Name the columns in the first line, and in TASKS.yaml as they are named there.",
+                "Name the columns in the first line, and use the names that stand there.",
             )
     return [names.index(column) for column in columns]
 
@@ -100,7 +100,7 @@ def _jsonl(path: Path, columns: tuple[str, ...]) -> Iterator[Record]:
         if missing := [column for column in columns if column not in record]:
             raise DamagedDataError(
                 f"{where}: no field {missing[0]}; there are {', '.join(record)[:300]}",
-                "Name the columns in TASKS.yaml as the file does.",
+                "Name the columns as the file does.",
             )
         yield where, {column: record[column] for column in columns}
 
@@ -113,7 +113,7 @@ def _parquet(path: Path, columns: tuple[str, ...]) -> Iterator[Record]:
         if missing := [column for column in columns if column not in names]:
             raise DamagedDataError(
                 f"{path}: no column {missing[0]}; there are {', '.join(names)[:300]}",
-                "Name the columns in TASKS.yaml as the file does.",
+                "Name the columns as the file does.",
             )
         values = file.read(columns=list(columns)).to_pydict()
     except UserError:

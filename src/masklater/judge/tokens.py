@@ -106,6 +106,13 @@ def tokenise(data: TaskData, tokenizer: PreTrainedTokenizerBase, max_length: int
     return TokenTask(splits, max_length, pad)
 
 
+def tokenise_texts(
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_length: int, num_types: int
+) -> TokenRows:
+    """Tokenise texts that have no labels; the other arguments are those of `tokenise`."""
+    return _tokenise_texts(Split((list(texts),), np.zeros(len(texts))), tokenizer, max_length, num_types)
+
+
 def _tokenise(
     split: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int, num_types: int, meter: Meter | None = None
 ) -> TokenRows:
