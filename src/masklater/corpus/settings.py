@@ -36,7 +36,7 @@ def parse_row_lengths(text: str) -> tuple[int, ...]:
         what = f"{wrong[0].strip() or 'nothing'} is no row length" if wrong else "a row length stands there twice"
         raise UserError(
             f"--row-length {text}: {what}",
-            f"Give a number of tokens greater than or equal to 8, at most {MOST_ROW_LENGTH}, or several between commas.",
+            f"Give a number of tokens greater than or equal to 8, at most {MOST_ROW_LENGTH}, or several with commas.",
         )
     return lengths
 
