@@ -211,7 +211,7 @@ def test_prepare_stopped_in_a_real_process(shards_folder: Path, tmp_path: Path) 
     command = [sys.executable, "-m", "masklater", "prepare", "a.txt", "--documents", "line", "--out", "deep/o",
                "--tokenizer", str(shards_folder / "tokenizer")]  # fmt: skip
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    while process.poll() is None and not list(tmp_path.glob("deep/o.parts/tokenizer")):
+    while process.poll() is None and not list(tmp_path.glob("deep/o.partial-*/tokenizer")):
         time.sleep(0.01)
     process.terminate()
     out, err = process.communicate(timeout=60)

@@ -33,6 +33,8 @@ def parts_folder(out: Path, resume: bool, keep: bool) -> Iterator[Path]:
     """
     real = Path(os.path.realpath(out))
     place = real.with_name(f"{real.name}.parts")
+    if not keep and not place.exists():  # called what it is: nothing that anybody could go on with
+        place = real.with_name(f"{real.name}.partial-parts-{os.getpid()}")
     with disk_errors_for_people(out):
         if place.exists() and not resume and (kept := _kept(place)):
             raise UserError(
