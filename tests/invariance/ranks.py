@@ -55,6 +55,12 @@ def run_jobs(jobs: list[Job], log: Path, timeout: float = 300) -> None:
     assert codes == [0] * count, "\n".join(texts)
 
 
+def take_place(rank: int, size: int, port: int) -> None:
+    """Tell this process its place among others, whose store is kept at a port, as torchrun does."""
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+
+
 def _work(rank: int, jobs: list[Job], ports: list[int], log: Path) -> None:
     from masklater.pretrain.loop import pretrain
     from tests.conftest import tiny
@@ -64,9 +70,7 @@ def _work(rank: int, jobs: list[Job], ports: list[int], log: Path) -> None:
     try:
         for job, port in zip(jobs, ports, strict=True):
             if rank < job.processes:
-                os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(job.processes), "LOCAL_RANK": str(rank)}
-                os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-                os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"
+                take_place(rank, job.processes, port)
                 pretrain(tiny(job.recipe, *job.overrides), job.data, job.out, job.resume)
     except BaseException:
         traceback.print_exc()

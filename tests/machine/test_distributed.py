@@ -1,13 +1,12 @@
 """Joining and leaving other processes."""
 
-import os
 import time
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
-from tests.invariance.ranks import CONTEXT
+from tests.invariance.ranks import CONTEXT, take_place
 
 LEAVINGS = 12
 """Without the mend one of the first six hangs, in 5 of 5 tries."""
@@ -34,8 +33,7 @@ def _leave(rank: int, ports: list[int], left: "list[int]") -> None:
     from masklater.machine.precision import choose_precision
 
     for port in ports:
-        os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank)}
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+        take_place(rank, 2, port)
         with join() as world:
             model = world.parallelize(nn.Linear(8, 8), "ddp", choose_precision("float32", world.device))
             model(torch.randn(2, 8)).sum().backward()

@@ -52,11 +52,10 @@ def glue(
       masklater glue run --data glue --out scores --tasks cola,rte --seeds 3 --grid quick
       masklater glue encoder --data hub --out scores --lr 1e-4,3e-4 --batch 32 --epochs 5
     """
-    from masklater.judge.grid import SweepSettings, make_grid, make_tune
+    from masklater.judge.grid import make_settings
 
     chosen = choose_tasks(tasks)
-    way = make_tune(tune)
-    settings = SweepSettings(make_grid(grid, lr, batch, epochs, way.name), seeds, max_train_rows, way)
+    settings = make_settings(grid, lr, batch, epochs, seeds, max_train_rows, tune)
     from masklater.judge.sweep import sweep as run
 
     report(run(encoder, data, out, chosen, settings, resume), out, as_json)

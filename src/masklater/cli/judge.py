@@ -100,12 +100,11 @@ def judge(
         return
     if tasks is None:
         raise UserError("judge needs --tasks or --zero-shot", "For example --tasks tasks.yaml; --help has more.")
-    from masklater.judge.grid import SweepSettings, make_grid, make_tune
+    from masklater.judge.grid import make_settings
     from masklater.judge.task_file import find_tasks
 
     chosen = find_tasks(tasks)
-    way = make_tune(tune)
-    settings = SweepSettings(make_grid(grid, lr, batch, epochs, way.name), seeds, max_train_rows, way)
+    settings = make_settings(grid, lr, batch, epochs, seeds, max_train_rows, tune)
     if against is None and not random_twin:
         from masklater.judge.sweep import sweep as run
 

@@ -252,9 +252,12 @@ def _write(out: Path, together: _Together, tasks: list[Task], common: Common, lo
                 shards: list[SplitEntry] = [getattr(one, split) for one in rows.parts]
                 places = [of_part / str(rows.row_length) for of_part in folders]
                 link_shards(zip(places, shards, strict=True), folder, split, shutil.move)
-            sha256 = tokenizers_.save(looked_at.tokenizer, folder / "tokenizer", rows.row_length)
+            if rows.row_length == settings.row_length:
+                shutil.copytree(common.place / "tokenizer", folder / "tokenizer")
+            else:  # which differs in the length it says alone
+                tokenizers_.save(looked_at.tokenizer, folder / "tokenizer", rows.row_length)
             index = make_index(
-                common.vocabulary, rows.row_length, sha256, settings.pack, rows.train, rows.valid,
+                common.vocabulary, rows.row_length, looked_at.tokenizer_sha256, settings.pack, rows.train, rows.valid,
                 together.record(settings),
             )  # fmt: skip
             (folder / "index.json").write_text(index.model_dump_json(indent=1), encoding="utf-8")

@@ -7,7 +7,6 @@ SCORES/comparison.json  the differences for programs, SCORES/comparison.md for p
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from masklater.judge.bootstrap import LEVEL, RESAMPLES, compare_answers
 from masklater.judge.encoder import open_encoder
 from masklater.judge.grid import SweepSettings
 from masklater.judge.sweep import Sweep, sweep
-from masklater.judge.table import best_runs
+from masklater.judge.table import best_runs, markdown_lines
 from masklater.judge.task_file import OwnTask
 from masklater.judge.tasks import Task, score_name
 from masklater.judge.twin import write_twin
@@ -98,9 +97,7 @@ def _compare(first: Sweep, second: Sweep) -> dict[str, Any]:
         for split in (name for name in rows.splits if name != "train"):
             sides = [[by_seed[seed][split] for seed in seeds] for by_seed in answers]
             found = compare_answers(task.metrics[0], task.classes, rows.splits[split], *sides)
-            verdict = "within the spread" if not found.exceeds else "higher" if found.difference > 0 else "lower"
-            numbers = {**asdict(found), "difference": found.difference, "exceeds": found.exceeds, "verdict": verdict}
-            tasks[key][score_name(task.metrics[0], split)] = numbers
+            tasks[key][score_name(task.metrics[0], split)] = found.record()
     return {"tasks": tasks, "notes": notes}
 
 
@@ -111,13 +108,18 @@ def _table(compared: dict[str, Any]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [HEADER]
     for key, metrics in compared["tasks"].items():
         for metric, found in metrics.items():
-            interval = f"{found['low']:+.2f} to {found['high']:+.2f}"
-            numbers = (f"{found['one']:.2f}", f"{found['other']:.2f}", f"{found['difference']:+.2f}", interval)
-            rows.append((key, metric, *numbers, found["verdict"], str(found["seeds"])))
+            rows.append((key, metric, *cells(found), str(found["seeds"])))
     return rows
 
 
-def _blocks(comparison: Comparison) -> list[tuple[str, dict[str, Any]]]:
+def cells(found: dict[str, Any]) -> tuple[str, ...]:
+    """Return a difference as a table has it: both scores, the difference, its interval, the verdict."""
+    interval = f"{found['low']:+.2f} to {found['high']:+.2f}"
+    return f"{found['one']:.2f}", f"{found['other']:.2f}", f"{found['difference']:+.2f}", interval, found["verdict"]
+
+
+def blocks(comparison: Comparison) -> list[tuple[str, dict[str, Any]]]:
+    """Return a title for each encoder that was compared with, and what was found."""
     titles = {"against": "Against {}", "twin": "Against its random twin, {}"}
     return [
         (title.format(comparison[name]["encoder"]["path"]), comparison[name])
@@ -135,7 +137,7 @@ ABOUT = (
 def as_text(comparison: Comparison) -> str:
     """The differences for a terminal."""
     lines = []
-    for title, compared in _blocks(comparison):
+    for title, compared in blocks(comparison):
         lines += ["", title, aligned(_table(compared), numbers_from=2), *compared["notes"]]
     return "\n".join([*lines, ABOUT])
 
@@ -143,16 +145,7 @@ def as_text(comparison: Comparison) -> str:
 def as_markdown(comparison: Comparison) -> str:
     """comparison.md."""
     lines = [f"# {comparison['encoder']['path']}, compared", ""]
-    for title, compared in _blocks(comparison):
-        rows = ["| " + " | ".join(row) + " |" for row in _table(compared)]
-        rule = "|" + "|".join(["---"] * 2 + ["---:"] * (len(HEADER) - 2)) + "|"
-        lines += [
-            f"## {title}",
-            "",
-            rows[0],
-            rule,
-            *rows[1:],
-            "",
-            *[part for note in compared["notes"] for part in (note, "")],
-        ]
+    for title, compared in blocks(comparison):
+        notes = [part for note in compared["notes"] for part in (note, "")]
+        lines += [f"## {title}", "", *markdown_lines(_table(compared), texts=2), "", *notes]
     return "\n".join([*lines, ABOUT, ""])

@@ -6,7 +6,8 @@ split, W words.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,11 @@ class Difference:
     def exceeds(self) -> bool:
         """Whether the interval leaves 0 out: rows and seeds alone do not make such a difference."""
         return self.low > 0 or self.high < 0
+
+    def record(self) -> dict[str, Any]:
+        """Return it with what follows from it, as comparison.json has it."""
+        verdict = "within the spread" if not self.exceeds else "higher" if self.difference > 0 else "lower"
+        return {**asdict(self), "difference": self.difference, "exceeds": self.exceeds, "verdict": verdict}
 
 
 def compare_answers(

@@ -113,6 +113,20 @@ def make_grid(name: GridName, lr: str | None, batch: str | None, epochs: int | N
     )
 
 
+def make_settings(
+    grid: GridName,
+    lr: str | None,
+    batch: str | None,
+    epochs: int | None,
+    seeds: int,
+    max_train_rows: int | None,
+    tune: str,
+) -> SweepSettings:
+    """The settings that the options of a sweep name; errors as of `make_tune` and `make_grid`."""
+    way = make_tune(tune)
+    return SweepSettings(make_grid(grid, lr, batch, epochs, way.name), seeds, max_train_rows, way)
+
+
 def _numbers(option: str, text: str, kind: type[float] | type[int]) -> list[float]:
     numbers: list[float] = []
     for part in text.split(","):

@@ -3,6 +3,7 @@
 Reads records only; knows nothing of models. No torch here.
 """
 
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
@@ -234,15 +235,20 @@ def as_text(scores: Scores) -> str:
     return "\n".join([aligned([HEADER, *table_rows(scores)], numbers_from=2), *remarks(scores)])
 
 
+def markdown_lines(rows: Sequence[Sequence[str]], texts: int) -> list[str]:
+    """Return a table, its header first; the first `texts` columns stand to the left, the others to the right."""
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    rule = "|" + "|".join(["---"] * texts + ["---:"] * (len(rows[0]) - texts)) + "|"
+    return [lines[0], rule, *lines[1:]]
+
+
 def as_markdown(scores: Scores) -> str:
     """scores.md."""
     encoder, settings = scores["encoder"], scores["settings"]
     source = f"{encoder['path']}" + (
         f", exported from {encoder['run']} at step {encoder['step']:,}" if encoder["run"] else ""
     )
-    rows = [HEADER, *table_rows(scores)]
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    lines.insert(1, "|" + "|".join(["---"] * 2 + ["---:"] * (len(HEADER) - 2)) + "|")
+    lines = markdown_lines([HEADER, *table_rows(scores)], texts=2)
     epochs = settings["epochs"]
     versions = "; ".join(", ".join(f"{name} {number}" for name, number in each.items()) for each in scores["versions"])
     about = [

@@ -9,7 +9,7 @@ SCORES/against/, SCORES/twin-encoder/, SCORES/twin/, SCORES/comparison.*  as in 
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 
 from masklater.console import Meter, aligned, say
 from masklater.folders import begun_folder, disk_errors_for_people, write_file
+from masklater.judge.against import blocks, cells
 from masklater.judge.bootstrap import LEVEL, RESAMPLES, Difference, compare_answers, compare_means
 from masklater.judge.embed import MEASURES, Embedder, measure_search
 from masklater.judge.encoder import attention_of, open_encoder
 from masklater.judge.metrics import compute_metrics
 from masklater.judge.scorer import Scorer
 from masklater.judge.similarity import PairRows, find_pair_files, read_pairs
+from masklater.judge.table import markdown_lines
 from masklater.judge.twin import write_twin
 from masklater.machine.device import all_devices, device_name
 from masklater.machine.versions import versions
@@ -158,9 +160,7 @@ def _compare(pairs: Sequence[PairRows], first: _Scored, second: _Scored) -> list
 
 
 def _as_record(found: Difference) -> Record:
-    verdict = "within the spread" if not found.exceeds else "higher" if found.difference > 0 else "lower"
-    numbers = {name: value for name, value in asdict(found).items() if name != "seeds"}
-    return {**numbers, "difference": found.difference, "exceeds": found.exceeds, "verdict": verdict}
+    return {name: value for name, value in found.record().items() if name != "seeds"}
 
 
 Table = list[tuple[str, ...]]
@@ -179,16 +179,11 @@ def _notes(scores: Record) -> list[str]:
 
 def _comparison_tables(comparison: Record) -> list[tuple[str, Table]]:
     tables: list[tuple[str, Table]] = []
-    for name, title in (("against", "Against {}"), ("twin", "Against its random twin, {}")):
-        if name not in comparison:
-            continue
+    for title, compared in blocks(comparison):
         rows: Table = [("file", "metric", "encoder", "other", "difference", f"{LEVEL}% interval", "verdict")]
-        for file in comparison[name]["files"]:
-            for metric, found in file["metric"].items():
-                interval = f"{found['low']:+.2f} to {found['high']:+.2f}"
-                numbers = (f"{found['one']:.2f}", f"{found['other']:.2f}", f"{found['difference']:+.2f}", interval)
-                rows.append((file["file"], metric, *numbers, found["verdict"]))
-        tables.append((title.format(comparison[name]["encoder"]["path"]), rows))
+        for file in compared["files"]:
+            rows += [(file["file"], metric, *cells(found)) for metric, found in file["metric"].items()]
+        tables.append((title, rows))
     return tables
 
 
@@ -209,23 +204,16 @@ def as_text(scores: Record, comparison: Record | None) -> str:
     return "\n".join(lines)
 
 
-def _markdown(rows: Table, texts: int) -> list[str]:
-    """A table whose columns from `texts` on stand to the right."""
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    rule = "|" + "|".join(["---"] * texts + ["---:"] * (len(rows[0]) - texts)) + "|"
-    return [lines[0], rule, *lines[1:], ""]
-
-
 def scores_as_markdown(scores: Record) -> str:
     """zero-shot.md."""
     notes = [part for note in _notes(scores) for part in (note, "")]
     title = f"# {scores['encoder']['path']}, without training"
-    return "\n".join([title, "", *_markdown(_scores_table(scores), 3), *notes, ABOUT, ""])
+    return "\n".join([title, "", *markdown_lines(_scores_table(scores), texts=3), "", *notes, ABOUT, ""])
 
 
 def comparison_as_markdown(comparison: Record) -> str:
     """comparison.md."""
     lines = [f"# {comparison['encoder']['path']}, compared", ""]
     for title, rows in _comparison_tables(comparison):
-        lines += [f"## {title}", "", *_markdown(rows, 2)]
+        lines += [f"## {title}", "", *markdown_lines(rows, texts=2), ""]
     return "\n".join([*lines, ABOUT, ABOUT_INTERVALS, ""])

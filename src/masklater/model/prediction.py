@@ -4,6 +4,8 @@ Either is a part of masked_lm.py that takes what the decoder gives to logits and
 handed with the word embeddings. Letters: see masking/batch.py; k states of a target, H heads, e width of a head.
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -57,12 +59,7 @@ class AlongChain(nn.Module):
 
     def logits(self, head: LMHead, words_VE: Tensor, states_BTkD: Tensor, batch: MaskedBatch) -> Tensor:
         """Return the log-probability of each token at each target, as logits_NV. A slot not in use begins a chain."""
-        log_weights_BTk = self._log_weights(states_BTkD, batch)
-        parts = [
-            _mixed(head, words_VE, states_BTkD[here], log_weights_BTk[here])
-            for here in rows_at_once(states_BTkD, words_VE)
-        ]
-        return torch.cat(parts)
+        return torch.cat([logits_cV for logits_cV, _ in self._some_rows(head, words_VE, states_BTkD, batch)])
 
     def loss_sum(self, head: LMHead, words_VE: Tensor, states_BTkD: Tensor, batch: MaskedBatch) -> Tensor:
         """Sum the negative log-likelihoods of the rows."""
@@ -73,12 +70,9 @@ class AlongChain(nn.Module):
     @torch.no_grad()
     def score(self, head: LMHead, words_VE: Tensor, states_BTkD: Tensor, batch: MaskedBatch) -> tuple[Tensor, Tensor]:
         """Sum the cross entropy of the logits, and count the targets predicted right; no gradients."""
-        log_weights_BTk = self._log_weights(states_BTkD, batch)
         loss = torch.zeros((), dtype=torch.float32, device=states_BTkD.device)
         right = torch.zeros((), dtype=torch.int64, device=states_BTkD.device)
-        for here in rows_at_once(states_BTkD, words_VE):
-            logits_cV = _mixed(head, words_VE, states_BTkD[here], log_weights_BTk[here])
-            target_ids_c = batch.target_ids_BT[here].flatten()
+        for logits_cV, target_ids_c in self._some_rows(head, words_VE, states_BTkD, batch):
             loss += loss_sum(logits_cV, target_ids_c)
             right += (logits_cV.argmax(dim=1) == target_ids_c).sum()
         return loss, right
@@ -86,17 +80,21 @@ class AlongChain(nn.Module):
     @torch.no_grad()
     def losses(self, head: LMHead, words_VE: Tensor, states_BTkD: Tensor, batch: MaskedBatch) -> Tensor:
         """Return the cross entropy of the logits of each target, loss_N, 0 where a slot is not in use; no gradients."""
+        return torch.cat(
+            [
+                cross_entropy(logits_cV, target_ids_c, ignore_index=IGNORE, reduction="none")
+                for logits_cV, target_ids_c in self._some_rows(head, words_VE, states_BTkD, batch)
+            ]
+        )
+
+    def _some_rows(
+        self, head: LMHead, words_VE: Tensor, states_BTkD: Tensor, batch: MaskedBatch
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield logits_cV and target_ids_c of so many rows as may stand in memory at a time."""
         log_weights_BTk = self._log_weights(states_BTkD, batch)
-        each = [
-            cross_entropy(
-                _mixed(head, words_VE, states_BTkD[here], log_weights_BTk[here]),
-                batch.target_ids_BT[here].flatten(),
-                ignore_index=IGNORE,
-                reduction="none",
-            )
-            for here in rows_at_once(states_BTkD, words_VE)
-        ]
-        return torch.cat(each)
+        for here in rows_at_once(states_BTkD, words_VE):
+            logits_cV = _mixed(head, words_VE, states_BTkD[here], log_weights_BTk[here])
+            yield logits_cV, batch.target_ids_BT[here].flatten()
 
     def _log_weights(self, states_BTkD: Tensor, batch: MaskedBatch) -> Tensor:
         """Return the log-probability of each state before any target is known, by slot."""

@@ -32,11 +32,7 @@ POLL_SECONDS = 0.5
 def in_this_process(
     tasks: Sequence[Task], common: Common, threads: int, on_progress: OnProgress
 ) -> Generator[Outcome, None, None]:
-    """Make parts one after the other.
-
-    Raises:
-        UserError: One cannot be made for a reason that stands in the way of others too: a full disk, a missing library.
-    """
+    """Make parts one after the other."""
     for task in tasks:
         yield try_part(task, common, threads, on_progress)
 
@@ -53,7 +49,7 @@ def in_processes(
         on_progress: Called from time to time.
 
     Raises:
-        UserError: As `in_this_process`; or a process was killed.
+        UserError: A process was killed.
     """
     processes = min(workers, len(tasks))
     context = get_context("spawn")  # a fork of a process with threads may hang
@@ -70,10 +66,7 @@ def in_processes(
             on_progress(now[0] - seen[0], now[1] - seen[1])
             seen = now
             for future in done:
-                outcome = future.result()
-                if outcome.error is not None and not isinstance(outcome.error, DamagedDataError):
-                    raise outcome.error
-                yield outcome
+                yield future.result()
         pool.shutdown()
     except BrokenProcessPool:
         raise UserError(
@@ -123,6 +116,8 @@ def make_parts(tasks: Sequence[Task], common: Common, ray: str | None) -> Made:
             for outcome in outcomes:
                 peak = max(peak, outcome.peak_memory_bytes)
                 if outcome.error is not None:
+                    if not isinstance(outcome.error, DamagedDataError):  # it stands in the way of others too
+                        raise outcome.error
                     errors.append(outcome.error)
                     if len(todo) > 1:
                         say(f"part {outcome.number + 1:,} of {len(tasks):,}: {outcome.error.problem}")
@@ -184,7 +179,4 @@ def _make(task: Task) -> Outcome:
             progress[0] += read
             progress[1] += tokens
 
-    try:
-        return try_part(task, common, threads, book)
-    except UserError as error:
-        return Outcome(task.part.number, error, peak_memory())
+    return try_part(task, common, threads, book)

@@ -32,7 +32,7 @@ from masklater.corpus.settings import PrepareSettings
 from masklater.corpus.shards import SplitWriter
 from masklater.corpus.tokenise import tokenise
 from masklater.corpus.vocabulary import Vocabulary
-from masklater.errors import DamagedDataError, UserError
+from masklater.errors import UserError
 from masklater.folders import disk_errors_for_people, gone_on_failure, remove, sync_files
 from masklater.recipe.section import Section
 
@@ -135,12 +135,12 @@ class Outcome(NamedTuple):
 
 
 def try_part(task: Task, common: Common, threads: int, on_progress: OnProgress) -> Outcome:
-    """Make a part; what is damaged is told of, and no reason not to make the others."""
+    """Make a part, and tell what has become of it, in whatever process."""
     error: UserError | None = None
     try:
         make_part(task, common, threads, on_progress)
-    except DamagedDataError as damaged:
-        error = damaged
+    except UserError as failure:
+        error = failure
     return Outcome(task.part.number, error, peak_memory())
 
 

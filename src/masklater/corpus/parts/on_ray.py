@@ -9,9 +9,9 @@ from typing import Any
 
 from masklater.corpus.parts.cut import Part
 from masklater.corpus.parts.file_range import FileRange
-from masklater.corpus.parts.make import Common, OnProgress, Outcome, Task, peak_memory, read_result, try_part
+from masklater.corpus.parts.make import Common, OnProgress, Outcome, Task, read_result, try_part
 from masklater.corpus.read import TextFile
-from masklater.errors import DamagedDataError, UserError, first_line
+from masklater.errors import UserError, first_line
 from masklater.extras import import_extra
 
 POLL_SECONDS = 1.0
@@ -31,7 +31,7 @@ def on_ray(
         on_progress: Called with each part that is finished.
 
     Raises:
-        UserError: There is no cluster, it fails, an input is on this machine alone, or as from `make_part`.
+        UserError: There is no cluster, it fails, or an input is on this machine alone.
     """
     ray = import_extra("ray", "ray", "--ray")
     for task in tasks:
@@ -52,8 +52,6 @@ def on_ray(
             done, _ = ray.wait([*waiting], num_returns=1, timeout=POLL_SECONDS)
             for reference in done:
                 task, outcome = waiting.pop(reference), ray.get(reference)
-                if outcome.error is not None and not isinstance(outcome.error, DamagedDataError):
-                    raise outcome.error
                 made = read_result(common.place / task.name)
                 on_progress(task.part.bytes, made.tokens if made else 0)
                 yield outcome
@@ -83,10 +81,7 @@ def _connect(ray: Any, address: str) -> None:
 
 
 def _make(task: Task, common: Common) -> Outcome:
-    try:
-        return try_part(task, common, 1, lambda read, tokens: None)
-    except UserError as error:
-        return Outcome(task.part.number, error, peak_memory())
+    return try_part(task, common, 1, lambda read, tokens: None)
 
 
 def _absolute(task: Task) -> Task:
