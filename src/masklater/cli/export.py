@@ -101,8 +101,9 @@ def _find_scores(
     from masklater.judge.encoder import hash_folder
     from masklater.report.origin import scores_of
 
-    inside = folder / "encoder"
-    hashes = {hash_folder(folder), *([hash_folder(inside)] if inside.is_dir() else [])}
+    hashes: set[str] = set()
+    if named or (run / "scores").is_dir():  # weights are read for nothing where there is nothing to compare with
+        hashes = {hash_folder(each) for each in (folder, folder / "encoder") if each.is_dir()}
     return scores_of(run, step, hashes, named)
 
 
