@@ -32,6 +32,7 @@ def names_of(root: Path, *names: str) -> list[tuple[str, int]]:
     return [(arm.name, len(arm.runs)) for arm in find_arms(read(paths))]
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_two_seeds_of_one_recipe_save_nothing(tmp_path: Path) -> None:
     """The second passes the first one's final loss at half its FLOPs."""
     runs = [seeded(tmp_path / "a-0", 0, 5.0), seeded(tmp_path / "a-1", 1, 4.0)]
@@ -43,6 +44,7 @@ def test_two_seeds_of_one_recipe_save_nothing(tmp_path: Path) -> None:
     assert not re.search(r"7\d\.\d%", text)
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_a_difference_within_the_spread_is_no_saving(tmp_path: Path) -> None:
     """The means are 0.15 apart, and the seeds of one arm 0.3."""
     base = [seeded(tmp_path / f"vanilla-{n}", n, loss, "vanilla-small") for n, loss in enumerate((5.1, 4.8))]
@@ -57,6 +59,7 @@ def test_a_difference_within_the_spread_is_no_saving(tmp_path: Path) -> None:
     assert "within the spread" in (tmp_path / "report" / "report.md").read_text()
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_a_difference_beyond_the_spread_is_stated_with_its_range(tmp_path: Path) -> None:
     """The baseline ends at 5.0 on average; the others fall from 6 to 4 and from 6 to 3.9 in 5 steps."""
     base = [seeded(tmp_path / f"vanilla-{n}", n, loss, "vanilla-small") for n, loss in enumerate((5.1, 4.9))]
@@ -71,6 +74,7 @@ def test_a_difference_beyond_the_spread_is_stated_with_its_range(tmp_path: Path)
     )
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_one_seed_is_said_beside_the_share(tmp_path: Path) -> None:
     base = [seeded(tmp_path / f"vanilla-{n}", n, loss, "vanilla-small") for n, loss in enumerate((5.1, 4.9))]
     other = seeded(tmp_path / "3ml", 0, 4.0)
@@ -82,6 +86,7 @@ def test_one_seed_is_said_beside_the_share(tmp_path: Path) -> None:
     assert tree["arms"][1]["share"]["flops"] is None
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_a_share_needs_every_seed(tmp_path: Path) -> None:
     base = seeded(tmp_path / "vanilla", 0, 5.0, "vanilla-small")
     diverged = [seeded(tmp_path / "3ml-0", 0, 4.0), seeded(tmp_path / "3ml-1", 1, math.nan)]
@@ -134,6 +139,7 @@ def test_arms_are_named_by_what_their_runs_share(tmp_path: Path) -> None:
     assert names_of(tmp_path / "6", *deep) == [("3ml/a", 2), ("vanilla/a", 2)]
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_the_optimizers_own_flops_are_counted(tmp_path: Path) -> None:
     """A tenth more for the other, whose duration in FLOPs does not count them."""
     base = seeded(tmp_path / "vanilla", 0, 5.0, "vanilla-small")
@@ -147,6 +153,7 @@ def test_the_optimizers_own_flops_are_counted(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_glue_of_several_seeds_is_taken_together(tmp_path: Path) -> None:
     base = [seeded(tmp_path / f"vanilla-{n}", n, 5.0, "vanilla-small") for n in (0, 1)]
     other = [seeded(tmp_path / f"3ml-{n}", n, 4.0) for n in (0, 1)]

@@ -109,6 +109,7 @@ def test_two_runs_with_scores(tmp_path: Path) -> None:
     assert "all under one corruption: 15% uniform [MASK]" in page
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_what_was_noted_about_a_task_is_said_once(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / name, [(5, 6.0), (10, 5.0)]) for name in ("one", "two")]
     make_scores(runs[0] / "scores", {"rte": [60.0], "cola": [10.0]}, note="12 rows cut")
@@ -186,6 +187,7 @@ def test_one_run_only(tmp_path: Path) -> None:
     assert "<h1>The run run</h1>" in check_page(tmp_path / "report" / "index.html")
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_not_reached_is_said(tmp_path: Path) -> None:
     base = make_run(tmp_path / "base", [(5, 6.0), (10, 5.0)])
     other = make_run(tmp_path / "other", [(5, 6.0), (10, 5.5)])
@@ -292,6 +294,7 @@ def test_compare_loads_no_torch(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=120)
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_losses_by_source_stand_in_a_table(tmp_path: Path) -> None:
     """Over the seeds of an arm; a source that a run does not read is a dash, and without sources there is no table."""
     mixed, other = ["data={general: 0.7, medical: 0.3}"], ["data={general: 0.5, code: 0.5}"]

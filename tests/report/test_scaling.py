@@ -99,6 +99,7 @@ def test_every_number_along_an_axis_is_written_out(tmp_path: Path) -> None:
     assert "stock (4 budgets)" in (tmp_path / "report" / "plots" / "loss-flops.svg").read_text()
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_single_seeds_have_no_intervals(tmp_path: Path) -> None:
     _, tree = compare(ladder(tmp_path, seeds=(0.0,), blimp=False), tmp_path / "report")
     costs = tree["scaling"]["arms"][1]["multipliers"]["loss"]
@@ -109,6 +110,7 @@ def test_single_seeds_have_no_intervals(tmp_path: Path) -> None:
     assert not list((tmp_path / "report" / "plots").glob("*-pairs.png"))
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_two_budgets_of_the_baseline_only_are_no_comparison(tmp_path: Path) -> None:
     stock = [
         run_at(tmp_path, budget, "stock", loss, recipe="vanilla-small")
@@ -123,6 +125,7 @@ def test_two_budgets_of_the_baseline_only_are_no_comparison(tmp_path: Path) -> N
     assert document.findings[0].startswith("Where the others reach the final loss of")
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_unfinished_runs_count_in_no_law(tmp_path: Path) -> None:
     runs = ladder(tmp_path, seeds=(0.0,))
     short = run_at(tmp_path, "1e15", "cross", 9.0, recipe="3ml-cross-small", seed=1, duration="steps=20")
@@ -154,6 +157,7 @@ def test_what_is_one_method(tmp_path: Path) -> None:
     assert len(methods(make(tmp_path / "3"), *other)) == 2
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_blimp_beside_loss_at_one_budget(tmp_path: Path) -> None:
     runs = [run_at(tmp_path, "3e13", name, 5.0, recipe=recipe, blimp=points)
             for name, recipe, points in (("stock", "vanilla-small", 60.0), ("cross", "3ml-cross-small", 61.5))]  # fmt: skip
