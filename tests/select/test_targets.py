@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from masklater.budget.forecast import forecast, rows_of
+from masklater.cli.select import select as select_command
 from masklater.corpus.shards import Shards
 from masklater.corpus.target_table import FLOOR, TargetTable, weigh
 from masklater.errors import Interrupted, UserError
@@ -207,6 +208,8 @@ def test_what_does_not_go_together_is_refused_by_name(folder: Path, tmp_path: Pa
     with pytest.raises(UserError, match=r"predict_by: .*made is of the tokens of another tokenizer than .*larger has"):
         pretrain(by_table(table), tmp_path / "larger", tmp_path / "run")
     assert not (tmp_path / "run").exists()
+    with pytest.raises(UserError, match=r"--keep 0.5 is a share of the rows, and --targets keeps them all"):
+        select_command(shards, early, reference, tmp_path / "table", keep=0.5, targets=True)
     with pytest.raises(UserError, match=r"with predict 1 all of it is predicted"):
         tiny("3ml-small", f"masking.predict_by={table}")
 
