@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 from masklater.corpus.shards import Shards
 from masklater.corpus.words import WordTable, word_table_of
 from masklater.errors import UserError
-from masklater.masking.choose import group_spans, number_words, rank_units
+from masklater.masking.choose import group_spans, number_words, rank_units, rank_weighted
 from masklater.masking.corrupt import corrupt
 from masklater.pretrain.batches import BatchMaker, make_batches
 from masklater.recipe.masking import MaskingSettings
@@ -203,6 +203,20 @@ def test_every_position_is_as_likely_at_every_rank_whatever_the_lengths(lengths:
             share = (last - first) / N
             assert frequency_L[0] == frequency_L[-1] == 0
             assert (frequency_L[1:-1] - share).abs().max() < 5 * (share * (1 - share) / times) ** 0.5, (first, last)
+
+
+def test_chances_are_those_of_drawing_one_after_another_without_replacement() -> None:
+    """By weight among those left, as the product of such chances is; what may not be chosen comes last."""
+    times, weight_L = 40_000, torch.tensor([3.0, 1.0, 9.0, 2.0, 0.5], dtype=torch.float64)
+    maskable_BL = torch.tensor([True, True, False, True, True]).expand(times, -1)
+    order_BL = rank_weighted(maskable_BL, weight_L.expand(times, -1), draws())
+    assert (order_BL[:, -1] == 2).all()
+    total = float(weight_L.sum() - weight_L[2])
+    for first in (0, 1, 3, 4):
+        for second in {0, 1, 3, 4} - {first}:
+            chance = float(weight_L[first] / total * weight_L[second] / (total - weight_L[first]))
+            found = ((order_BL[:, 0] == first) & (order_BL[:, 1] == second)).sum() / times
+            assert abs(float(found) - chance) < 5 * (chance * (1 - chance) / times) ** 0.5, (first, second)
 
 
 def without_spaces(kind: str) -> list[str]:

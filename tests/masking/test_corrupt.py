@@ -1,6 +1,6 @@
 """Corruption: fixed counts, exact shares, specials left alone, and nothing that is not a function of the generator."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -183,3 +183,33 @@ def test_fewer_are_predicted_than_are_hidden(drop: bool, make_rows) -> None:  # 
     changed_BL = (seen_BL != rows_BL) & (seen_BL != MASK)
     assert (is_half_BL & changed_BL).any()
     assert (is_whole_BL & changed_BL & ~is_half_BL).any()
+
+
+@pytest.mark.parametrize("drop", [True, False])
+@pytest.mark.parametrize("make_rows", [full_rows, padded_rows])
+def test_weights_that_are_all_the_same_choose_as_none_do(drop: bool, make_rows) -> None:  # type: ignore[no-untyped-def]
+    rows_BL, none = make_rows(400), make(drop, rate=0.4, predict=0.5)
+    alike = replace(none, weights_V=torch.full((V,), 0.37, dtype=torch.float64))
+    one, other = (corrupt(rows_BL, None, corruption, draws()) for corruption in (none, alike))
+    assert all(tensor is None or torch.equal(tensor, getattr(other, name)) for name, tensor in vars(one).items())
+
+
+@pytest.mark.parametrize("drop", [True, False])
+@pytest.mark.parametrize("make_rows", [full_rows, padded_rows])
+def test_tokens_of_more_weight_are_predicted_first(drop: bool, make_rows) -> None:  # type: ignore[no-untyped-def]
+    """What is hidden and how many are predicted stay; one token in ten is predicted nearly wherever it is corrupted."""
+    rows_BL = make_rows(400)
+    hot_BL = (rows_BL >= 5) & (rows_BL % 10 == 7)
+    weights_V = torch.where(torch.arange(V) % 10 == 7, 1.0, 0.005).double()
+    plain = make(drop, rate=0.4, predict=0.5)
+    before, after = (corrupt(rows_BL, None, each, draws()) for each in (plain, replace(plain, weights_V=weights_V)))
+    assert torch.equal(before.seen_ids_BS, after.seen_ids_BS)
+    assert torch.equal(before.masked_pos_BM, after.masked_pos_BM)
+    assert torch.equal(before.target_ids_BT == IGNORE, after.target_ids_BT == IGNORE)
+    is_whole_BL, _ = states(rows_BL, corrupt(rows_BL, None, make(drop, rate=0.4), draws()))
+    is_before_BL, is_after_BL = (states(rows_BL, batch)[0] for batch in (before, after))
+    assert not (is_after_BL & ~is_whole_BL).any()
+    could = (is_whole_BL & hot_BL).sum()
+    assert (is_before_BL & hot_BL).sum() / could == pytest.approx(0.5, abs=0.06)
+    assert (is_after_BL & hot_BL).sum() / could > 0.95
+    assert (is_after_BL & ~hot_BL).any()

@@ -86,6 +86,7 @@ ELSEWHERE = {
     "model.from": "tests/pretrain/test_start.py",
     "max_epochs": "tests/pretrain/test_mixture.py",
     "data.a": "tests/pretrain/test_mixture.py",
+    "masking.predict_by": "tests/select/test_targets.py",
     "checkpoint.background": "tests/pretrain/test_background.py",
     "health.max_skipped": "tests/pretrain/test_health.py",
     "health.spike": "tests/pretrain/test_health.py",
@@ -124,7 +125,8 @@ def what_it_did(shards: Path, out: Path, overrides: tuple[str, ...]) -> Any:
 
 
 def test_every_setting_is_tried() -> None:
-    rare = ("model.max_positions=64", "max_epochs=3", "data={a: 1}", *PHASES)
+    by_table = ("masking.predict=0.5", "masking.predict_by=table")
+    rare = ("model.max_positions=64", "max_epochs=3", "data={a: 1}", *by_table, *PHASES)
     sets = ((), SPAN, WINDOWS, RANDOM, STATES, rare)
     recorded = {key for overrides in sets for key in settings_of(tiny("3ml-small", *BASE, *overrides))}
     assert recorded == CHANGES.keys() | ELSEWHERE.keys()

@@ -33,7 +33,7 @@ def test_choosing_rows_is_part_of_what_a_run_has_spent_and_not_of_its_duration(t
     plain = read_run(make_run(tmp_path / "plain", []), "plain")
     assert plain.spent.flops_selection == 0
     assert counted_in([plain]) == "LM head included"
-    assert counted_in([plain, run]) == "LM head, optimizer and selection of rows included"
+    assert counted_in([plain, run]) == "LM head, optimizer and selection included"
 
 
 def test_flops_without_head_only_where_recorded(tmp_path: Path) -> None:

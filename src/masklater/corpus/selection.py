@@ -11,48 +11,36 @@ of them kept.
 import hashlib
 import os
 from collections.abc import Mapping
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeFloat, PositiveInt, ValidationError
+from pydantic import Field, PositiveInt
 
+from masklater.corpus.scored import (
+    FORMAT,
+    RESTORE,
+    ScoredRecord,
+    path_between,
+    read_array,
+    read_record_of,
+    write_array,
+)
 from masklater.corpus.shards import Shards
 from masklater.errors import DamagedDataError, UserError
 from masklater.folders import complete_folder
-from masklater.recipe.section import Section
 
-FORMAT = 1
 NAME, ROWS, SCORES = "selection.json", "rows.npy", "scores.npy"
 AGAIN = "Make the selection again with `masklater select`."
-RESTORE = f"Restore the folder from a copy, or make it again. {AGAIN}"
 
 
-class ScoringRun(Section):
-    """A run whose checkpoint has scored rows."""
-
-    run: str
-    step: int
-    sha256: str  # of its checkpoint.json, which holds those of its files
-    flops: NonNegativeFloat  # what it had spent on training, up to there
-
-
-class SelectionRecord(Section):
+class SelectionRecord(ScoredRecord):
     """selection.json."""
 
-    format: int
-    shards: str  # the SHARDS folder, from SELECTION on
-    shards_sha256: str
     keep: float = Field(gt=0, le=1)
     kept: PositiveInt
     rows: PositiveInt  # scored
-    early: ScoringRun
-    reference: ScoringRun
-    masking: dict[str, Any]  # the recipe's section that rows were scored under
-    precision: str
-    flops: NonNegativeFloat  # of scoring, both runs together
     rows_sha256: str
     scores_sha256: str
 
@@ -82,7 +70,7 @@ class SelectedShards(Shards):
                 f"Put the former ones back. {AGAIN}",
             )
         self.name, self.selection, self.selected_from = folder, record, self.fingerprint
-        self.rows_K = _read_array(folder / ROWS, record.rows_sha256)
+        self.rows_K = read_array(folder / ROWS, record.rows_sha256)
         if not _is_sound(self.rows_K, record.kept, self.train.num_rows):
             raise DamagedDataError(f"{folder / ROWS} does not hold the numbers of {record.kept:,} rows", RESTORE)
         # What is trained on follows from these two, wherever the folders lie and whoever scored the rows.
@@ -113,18 +101,7 @@ def read_record(folder: Path) -> SelectionRecord:
         DamagedDataError: It is not what was written.
         UserError: It cannot be read, or is of another format.
     """
-    path = folder / NAME
-    try:
-        record = SelectionRecord.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise DamagedDataError(f"{path} is damaged{f' at {where}' if where else ''}: {first['msg']}", RESTORE) from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}", "Check its permissions.") from None
-    if record.format != FORMAT:
-        raise UserError(f"{path} has format {record.format}; this version reads format {FORMAT}", AGAIN)
-    return record
+    return read_record_of(folder / NAME, SelectionRecord)
 
 
 def read_scores(folder: Path) -> NDArray[np.float32]:
@@ -133,7 +110,7 @@ def read_scores(folder: Path) -> NDArray[np.float32]:
     Raises:
         DamagedDataError: They are not what was written.
     """
-    return _read_array(folder / SCORES, read_record(folder).scores_sha256)
+    return read_array(folder / SCORES, read_record(folder).scores_sha256)
 
 
 def write_selection(
@@ -154,12 +131,12 @@ def write_selection(
     with complete_folder(folder) as partial:
         record = SelectionRecord(
             format=FORMAT,
-            shards=Path(os.path.relpath(os.path.realpath(shards.folder), os.path.realpath(folder))).as_posix(),
+            shards=path_between(folder, shards.folder),
             shards_sha256=shards.fingerprint,
             kept=len(rows_K),
             rows=len(scores_N),
-            rows_sha256=_write_array(partial / ROWS, rows_K),
-            scores_sha256=_write_array(partial / SCORES, scores_N),
+            rows_sha256=write_array(partial / ROWS, rows_K),
+            scores_sha256=write_array(partial / SCORES, scores_N),
             **facts,
         )
         (partial / NAME).write_text(record.model_dump_json(indent=1), encoding="utf-8")
@@ -170,21 +147,3 @@ def _is_sound(rows_K: NDArray[np.int64], kept: int, num_rows: int) -> bool:
     if rows_K.dtype != np.int64 or rows_K.shape != (kept,):
         return False
     return bool((np.diff(rows_K) > 0).all() and rows_K[0] >= 0 and rows_K[-1] < num_rows)
-
-
-def _write_array(path: Path, array: NDArray[Any]) -> str:
-    content = BytesIO()
-    np.save(content, array.astype(array.dtype.newbyteorder("<")), allow_pickle=False)
-    path.write_bytes(content.getvalue())
-    return hashlib.sha256(content.getvalue()).hexdigest()
-
-
-def _read_array(path: Path, sha256: str) -> NDArray[Any]:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DamagedDataError(f"{path} cannot be read: {error.strerror}", RESTORE) from None
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise DamagedDataError(f"{path} has changed since it was written (its checksum does not match)", RESTORE)
-    array: NDArray[Any] = np.load(BytesIO(content), allow_pickle=False)
-    return array

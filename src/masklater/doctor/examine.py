@@ -4,15 +4,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from masklater.corpus.selection import is_selection
+from masklater.corpus.target_table import is_target_table
 from masklater.doctor.examination import Examination
 from masklater.doctor.machine import look_at_machine
 from masklater.doctor.run import look_at_run
-from masklater.doctor.shards import look_at_selection, look_at_shards
+from masklater.doctor.shards import look_at_selection, look_at_shards, look_at_targets
 from masklater.errors import UserError
 
 
 def examine(path: Path | None) -> Examination:
-    """Examine the machine, and SHARDS, a SELECTION or a RUN where one is named.
+    """Examine the machine, and SHARDS, a SELECTION, a TABLE or a RUN where one is named.
 
     Raises:
         UserError: There is no such folder, or it is none of them.
@@ -30,6 +31,8 @@ def _kind_of(path: Path) -> Callable[[Path, Examination], None]:
         raise UserError(f"there is no folder {path}", "Name SHARDS or a RUN, or nothing for the machine alone.")
     if is_selection(path):
         return look_at_selection
+    if is_target_table(path):
+        return look_at_targets
     if (path / "index.json").exists() or any(path.glob("train-*.rows")):
         return look_at_shards
     if any((path / name).exists() for name in ("run.json", "recipe.yaml", "checkpoints")):

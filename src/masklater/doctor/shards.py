@@ -2,10 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from masklater.console import Meter
 from masklater.corpus.index import read_index
+from masklater.corpus.scored import ScoredRecord
 from masklater.corpus.selection import SelectedShards, read_scores
 from masklater.corpus.shards import find_damage
+from masklater.corpus.target_table import TargetTable
 from masklater.corpus.tokenizer import fingerprint, load, vocabulary
 from masklater.corpus.unknown import SOME_UNKNOWN
 from masklater.doctor.examination import Examination
@@ -57,6 +61,20 @@ def look_at_selection(path: Path, found: Examination) -> None:
         return
     record = shards.selection
     found.facts["SELECTION"] = f"{path}, {record.kept:,} of {record.rows:,} rows"
+    _name_scorers(record, found)
+    look_at_shards(shards.folder, found)
+
+
+def look_at_targets(path: Path, found: Examination) -> None:
+    """Read every file of a TABLE."""
+    table = found.attempt(lambda: TargetTable(path))
+    if table is None:
+        return
+    seen = np.count_nonzero(table.seen_V)
+    found.facts["TABLE"] = f"{path}, {seen:,} of {len(table.seen_V):,} tokens at {table.record.targets:,} targets"
+    _name_scorers(table.record, found)
+
+
+def _name_scorers(record: ScoredRecord, found: Examination) -> None:
     for what, run in (("early", record.early), ("reference", record.reference)):
         found.facts[f"scored by, {what}"] = f"{run.run} at step {run.step:,}"
-    look_at_shards(shards.folder, found)

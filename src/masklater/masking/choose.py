@@ -7,6 +7,7 @@ words are: in text without spaces one may be longer than what is wanted, or be t
 A chooser is a function in CHOOSERS, at the end. Letters: see masking/batch.py; U units (words or spans) of a row.
 """
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,6 +33,25 @@ def rank_uniform(maskable_BL: Tensor, draws: Draws) -> Tensor:
     """
     draws_BL = draws.rand(*maskable_BL.shape)
     return torch.argsort(draws_BL.masked_fill(~maskable_BL, 2.0), dim=1, stable=True)
+
+
+def rank_weighted(maskable_BL: Tensor, weight_BL: Tensor, draws: Draws) -> Tensor:
+    """Rank the positions of each row one after another, each drawn with chances as the weights of those left.
+
+    Each comes in after a time that is exponential with its weight as rate, which is Gumbel's trick (Efraimidis and
+    Spirakis 2006). Where all weights are the same the order is that of `rank_uniform`.
+
+    Args:
+        maskable_BL: bool, True where a position may be corrupted; those come first.
+        weight_BL: float64, above 0.
+        draws: The source of all randomness.
+
+    Returns:
+        int64 order_BL: positions by rank.
+    """
+    draws_BL = draws.rand(*maskable_BL.shape)
+    time_BL = -torch.log1p(-draws_BL.double()) / weight_BL
+    return torch.argsort(time_BL.masked_fill(~maskable_BL, math.inf), dim=1, stable=True)
 
 
 def number_words(rows_BL: Tensor, maskable_BL: Tensor, words: WordTable[Tensor]) -> Tensor:

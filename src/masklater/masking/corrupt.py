@@ -17,7 +17,7 @@ from torch import Tensor
 
 from masklater.errors import UserError
 from masklater.masking.batch import IGNORE, MaskedBatch
-from masklater.masking.choose import CHOOSERS, rank_uniform
+from masklater.masking.choose import CHOOSERS, rank_uniform, rank_weighted
 from masklater.masking.counts import Counts, count
 from masklater.masking.draws import Draws
 from masklater.masking.schedule import rates_of
@@ -38,6 +38,7 @@ class Corruption:
     mask_id: int
     pad_id: int
     table: Any  # what the chooser has to know of each token; None where it needs nothing
+    weights_V: Tensor | None = None  # float64: of each token, where what is predicted is drawn; None: all alike
 
     @property
     def counts(self) -> Counts:
@@ -144,8 +145,12 @@ def corrupt(rows_BL: Tensor, documents_BL: Tensor | None, corruption: Corruption
         masked_pos_BM = torch.empty(B, 0, dtype=torch.int64)
 
     targets_B = corrupted_B
-    if settings.predict < 1:  # any of the corrupted positions, whatever stands there
-        order_BL = rank_uniform(rank_BL < corrupted_B[:, None], draws)
+    if settings.predict < 1:  # some of the corrupted positions, whatever the encoder reads there
+        is_corrupted_BL, weights_V = rank_BL < corrupted_B[:, None], corruption.weights_V
+        if weights_V is None:
+            order_BL = rank_uniform(is_corrupted_BL, draws)
+        else:
+            order_BL = rank_weighted(is_corrupted_BL, weights_V[rows_BL], draws)
         targets_B = (settings.predict * corrupted_B).round().long()
     target_pos_BT = order_BL[:, :T]
     in_use_BT = torch.arange(T) < targets_B[:, None]

@@ -104,9 +104,10 @@ def _announce_phase(plan: Plan, phase: Phase) -> None:
     for source in phase.batches.rows.sources:
         if source.chosen_K is not None:
             say(f"{source.name or 'of the SHARDS'}: {source.num_rows:,} of {source.rows.num_rows:,} rows, as selected")
+    by = span.recipe.masking.predict_by
     say(
         f"{_objective(plan.config)}: of each row's {counts.row_length} positions the encoder sees {counts.seen}, "
-        f"{counts.targets} are predicted"
+        f"{counts.targets} are predicted{f', chosen by {by}' if by else ''}"
     )
     flops = row_flops(plan.encoder, decoder, counts)
     say(f"{flops.training / 1e9:.2f} GFLOPs to train on a row, {flops.head / flops.forward:.0%} in the LM head")

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from masklater.console import say
 from masklater.corpus.shards import Shards, SplitRows
+from masklater.corpus.target_table import TargetTable
 from masklater.corpus.words import WordTable
 from masklater.errors import UserError
 from masklater.machine.distributed import ALONE, World
@@ -133,10 +135,13 @@ def make_batches(
 
 
 def corruption_for(sources: Sequence[tuple[Shards, float]], masking: MaskingSettings, drop: bool) -> Corruption:
-    """The corruption whose counts fit the training rows of one or more SHARDS, each with its share of the rows."""
+    """The corruption whose counts fit the training rows of one or more SHARDS, each with its share of the rows.
+
+    A table that masking.predict_by names is read here; that it goes with the rows is checked where a run opens it.
+    """
     shards, table_of = sources[0][0], CHOOSERS[masking.choose].table
     vocabulary, indices = shards.vocabulary, [(each.index, share) for each, share in sources]
-    return make_corruption(
+    corruption = make_corruption(
         masking,
         drop=drop,
         row_length=shards.index.row_length,
@@ -147,6 +152,9 @@ def corruption_for(sources: Sequence[tuple[Shards, float]], masking: MaskingSett
         pad_id=vocabulary.pad,
         table=table_of(shards) if table_of else None,
     )
+    if masking.predict_by is None:
+        return corruption
+    return replace(corruption, weights_V=torch.from_numpy(TargetTable(Path(masking.predict_by)).weights_V))
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def open_run(
             if world.is_main:
                 held.enter_context(only_process(out))
                 _refuse_moved_phases(run, recipe, sources.row_lengths)
-                run.check_resumable(recipe, sources.shards)
+                run.check_resumable(recipe, sources.shards, sources.targets)
             config = run.load_config()
         else:
             # What can be refused is refused before there is a RUN, so that a second try finds its name free.
@@ -59,7 +59,7 @@ def open_run(
         if run is None and world.is_main:
             _verify(list(sources.shards.values()))
             came_from = (start.source, start.pooler) if start else (None, None)
-            run = RunFolder.create(out, plan.recipe, sources.shards, plan.config, *came_from)
+            run = RunFolder.create(out, plan.recipe, sources.shards, plan.config, *came_from, targets=sources.targets)
             held.enter_context(only_process(out))
     with world.all_or_none():
         run = run or RunFolder(out)

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from masklater.corpus.scored import ScoredRecord
 from masklater.corpus.selection import SelectedShards, open_data
 from masklater.corpus.shards import Shards
+from masklater.corpus.target_table import TargetTable
 from masklater.corpus.tokenizer import have_same_ids
 from masklater.errors import UserError
 from masklater.ledger import Ledger
@@ -22,6 +24,7 @@ class Sources:
 
     phases: tuple[tuple[SourceFolder, ...], ...]
     shards: dict[str, Shards]  # by key, in the order of their first use
+    targets: TargetTable | None = None  # what masking.predict_by names
 
     @property
     def row_lengths(self) -> list[int]:
@@ -46,7 +49,8 @@ def open_sources(recipe: Recipe, data: Path) -> Sources:
         data: A SHARDS folder or, where the recipe has a mixture or several row lengths, what holds the folders.
 
     Raises:
-        UserError: A folder is missing or no SHARDS, or one has another tokenizer or row length than it must have.
+        UserError: A folder is missing or not what it must be, or one has another tokenizer or row length than it must
+            have.
         DamagedDataError: A part of one is not what was written.
     """
     found = find_sources(recipe, data)
@@ -57,7 +61,7 @@ def open_sources(recipe: Recipe, data: Path) -> Sources:
                 shards[folder.key] = _open(folder, next(iter(shards.values()), None))
         asked = recipe.phases[number].row_length if recipe.phases else None
         _check_row_lengths(number, [shards[folder.key] for folder in phase], asked)
-    return Sources(tuple(map(tuple, found)), shards)
+    return Sources(tuple(map(tuple, found)), shards, _open_targets(recipe, next(iter(shards.values()))))
 
 
 def mix(sources: Sources, spans: Sequence[Span], seed: int) -> list[Mixture]:
@@ -85,17 +89,20 @@ def mix(sources: Sources, spans: Sequence[Span], seed: int) -> list[Mixture]:
 
 
 def begin_ledger(sources: Sources) -> Ledger:
-    """Return the ledger of a run that begins, in which choosing the rows that it trains on is booked.
+    """Return the ledger of a run that begins, in which choosing what it trains on is booked: rows, targets.
 
     A run that has scored rows of several sources was trained once.
     """
     ledger = Ledger()
     runs: dict[str, float] = {}
-    for shards in sources.shards.values():
-        if isinstance(shards, SelectedShards):
-            chosen = shards.selection
-            ledger.flops_selection += chosen.flops
-            runs |= {each.sha256: each.flops for each in (chosen.early, chosen.reference)}
+    records: list[ScoredRecord] = [
+        shards.selection for shards in sources.shards.values() if isinstance(shards, SelectedShards)
+    ]
+    if sources.targets is not None:
+        records.append(sources.targets.record)
+    for record in records:
+        ledger.flops_selection += record.flops
+        runs |= {each.sha256: each.flops for each in (record.early, record.reference)}
     ledger.flops_selection_runs = float(sum(runs.values()))
     return ledger
 
@@ -108,6 +115,14 @@ def _open(folder: SourceFolder, first: Shards | None) -> Shards:
             f"Prepare it again with --tokenizer {first.folder / 'tokenizer'}.",
         )
     return shards
+
+
+def _open_targets(recipe: Recipe, shards: Shards) -> TargetTable | None:
+    if recipe.masking.predict_by is None:
+        return None
+    table = TargetTable(Path(recipe.masking.predict_by))
+    table.check_tokenizer(shards)
+    return table
 
 
 def _check_row_lengths(number: int, shards: Sequence[Shards], asked: int | None) -> None:

@@ -26,6 +26,8 @@ def without_effect(recipe: "Recipe") -> set[str]:
         idle |= {"decoder.states"}
     if "span" not in {masking.choose, *(phase.masking.choose for phase in recipe.phases)}:
         idle |= {"masking.span_p", "masking.span_max"}
+    if masking.predict_by is None:
+        idle |= {"masking.predict_by"}
     if masking.schedule.name != "random":
         idle |= {"masking.schedule.low", "masking.schedule.high"}
     if masking.schedule.name not in {"linear", "random"}:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from masklater.recipe.section import MOST, Section, listed, one_of
+from masklater.recipe.section import MOST, ON_RESUME, Section, listed, one_of
 
 CHOOSERS = {"uniform": "single tokens", "word": "whole words", "span": "spans of words as in SpanBERT"}
 """Ways to choose positions, with what each chooses; masking/choose.py has the function of each."""
@@ -69,6 +69,12 @@ class MaskingSettings(Section):
     random: float = Field(0.1, ge=0, le=1, description="share of them that become a random token")
     keep: float = Field(0.1, ge=0, le=1, description="share of them that stay as they are")
     predict: float = Field(1.0, gt=0, le=1, description="share of the corrupted positions that are predicted")
+    predict_by: Annotated[str | None, ON_RESUME] = Field(
+        None,
+        min_length=1,
+        description="predict below 1: the TABLE of `masklater select --targets` by which they are chosen, those first "
+        "that have more to teach; null: any of them. A resumed run may find it elsewhere, and takes no other",
+    )
     choose: Annotated[str, AfterValidator(one_of(CHOOSERS))] = Field(
         "uniform", description=f"what is chosen: {listed(CHOOSERS)}"
     )
@@ -80,6 +86,8 @@ class MaskingSettings(Section):
         total = self.mask + self.random + self.keep
         if not math.isclose(total, 1, abs_tol=1e-6):
             raise ValueError(f"mask + random + keep must be 1; they are {total:g}")
+        if self.predict_by is not None and self.predict == 1:
+            raise ValueError("predict_by chooses among what is corrupted, and with predict 1 all of it is predicted")
         low, high = self.schedule.low, self.schedule.high
         if low is not None and high is not None and not low <= self.rate <= high:
             raise ValueError(

@@ -29,7 +29,7 @@ class Spent:
     hours: float = 0.0  # of training steps; evaluation and checkpoints stand outside
     flops_without_head: float | None = None  # None where the run did not record its head's FLOPs
     flops_optimizer: float = 0.0  # of `flops`, the optimizer's own products
-    flops_selection: float = 0.0  # of `flops`, choosing the rows: scoring them, and training what scored them
+    flops_selection: float = 0.0  # of `flops`, choosing rows or targets: scoring, and training what scored
 
     def of(self, measure: str) -> float | None:
         """The amount of one measure, by its field's name."""
@@ -91,7 +91,7 @@ class Run:
 def counted_in(runs: Sequence[Run]) -> str:
     """Say what the FLOPs of some runs include."""
     optimizer, selection = (any(run.spent.of(what) for run in runs) for what in ("flops_optimizer", "flops_selection"))
-    parts = ["LM head", *(["optimizer"] if optimizer else []), *(["selection of rows"] if selection else [])]
+    parts = ["LM head", *(["optimizer"] if optimizer else []), *(["selection"] if selection else [])]
     return f"{' and '.join([', '.join(parts[:-1]), parts[-1]] if parts[1:] else parts)} included"
 
 

@@ -1,7 +1,7 @@
 """RUN: the folder of one pre-training run.
 
 RUN/recipe.yaml     the resolved recipe
-RUN/run.json        what may not change: data, by source, tokenizer; versions it began with, the commit of a model
+RUN/run.json        what may not change: data, by source, tokenizer, table; versions it began with, a model's commit
 RUN/data.json       what it trains on, by source, with counts and hashes
 RUN/config.json     the model's config
 RUN/tokenizer/      the data's tokenizer, a Hugging Face folder
@@ -26,6 +26,7 @@ from torch import Tensor
 
 from masklater.console import say
 from masklater.corpus.shards import Shards
+from masklater.corpus.target_table import TargetTable
 from masklater.errors import DamagedDataError, UserError, first_line
 from masklater.folders import complete_folder, disk_errors_for_people, refuse_existing, write_file
 from masklater.hub import Source
@@ -75,6 +76,7 @@ class RunFolder:
         config: MaskLaterConfig,
         source: Source | None = None,
         pooler: dict[str, Tensor] | None = None,
+        targets: TargetTable | None = None,
     ) -> "RunFolder":
         """Make a new RUN.
 
@@ -85,13 +87,14 @@ class RunFolder:
             config: Of its model.
             source: The saved model that it starts from; None: from scratch.
             pooler: Of that model, if it has one.
+            targets: The table by which it chooses what is predicted; None: none.
 
         Raises:
             UserError: Something stands under that name already.
         """
         with complete_folder(path) as partial:
             (partial / "run.json").write_text(
-                json.dumps(asdict(identity_of(shards, source)), indent=1), encoding="utf-8"
+                json.dumps(asdict(identity_of(shards, source, targets)), indent=1), encoding="utf-8"
             )
             (partial / "recipe.yaml").write_text(dump(recipe), encoding="utf-8")
             write_data(partial, shards)
@@ -104,9 +107,9 @@ class RunFolder:
             (partial / "checkpoints").mkdir()
         return cls(path)
 
-    def check_resumable(self, recipe: Recipe, shards: Mapping[str, Shards]) -> None:
+    def check_resumable(self, recipe: Recipe, shards: Mapping[str, Shards], targets: TargetTable | None) -> None:
         """Raise UserError where resuming under this recipe and data would not be the same run."""
-        changed = check_same_run(self.path, self.identity, self.recipe, recipe, shards)
+        changed = check_same_run(self.path, self.identity, self.recipe, recipe, shards, targets)
         for change in changed:
             say(f"changed on resume: {change}")
         if changed:

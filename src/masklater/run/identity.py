@@ -15,6 +15,7 @@ from masklater.recipe.load import Recipe, load_record, settings_of
 
 if TYPE_CHECKING:
     from masklater.corpus.shards import Shards
+    from masklater.corpus.target_table import TargetTable
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Identity:
     source_commit: str | None = None  # of the hub's repository that model.from names; None: a folder, or from scratch
     sources: dict | None = None  # SHA-256 by folder; None: --data itself is the only one
     selected_from: dict | None = None  # of folders that are SELECTIONs, the SHA-256 of their SHARDS; None: none is
+    targets_sha256: str | None = None  # of the table that masking.predict_by names; None: it names none
 
     @property
     def shards_sha256(self) -> str:
@@ -44,7 +46,9 @@ class Identity:
         return fingerprint in {self.data_sha256, *(self.sources or {}).values(), *(self.selected_from or {}).values()}
 
 
-def identity_of(shards: Mapping[str, "Shards"], source: Source | None) -> Identity:
+def identity_of(
+    shards: Mapping[str, "Shards"], source: Source | None, targets: "TargetTable | None" = None
+) -> Identity:
     """Return the identity of a run that begins now on this data, from a saved model or from scratch."""
     index, commit = longest_of(shards).index, source.commit if source else None
     data, sources = _fingerprints(shards)
@@ -52,6 +56,7 @@ def identity_of(shards: Mapping[str, "Shards"], source: Source | None) -> Identi
     return Identity(
         data, index.tokenizer_sha256, index.row_length, **versions(),
         source_commit=commit, sources=sources, selected_from=selected or None,
+        targets_sha256=targets.fingerprint if targets else None,
     )  # fmt: skip
 
 
@@ -102,7 +107,12 @@ def read_identity(path: Path) -> tuple[Identity, Recipe]:
 
 
 def check_same_run(
-    run: Path, identity: Identity, before: Recipe, recipe: Recipe, shards: Mapping[str, "Shards"]
+    run: Path,
+    identity: Identity,
+    before: Recipe,
+    recipe: Recipe,
+    shards: Mapping[str, "Shards"],
+    targets: "TargetTable | None" = None,
 ) -> list[str]:
     """Check that a RUN stays the same run under a recipe and data.
 
@@ -112,12 +122,13 @@ def check_same_run(
         before: The recipe it has.
         recipe: The recipe it is to go on with.
         shards: The data it is to go on with, by folder.
+        targets: The table by which it is to choose what is predicted.
 
     Returns:
         the settings that differ and may, a sentence each.
 
     Raises:
-        UserError: The tokenizer, the data or a setting that may not change is another one.
+        UserError: The tokenizer, the data, the table or a setting that may not change is another one.
     """
     longest = longest_of(shards)
     if longest.index.tokenizer_sha256 != identity.tokenizer_sha256 and not have_same_ids(
@@ -136,6 +147,7 @@ def check_same_run(
         raise UserError(
             f"the run {run} began with {', '.join(missing)} too", "Resume on the same shards, or start a new run."
         )
+    _check_same_targets(run, identity.targets_sha256, targets)
     old, new = settings_of(before), settings_of(recipe)
     changed = {key: f"{key} was {old.get(key)}, is {new.get(key)}" for key in old | new if old.get(key) != new.get(key)}
     if forbidden := [change for key, change in changed.items() if not Recipe.may_change(key)]:
@@ -144,3 +156,15 @@ def check_same_run(
             f"Take the run's own recipe, {run / 'recipe.yaml'}, or start a new run.",
         )
     return list(changed.values())
+
+
+def _check_same_targets(run: Path, began: str | None, targets: "TargetTable | None") -> None:
+    if began == (targets.fingerprint if targets else None):
+        return
+    if targets is None:
+        what = f"masking.predict_by names no table, and the run {run} began with one"
+    elif began is None:
+        what = f"masking.predict_by: the run {run} began without a table, and {targets.folder} is one"
+    else:
+        what = f"masking.predict_by: {targets.folder} is another table than the run {run} began with"
+    raise UserError(what, "Resume with the same one, or start a new run.")

@@ -1,0 +1,153 @@
+"""The two runs that tell what there is to learn in rows: opened, refused where they cannot tell it, and asked."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from masklater.budget.cost import encoder_sizes, row_flops
+from masklater.console import say
+from masklater.corpus.scored import ScoringRun
+from masklater.corpus.selection import is_selection, shards_of
+from masklater.corpus.shards import Shards
+from masklater.corpus.tokenizer import have_same_ids
+from masklater.errors import UserError
+from masklater.machine.distributed import ALONE
+from masklater.machine.precision import Precision, choose_precision
+from masklater.model.masked_lm import MaskLaterForMaskedLM
+from masklater.pretrain.batches import EVALUATION_SEED, BatchMaker, make_batches
+from masklater.recipe.load import Recipe
+from masklater.recipe.masking import MaskingSettings
+from masklater.recipe.timeline import in_phase
+from masklater.run.checkpoint import Checkpoint, load_newest
+from masklater.run.folder import RunFolder
+
+Wanted = Literal["auto", "bfloat16", "float16", "float32"]
+
+Found = TypeVar("Found")
+Measure = Callable[[MaskLaterForMaskedLM, BatchMaker, int, Precision, str], Found]
+"""What is found of all rows by one model: `score.mean_losses`, `score.token_losses`."""
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A run that scores: its newest checkpoint."""
+
+    run: RunFolder
+    checkpoint: Checkpoint
+
+    @property
+    def recipe(self) -> Recipe:
+        """The run's, as it was when the checkpoint was made."""
+        return in_phase(self.run.recipe, self.checkpoint.progress.phase)
+
+    @property
+    def masking(self) -> MaskingSettings:
+        """The masking of its rows, whose targets are scored alike, whichever it preferred."""
+        return self.recipe.masking.model_copy(update={"predict_by": None})
+
+    def record(self) -> ScoringRun:
+        """What the record of a folder says of it."""
+        sha256 = hashlib.sha256((self.checkpoint.path / "checkpoint.json").read_bytes()).hexdigest()
+        ledger = self.checkpoint.ledger
+        flops = ledger.flops + ledger.flops_optimizer + ledger.flops_selection + ledger.flops_selection_runs
+        return ScoringRun(run=str(self.run.path), step=ledger.steps, sha256=sha256, flops=flops)
+
+    def load(self) -> MaskLaterForMaskedLM:
+        """Load its model, in evaluation mode."""
+        model, step = self.run.load_model()
+        if step != self.checkpoint.ledger.steps:
+            raise UserError(f"{self.run.path} has a newer checkpoint meanwhile", "Let it finish, or stop it, first.")
+        return model
+
+
+@dataclass(frozen=True)
+class Scorers:
+    """SHARDS, and the two runs that score their training rows under the same masks, those of the early one."""
+
+    shards: Shards
+    early: Scorer
+    reference: Scorer
+    precision: Precision
+
+    def measure(self, measure: Measure[Found], micro_rows: int) -> tuple[Found, Found, dict[str, Any]]:
+        """Return what is found by the early model, and by the reference, and the facts that a record says of it."""
+        say(f"{self.shards.train.num_rows:,} rows, {self.precision.name}: {self.precision.reason}")
+        early, of_early = self._ask(self.early, measure, micro_rows, "early")
+        reference, of_reference = self._ask(self.reference, measure, micro_rows, "reference")
+        facts = {
+            "early": self.early.record(),
+            "reference": self.reference.record(),
+            "masking": self.early.masking.model_dump(mode="json"),
+            "precision": self.precision.name,
+            "flops": of_early + of_reference,
+        }
+        return early, reference, facts
+
+    def _ask(self, scorer: Scorer, measure: Measure[Found], micro_rows: int, name: str) -> tuple[Found, float]:
+        """Measure all rows by one run; return what is found, and the FLOPs that it took.
+
+        Masks are the same for either run, each of which is given what it reads of a row.
+        """
+        model = scorer.load().to(self.precision.device)
+        config, attend, rows = model.config, scorer.recipe.batch.attend, self.shards.train
+        batches = make_batches(self.shards, rows, self.early.masking, config.decoder.drops, attend, EVALUATION_SEED)
+        found = measure(model, batches, micro_rows, self.precision, f"Scoring with the {name} model")
+        flops = row_flops(encoder_sizes(config.encoder), config.decoder, batches.corruption.counts)
+        return found, float(rows.num_rows * flops.forward)
+
+
+def open_scorers(shards: Path, early: Path, reference: Path, precision: Wanted) -> Scorers:
+    """Open SHARDS and the runs that are to score their training rows.
+
+    Args:
+        shards: The SHARDS.
+        early: A RUN that has begun to learn, usually on these rows.
+        reference: A RUN that was trained on other text of the kind that is wanted.
+        precision: What is computed in, as a recipe has it.
+
+    Raises:
+        UserError: A folder is missing or not what it must be, the two do not go with the rows, or the reference was
+            trained on them.
+    """
+    if is_selection(shards):
+        raise UserError(f"{shards} is a SELECTION", f"Select from all rows, those of {shards_of(shards)}.")
+    opened = Shards(shards)
+    scorers = Scorers(opened, _open(early, opened), _open(reference, opened), choose_precision(precision, ALONE.device))
+    _check_disjoint(scorers)
+    if scorers.reference.masking != scorers.early.masking:
+        say(f"rows are masked as in {early}; {reference} was trained under other masking, which its losses suffer from")
+    return scorers
+
+
+def _open(path: Path, shards: Shards) -> Scorer:
+    """Open a RUN that is to score rows, and check that it can read them."""
+    run = RunFolder(path)
+    checkpoint = load_newest(run.checkpoints)
+    if checkpoint is None:
+        raise UserError(f"the run {path} has no checkpoint yet", "Let it run until its first checkpoint.")
+    if not have_same_ids(run.tokenizer, shards.folder / "tokenizer"):
+        raise UserError(
+            f"the run {path} was trained with another tokenizer than {shards.folder} has",
+            f"Prepare its data with --tokenizer {shards.folder / 'tokenizer'}.",
+        )
+    if (most := run.load_config().row_length) < shards.index.row_length:
+        raise UserError(
+            f"{shards.folder} has rows of {shards.index.row_length}, and the run {path} positions for {most}",
+            "Select from rows of its length, or train it with model.max_positions.",
+        )
+    return Scorer(run, checkpoint)
+
+
+def _check_disjoint(scorers: Scorers) -> None:
+    """Raise UserError where the reference knows the rows already, or is the early model itself."""
+    early, reference, shards = scorers.early.run, scorers.reference.run, scorers.shards
+    if early.path.resolve() == reference.path.resolve():
+        raise UserError(f"--early and --reference both name {early.path}", "Each score would be 0: name two runs.")
+    if reference.identity.trained_on(shards.fingerprint):
+        raise UserError(
+            f"the reference {reference.path} was trained on rows of {shards.folder}: what it knows by heart would "
+            "score as what can be learned",
+            "Train it on text apart from them; `masklater prepare --slice` makes two SHARDS that share no document.",
+        )
