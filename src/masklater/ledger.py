@@ -34,9 +34,7 @@ class Ledger:
     flops_head: float = 0.0
     flops_vanilla: float = 0.0
     flops_optimizer: float = 0.0
-    flops_selection: float = (
-        0.0  # of scoring rows, by which those to train on or the targets were chosen; not in `flops`
-    )
+    flops_selection: float = 0.0  # of scoring what rows or targets were chosen from; not in `flops`
     flops_selection_runs: float = 0.0  # what the runs that scored them had spent on training; not in `flops` either
     seconds: float = 0.0  # wall time of training steps
     data_seconds: float = 0.0  # of it, waiting for data
