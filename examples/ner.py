@@ -38,7 +38,7 @@ def read(path: Path) -> list[list[tuple[str, str]]]:
 
 
 def entities(labels: list[str]) -> set[tuple[int, int, str]]:
-    """Find the entities of a sentence, as (first word, word behind the last, type); I- after another type begins one."""
+    """Find a sentence's entities, as (first word, word behind the last, type); I- after another type begins one."""
     found: set[tuple[int, int, str]] = set()
     begun = 0
     for place, label in enumerate([*labels, "O"]):

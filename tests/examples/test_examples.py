@@ -138,9 +138,9 @@ def test_embeddings(continuous: Shards, tmp_path: Path) -> None:
     texts = [(make_text(i, 6), make_text(1000 + i, 6)) for i in range(16)]
     for name, header in (("pairs", "anchor,positive"), ("faq", "query,passage")):
         (tmp_path / f"{name}.csv").write_text("\n".join([header, *(f'"{x}","{y}"' for x, y in texts)]))
-    likeness = [f'"{x}","{x if i % 2 else y}",{5 * (i % 2)}' for i, (x, y) in enumerate(texts)]
-    (tmp_path / "sts.csv").write_text("\n".join(["sentence1,sentence2,score", *likeness]))
-    arguments = ["--pairs", "pairs.csv", "--sts", "sts.csv", "--search", "faq.csv", "--out", "out"]
+    likeness = [f'{i}\t"{x}\t{x if i % 2 else y}\t{5 * (i % 2)}' for i, (x, y) in enumerate(texts)]
+    (tmp_path / "sts.tsv").write_text("\n".join(["index\tsentence1\tsentence2\tscore", *likeness]))
+    arguments = ["--pairs", "pairs.csv", "--sts", "sts.tsv", "--search", "faq.csv", "--out", "out"]
     done = subprocess.run(
         [sys.executable, EXAMPLES / "embeddings.py", "encoder", *arguments, "--epochs", "40", "--lr", "1e-3"],
         cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,
