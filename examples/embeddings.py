@@ -4,8 +4,8 @@
     python examples/embeddings.py ENCODER --pairs pairs.csv --sts sts.csv --search faq.csv --out sentence-encoder
 
 pairs.csv has the columns anchor,positive: texts that belong together, all others of a batch being wrong answers.
-sts.csv has sentence1,sentence2,score; faq.csv has query,passage. `SentenceTransformer("sentence-encoder")` loads what
-is written.
+sts.csv has sentence1,sentence2,score; faq.csv has query,passage. Others may stand beside them, as in STS-B's dev.tsv;
+in a .tsv a quote is text. `SentenceTransformer("sentence-encoder")` loads what is written.
 """
 
 import argparse
@@ -19,9 +19,11 @@ from sentence_transformers.losses import MultipleNegativesRankingLoss
 
 
 def read(path: Path, *columns: str) -> list[list[str]]:
-    """Read columns of a csv file, row by row."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return [[row[column] for column in columns] for row in csv.DictReader(file)]
+    """Read columns of a .csv or .tsv file, row by row."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        is_tsv = path.suffix == ".tsv"
+        rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if is_tsv else csv.DictReader(file)
+        return [[row[column] for column in columns] for row in rows]
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ MAY_KNOW = {
     "select": {"corpus", "masking", "model", "machine", "budget", "run", "pretrain", "recipe", *LEAVES},
     "report": {"run", "recipe", *LEAVES},
     "glue": {"judge"},
-    "judge": {"model", "machine", "run", "recipe", *LEAVES},
+    "judge": {"corpus", "model", "machine", "run", "recipe", *LEAVES},
     "doctor": {"corpus", "model", "machine", "run", "recipe", *LEAVES},
     "quickstart": {"corpus", "machine", "masking", "model", "run", "pretrain", "recipe", "report", *LEAVES},
     "cli": {

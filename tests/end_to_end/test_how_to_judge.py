@@ -15,6 +15,7 @@ from tests.conftest import REPOSITORY, make_text
 from tests.end_to_end.test_readme import blocks, commands
 from tests.judge.conftest import encoder_folder  # noqa: F401 - a fixture
 from tests.judge.folders import sentences, write
+from tests.judge.test_ready import make_superglue
 from tests.judge.test_tagging import tagged
 
 SMALLER = ["--epochs", "1"]
@@ -42,7 +43,7 @@ def make_files(folder: Path) -> None:
         write(folder / f"ud/{language}.conllu", "# text = ...", *lines, "")
 
 
-@pytest.mark.slow  # 36 fine-tuning runs
+@pytest.mark.slow  # 40 fine-tuning runs
 def test_judging_an_encoder(
     encoder_folder: Path,  # noqa: F811
     tmp_path: Path,
@@ -50,6 +51,7 @@ def test_judging_an_encoder(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     make_files(tmp_path)
+    make_superglue(tmp_path / "superglue")
     (tmp_path / "tasks.yaml").write_text(blocks(PAGE, "yaml")[0])
     (tmp_path / "encoder").symlink_to(encoder_folder)
     for name in ("other", "masked-lm"):

@@ -1,10 +1,13 @@
 """The example scripts run as a user would run them."""
 
+import importlib.util
 import os
 import re
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from torch.distributed.run import get_args_parser
@@ -13,7 +16,9 @@ from typer.main import get_command
 
 from masklater.cli import app
 from masklater.corpus.shards import Shards
-from tests.conftest import REPOSITORY, make_text
+from masklater.judge.entities import entities
+from tests.conftest import DATA, REPOSITORY, make_text
+from tests.judge.test_tagging import tagged
 from tests.pretrain.test_start import save_masked_lm
 
 EXAMPLES = REPOSITORY / "examples"
@@ -133,9 +138,9 @@ def test_embeddings(continuous: Shards, tmp_path: Path) -> None:
     texts = [(make_text(i, 6), make_text(1000 + i, 6)) for i in range(16)]
     for name, header in (("pairs", "anchor,positive"), ("faq", "query,passage")):
         (tmp_path / f"{name}.csv").write_text("\n".join([header, *(f'"{x}","{y}"' for x, y in texts)]))
-    likeness = [f'"{x}","{x if i % 2 else y}",{5 * (i % 2)}' for i, (x, y) in enumerate(texts)]
-    (tmp_path / "sts.csv").write_text("\n".join(["sentence1,sentence2,score", *likeness]))
-    arguments = ["--pairs", "pairs.csv", "--sts", "sts.csv", "--search", "faq.csv", "--out", "out"]
+    likeness = [f'{i}\t"{x}\t{x if i % 2 else y}\t{5 * (i % 2)}' for i, (x, y) in enumerate(texts)]
+    (tmp_path / "sts.tsv").write_text("\n".join(["index\tsentence1\tsentence2\tscore", *likeness]))
+    arguments = ["--pairs", "pairs.csv", "--sts", "sts.tsv", "--search", "faq.csv", "--out", "out"]
     done = subprocess.run(
         [sys.executable, EXAMPLES / "embeddings.py", "encoder", *arguments, "--epochs", "40", "--lr", "1e-3"],
         cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,
@@ -146,6 +151,60 @@ def test_embeddings(continuous: Shards, tmp_path: Path) -> None:
     assert found["after", "cosine_mrr@10"] > found["before", "cosine_mrr@10"] + 0.2
     vectors = library.SentenceTransformer(str(tmp_path / "out")).encode([text for text, _ in texts[:2]])
     assert vectors.shape == (2, AutoModel.from_pretrained(tmp_path / "encoder").config.hidden_size)
+
+
+def module(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+def test_entities_of_the_example_are_those_of_judge() -> None:
+    """On sequences that keep to the scheme and on such that break it."""
+    example = module("ner")
+    for labels in product(("O", "B-X", "I-X", "B-Y", "I-Y"), repeat=4):
+        assert example.entities([*labels]) == entities(labels), labels
+    assert example.entity_f1([["B-X", "O"], ["B-Y", "I-Y"]], [["B-X", "O"], ["B-Y", "O"]]) == 0.5
+    assert example.entity_f1([["O"]], [["O"]]) == 0
+
+
+def run_ner(folder: Path, *arguments: str) -> float:
+    """Return the F1 that it prints."""
+    pytest.importorskip("accelerate", reason="accelerate is not installed")
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "ner.py", "encoder", "--out", "out", *arguments],
+        cwd=folder, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return float(done.stdout.split()[-1])
+
+
+@pytest.mark.slow
+def test_ner(continuous: Shards, tmp_path: Path) -> None:
+    """Labels that follow from words are learned, and the folder says them by their names."""
+    save_masked_lm("bert", continuous, tmp_path / "encoder")
+    tagged(tmp_path / "a.conll", 60, 1)
+    found = run_ner(tmp_path, "--train", "a.conll", "--dev", "a.conll", "--epochs", "20", "--lr", "1e-3")
+    assert found > 0.6
+    words = (tmp_path / "a.conll").read_text().split("\n\n")[0].split("\n")
+    tagger = pipeline("token-classification", str(tmp_path / "out"))
+    assert {each["entity"] for each in tagger(" ".join(line.split()[0] for line in words))} <= {"B-X", "I-X", "O"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (DATA / "ner").is_dir(), reason=f"there is no {DATA / 'ner'}")
+def test_ner_on_real_columns(continuous: Shards, tmp_path: Path) -> None:
+    save_masked_lm("bert", continuous, tmp_path / "encoder")
+    wnut = DATA / "ner" / "wnut17"
+    for split, sentences in (("train", 200), ("dev", 50)):
+        kept = (wnut / f"{split}.conll").read_text().split("\n\n")[:sentences]
+        (tmp_path / f"{split}.conll").write_text("\n\n".join(kept))
+    read = module("ner").read(wnut / "dev.conll")
+    assert len(read) == 1009 and sum(map(len, read)) == 15733
+    files = ("--train", "train.conll", "--dev", "dev.conll")
+    assert 0 <= run_ner(tmp_path, *files, "--epochs", "1") <= 1
 
 
 @pytest.mark.slow

@@ -13,7 +13,16 @@ from tests.judge.folders import write
 from tests.judge.test_own_data import own
 from tests.judge.test_task_file import WHOLE
 
-SCRAPS = ["\t", "\n", "\r", "\0", "\ufeff", '"', ",", "label", "text", "a", "-1", "1e3", "nan", "O", "B-", "# x", "-DOCSTART-", "1-2", "{", "[" * 3000, "null", ": ", "- ", "&a", "*a", "!!x", "yes", "9" * 5000]  # fmt: skip
+MORE = """
+far: {kind: token, files: {train: "hf:a/b:c@d#e", dev: {x: "hf:a/b#e"}}, columns: {word: w, label: l}, metrics: [accuracy]}
+odd:
+  kind: pair
+  files: {train: {path: a.csv, columns: {first: [a, d], second: b, label: c}, where: {e: 1}}, dev: b.csv}
+  columns: {first: a, second: b, label: c}
+  rename: {x: y}
+  no_label: "-"
+"""
+SCRAPS = ["\t", "\n", "\r", "\0", "\ufeff", '"', ",", "label", "text", "a", "-1", "1e3", "nan", "O", "B-", "# x", "-DOCSTART-", "1-2", "{", "[" * 3000, "null", ": ", "- ", "&a", "*a", "!!x", "yes", "hf:", "#", "9" * 5000]  # fmt: skip
 FILES = {
     "a.csv": ("classification", 'text,label\n"kan, lot",a\nnet,b\nmir,a\n'),
     "b.csv": ("regression", "text,label\nkan,1\nnet,2.5\n"),
@@ -64,4 +73,4 @@ def test_any_edit_of_a_file_of_tasks(examples: int, tmp_path: Path) -> None:
         except UserError as error:
             assert str(path) in error.problem
 
-    fuzz("files of tasks", max(20, examples), check, edits(WHOLE.encode()))
+    fuzz("files of tasks", max(20, examples), check, edits((WHOLE + MORE).encode()))

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from masklater.errors import DamagedDataError, UserError
 from masklater.judge.conll import read_sentences
 from masklater.judge.data import TaskData
 from masklater.judge.own_data import read_own
-from masklater.judge.task_file import OwnTask
+from masklater.judge.own_task import OwnTask, TaskFile
 from tests.conftest import DATA
 from tests.judge.folders import write
 
@@ -40,11 +41,14 @@ UPOS = [
 def own(train: Path, kind: str = "classification", **more: object) -> OwnTask:
     token = kind == "token"
     defaults: dict[str, object] = {
-        "key": "own", "kind": kind, "train": (train,), "dev": {"dev": train}, "labels": (), "rows": {},
+        "key": "own", "kind": kind, "dev": {"dev": train}, "labels": (), "rows": {},
         "columns": {} if token else {"text": "text", "label": "label"},
         "metrics": ("pearson",) if kind == "regression" else ("accuracy",),
     }  # fmt: skip
-    return OwnTask(**{**defaults, **more})  # type: ignore[arg-type]
+    made: dict[str, Any] = {**defaults, **more}
+    made["train"] = (TaskFile(train, made["columns"]),)
+    made["dev"] = {split: TaskFile(path, made["columns"]) for split, path in made["dev"].items()}
+    return OwnTask(**made)
 
 
 def csv_of(path: Path, lines: Sequence[str]) -> Path:

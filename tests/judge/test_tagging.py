@@ -14,8 +14,8 @@ from masklater.judge.encoder import load_classifier, open_encoder
 from masklater.judge.finetune import predict, task_loss
 from masklater.judge.grid import Grid, SweepSettings
 from masklater.judge.own_data import read_own
+from masklater.judge.own_task import OwnTask, TaskFile
 from masklater.judge.sweep import sweep
-from masklater.judge.task_file import OwnTask
 from masklater.judge.tokens import first_pieces, tokenise
 from masklater.machine.precision import Precision
 from tests.conftest import DATA, make_text
@@ -126,7 +126,9 @@ def test_entities_are_learned_and_dev_files_have_names(encoder_folder: Path, tmp
         UserError, match=r"own was scored with metrics \['entity_f1', 'accuracy'\], and has \['accuracy'\] now"
     ):
         sweep(str(encoder_folder), None, tmp_path / "scores", [changed], ONE, resume=True)
-    moved = OwnTask(**{**vars(task), "dev": {**dev, "dev_far": far.rename(tmp_path / "moved.conll")}})
+    moved = OwnTask(
+        **{**vars(task), "dev": {**task.dev, "dev_far": TaskFile(far.rename(tmp_path / "moved.conll"), {})}}
+    )
     again = sweep(str(encoder_folder), None, tmp_path / "scores", [moved], ONE, resume=True)
     assert again.scores["tasks"] == result.scores["tasks"] and len(again.log.records) == 1
 

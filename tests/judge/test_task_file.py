@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from masklater.errors import FaultsError, UserError
+from masklater.judge.own_task import TaskFile
 from masklater.judge.task_file import find_tasks, read_task_file
 from masklater.judge.tasks import TASKS
 from tests.judge.folders import write
@@ -34,11 +35,16 @@ def test_a_file_of_every_kind(folder: Path) -> None:
     (folder / "tasks.yaml").write_text(WHOLE)
     topics, likeness, nli, ner = read_task_file(folder / "tasks.yaml")
     assert (topics.kind, topics.labels, topics.metrics) == ("classification", ("sport", "7"), ("f1", "accuracy"))
-    assert topics.train == (folder / "a.csv",) and topics.dev == {"dev": folder / "b.csv"}
-    assert topics.rows == {"train": 9, "dev": 4} and topics.columns == {"text": "headline", "label": "topic"}
+    columns = {"text": "headline", "label": "topic"}
+    assert topics.train == (TaskFile(folder / "a.csv", columns),)
+    assert topics.dev == {"dev": TaskFile(folder / "b.csv", columns)}
+    assert topics.rows == {"train": 9, "dev": 4} and topics.columns == columns
     assert likeness.range == (1.0, 5.0) and len(likeness.train) == 2 and likeness.metrics == ("pearson", "spearman")
     assert nli.metrics == ("accuracy",) and nli.labels == () and nli.rows == {}
-    assert ner.dev == {"dev_en": folder / "b.conllu", "dev_hi": folder / "a.conll"} and ner.rows == {"dev_en": 3}
+    assert {name: file.path for name, file in ner.dev.items()} == {
+        "dev_en": folder / "b.conllu", "dev_hi": folder / "a.conll",
+    }  # fmt: skip
+    assert ner.rows == {"dev_en": 3}
 
 
 @pytest.mark.parametrize(
@@ -103,8 +109,8 @@ def test_tasks_by_file_and_by_name(folder: Path) -> None:
     assert [task.key for task in find_tasks(f"rte, {own},CoLA")] == ["cola", "rte", "topics", "likeness", "nli", "ner"]
     with pytest.raises(UserError, match="names likeness, ner, nli, topics more than once"):
         find_tasks(f"{own},{own}")
-    with pytest.raises(UserError, match="snli is no task of GLUE's"):
-        find_tasks("snli")
+    with pytest.raises(UserError, match="squad is no task that comes with masklater"):
+        find_tasks("squad")
     with pytest.raises(UserError, match=r"a\.csv is a file, and own tasks stand in a file that ends in \.yaml"):
         find_tasks(str(folder / "a.csv"))
     with pytest.raises(UserError, match="names no task"):

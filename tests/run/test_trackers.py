@@ -1,10 +1,13 @@
 """Programs that show a run: what they are told, that a resumed run goes on there, and that none of them ends a run.
 
-trackio and wandb are made-up modules of the calls used; wandb itself, offline, and TensorBoard where they are installed.
+trackio and wandb are made-up modules of the calls used; both themselves, offline, and TensorBoard where they are installed.
 """
 
 import json
 import math
+import os
+import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -41,7 +44,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
         return call
 
     for name in ("trackio", "wandb"):
-        monkeypatch.setitem(sys.modules, name, SimpleNamespace(init=note("init")))
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace(init=note("init"), finish=note("finish")))
         monkeypatch.delenv(f"{name.upper()}_PROJECT", raising=False)
     return told
 
@@ -78,6 +81,23 @@ def test_trackio_is_told_each_step_and_goes_on_as_the_same_run(
     assert began[0]["name"].startswith("a-")
     assert began[0]["name"] == began[2]["name"] != began[1]["name"]
     assert calls[1] == ("log", {"": (NUMBERS,), "step": 3})
+
+
+def test_what_trackio_prints_is_no_result(
+    calls: Calls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """stdout is for what a command answers, as JSON where it is asked to; trackio prints there."""
+
+    def aloud(*_: Any, **__: Any) -> Any:
+        print("* Trackio")
+        return SimpleNamespace(log=aloud)
+
+    monkeypatch.setitem(sys.modules, "trackio", SimpleNamespace(init=aloud, finish=aloud))
+    with MetricsLog(tmp_path, 0, recipe("trackio")) as log:
+        log.write(RECORD)
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("* Trackio\n") == 3
 
 
 def test_what_fails_is_left_out_and_the_record_goes_on(
@@ -149,3 +169,38 @@ def test_wandb_itself_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     kept = list((tmp_path / "wandb").glob(f"offline-run-*-{identity}/run-{identity}.wandb"))
     assert kept
     assert all(file.stat().st_size for file in kept)
+
+
+@pytest.mark.slow
+def test_trackio_itself_offline(tmp_path: Path) -> None:
+    """In a process of its own: what it would say at the end of one comes last."""
+    pytest.importorskip("trackio", reason="the extra `trackio` is not installed")
+    code = (
+        "from pathlib import Path\n"
+        "from masklater.recipe.load import load\n"
+        "from masklater.run.metrics import MetricsLog\n"
+        "for after in (0, 1):\n"
+        "    with MetricsLog(Path('my-run'), after, load('3ml-small', ['tracking=[trackio]'])) as log:\n"
+        "        for step in range(after + 1, 4):\n"
+        "            log.write({'step': step, 'loss': float(step + after)})\n"
+        "print('the result')\n"
+    )
+    (tmp_path / "my-run").mkdir()
+    environment = {**os.environ, "TRACKIO_DIR": str(tmp_path / "shown"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=True,
+    )
+    assert done.stdout == "the result\n"
+    assert done.stderr.count("Run finished") == 2
+    identity = json.loads((tmp_path / "my-run/tracking.json").read_text())["id"]
+    with sqlite3.connect(tmp_path / "shown" / "masklater.db") as shown:
+        rows = shown.execute("select run_name, run_id, step from metrics order by id").fetchall()
+    assert {name for name, _, _ in rows} == {f"my-run-{identity}"}
+    assert len({run for _, run, _ in rows}) == 1
+    assert [step for _, _, step in rows] == [1, 2, 3, 2, 3]  # steps that are made again stand there twice

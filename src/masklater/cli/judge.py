@@ -44,7 +44,10 @@ def judge(
     *,
     tasks: Annotated[
         str | None,
-        typer.Option(help="A file of own tasks (TASKS.yaml), glue, or names of GLUE's tasks; several with commas."),
+        typer.Option(
+            help="A file of own tasks (TASKS.yaml), glue, superglue, snli, xnli, paws-x, masakhaner, or single tasks "
+            "of these; several with commas."
+        ),
     ] = None,
     zero_shot: Annotated[
         list[str] | None,
@@ -56,7 +59,11 @@ def judge(
     out: Out,
     data: Annotated[
         str | None,
-        typer.Option(metavar="GLUE_DIR", help="For GLUE's tasks: the folder of CoLA, SST-2 and so on; or hub."),
+        typer.Option(
+            metavar="FOLDER",
+            help="Of tasks that come with masklater: the folder of their files as published (of GLUE CoLA, SST-2 and "
+            "so on); for GLUE also hub.",
+        ),
     ] = None,
     seeds: Seeds = 5,
     grid: GridChoice = "paper",
@@ -87,6 +94,7 @@ def judge(
     Examples:
       masklater judge encoder --tasks tasks.yaml --out scores
       masklater judge encoder --tasks tasks.yaml,cola,rte --data glue --out scores --seeds 3 --grid quick
+      masklater judge encoder --tasks xnli,paws-x --data downloads --out scores --grid single
       masklater judge encoder --tasks tasks.yaml --out scores --against FacebookAI/xlm-roberta-base --random-twin
       masklater judge encoder --zero-shot sts.tsv:first,second,score --zero-shot faq.csv:ask,answer --out scores
     """
@@ -103,7 +111,7 @@ def judge(
     from masklater.judge.grid import make_settings
     from masklater.judge.task_file import find_tasks
 
-    chosen = find_tasks(tasks)
+    chosen = find_tasks(tasks, data)
     settings = make_settings(grid, lr, batch, epochs, seeds, max_train_rows, tune)
     if against is None and not random_twin:
         from masklater.judge.sweep import sweep as run

@@ -35,7 +35,7 @@ def prepare(
             metavar="INPUT...",
             help="Files (.txt .md .jsonl .ndjson .json .csv .tsv .parquet .arrow, MediaWiki's .xml, each also .gz .bz2 "
             ".xz .zst), folders of them, patterns in quotes, - for standard input, s3:// gs:// hf:// addresses, or "
-            "hf:OWNER/NAME[:CONFIG][@REVISION].",
+            "hf:OWNER/NAME[:CONFIG][@REVISION][#SPLIT].",
         ),
     ],
     out: Annotated[Path, typer.Option(help="The SHARDS folder to make.")],

@@ -1,7 +1,7 @@
-"""A data set of the hub, or a folder that `datasets` loads, row by row: `hf:OWNER/NAME[:CONFIG][@REVISION]`."""
+"""A data set of the hub, or a folder that `datasets` loads, row by row: `hf:OWNER/NAME[:CONFIG][@REVISION][#SPLIT]`."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,18 @@ from masklater.extras import import_extra
 
 PREFIX = "hf:"
 SPLIT = "train"
-NAME = re.compile(r"hf:(?P<name>[^:@]+)(:(?P<config>[^:@]+))?(@(?P<revision>[^@\s]+))?")
+"""The split where none is named."""
+NAME = re.compile(r"hf:(?P<name>[^:@#]+)(:(?P<config>[^:@#]+))?(@(?P<revision>[^@#\s]+))?(#(?P<split>[^#\s]+))?")
 
 
 @dataclass(frozen=True)
 class HubRows:
-    """The training split of one data set, of one commit."""
+    """One split of one data set, of one commit."""
 
     shown: str
     name: str
     config: str | None
+    split: str
     commit: str | None  # None: a folder of this machine
     rows: Any  # datasets.IterableDataset
     size: int | None  # bytes, where that is known
@@ -32,13 +34,21 @@ class HubRows:
         Raises:
             UserError: A column is not there, or the hub or the data fail.
         """
+        names = self.rows.column_names
         try:
-            rows = self.rows
-            if names := rows.column_names:
-                rows = rows.select_columns(fields.columns(names))
-            yield from enumerate(rows, start=1)
+            columns = fields.columns(names) if names else None
         except MissingFieldError as missing:
             raise missing_field(self.shown, str(missing), names) from None
+        yield from self.select(columns)
+
+    def select(self, columns: Sequence[str] | None) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Its rows, numbered from 1, with some columns, or all.
+
+        Raises:
+            UserError: The hub or the data fail.
+        """
+        try:
+            yield from enumerate(self.rows if columns is None else self.rows.select_columns([*columns]), start=1)
         except Exception as error:  # datasets raises whatever its readers and the network do
             raise UserError(
                 f"{self.shown} cannot be read: {first_line(error)}",
@@ -51,34 +61,41 @@ def is_hub(name: str) -> bool:
     return name.startswith(PREFIX) and not name.startswith("hf://")
 
 
-def find_hub_rows(given: str) -> HubRows:
+def find_hub_rows(given: str, folder: Path | None = None) -> HubRows:
     """Find a data set; its rows are streamed, in each pass from the same commit.
 
+    Args:
+        given: Its name. A folder of that name comes first.
+        folder: Where folders are looked for; None: the working directory.
+
     Raises:
-        UserError: It is not there, has no such configuration or no training split, or `datasets` is missing.
+        UserError: It is not there, has no such configuration or split, or `datasets` is missing.
     """
     parts = NAME.fullmatch(given)
     if parts is None:
         raise UserError(
-            f"{given} is no data set of the hub, which is written hf:OWNER/NAME, with :CONFIG and @REVISION if need be",
-            "Write it as in hf:wikimedia/wikipedia:20231101.en or hf:roneneldan/TinyStories@main.",
+            f"{given} is no data set of the hub, which is written hf:OWNER/NAME, with :CONFIG, @REVISION and #SPLIT if "
+            "need be",
+            "Write it as in hf:wikimedia/wikipedia:20231101.en or hf:roneneldan/TinyStories@main#validation.",
         )
     datasets = import_extra("datasets", "data", given)
-    name, config = parts["name"], parts["config"]
+    name, config, split = parts["name"], parts["config"], parts["split"] or SPLIT
+    if is_folder := (place := (folder or Path()) / name).is_dir():
+        name = str(place)
     try:
-        commit = None if Path(name).is_dir() else _commit(name, parts["revision"])
+        commit = None if is_folder else _commit(name, parts["revision"])
         splits = datasets.load_dataset(name, config, revision=commit, streaming=True)
     except Exception as error:  # datasets and huggingface_hub raise whatever their libraries do
         raise UserError(
             f"{given} cannot be opened: {first_line(error)}", "Check the spelling, the network and HF_TOKEN."
         ) from None
-    if SPLIT not in splits:
+    if split not in splits:
         raise UserError(
-            f"{given} has no split {SPLIT!r}; it has {', '.join(splits)}",
-            "Name its files by path instead: hf://datasets/OWNER/NAME/FOLDER/*.parquet.",
+            f"{given} has no split {split!r}; it has {', '.join(splits)}",
+            "Name one of them behind #, or its files by path: hf://datasets/OWNER/NAME/FOLDER/*.parquet.",
         )
-    rows = splits[SPLIT]
-    return HubRows(given, name, config, commit, rows, getattr(rows.info, "dataset_size", None))
+    rows = splits[split]
+    return HubRows(given, name, config, split, commit, rows, getattr(rows.info, "dataset_size", None))
 
 
 def _commit(name: str, revision: str | None) -> str:

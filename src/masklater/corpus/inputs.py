@@ -47,7 +47,8 @@ def find_sources(inputs: Sequence[str | Path], settings: PrepareSettings, passed
         source.fields.check()
         sources.append(source)
         if rows:
-            say(f"{name}: split train" + (f", commit {rows.commit}" if rows.commit else ", a folder of this machine"))
+            said = f", commit {rows.commit}" if rows.commit else ", a folder of this machine"
+            say(f"{name}: split {rows.split}{said}")
     _check_filters(sources)
     return sources
 

@@ -15,9 +15,9 @@ from masklater.folders import write_file
 from masklater.judge.bootstrap import LEVEL, RESAMPLES, compare_answers
 from masklater.judge.encoder import open_encoder
 from masklater.judge.grid import SweepSettings
+from masklater.judge.own_task import OwnTask
 from masklater.judge.sweep import Sweep, sweep
 from masklater.judge.table import best_runs, markdown_lines
-from masklater.judge.task_file import OwnTask
 from masklater.judge.tasks import Task, score_name
 from masklater.judge.twin import write_twin
 from masklater.run.identity import is_run

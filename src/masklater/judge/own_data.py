@@ -2,17 +2,20 @@
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from masklater.errors import DamagedDataError
+from masklater.corpus.hub_rows import HubRows, find_hub_rows
+from masklater.errors import DamagedDataError, UserError
 from masklater.judge.conll import read_sentences
 from masklater.judge.data import Split, TaskData, WordSplit, make_task_data
+from masklater.judge.data_set import class_names, read_data_set
 from masklater.judge.entities import LABEL
-from masklater.judge.readers import read_table
-from masklater.judge.task_file import OwnTask
+from masklater.judge.own_task import HubSplit, OwnTask, TaskFile
+from masklater.judge.readers import Record, read_table
 from masklater.judge.tasks import Task
 
 NUMBER = re.compile(r"[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]{1,2})?")
@@ -27,57 +30,106 @@ def read_own(own: OwnTask) -> TaskData:
     """Read a task's files.
 
     Raises:
-        UserError: One cannot be read.
+        UserError: One is not there, or cannot be read.
         DamagedDataError: A line cannot be used, or the files hold nothing to learn; the message names the place.
     """
+    train = tuple(_open(file, own.key) for file in own.train)
+    own = replace(own, train=train, dev={split: _open(file, own.key) for split, file in own.dev.items()})
     return _read_tagged(own) if own.kind == "token" else _read_rows(own)
 
 
+def _open(file: TaskFile, key: str) -> TaskFile:
+    """Find a data set, at the commit that it is read from; a file has to be there."""
+    if isinstance(file.path, HubSplit):
+        return replace(file, path=find_hub_rows(file.path.name, file.path.folder))
+    if isinstance(file.path, Path) and not file.path.is_file():
+        raise UserError(f"there is no file {file.path}", f"Put it there as it was published, or leave {key} out.")
+    return file
+
+
+@dataclass
+class _Rows:
+    """What the files of a split hold, and how many rows of them are not among it, or odd."""
+
+    texts: tuple[list[str], ...]
+    labels: list[Labelled] = field(default_factory=list)
+    blank: int = 0
+    empty: int = 0
+    unlabelled: int = 0
+
+    def remarks(self, split: str, no_label: str | None) -> Iterator[str]:
+        if self.blank:
+            yield f"{self.blank:,} blank lines of {split} passed over"
+        if self.empty:
+            yield f"{self.empty:,} rows of {split} have an empty text"
+        if self.unlabelled:
+            yield f"{self.unlabelled:,} rows of {split} left out, their label being {no_label}"
+
+
 def _read_rows(own: OwnTask) -> TaskData:
-    names = tuple(own.columns)
-    texts: dict[str, tuple[list[str], ...]] = {}
-    labels: dict[str, list[Labelled]] = {}
-    remarks: list[str] = []
-    for split, paths in _files(own):
-        texts[split], labels[split] = tuple([] for name in names if name != "label"), []
-        blank = empty = 0
-        for where, record in (row for path in paths for row in read_table(path, tuple(map(str, own.columns.values())))):
-            if record is None:
-                blank += 1
-                continue
-            values = [
-                read_value(record[str(own.columns[name])], where, str(own.columns[name]), name == "label")
-                for name in names
-            ]
-            row = [value for name, value in zip(names, values, strict=True) if name != "label"]
-            empty += not all(map(str.strip, row))
-            for column, value in zip(texts[split], row, strict=True):
-                column.append(value)
-            labels[split].append((values[names.index("label")].strip(), where))
-        if blank:
-            remarks.append(f"{blank:,} blank lines of {split} passed over")
-        if empty:
-            remarks.append(f"{empty:,} rows of {split} have an empty text")
-        _refuse_empty(labels[split], paths)
-    task, number_of = _task_of(own, labels["train"])
+    rows = {split: _read_split(own, files) for split, files in _files(own)}
+    remarks = [remark for split, each in rows.items() for remark in each.remarks(split, own.no_label)]
+    task, number_of = _task_of(own, rows["train"].labels)
     splits = {
-        split: Split(texts[split], np.array([number_of(*label) for label in labels[split]], dtype=np.float64))
-        for split in labels
+        split: Split(each.texts, np.array([number_of(*label) for label in each.labels], dtype=np.float64))
+        for split, each in rows.items()
     }
     return make_task_data(task, splits, remarks)
+
+
+def _read_split(own: OwnTask, files: tuple[TaskFile, ...]) -> _Rows:
+    texts = [name for name in own.columns if name != "label"]
+    rows = _Rows(tuple([] for _ in texts))
+    for file in files:
+        columns = {name: _names(file.columns[name]) for name in (*texts, "label")}
+        for where, record in _records(file, tuple(name for names in columns.values() for name in names)):
+            if record is None:
+                rows.blank += 1
+                continue
+            (label_column,) = columns["label"]
+            label = read_value(record[label_column], where, label_column, True).strip()
+            if label == own.no_label:
+                rows.unlabelled += 1
+                continue
+            row = [" ".join(read_value(record[each], where, each, False) for each in columns[name]) for name in texts]
+            rows.empty += not all(map(str.strip, row))
+            for column, value in zip(rows.texts, row, strict=True):
+                column.append(value)
+            rows.labels.append((own.rename.get(label, label), where))
+    _refuse_empty(rows.labels, files)
+    return rows
+
+
+def _names(column: str | int | tuple[str, ...]) -> tuple[str, ...]:
+    return column if isinstance(column, tuple) else (str(column),)
+
+
+def _records(file: TaskFile, columns: tuple[str, ...]) -> Iterator[Record]:
+    """The rows of a file that are asked for."""
+    wanted = tuple(dict.fromkeys([*columns, *file.where]))
+    if isinstance(file.path, HubRows):
+        records = read_data_set(file.path, wanted)
+    else:
+        assert isinstance(file.path, Path)  # a data set has been opened
+        records = read_table(file.path, wanted)
+    for where, record in records:
+        if record is None or all(_as_text(record[column]) == value for column, value in file.where.items()):
+            yield where, record
+
+
+def _as_text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value).strip()
 
 
 def _read_tagged(own: OwnTask) -> TaskData:
     words: dict[str, list[list[str]]] = {}
     labels: dict[str, list[Labelled]] = {}
-    columns = {name: int(column) for name, column in own.columns.items()}
-    for split, paths in _files(own):
+    for split, files in _files(own):
         words[split], labels[split] = [], []
-        for path in paths:
-            for sentence, tags, first in read_sentences(path, columns):
-                words[split].append(sentence)
-                labels[split] += [(tag, f"{path}, in the sentence from line {first} on") for tag in tags]
-        _refuse_empty(labels[split], paths)
+        for sentence, tags, where in (each for file in files for each in _sentences(file)):
+            words[split].append(sentence)
+            labels[split] += [(tag, where) for tag in tags]
+        _refuse_empty(labels[split], files)
     if "entity_f1" in own.metrics:
         _refuse_other_schemes(labels)
     task, number_of = _task_of(own, labels["train"])
@@ -88,9 +140,27 @@ def _read_tagged(own: OwnTask) -> TaskData:
     return make_task_data(task, splits)
 
 
-def _files(own: OwnTask) -> Iterator[tuple[str, tuple[Path, ...]]]:
+def _sentences(file: TaskFile) -> Iterator[tuple[list[str], list[str], str]]:
+    """Words, their labels, and where they stand. Rows of a data set without words are no sentences."""
+    if isinstance(file.path, Path):
+        for words, tags, first in read_sentences(file.path, {name: int(str(at)) for name, at in file.columns.items()}):
+            yield words, tags, f"{file.path}, in the sentence from line {first} on"
+        return
+    word, label = str(file.columns["word"]), str(file.columns["label"])
+    for where, record in _records(file, (word, label)):
+        words, tags = (record or {})[word], (record or {})[label]
+        if not isinstance(words, list) or not isinstance(tags, list) or len(words) != len(tags):
+            raise DamagedDataError(
+                f"{where}: {word} and {label} are no lists of the same length", "Name columns that hold such lists."
+            )
+        if words:
+            values = [read_value(each, where, word, False).strip() for each in words]
+            yield values, [read_value(each, where, label, True).strip() for each in tags], where
+
+
+def _files(own: OwnTask) -> Iterator[tuple[str, tuple[TaskFile, ...]]]:
     yield "train", own.train
-    yield from ((split, (path,)) for split, path in own.dev.items())
+    yield from ((split, (file,)) for split, file in own.dev.items())
 
 
 def read_value(value: Any, where: str, column: str, is_label: bool) -> str:
@@ -103,9 +173,9 @@ def read_value(value: Any, where: str, column: str, is_label: bool) -> str:
     raise DamagedDataError(f"{where}: {column} is {str(value)[:60]!r}, {rule}", "Mend the row, or name another column.")
 
 
-def _refuse_empty(labels: list[Labelled], paths: tuple[Path, ...]) -> None:
+def _refuse_empty(labels: list[Labelled], files: tuple[TaskFile, ...]) -> None:
     if not labels:
-        raise DamagedDataError(f"{' and '.join(map(str, paths))} holds no rows", "Name a file that holds some.")
+        raise DamagedDataError(f"{' and '.join(map(str, files))} holds no rows", "Name a file that holds some.")
 
 
 def _refuse_other_schemes(labels: dict[str, list[Labelled]]) -> None:
@@ -124,7 +194,7 @@ def _task_of(own: OwnTask, train: list[Labelled]) -> tuple[Task, Callable[[str, 
     if own.kind == "regression":
         ends = own.range or _ends_of(train)
     else:
-        classes = own.labels or _classes_of(train)
+        classes = own.labels or _classes_named(own) or _classes_of(train)
     task = Task(
         key=own.key,
         title=own.title,
@@ -140,11 +210,13 @@ def _task_of(own: OwnTask, train: list[Labelled]) -> tuple[Task, Callable[[str, 
         dev=tuple(own.dev),
         definition={
             "kind": own.kind,
-            "files": {split: [str(path) for path in paths] for split, paths in _files(own)},
+            "files": {split: [str(file) for file in files] for split, files in _files(own)},
             "columns": own.columns,
             "labels": list(classes),
             "metrics": list(own.metrics),
             "range": list(ends) if own.kind == "regression" else None,
+            **({"rename": own.rename} if own.rename else {}),
+            **({"no_label": own.no_label} if own.no_label is not None else {}),
         },
     )
     if own.kind == "regression":
@@ -160,6 +232,18 @@ def _task_of(own: OwnTask, train: list[Labelled]) -> tuple[Task, Callable[[str, 
         return numbers[label]
 
     return task, number_of
+
+
+def _classes_named(own: OwnTask) -> tuple[str, ...]:
+    """The classes in the order of their numbers where all training data are data sets that name them; () else."""
+    names = [
+        class_names(file.path, str(file.columns["label"])) if isinstance(file.path, HubRows) else ()
+        for file in own.train
+    ]
+    if not all(names):
+        return ()
+    called = dict.fromkeys(own.rename.get(name, name) for each in names for name in each if name != own.no_label)
+    return tuple(called) if len(called) > 1 else ()
 
 
 def _classes_of(train: list[Labelled]) -> tuple[str, ...]:

@@ -13,8 +13,8 @@ import numpy as np
 from masklater.errors import DamagedDataError, UserError
 from masklater.judge.data import Split, hash_rows
 from masklater.judge.own_data import read_number, read_value
+from masklater.judge.own_task import TABLES
 from masklater.judge.readers import read_table
-from masklater.judge.task_file import TABLES
 
 FORM = "Write FILE:FIRST,SECOND,SCORE for texts that are more or less alike, FILE:QUERY,PASSAGE for searching."
 

@@ -20,9 +20,9 @@ from masklater.judge.finetune import Setting, StoppedEarly
 from masklater.judge.grid import SweepSettings
 from masklater.judge.hub import read_from_hub
 from masklater.judge.own_data import read_own
+from masklater.judge.own_task import OwnTask
 from masklater.judge.records import Record, RunLog, check_data, check_identity, key_of, write_identity, write_table
 from masklater.judge.scorer import Scorer
-from masklater.judge.task_file import OwnTask
 from masklater.judge.tasks import Task
 from masklater.judge.workers import Job, Workers
 from masklater.machine.device import all_devices
@@ -52,7 +52,7 @@ def sweep(
 
     Args:
         encoder: A folder of transformers', a RUN, or a name on the hub.
-        data: GLUE's folder of the classic layout, or `hub`; None where all tasks are own ones.
+        data: GLUE's folder of the classic layout, or `hub`; None where no task is one of GLUE's.
         out: The SCORES folder to make, or to go on with.
         tasks: In the order in which they are run.
         settings: Grid, seeds, rows.

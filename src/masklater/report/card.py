@@ -1,6 +1,7 @@
 """The model card of an exported encoder: a README.md that says what it is, what made it, and what it scored."""
 
 import math
+import re
 from collections.abc import Sequence
 
 import yaml
@@ -46,7 +47,7 @@ def model_card(exported: Exported, origin: Origin, scores: Sequence[Scores] = ()
 def _front_matter(exported: Exported, origin: Origin) -> dict[str, object]:
     """Return what the hub reads: only what is known, by the names it knows."""
     named = [source.name for shards in origin.data or () for source in shards.sources if source.name.startswith("hf:")]
-    data_sets = list(dict.fromkeys(name.removeprefix("hf:").partition("@")[0].partition(":")[0] for name in named))
+    data_sets = list(dict.fromkeys(re.split("[:@#]", name.removeprefix("hf:"))[0] for name in named))
     source = origin.recipe.model.from_
     matter: dict[str, object] = {"library_name": "transformers"}
     if exported.license:

@@ -4,7 +4,9 @@ import json
 import math
 import os
 import secrets
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -52,21 +54,24 @@ class TensorBoard:
 
 
 class Trackio:
-    """A run of trackio's, in its own folder on this machine."""
+    """A run of trackio's, in its own folder on this machine. What it prints goes to stderr: stdout is for results."""
 
     def __init__(self, run: Path, after_step: int, recipe: Recipe) -> None:
-        trackio = _find("trackio")
+        self.trackio = _find("trackio")
         project = os.environ.get("TRACKIO_PROJECT", PROJECT)
         name = f"{run.resolve().name}-{_id_of(run)}"  # which is all that trackio tells runs apart by
-        self.run: Any = trackio.init(project=project, name=name, config=plain(recipe), resume="allow")
+        with redirect_stdout(sys.stderr):
+            self.run: Any = self.trackio.init(project=project, name=name, config=plain(recipe), resume="allow")
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
         """Log them under the step."""
-        self.run.log(dict(numbers), step=step)
+        with redirect_stdout(sys.stderr):
+            self.run.log(dict(numbers), step=step)
 
     def close(self) -> None:
-        """End it there."""
-        self.run.finish()
+        """End it there. By the run's own `finish`, trackio would end it again, aloud, when the process does."""
+        with redirect_stdout(sys.stderr):
+            self.trackio.finish()
 
 
 class Wandb:

@@ -1,0 +1,45 @@
+"""A split of a data set as records, as `readers.py` makes them of files; class labels by their names."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from masklater.corpus.hub_rows import HubRows
+from masklater.errors import DamagedDataError
+from masklater.judge.readers import Record
+
+
+def read_data_set(rows: HubRows, columns: tuple[str, ...]) -> Iterator[Record]:
+    """Read the rows of a split; a number of a class that has a name is that name.
+
+    Raises:
+        UserError: The hub or the data fail.
+        DamagedDataError: A column is missing.
+    """
+    known = rows.rows.column_names  # None, of some files, until they are read
+    _refuse_missing(rows.shown, columns, columns if known is None else known)
+    names = {column: class_names(rows, column) for column in columns}
+    for number, record in rows.select(None if known is None else columns):
+        where = f"{rows.shown}, row {number}"
+        _refuse_missing(where, columns, [*record])
+        yield where, {column: _named(record[column], names[column]) for column in columns}
+
+
+def class_names(rows: HubRows, column: str) -> tuple[str, ...]:
+    """Return the names of a column's classes, or of those in its lists, in the order of their numbers; () if none."""
+    feature = (rows.rows.features or {}).get(column)
+    feature = feature[0] if isinstance(feature, list) else getattr(feature, "feature", feature)
+    return tuple(getattr(feature, "names", None) or ())
+
+
+def _refuse_missing(where: str, columns: tuple[str, ...], there: Any) -> None:
+    if missing := [column for column in columns if column not in there]:
+        raise DamagedDataError(
+            f"{where}: no column {missing[0]}; there are {', '.join(there)[:300]}", "Name the columns as the data do."
+        )
+
+
+def _named(value: Any, names: tuple[str, ...]) -> Any:
+    if isinstance(value, list):
+        return [_named(each, names) for each in value]
+    is_class = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(names)
+    return names[value] if is_class else value
