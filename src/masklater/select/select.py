@@ -24,7 +24,7 @@ from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain.batches import EVALUATION_SEED, make_batches
 from masklater.recipe.load import Recipe
 from masklater.recipe.masking import MaskingSettings
-from masklater.recipe.sections import ON_A_CPU
+from masklater.recipe.sections import ON_A_CPU, DecoderSettings
 from masklater.recipe.timeline import in_phase
 from masklater.run.checkpoint import Checkpoint, load_newest
 from masklater.run.folder import RunFolder
@@ -204,5 +204,6 @@ def _score_rows(
     config, attend = model.config, scorer.recipe.batch.attend
     batches = make_batches(shards, shards.train, masking, config.decoder.drops, attend, EVALUATION_SEED)
     losses_N = mean_losses(model, batches, micro_rows, precision, f"Scoring with the {name} model")
-    flops = row_flops(encoder_sizes(config.encoder), config.decoder, batches.corruption.counts)
+    decoder = DecoderSettings(kind="none") if masking.causal else config.decoder
+    flops = row_flops(encoder_sizes(config.encoder), decoder, batches.corruption.counts)
     return losses_N, float(shards.train.num_rows * flops.forward)
