@@ -117,7 +117,7 @@ class World:
             how: ddp: whole on each; fsdp: cut up, with the model itself changed in place.
             precision: fsdp gathers weights in it; gradients are added up in float32.
             some_unused: Whether a step may leave parameters without a gradient, in all processes the same ones. ddp
-                looks for them then; fsdp exchanges what there is in any case.
+                looks for them then, and torch warns once at a step that has none; fsdp need not be told.
         """
         if self.size == 1:
             return model
