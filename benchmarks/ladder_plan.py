@@ -19,6 +19,8 @@ from masklater.recipe.load import Recipe, load
 
 EVALUATIONS, CHECKPOINTS = 5, 20
 """Of each run."""
+FLOPS = "phases.0.flops="
+"""What ladder.yaml says in place of a phase's share of the steps."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,11 @@ class Plan:
         settings = [text.replace("lr: tuned", f"lr: {cell.lr or lr:.6f}") for text in settings]
         settings += ["checkpoint.keep=1", f"model.hidden_size={sizes['width']}"]
         settings += [f"model.num_hidden_layers={sizes['layers']}", f"model.num_attention_heads={sizes['heads']}"]
+        settings, flops = [s for s in settings if FLOPS not in s], [s for s in settings if FLOPS in s]
         settings += [f"model.intermediate_size={feed_forward(load(recipe, settings), sizes['width'])}"]
+        for share in (float(text.removeprefix(FLOPS)) for text in flops):
+            by_steps = share_of_steps(load(recipe, [*settings, "duration.steps=1000"]), share, shards)
+            settings += [f"phases.0.share={by_steps:.4f}"]
         steps = round(float(cell.budget) / step_flops(load(recipe, [*settings, "duration.steps=1000"]), shards))
         settings += [f"duration.steps={steps}", f"evaluation.every_steps={-(-steps // EVALUATIONS)}"]
         return load(recipe, [*settings, f"checkpoint.every_steps={-(-steps // CHECKPOINTS)}"])
@@ -134,6 +140,12 @@ class Plan:
 def feed_forward(recipe: Recipe, width: int) -> int:
     """As many weights for all families: 4 D in two matrices, 8/3 D in three, rounded up to a multiple of 8."""
     return -(-8 * width // 3 // 8) * 8 if recipe.model.family in GATED else 4 * width
+
+
+def share_of_steps(recipe: Recipe, share: float, shards: Shards) -> float:
+    """Share of the steps of the first of two phases that comes to a share of the model's FLOPs."""
+    first, rest = (phase.row.training for phase in forecast(recipe, rows_of(shards.folder)).phases)
+    return share * rest / (share * rest + (1 - share) * first)
 
 
 def step_flops(recipe: Recipe, shards: Shards) -> float:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from masklater.budget.forecast import Rows, forecast
+from masklater.budget.forecast import Rows, forecast, rows_of
+from masklater.corpus.shards import Shards
 from masklater.recipe.load import load
 from tests.conftest import REPOSITORY, make_text
 from tests.judge.folders import make_glue
@@ -171,6 +172,14 @@ def test_one_rule_gives_the_size_of_every_rung(plan: Any) -> None:
             settings += [f"model.{key}={value}" for key, value in model_of(sizes, rung).items()]
             row = forecast(load(name, settings), Rows(128, 8192, 125.5)).row
             assert 13 < float(budget) / row.training * 128 / weights < 23, (budget, rung)
+
+
+def test_a_causal_phase_has_its_share_of_the_flops(plan: Any, continuous: Shards) -> None:
+    cell = importlib.import_module("ladder_plan").Cell
+    for rung, share in (("causal-first-25", 0.25), ("causal-first-50", 0.5)):
+        cost = forecast(plan.recipe(cell("1e14", rung, 0), continuous, 0.001), rows_of(continuous.folder))
+        assert cost.phases[0].recipe.masking.causal
+        assert (cost.phases[0].total_flops or 0) / (cost.total_flops or 1) == pytest.approx(share, rel=0.01)
 
 
 def model_of(sizes: dict[str, int], rung: str) -> dict[str, int]:

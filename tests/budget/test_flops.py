@@ -30,6 +30,23 @@ def test_formula_is_what_torch_counts(objective: str, family: str, continuous: S
     assert training.get_total_flops() / 8 == pytest.approx(expected.training, rel=0.02)
 
 
+@pytest.mark.parametrize("objective", ["3ml-self", "late", "states"])
+@pytest.mark.parametrize("predict", [1.0, 0.5])
+def test_a_causal_row_is_what_torch_counts(objective: str, predict: float, continuous: Shards) -> None:
+    """Whole rows through the encoder, the head at its targets, and no decoder, whatever the model has."""
+    model = make_model(continuous, objective, "modernbert" if objective == "late" else "roberta-prelayernorm")
+    masking = tiny().masking.as_causal(predict)
+    batches = make_batches(continuous, continuous.train, masking, False, "document", 0)
+    batch = batches.of_step(0, 8)
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        with FlopCounterMode(display=False) as training:
+            model(batch=batch).loss_sum.backward()
+    decoder = DecoderSettings(kind="none")
+    expected = row_flops(encoder_sizes(model.config.encoder), decoder, batches.corruption.counts)
+    assert expected.head == 2 * round(predict * 30) * (32 * 32 + 32 * continuous.vocabulary.size)
+    assert training.get_total_flops() / 8 == pytest.approx(expected.training, rel=0.02)
+
+
 def ratio(width: int, layers: int, head: bool, attention: bool, everywhere: bool = True) -> float:
     """FLOPs of 3ML at 50% over vanilla at 15%, L = 128, V = 50,265, every decoder layer on the whole row."""
 

@@ -121,14 +121,14 @@ TWO_PHASES = [*SIZES, *FEW, "phases.0.share=0.5", "phases.1.batch.rows=2"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["mix", "longer-rows", "rate"])
+@pytest.mark.parametrize("page", ["mix", "longer-rows", "rate", "causal-first"])
 def test_curricula(page: str, corpus: Path, tmp_path: Path) -> None:
     """Each command as it stands there; what is said of size at the end of one that trains holds."""
     for folder in ("general", "medical", "texts"):
         (tmp_path / folder).mkdir()
         for number in range(4):
             (tmp_path / folder / f"{number}.txt").write_text(make_text(number, 3000))
-    if page == "rate":
+    if page in {"rate", "causal-first"}:
         make_shards(corpus, tmp_path / "shards")
     for command in commands(REPOSITORY / "docs" / "how-to" / f"{page}.md"):
         words = shlex.split(command)
@@ -149,6 +149,10 @@ def test_curricula(page: str, corpus: Path, tmp_path: Path) -> None:
     if page == "mix":
         records = (tmp_path / "run" / "metrics.jsonl").read_text()
         assert "valid_loss_15/medical-shards" in records
+    if page == "causal-first":
+        for run in ("run", "run-on"):
+            records = (tmp_path / run / "metrics.jsonl").read_text()
+            assert records.count('"objective": "causal"') == 1 and "valid_loss_15" in records
     if page == "longer-rows":
         assert "begin as copies of the 128 before" in done.stderr
         assert json.loads((tmp_path / "run" / "run.json").read_text())["row_length"] == 512

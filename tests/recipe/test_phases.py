@@ -33,6 +33,16 @@ THREE = (
         (["phases=[{masking: {schedule: {name: random, low: 0.1, high: 0.2}}}]"], "Give rate and schedule together"),
         (["phases=[{masking: {rat: 3}}]"], "phases.0.masking.rat is 3: the section phases.0.masking has no such key"),
         (["phases=[{batch: {rows: 0}}]"], "phases.0.batch.rows is 0: input should be greater than 0"),
+        (
+            ["phases=[{share: 0.5}, {objective: causal}]"],
+            "phases.1.objective is 'causal': an encoder that has only looked back is no masked LM",
+        ),
+        (["phases=[{objective: causal}]"], "Let a phase without it follow"),
+        (
+            ["phases=[{share: 0.5, objective: causal, masking: {rate: 0.3}}, {}]"],
+            "phases.0.masking.rate is 0.3: in a causal phase nothing is masked",
+        ),
+        (["phases=[{share: 0.5, objective: clm}, {}]"], "phases.0.objective is 'clm'"),
         (["schedule.over=phase"], "without phases there is nothing to begin anew"),
         (["max_epochs=2", "duration.hours=1"], "how many rows are read in a duration in hours is up to the machine"),
     ],
@@ -92,9 +102,22 @@ def test_a_recipe_in_a_phase() -> None:
     assert not any(map(Recipe.may_change, ("phases", "phases.1.share", "phases.1.batch.rows", "data.a", "data")))
 
 
+def test_a_causal_phase_masks_nothing_and_needs_no_decoder() -> None:
+    causal = "phases=[{share: 0.25, objective: causal, masking: {predict: 0.5}}, {share: 0, objective: causal}, {}]"
+    recipe = load("3ml-small", [causal, "masking.schedule={name: linear, end: 0.2}", "masking.choose=word"])
+    assert len(recipe.phases) == 2  # one whose share is 0 is none
+    first, second = in_phase(recipe, 0), in_phase(recipe, 1)
+    assert (first.masking.causal, first.masking.rate, first.masking.predict) == (True, 0, 0.5)
+    assert (first.masking.schedule.name, first.masking.choose, first.decoder.kind) == ("constant", "uniform", "none")
+    assert (second.masking, second.decoder) == (recipe.masking, recipe.decoder)
+    assert settings_of(recipe)["phases.0.objective"] == "causal"
+    assert "phases.1.objective" not in settings_of(recipe)
+    assert not Recipe.may_change("phases.0.objective")
+
+
 def test_every_setting_of_a_phase_is_explained() -> None:
     meanings = {key: meaning for key, _, meaning in describe()}
     for key in ("share", "duration", "data", "row_length", "masking.rate", "masking.schedule", "masking.choose",
-                "batch.rows", "batch.micro_rows", "lr_multiplier", "rope_base"):  # fmt: skip
+                "masking.predict", "objective", "batch.rows", "batch.micro_rows", "lr_multiplier", "rope_base"):  # fmt: skip
         assert len(meanings[f"phases.0.{key}"]) > 20
     assert meanings["data"] and meanings["phases"] and meanings["max_epochs"] and meanings["model.max_positions"]

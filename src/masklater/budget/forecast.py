@@ -147,7 +147,8 @@ def forecast(recipe: Recipe, rows: Rows | Sequence[Rows]) -> Forecast:
     for span, own in zip(find_spans(recipe, [rows.row_length for rows in each]), each, strict=True):
         shape = replace(_shape(sizes, span, own, span.recipe.masking.rate), max_positions=room)
         if sizes.family in FAMILIES_COUNTED:
-            parameters = count_parameters(shape, sizes.family, sizes.positions, sizes.token_types)
+            whole = replace(shape, decoder=recipe.decoder)  # which rests in a causal phase, but is there
+            parameters = count_parameters(whole, sizes.family, sizes.positions, sizes.token_types)
         phases.append(_forecast_phase(span, own, sizes, shape, parameters))
     return Forecast(recipe, tuple(phases), parameters)
 
@@ -253,7 +254,7 @@ def _as_the_paper_counts(shape: RowShape, recipe: Recipe, rows: Rows) -> RowShap
     """The paper's arithmetic: the encoder sees a share of 1 - rate x mask of the row, special tokens not set apart."""
     L, masking = rows.row_length, recipe.masking
     dropped = masking.rate * masking.mask * L if recipe.decoder.drops else 0
-    targets = masking.rate * masking.predict * L
+    targets = shape.targets if masking.causal else masking.rate * masking.predict * L
     return replace(shape, seen=L - dropped, targets=targets, last_layer_everywhere=True)
 
 

@@ -71,6 +71,7 @@ def _phase_tree(
 ) -> dict[str, Any]:
     flops, (micro_rows, memory) = phase.total_flops, _memory_on(phase, parameters, hardware)
     return {
+        **({"objective": "causal"} if phase.recipe.masking.causal else {}),
         "first_step": phase.span.first + 1,
         "steps": phase.span.steps,
         "row_length": phase.counts.row_length,
@@ -88,12 +89,13 @@ def _phase_tree(
 def as_text(forecast: Forecast, name: str, hardware: Hardware, utilisation: float, watts: float | None) -> str:
     """One recipe's forecast."""
     counts, recipe, several = forecast.counts, forecast.recipe, len(forecast.phases) > 1
+    first = f", phase {_name(forecast.phases[0])}" if several else ""
     blocks = [
-        f"{name}{', phase 1' if several else ''}: rows of {counts.row_length}, of which the encoder sees "
-        f"{counts.seen} and {counts.targets} are predicted; vocabulary {forecast.rows.vocabulary:,}",
+        f"{name}{first}: rows of {counts.row_length}, of which the encoder sees {counts.seen} and {counts.targets} are "
+        f"predicted; vocabulary {forecast.rows.vocabulary:,}",
         _flops_table(forecast.row),
     ]
-    if (states := recipe.decoder.states) > 1:
+    if (states := forecast.shape.decoder.states) > 1:
         blocks.append(
             f"each [MASK] has {states} states: of each row the decoder works on {forecast.shape.decoder_positions:g} "
             f"vectors, the LM head on {forecast.shape.predictions:g}"
@@ -151,6 +153,10 @@ def _memory_on(phase: PhaseForecast, parameters: Parameters | None, hardware: Ha
     return micro_rows, memory
 
 
+def _name(phase: PhaseForecast) -> str:
+    return f"{phase.span.number + 1}{', causal' if phase.recipe.masking.causal else ''}"
+
+
 def _phases_table(forecast: Forecast, hardware: Hardware, utilisation: float) -> str:
     """What each phase takes."""
     rows: list[tuple[str, ...]] = [
@@ -164,7 +170,7 @@ def _phases_table(forecast: Forecast, hardware: Hardware, utilisation: float) ->
         time = clock(seconds_of(flops, hardware, utilisation))
         numbers = (phase.recipe.batch.rows, counts.row_length, counts.seen, counts.targets)
         steps = f"{phase.span.steps:,}"
-        rows.append((str(phase.span.number + 1), steps, *(f"{number:,}" for number in numbers), share, time, memory))
+        rows.append((_name(phase), steps, *(f"{number:,}" for number in numbers), share, time, memory))
     return aligned(rows, numbers_from=1)
 
 

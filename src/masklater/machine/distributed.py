@@ -109,13 +109,15 @@ class World:
         if speaker < self.size:
             raise SaidElsewhere(2)
 
-    def parallelize(self, model: nn.Module, how: str, precision: Precision) -> nn.Module:
+    def parallelize(self, model: nn.Module, how: str, precision: Precision, *, some_unused: bool = False) -> nn.Module:
         """Make a model train on all processes; what is returned is to be called in its place.
 
         Args:
             model: The same weights everywhere, on this process's device.
             how: ddp: whole on each; fsdp: cut up, with the model itself changed in place.
             precision: fsdp gathers weights in it; gradients are added up in float32.
+            some_unused: Whether a step may leave parameters without a gradient, in all processes the same ones. ddp
+                looks for them then, and torch warns once at a step that has none; fsdp need not be told.
         """
         if self.size == 1:
             return model
@@ -124,7 +126,13 @@ class World:
             ids = [self.local_rank] if self.device.type == "cuda" else None
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 has another name for broadcast_buffers
-                return DistributedDataParallel(model, ids, broadcast_buffers=False, gradient_as_bucket_view=True)
+                return DistributedDataParallel(
+                    model,
+                    ids,
+                    broadcast_buffers=False,
+                    gradient_as_bucket_view=True,
+                    find_unused_parameters=some_unused,
+                )
         mesh = init_device_mesh(self.device.type, (self.size,))
         # Autocast decides what is computed in 16 bits, as under ddp: inputs are left as they are.
         gathered = None if precision.name == "float32" else precision.dtype

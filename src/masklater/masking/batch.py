@@ -8,7 +8,7 @@ V  vocabulary                    N  targets of a whole batch, flattened (B * T)
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -29,6 +29,9 @@ class MaskedBatch:
     documents_BL: Tensor | None = None  # int64: document of each position, padding -1; None: all see all
     hidden_BS: Tensor | None = None  # bool: seen slots to spare, which hold a position that is not to be seen
     token_types_BS: Tensor | None = None  # int64: BERT's segment ids; None: all 0
+
+    causal: ClassVar[bool] = False
+    """Whether positions see those before them alone, and predict the next token (`CausalBatch`)."""
 
     @property
     def row_length(self) -> int:
@@ -59,6 +62,15 @@ class MaskedBatch:
     def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{name: function(tensor) for name, tensor in tensors.items() if tensor is not None})
+
+
+class CausalBatch(MaskedBatch):
+    """Whole rows, in which nothing is masked and each position sees itself and those before it in its document.
+
+    `target_pos_BT` are the positions that predict, `target_ids_BT` what stands one further; no decoder takes part.
+    """
+
+    causal = True
 
 
 def batch_from_inputs(

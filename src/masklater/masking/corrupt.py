@@ -20,6 +20,7 @@ from masklater.masking.batch import IGNORE, MaskedBatch
 from masklater.masking.choose import CHOOSERS, rank_uniform, rank_weighted
 from masklater.masking.counts import Counts, count
 from masklater.masking.draws import Draws
+from masklater.masking.next_tokens import predict_next
 from masklater.masking.schedule import rates_of
 from masklater.recipe.masking import MaskingSettings
 
@@ -96,9 +97,10 @@ def make_corruption(
     for rate in rates_of(settings):
         if corruption.at_rate(rate).counts.targets < 1:
             share = "" if settings.predict == 1 else f" with masking.predict {settings.predict:g}"
+            what = f"a causal phase{share}" if settings.causal else f"masking.rate {rate:g}{share}"
             raise UserError(
-                f"masking.rate {rate:g}{share} leaves no target in rows of {row_length} positions",
-                "Raise masking.rate, or prepare longer rows.",
+                f"{what} leaves no target in rows of {row_length} positions",
+                "Raise masking.rate or masking.predict, or prepare longer rows.",
             )
     return corruption
 
@@ -112,6 +114,8 @@ def corrupt(rows_BL: Tensor, documents_BL: Tensor | None, corruption: Corruption
         corruption: The fixed counts.
         draws: The source of all randomness; the same generator state gives the same batch.
     """
+    if corruption.settings.causal:
+        return predict_next(rows_BL, documents_BL, corruption, draws)
     B, L = rows_BL.shape
     _, C, M, T = corruption.counts
     settings = corruption.settings

@@ -29,6 +29,8 @@ def count(settings: MaskingSettings, rate: float, drop: bool, row_length: int, m
         row_length: L.
         maskable_per_row: Mean number of maskable positions of a row without padding.
     """
+    if settings.causal:  # a row begins and ends with a special token
+        return Counts(row_length, corrupted=0, dropped=0, targets=round(settings.predict * (row_length - 2)))
     corrupted = min(round(rate * maskable_per_row), row_length - 2)
     return Counts(
         row_length=row_length,

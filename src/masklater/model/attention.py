@@ -129,11 +129,11 @@ def mix(query_BHQe: Tensor, key_BHKe: Tensor, value_BHKe: Tensor, attend_BQK: Te
     return mixed.to(value_BHKe.dtype)
 
 
-def attention_mask(queries: Places, keys: Places, blocked_flows: Sequence[str]) -> Tensor | None:
+def attention_mask(queries: Places, keys: Places, blocked_flows: Sequence[str], causal: bool = False) -> Tensor | None:
     """Return bool attend_BQK, True where the query may attend to the key; None: all to all.
 
     Positions of one document attend to each other, and padding to padding, so that no position is left with nothing. A
-    position may always attend to itself, whatever flow is blocked.
+    position may always attend to itself, whatever flow is blocked. Causal: to itself and those before it alone.
     """
     allowed_BQK = None
     if queries.documents_BX is not None or keys.documents_BX is not None:
@@ -154,6 +154,9 @@ def attention_mask(queries: Places, keys: Places, blocked_flows: Sequence[str]) 
         itself_BQK = queries.pos_BX[:, :, None] == keys.pos_BX[:, None, :]
         open_BQK = ~blocked_BQK | itself_BQK
         allowed_BQK = open_BQK if allowed_BQK is None else allowed_BQK & open_BQK
+    if causal:
+        before_BQK = queries.pos_BX[:, :, None] >= keys.pos_BX[:, None, :]
+        allowed_BQK = before_BQK if allowed_BQK is None else allowed_BQK & before_BQK
     return allowed_BQK
 
 

@@ -98,6 +98,35 @@ def find_positions(config: PretrainedConfig, row_length: int) -> Positions:
     return _find(config, row_length, drops=False)
 
 
+def check_causal(config: MaskLaterConfig) -> None:
+    """Test that nothing of an encoder knows of later positions when it is told to see those before each alone.
+
+    Args:
+        config: Settled.
+
+    Raises:
+        UserError: It does.
+    """
+    small, L = _small_copy(config.encoder, config.row_length), config.row_length
+    pad = small.pad_token_id or 0
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        encoder = _build(small)
+        ids_BL = torch.randint(pad + 5, small.vocab_size - 1, (1, L))
+        changed_BL = torch.where(torch.arange(L) < L // 2, ids_BL, ids_BL + 1)
+        before_BLL = torch.ones(1, L, L, dtype=torch.bool).tril()
+        offset, pos_BL = (pad + 1 if config.position_offset else 0), torch.arange(L)[None]
+        first_BLD, second_BLD = (
+            encode(encoder, each_BL, pos_BL, offset, before_BLL)[:, : L // 2] for each_BL in (ids_BL, changed_BL)
+        )
+    if (change := float((first_BLD - second_BLD).abs().max())) >= TOLERANCE:
+        raise UserError(
+            f"an encoder of type {small.model_type} cannot be trained in a causal phase: told that positions see those "
+            f"before them alone, its hidden states change by {change:.1e} with tokens that come later",
+            "Choose another family, or leave the phase with objective causal out.",
+        )
+
+
 def _find(config: PretrainedConfig, row_length: int, drops: bool) -> Positions:
     found = _find_by_trial(config.to_json_string(use_diff=False), row_length, drops)
     # The small copy has few words, so that its padding token may be another one.

@@ -18,10 +18,14 @@ from masklater.model.attention import attention_mask, seen_places
 from masklater.model.auto import register
 from masklater.model.check import settle
 from masklater.model.config import MaskLaterConfig
-from masklater.model.decoder import make_decoder
+from masklater.model.decoder import gather, make_decoder
 from masklater.model.head import LMHead, loss_sum
-from masklater.model.prediction import make_prediction
+from masklater.model.prediction import AlongChain, Apart, make_prediction
 from masklater.model.pretrained import MaskLaterPreTrainedModel
+from masklater.recipe.sections import DecoderSettings
+
+NO_DECODER = DecoderSettings(kind="none")
+"""What a causal batch is read with: the whole encoder, and no flow to or from [MASK]s."""
 
 
 class LossSum(NamedTuple):
@@ -58,25 +62,31 @@ class MaskLaterForMaskedLM(MaskLaterPreTrainedModel):
 
     def encode(self, batch: MaskedBatch) -> Tensor:
         """Return hidden states of the seen tokens, seen_BSD. No [MASK] is among them unless the mode is vanilla."""
-        blocked = self.config.decoder.blocked_flows
+        decoder = NO_DECODER if batch.causal else self.config.decoder
+        blocked = decoder.blocked_flows
         places = seen_places(batch, self.config.mask_token_id, blocked)
         return encoders.encode(
             self.encoder,
             batch.seen_ids_BS,
             batch.seen_pos_BS,
             self.config.position_offset or 0,  # settled when the model was built
-            attention_mask(places, places, blocked),
+            attention_mask(places, places, blocked, batch.causal),
             batch.token_types_BS,
-            stop_before=self.config.decoder.enter_layer or None,
+            stop_before=decoder.enter_layer or None,
         )
 
     def decode(self, seen_BSD: Tensor, batch: MaskedBatch) -> Tensor:
-        """Return hidden states of the targets, targets_BTD, the [MASK]s having joined the row; of states, BTkD."""
+        """Return hidden states of the targets, targets_BTD, the [MASK]s having joined the row; of states, BTkD.
+
+        Of a causal batch, into which none joins, those of the positions that predict the targets.
+        """
+        if batch.causal:
+            return gather(seen_BSD, batch.target_pos_BT)
         return self.decoder(seen_BSD, batch, self.encoder)
 
     def predict(self, targets_BTD: Tensor, batch: MaskedBatch) -> Tensor:
         """Return logits of the targets, logits_NV."""
-        return self.prediction.logits(self.head, self.word_embeddings, targets_BTD, batch)
+        return self._prediction(batch).logits(self.head, self.word_embeddings, targets_BTD, batch)
 
     def target_logits(self, batch: MaskedBatch) -> Tensor:
         """Encode, decode, predict; return logits_NV."""
@@ -85,12 +95,13 @@ class MaskLaterForMaskedLM(MaskLaterPreTrainedModel):
     def score_targets(self, batch: MaskedBatch) -> tuple[Tensor, Tensor]:
         """The cross entropy of a batch, summed, and how many of its targets are predicted right; no gradients."""
         targets_BTD = self.decode(self.encode(batch), batch)
-        return self.prediction.score(self.head, self.word_embeddings, targets_BTD, batch)
+        return self._prediction(batch).score(self.head, self.word_embeddings, targets_BTD, batch)
 
     def target_losses(self, batch: MaskedBatch) -> Tensor:
         """The loss of each target slot of a batch, loss_BT, 0 where it is not in use; no gradients."""
         targets_BTD = self.decode(self.encode(batch), batch)
-        return self.prediction.losses(self.head, self.word_embeddings, targets_BTD, batch).view_as(batch.target_ids_BT)
+        losses_N = self._prediction(batch).losses(self.head, self.word_embeddings, targets_BTD, batch)
+        return losses_N.view_as(batch.target_ids_BT)
 
     def forward(
         self,
@@ -130,7 +141,7 @@ class MaskLaterForMaskedLM(MaskLaterPreTrainedModel):
         self._refuse(others)
         if batch is not None:
             targets_BTD = self.decode(self.encode(batch), batch)
-            total = self.prediction.loss_sum(self.head, self.word_embeddings, targets_BTD, batch)
+            total = self._prediction(batch).loss_sum(self.head, self.word_embeddings, targets_BTD, batch)
             return LossSum(total, batch.num_targets)
         if input_ids is None:
             raise ValueError("give either input_ids or a batch")
@@ -160,6 +171,10 @@ class MaskLaterForMaskedLM(MaskLaterPreTrainedModel):
         output = MaskedLMOutput(loss=loss, logits=logits_NV.view(*input_ids.shape, -1))
         as_output = config.return_dict if return_dict is None else return_dict
         return output if as_output else output.to_tuple()
+
+    def _prediction(self, batch: MaskedBatch) -> Apart | AlongChain:
+        """Return how targets are predicted: along a chain where [MASK]s have states, which a causal batch has not."""
+        return Apart() if batch.causal else self.prediction
 
     def _refuse(self, others: Mapping[str, Any]) -> None:
         """Raise where an argument is given whose meaning this model cannot keep; a config may ask for one too."""

@@ -15,7 +15,7 @@ from masklater.model.encoder import layer_sizes, window_reach
 from masklater.model.implementations import SHORTEST_BY_BLOCKS
 from masklater.pretrain.batches import BatchMaker
 from masklater.pretrain.evaluate import Score
-from masklater.pretrain.plan import Judge, Phase, Plan
+from masklater.pretrain.plan import NAMES, Judge, Phase, Plan
 from masklater.recipe.load import Recipe
 from masklater.recipe.sections import DECODERS
 
@@ -24,6 +24,7 @@ DECODER_POSITIONS = {
     "all": "the decoder gets position embeddings everywhere",
     "rotary": "the decoder knows positions by rotary attention",
 }
+CAUSAL = "causal: nothing is masked, positions see those before them and predict the next token, the decoder rests"
 MANY_EPOCHS = 4.0
 ROWS_LOOKED_AT = 256
 """Of which words are counted."""
@@ -94,7 +95,7 @@ def announce(
 
 def _announce_phase(plan: Plan, phase: Phase) -> None:
     """Say what a phase trains on; of a run without phases, the run."""
-    span, counts, decoder = phase.span, phase.batches.corruption.counts, plan.recipe.decoder
+    span, counts, decoder = phase.span, phase.batches.corruption.counts, phase.recipe.decoder
     if len(plan.phases) > 1:
         rate = f", learning rate times {span.lr_multiplier:g}" if span.lr_multiplier != 1 else ""
         base = f", rotary base {phase.rope_base:g}" if phase.rope_base is not None else ""
@@ -104,9 +105,10 @@ def _announce_phase(plan: Plan, phase: Phase) -> None:
     for source in phase.batches.rows.sources:
         if source.chosen_K is not None:
             say(f"{source.name or 'of the SHARDS'}: {source.num_rows:,} of {source.rows.num_rows:,} rows, as selected")
+    objective = CAUSAL if phase.causal else _objective(plan.config)
     by = span.recipe.masking.predict_by
     say(
-        f"{_objective(plan.config)}: of each row's {counts.row_length} positions the encoder sees {counts.seen}, "
+        f"{objective}: of each row's {counts.row_length} positions the encoder sees {counts.seen}, "
         f"{counts.targets} are predicted{f', chosen by {by}' if by else ''}"
     )
     flops = row_flops(plan.encoder, decoder, counts)
@@ -152,9 +154,10 @@ def progress_note(ledger: Ledger, loss: float | None, scores: dict[Judge, Score]
         note += f"  loss {loss:.3f}"
     if ledger.skipped_steps:
         note += f"  {ledger.skipped_steps:,} skipped"
-    if "own" in scores:
-        score = scores["own"]
-        note += f"  valid {score.loss:.3f}" if score.targets else "  valid: nothing to predict"
+    for judge, score in scores.items():
+        _, what, suffix = NAMES[judge]
+        if not suffix:
+            note += f"  {what} {score.loss:.3f}" if score.targets else f"  {what}: nothing to predict"
     rate = ledger.rows / ledger.seconds
     return f"{note}  {rate:,.0f} rows/s  {ledger.tokens / ledger.seconds:,.0f} tokens/s"
 

@@ -24,11 +24,11 @@ class Score:
     accuracy: float  # share of targets predicted right
     targets: int
 
-    def record(self, suffix: str) -> dict[str, float]:
-        """Return the record for metrics.jsonl, under names that end so; without a target, that there was none."""
-        record: dict[str, float] = {f"valid_targets{suffix}": self.targets}
+    def record(self, suffix: str, what: str = "valid") -> dict[str, float]:
+        """Return the record for metrics.jsonl, under names made of these; without a target, that there was none."""
+        record: dict[str, float] = {f"{what}_targets{suffix}": self.targets}
         if self.targets:
-            record |= {f"valid_loss{suffix}": self.loss, f"valid_accuracy{suffix}": self.accuracy}
+            record |= {f"{what}_loss{suffix}": self.loss, f"{what}_accuracy{suffix}": self.accuracy}
         return record
 
 

@@ -29,7 +29,7 @@ from masklater.pretrain.micro_rows import lower
 from masklater.pretrain.opening import find_checkpoint, open_run
 from masklater.pretrain.optim import Optimizers
 from masklater.pretrain.phase import extend_positions, set_up
-from masklater.pretrain.plan import SUFFIXES, Judge, Plan
+from masklater.pretrain.plan import NAMES, Judge, Plan
 from masklater.pretrain.result import PretrainResult, make_result
 from masklater.pretrain.sources import begin_ledger
 from masklater.pretrain.start import find_start
@@ -77,7 +77,8 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
         compilation.apply(stacked_layers(model))
         by_blocks = has_flex(compilation, world.device, recipe.deterministic) and model.attend_by_blocks()
         model.head.compiled = compilation.on and world.device.type == "cuda"  # on a CPU it is faster as it is
-        trained = world.parallelize(model, recipe.distributed, precision)
+        rests = any(phase.causal for phase in plan.phases)
+        trained = world.parallelize(model, recipe.distributed, precision, some_unused=rests)
         optimizers = Optimizers(model, recipe.optimizer, world, precision.scaler())
         if checkpoint is not None:
             with world.all_or_none():
@@ -223,9 +224,12 @@ class _Training:
 
     def _enter_phase(self) -> None:
         """Where the step that follows begins a phase, make the model ready for it."""
-        self.phase = self.plan.phase(self.ledger.steps)
+        before, self.phase = self.phase, self.plan.phase(self.ledger.steps)
         if self.phase.span.first == self.ledger.steps:
             self._catch_up()
+            if before.causal != self.phase.causal:  # losses of the one say nothing of the other's
+                self.health.recent.clear()
+                self.scores.clear()
             set_up(self.phase, self.model)
             extend_positions(self.phase, self.progress.row_length, self.model)
         longest = max(self.phase.span.row_length, self.progress.row_length or 0)
@@ -277,7 +281,9 @@ class _Training:
         if not self.phase.held_out:
             return
         record: dict[str, Any] = {"step": self.ledger.steps}
-        for judge, suffix in SUFFIXES.items():
+        for judge, (said, what, suffix) in NAMES.items():
+            if judge not in next(iter(self.phase.held_out.values())):
+                continue
             by_source: dict[str, Score] = {}
             with self.accounts.time("evaluation"):
                 for source, batches in self.phase.held_out.items():
@@ -285,12 +291,12 @@ class _Training:
                     by_source[source] = evaluate(self.model, fixed, self.precision, self.world)
             score = pool(list(by_source.values()))
             if not score.targets and judge not in self.scores and self.world.is_main:
-                say(f"held-out rows, {'own masking' if judge == 'own' else '15% [MASK]'}: nothing to predict")
+                say(f"held-out rows, {said}: nothing to predict")
             self.scores[judge] = score
-            record |= score.record(suffix)
+            record |= score.record(suffix, what)
             if len(self.phase.batches.rows.sources) > 1:
                 for source, scored in by_source.items():
-                    record |= scored.record(f"{suffix}/{source}")
+                    record |= scored.record(f"{suffix}/{source}", what)
         self._write(record)
 
     def _save(self) -> None:

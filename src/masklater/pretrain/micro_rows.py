@@ -1,5 +1,7 @@
 """How many rows a forward pass takes where the recipe leaves it open: as many as the device is thought to hold."""
 
+from dataclasses import replace
+
 import torch
 
 from masklater.budget.cost import row_shape
@@ -58,7 +60,8 @@ def _on_a_gpu(plan: Plan, phase: Phase, world: World, memory: float) -> tuple[in
     if plan.encoder.family not in FAMILIES_COUNTED:
         return phase.micro_rows(world.size), f"as the memory of {plan.encoder.family} is not estimated"
     shape = row_shape(plan.encoder, phase.recipe.decoder, phase.batches.corruption.counts)
-    parameters = count_parameters(shape, plan.encoder.family, plan.encoder.positions, plan.encoder.token_types)
+    whole = replace(shape, decoder=plan.recipe.decoder)  # which rests in a causal phase, but is there
+    parameters = count_parameters(whole, plan.encoder.family, plan.encoder.positions, plan.encoder.token_types)
     fitting = micro_rows_that_fit(phase.recipe, shape, parameters, memory, world.size)
     if fitting is None:
         return 1, f"though by the estimate not even one fits the GPU's {memory / 1e9:,.0f} GB"

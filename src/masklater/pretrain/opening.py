@@ -11,7 +11,7 @@ from masklater.console import Meter, clock, say
 from masklater.corpus.shards import Shards
 from masklater.errors import UserError
 from masklater.machine.distributed import World
-from masklater.model.check import settle
+from masklater.model.check import check_causal, settle
 from masklater.pretrain.batches import share_out
 from masklater.pretrain.micro_rows import settle_micro_rows
 from masklater.pretrain.plan import Plan, make_plan
@@ -53,6 +53,8 @@ def open_run(
             recipe = _with_levels(recipe, recipe.masking.schedule.number)
             start = find_start(recipe, sources.longest)
             config = settle(start.config)
+            if any(phase.objective == "causal" for phase in recipe.phases):
+                check_causal(config)
         plan = make_plan(recipe, sources, config)
     plan = replace(settle_micro_rows(plan, world), micro_rows_open=micro_rows_open)
     with world.all_or_none():

@@ -39,7 +39,9 @@ class Optimizers:
         matrices, decayed, undecayed = split_parameters(model)
         self.names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
         self.parts: list[Optimizer] = []
-        self.flops = sum(map(muon_flops, matrices)) if settings.name == "muon" else 0.0  # of one update
+        self.flops = (
+            sum(map(muon_flops, matrices)) if settings.name == "muon" else 0.0
+        )  # of the last update, or the next
         adamw_lr = settings.lr
         if settings.name == "muon":
             self.parts.append(_muon(matrices, settings, world))
@@ -63,6 +65,8 @@ class Optimizers:
     def step(self, multiplier: float, skip: Tensor | None = None) -> None:
         """One update at `multiplier` times each part's peak rate; gradients are cleared.
 
+        What has no gradient is neither decayed nor moved, and its state stays: in a causal phase all that [MASK]s need.
+
         Args:
             multiplier: Of the rates.
             skip: bool scalar on the parameters' device; where it is True, weights and states stay as they are. It is
@@ -73,6 +77,9 @@ class Optimizers:
             part.found_inf = None if skip is None else skip.float()  # type: ignore[attr-defined]
             for group in part.param_groups:
                 group["lr"] = peak * multiplier
+            if isinstance(part, Muon):
+                matrices = (matrix for group in part.param_groups for matrix in group["params"])
+                self.flops = sum(muon_flops(matrix) for matrix in matrices if matrix.grad is not None)
             part.step()
             part.zero_grad(set_to_none=True)
 

@@ -27,11 +27,16 @@ from masklater.recipe.load import Recipe
 from masklater.recipe.masking import COMMON_CORRUPTION, MaskingSettings
 from masklater.recipe.timeline import Span, find_spans, rope_base, with_micro_rows
 
-Judge = Literal["own", "common"]
-"""The corruption of held-out rows: the recipe's own masking, or 15% uniform [MASK] as in every other run."""
+Judge = Literal["own", "common", "causal"]
+"""How held-out rows are scored: under the recipe's own masking and under 15% uniform [MASK], as in every other run; in
+a causal phase by next tokens alone, as its decoder rests."""
 
-SUFFIXES: dict[Judge, str] = {"own": "", "common": "_15"}
-"""The endings of their scores' names in metrics.jsonl."""
+NAMES: dict[Judge, tuple[str, str, str]] = {
+    "own": ("own masking", "valid", ""),
+    "common": ("15% [MASK]", "valid", "_15"),
+    "causal": ("next tokens", "causal", ""),
+}
+"""What they are called, and the beginnings and endings of their scores' names in metrics.jsonl."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,11 @@ class Phase:
     def recipe(self) -> Recipe:
         """The run's, as it is in this phase."""
         return self.span.recipe
+
+    @property
+    def causal(self) -> bool:
+        """Whether next tokens are predicted."""
+        return self.recipe.masking.causal
 
     def micro_rows(self, processes: int) -> int:
         """Return the rows of a forward pass."""
@@ -85,7 +95,7 @@ class Plan:
         where = phase.span.number, corruption.rate
         if where not in self.spent_at:
             rows, counts, maskable = phase.recipe.batch.rows, corruption.counts, corruption.maskable_per_row
-            self.spent_at[where] = step_spending(rows, self.encoder, self.recipe.decoder, counts, maskable)
+            self.spent_at[where] = step_spending(rows, self.encoder, phase.recipe.decoder, counts, maskable)
         return self.spent_at[where]
 
     def rows_of(self, step: int) -> dict[str, list[int]]:
@@ -148,6 +158,8 @@ def make_plan(recipe: Recipe, sources: Sources, config: MaskLaterConfig) -> Plan
         for folder, (shards, _) in zip(sources.phases[span.number], sources.of_phase(span.number), strict=True):
             if shards.valid.num_rows:
                 judges: dict[Judge, MaskingSettings] = {"own": own.masking, "common": COMMON_CORRUPTION}
+                if own.masking.causal:
+                    judges = {"causal": own.masking}
                 held_out[folder.name or folder.key] = {
                     judge: make_batches(shards, shards.valid, masking, drops, own.batch.attend, EVALUATION_SEED)
                     for judge, masking in judges.items()

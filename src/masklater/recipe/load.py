@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from masklater.errors import MISSING, Fault, RecipeError, UserError
@@ -19,7 +19,7 @@ from masklater.recipe.contradictions import find_contradictions
 from masklater.recipe.duration import Duration
 from masklater.recipe.effect import without_effect
 from masklater.recipe.masking import MaskingSettings
-from masklater.recipe.phases import SHARES_MEANING, PhaseSettings, Shares
+from masklater.recipe.phases import SHARES_MEANING, PhaseSettings, Shares, without_empty
 from masklater.recipe.section import MOST, ON_RESUME, Section, is_list
 from masklater.recipe.sections import (
     BatchSettings,
@@ -43,7 +43,9 @@ class Recipe(Section):
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: Annotated[ScheduleSettings, ON_RESUME] = ScheduleSettings()
     duration: Annotated[Duration, ON_RESUME]
-    phases: tuple[PhaseSettings, ...] = Field((), description="parts of the run, one after another")
+    phases: Annotated[tuple[PhaseSettings, ...], AfterValidator(without_empty)] = Field(
+        (), description="parts of the run, one after another"
+    )
     max_epochs: Annotated[float | None, ON_RESUME] = Field(
         None, gt=0, description="how often a row may be read; a run that would read a source more often is refused"
     )

@@ -68,7 +68,12 @@ class MaskingSettings(Section):
     mask: float = Field(0.8, ge=0, le=1, description="share of the corrupted positions that become [MASK]")
     random: float = Field(0.1, ge=0, le=1, description="share of them that become a random token")
     keep: float = Field(0.1, ge=0, le=1, description="share of them that stay as they are")
-    predict: float = Field(1.0, gt=0, le=1, description="share of the corrupted positions that are predicted")
+    predict: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="share of the corrupted positions that are predicted; in a causal phase, of the next tokens",
+    )
     predict_by: Annotated[str | None, ON_RESUME] = Field(
         None,
         min_length=1,
@@ -80,6 +85,22 @@ class MaskingSettings(Section):
     )
     span_p: float = Field(0.2, gt=0, lt=1, description="span: chance that a span ends after each of its words")
     span_max: int = Field(10, gt=0, le=MOST, description="span: longest span in words")
+
+    @property
+    def causal(self) -> bool:
+        """Whether nothing is masked and next tokens are predicted; no recipe has this rate, but that of a phase may."""
+        return self.rate == 0
+
+    def as_causal(self, predict: float) -> Self:
+        """Return the settings of a phase in which nothing is masked and this share of next tokens is predicted."""
+        plain = {
+            "rate": 0.0,
+            "schedule": RateScheduleSettings(),
+            "choose": "uniform",
+            "predict": predict,
+            "predict_by": None,
+        }
+        return self.model_copy(update=plain)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

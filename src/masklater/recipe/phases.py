@@ -57,6 +57,7 @@ class PhaseMasking(_OnlyWhatIsGiven):
     choose: Annotated[str, AfterValidator(one_of(CHOOSERS))] | None = Field(
         None, description=f"masking.choose in this phase: {listed(CHOOSERS)}"
     )
+    predict: float | None = Field(None, gt=0, le=1, description="masking.predict in this phase")
 
 
 class PhaseBatch(_OnlyWhatIsGiven):
@@ -71,13 +72,20 @@ class PhaseBatch(_OnlyWhatIsGiven):
 class PhaseSettings(_OnlyWhatIsGiven):
     """A part of a run. What it does not give is as in the rest of the recipe."""
 
-    share: float | None = Field(None, gt=0, le=1, description="its share of the duration")
+    share: float | None = Field(
+        None, ge=0, le=1, description="its share of the duration; 0: the recipe is as if it were not there"
+    )
     duration: Duration | None = Field(
         None, description="in place of share: how long it is, in the unit of the duration; the last may leave both out"
     )
     data: Shares | None = Field(None, description=f"in place of data: {SHARES_MEANING}")
     row_length: int | None = Field(
         None, gt=7, le=65536, description="positions of its rows, which its SHARDS must have; null: whatever they have"
+    )
+    objective: Literal["causal"] | None = Field(
+        None,
+        description="causal: nothing is masked and the decoder rests; the encoder reads whole rows, each position sees "
+        "what is before it in its document, and the next token is predicted. Not in the last phase. null: masked",
     )
     masking: PhaseMasking = PhaseMasking()
     batch: PhaseBatch = PhaseBatch()
@@ -100,6 +108,8 @@ class PhaseSettings(_OnlyWhatIsGiven):
         Raises:
             ValidationError: The two do not go together.
         """
+        if self.objective == "causal":
+            return masking.as_causal(self.masking.predict or masking.predict)
         given = {name: value for name, value in vars(self.masking).items() if value is not None}
         if "rate" in given and "schedule" not in given:
             given["schedule"] = RateScheduleSettings()
@@ -109,6 +119,11 @@ class PhaseSettings(_OnlyWhatIsGiven):
     def has_rates(self) -> bool:
         """Whether the masking rate follows this phase and not the run."""
         return (self.masking.rate, self.masking.schedule) != (None, None)
+
+
+def without_empty(phases: tuple[PhaseSettings, ...]) -> tuple[PhaseSettings, ...]:
+    """Leave out the phases whose share is 0."""
+    return tuple(phase for phase in phases if phase.share != 0)
 
 
 def find_phase_faults(sections: Mapping[str, Any]) -> list[Fault]:
@@ -133,7 +148,24 @@ def find_phase_faults(sections: Mapping[str, Any]) -> list[Fault]:
         if phase.rope_base is not None and model and model.family and model.family not in ROTARY:
             rule = f"{model.family} has positions that are learned, and no rotary base"
             faults.append(Fault(f"phases.{number}.rope_base", phase.rope_base, rule, "Leave it out."))
-        faults += _masking_faults(number, phase, sections.get("masking"))
+        if phase.objective == "causal":
+            faults += _causal_faults(number, phase, last=number + 1 == len(phases))
+        else:
+            faults += _masking_faults(number, phase, sections.get("masking"))
+    return faults
+
+
+def _causal_faults(number: int, phase: PhaseSettings, last: bool) -> list[Fault]:
+    """Faults of a phase that predicts next tokens."""
+    faults = []
+    if last:
+        rule = "an encoder that has only looked back is no masked LM, which is what is exported and compared"
+        faults.append(Fault(f"phases.{number}.objective", "causal", rule, "Let a phase without it follow."))
+    for name in ("rate", "schedule", "choose"):
+        if getattr(phase.masking, name) is not None:
+            given = phase.masking.model_dump(mode="json")[name]
+            rule = "in a causal phase nothing is masked"
+            faults.append(Fault(f"phases.{number}.masking.{name}", given, rule, "Leave it out."))
     return faults
 
 

@@ -12,6 +12,7 @@ from masklater.ledger import Ledger
 from masklater.recipe.duration import Duration
 from masklater.recipe.load import Recipe
 from masklater.recipe.phases import PhaseSettings, length_of
+from masklater.recipe.sections import DecoderSettings
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ def in_phase(recipe: Recipe, number: int) -> Recipe:
         "batch": recipe.batch.model_copy(update=batch),
         "data": recipe.data if phase.data is None else phase.data,
     }
+    if phase.objective == "causal":
+        changes["decoder"] = DecoderSettings(kind="none")  # whatever the model has: it takes no part
     return recipe.model_copy(update={**changes, "phases": ()})
 
 

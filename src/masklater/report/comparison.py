@@ -240,7 +240,8 @@ def different_settings(comparison: Comparison) -> dict[str, dict[str, Any]]:
 def describe(run: Run) -> str:
     """One line on what a run is: its objective, masking and encoder, as far as its recipe states them."""
     settings = settings_of(run.recipe)
-    return ", ".join(part for part in (_objective(settings), _masking(settings), _encoder(settings)) if part)
+    causal = "causal in a phase" if any(phase.objective == "causal" for phase in run.recipe.phases) else ""
+    return ", ".join(part for part in (_objective(settings), causal, _masking(settings), _encoder(settings)) if part)
 
 
 def _objective(settings: dict[str, Any]) -> str:

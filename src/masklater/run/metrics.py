@@ -13,6 +13,9 @@ from masklater.ledger import Ledger
 from masklater.recipe.load import Recipe
 from masklater.run.trackers import Trackers
 
+EVALUATED = {"valid_loss", "causal_loss"}
+"""The names of losses on held-out rows, one of which an evaluation has."""
+
 
 class MetricsLog:
     """The log of one run, open for appending.
@@ -31,7 +34,8 @@ class MetricsLog:
             if self.path.exists():
                 kept = [record for record in read_metrics(self.path) if record["step"] <= after_step]
                 write_file(self.path, "".join(json.dumps(record) + "\n" for record in kept), replace=True)
-                self.evaluated = any("valid_loss" in record for record in kept if record["step"] == after_step)
+                scores = [record.keys() & EVALUATED for record in kept if record["step"] == after_step]
+                self.evaluated = any(scores)
             self.file = self.path.open("a", encoding="utf-8")
         self.trackers = None if recipe is None else Trackers(recipe, folder, after_step)
 
@@ -61,6 +65,7 @@ def step_record(
     return {
         "step": ledger.steps,
         "loss": None,
+        **({} if masking_rate else {"objective": "causal"}),
         "lr": lr,
         "masking_rate": masking_rate,
         "grad_norm": None,
@@ -109,7 +114,9 @@ def numbered_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def recent_losses(path: Path, number: int) -> list[float]:
-    """Return the last finite losses of training steps, oldest first; only the end of the file is read.
+    """Return the last finite losses of training steps, oldest first, as far back as the objective is that of the last.
+
+    Only the end of the file is read.
 
     Raises:
         DamagedDataError: A line that was read is not a record, as by `numbered_records`.
@@ -123,9 +130,11 @@ def recent_losses(path: Path, number: int) -> list[float]:
             content = file.read()
         if read < size:
             content = content.partition(b"\n")[2]  # it begins inside a line
-        losses = [record["loss"] for _, record in _records(path, content) if isinstance(record.get("loss"), float)]
-        finite = [loss for loss in losses if math.isfinite(loss)]
-        if len(finite) >= number or read >= size:
+        steps = [record for _, record in _records(path, content) if isinstance(record.get("loss"), float)]
+        others = [place for place, step in enumerate(steps) if step.get("objective") != steps[-1].get("objective")]
+        since = others[-1] + 1 if others else 0
+        finite = [step["loss"] for step in steps[since:] if math.isfinite(step["loss"])]
+        if len(finite) >= number or others or read >= size:
             return finite[-number:]
         read *= 2
 

@@ -19,6 +19,7 @@ from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain.batches import EVALUATION_SEED, BatchMaker, make_batches
 from masklater.recipe.load import Recipe
 from masklater.recipe.masking import MaskingSettings
+from masklater.recipe.sections import DecoderSettings
 from masklater.recipe.timeline import in_phase
 from masklater.run.checkpoint import Checkpoint, load_newest
 from masklater.run.folder import RunFolder
@@ -94,7 +95,8 @@ class Scorers:
         config, attend, rows = model.config, scorer.recipe.batch.attend, self.shards.train
         batches = make_batches(self.shards, rows, self.early.masking, config.decoder.drops, attend, EVALUATION_SEED)
         found = measure(model, batches, micro_rows, self.precision, f"Scoring with the {name} model")
-        flops = row_flops(encoder_sizes(config.encoder), config.decoder, batches.corruption.counts)
+        decoder = DecoderSettings(kind="none") if self.early.masking.causal else config.decoder
+        flops = row_flops(encoder_sizes(config.encoder), decoder, batches.corruption.counts)
         return found, float(rows.num_rows * flops.forward)
 
 
