@@ -139,3 +139,15 @@ def test_what_is_unfinished_is_known(tmp_path: Path) -> None:
         shutil.copytree(tmp_path, tmp_path / "elsewhere")
     remove_unfinished()
     assert (tmp_path / "elsewhere").exists(), "only what was begun and not finished goes"
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/shards", "gs://bucket/shards", "hf://datasets/me/it", "memory://a/b"])
+def test_an_address_is_no_folder(address: str, here: Path) -> None:
+    for make in (complete_folder, begun_folder):
+        with pytest.raises(UserError, match=f"^{address} is an address, and what is made is a folder\n.*copy it there"):
+            with make(Path(address)):
+                pass
+    assert not names(here)
+    with complete_folder(Path("s3:x/a:b")):
+        pass
+    assert names(here) == ["s3:x"]

@@ -10,12 +10,22 @@ from pathlib import Path
 
 from masklater.errors import UserError
 
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/")
+"""What a path begins with that was meant as an address, such as s3://bucket/name."""
 _unfinished: set[Path] = set()
 """What is being written by this process, and goes where the process is stopped."""
 
 
 def refuse_existing(path: Path) -> None:
-    """Raise UserError where something already stands under that name, or nothing can; an empty folder is taken."""
+    """Raise UserError where something already stands under that name, or nothing can; an empty folder is taken.
+
+    An address such as s3://bucket/name is refused too: as a path it would be a folder called `s3:`.
+    """
+    if _ADDRESS.match(str(path)):
+        raise UserError(
+            f"{str(path).replace(':/', '://', 1)} is an address, and what is made is a folder",
+            "Name a folder, and copy it there when it is whole, as with aws s3 cp --recursive or gcloud storage cp -r.",
+        )
     with disk_errors_for_people(path):
         if path.is_dir() and not any(path.iterdir()):
             return

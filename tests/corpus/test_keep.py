@@ -1,5 +1,6 @@
 """What is kept: filters, duplicates and evaluation text against plain computations of the same, and all of it in prepare."""
 
+import itertools
 import json
 import random
 import sys
@@ -14,8 +15,16 @@ import pytest
 from masklater.corpus.index import read_index
 from masklater.corpus.keep import buckets, duplicates
 from masklater.corpus.keep.contamination import EvaluationRuns
-from masklater.corpus.keep.duplicates import ExactDuplicates, NearDuplicates, RepeatedLines, shingles_of, without_lines
-from masklater.corpus.keep.kept import Kept, choose
+from masklater.corpus.keep.duplicates import (
+    ExactDuplicates,
+    LineCounts,
+    NearDuplicates,
+    in_many,
+    near_signature,
+    shingles_of,
+    without_lines,
+)
+from masklater.corpus.keep.kept import REASONS, Kept
 from masklater.corpus.keep.quality import is_repetitive, share_of_letters, why_not
 from masklater.corpus.keep.settings import KeepSettings, parse_duplicates, parse_slice
 from masklater.corpus.keep.tokens import hash_of, hashes_of, run_hashes, words_of
@@ -24,6 +33,7 @@ from masklater.corpus.read import Document
 from masklater.corpus.settings import PrepareSettings
 from masklater.errors import UserError
 from tests.conftest import DATA, make_text
+from tests.corpus.deciding import decided, decided_one_by_one
 
 WIKIPEDIA = DATA / "text" / "wikipedia_en.jsonl"
 
@@ -33,7 +43,7 @@ def documents_of(texts: list[str], source: int = 0) -> Iterator[Document]:
 
 
 def chosen(texts: list[str], **settings: Any) -> Kept:
-    return choose(lambda _: documents_of(texts), 1, KeepSettings(**settings))
+    return decided([[*documents_of(texts)]], 1, KeepSettings(**settings))
 
 
 def kept_texts(kept: Kept, texts: list[str]) -> list[str]:
@@ -108,10 +118,10 @@ def test_exact_duplicates_against_a_set(monkeypatch: pytest.MonkeyPatch) -> None
     keys = [hash_of(str(rng.randrange(300))) for _ in range(1000)]
     exact, seen, expected = ExactDuplicates(), set(), []
     for number, key in enumerate(keys):
-        exact.add(key, number)
+        exact.add(np.array([key], np.uint64), np.array([number], np.uint64))
         expected += [number] if key in seen else []
         seen.add(key)
-    assert sorted(exact.later_ones()) == expected and len(expected) > 500
+    assert sorted(np.concatenate([*exact.later_ones()]).tolist()) == expected and len(expected) > 500
 
 
 def test_lines_in_many_documents_against_a_count(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,13 +129,15 @@ def test_lines_in_many_documents_against_a_count(monkeypatch: pytest.MonkeyPatch
     rng = random.Random(0)
     lines = [f"this is line {number}" for number in range(30)] + ["short"]
     texts = ["\n".join(f"  {line} " for line in rng.choices(lines, k=rng.randrange(1, 9))) for _ in range(100)]
-    repeated = RepeatedLines(14)
+    parts = [LineCounts() for _ in range(3)]
     for number, text in enumerate(texts):
-        repeated.add(text, number)
-        repeated.add(text, number)  # a later part of the same document
+        parts[number % 3].add(text, number)
+        parts[number % 3].add(text, number)  # a later part of the same document
     numbers = Counter(line for text in texts for line in {part.strip() for part in text.splitlines()})
     expected = {line for line, number in numbers.items() if number > 14 and len(line) >= duplicates.SHORTEST_LINE}
-    hashes_N = repeated.in_many()
+    counted = [[*part.counted()] for part in parts]
+    hashes_N = np.concatenate([in_many(np.concatenate(bucket), 14) for bucket in zip(*counted, strict=True)])
+    assert (np.diff(hashes_N.astype(float)) > 0).all()
     assert 3 < len(expected) < 28 and set(hashes_N.tolist()) == set(map(hash_of, expected)) and numbers["short"] > 9
     for text in texts:
         left = [line for line in text.splitlines(keepends=True) if line.strip() not in expected]
@@ -152,9 +164,9 @@ def test_near_duplicates_are_those_that_share_most_runs() -> None:
     assert min(jaccard(*pair) for pair in zip(texts, close, strict=True)) > 0.9
     assert max(jaccard(*pair) for pair in zip(texts, far, strict=True)) < 0.5
     near = NearDuplicates(0.8)
-    flags = [near.is_later(text, number) for number, text in enumerate(texts + close + far)]
+    flags = [near.is_later(near_signature(text), number) for number, text in enumerate(texts + close + far)]
     assert not any(flags[:60]) and all(flags[60:120]) and not any(flags[120:])
-    assert not near.is_later("one two", 500) and near.is_later("One, two!", 501)
+    assert not near.is_later(near_signature("one two"), 500) and near.is_later(near_signature("One, two!"), 501)
 
 
 def test_the_first_of_a_cluster_stays_and_what_is_equal_is_called_so() -> None:
@@ -164,6 +176,42 @@ def test_the_first_of_a_cluster_stays_and_what_is_equal_is_called_so() -> None:
     kept = chosen(texts, dedup=("exact", "near"))
     assert kept.dropped == {"exact duplicate": 2, "near duplicate": 2} and kept_texts(kept, texts) == texts[:2]
     assert chosen(texts, dedup=("exact",)).dropped == {"exact duplicate": 2}
+
+
+@pytest.mark.parametrize("dedup", [("exact",), ("near",), ("lines",), ("exact", "near", "lines"), ()], ids="-".join)
+def test_parts_decide_what_one_after_the_other_does(dedup: tuple[Any, ...], tmp_path: Path) -> None:
+    """However documents lie in parts, some of which hold none; with filters, whose reasons come first, and without."""
+    if "near" in dedup:
+        pytest.importorskip("rensa")
+    rng = random.Random(0)
+    notices = [f"This is notice number {number}, which stands in many of them." for number in range(6)]
+    (tmp_path / "eval.txt").write_text("kan lot mit " * 3 + make_text(1000, 12))
+    secret = (tmp_path / "eval.txt").read_text()
+    texts = [make_text(seed, rng.randrange(8, 90)) for seed in range(60)]
+    texts += [rng.choice(texts) for _ in range(25)] + [changed(text, 30) for text in rng.choices(texts, k=25)]
+    documents: list[Document] = []
+    for number, text in enumerate(rng.sample(texts, len(texts))):
+        lines = [*rng.sample(notices, rng.randrange(3)), text if rng.random() < 0.95 else notices[0]]
+        documents.append(Document("\n".join(lines), hash_of("\n".join(lines)), number // 60))
+        for _ in range(rng.randrange(3) * (rng.random() < 0.3)):
+            later = rng.choice([make_text(number, 20), rng.choice(notices), secret])
+            documents.append(Document(later, documents[-1].key, number // 60, False))
+    asked = KeepSettings(
+        dedup=dedup, line_documents=12, min_characters=60, max_characters=450, without=(tmp_path / "eval.txt",)
+    )
+    starts = [place for place, document in enumerate(documents) if document.begins]
+    for settings in (asked, KeepSettings(dedup=dedup, line_documents=12)):
+        expected, gone = decided_one_by_one(documents, settings)
+        assert (len(gone) > 4) == ("lines" in dedup)
+        for cuts in ([], [0, 40, 40], rng.sample(range(len(starts)), 7)):
+            places = [0, *(starts[cut] for cut in sorted(cuts)), len(documents)]
+            kept = decided([documents[a:b] for a, b in itertools.pairwise(places)], 2, settings)
+            assert [REASONS[code] for code in kept.reasons] == expected
+            assert kept.first_of_source == [0, 60] and set(kept.lines_N.tolist()) == set(map(hash_of, gone))
+            assert kept.lines_N.tolist() == sorted(kept.lines_N.tolist())
+    reasons = set(decided_one_by_one(documents, asked)[0])
+    assert {"", "short", "long", "evaluation text"} <= reasons
+    assert {f"{each} duplicate" for each in dedup if each != "lines"} <= reasons
 
 
 def test_evaluation_text_is_found_wherever_it_stands(tmp_path: Path) -> None:
@@ -204,7 +252,7 @@ def test_a_document_in_parts_is_kept_or_left_out_whole(tmp_path: Path) -> None:
     after = [Document("another document", 2, 1), Document("more of it, rather long", 2, 1, False), *parts[:1]]
 
     def kept_of(**settings: Any) -> tuple[dict[str, int], list[str]]:
-        kept = choose(lambda _: iter(parts + after), 3, KeepSettings(**settings))
+        kept = decided([parts, after], 3, KeepSettings(**settings))
         assert sum(map(Counter.total, kept.dropped_of_source)) == sum(kept.dropped.values())
         return kept.dropped, [document.text for document in kept.apply(iter(parts + after))]
 

@@ -1,5 +1,10 @@
 """Tokenizers trained here: kinds, sizes, what is done to a text first."""
 
+import json
+import os
+import random
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +15,7 @@ from masklater.corpus import tokenizer as tokenizers_
 from masklater.corpus.prepare import prepare
 from masklater.corpus.settings import PrepareSettings, TokenizerKind
 from masklater.corpus.shards import Shards
+from masklater.corpus.special import BERT_TOKENS
 from masklater.corpus.words import word_table_of
 from masklater.errors import UserError
 from tests.conftest import make_text
@@ -55,6 +61,39 @@ def test_unigram_training_is_repeatable() -> None:
     assert (
         tokenizers_.train(iter(TEXTS), "unigram", 60).to_str() == tokenizers_.train(iter(TEXTS), "unigram", 60).to_str()
     )
+
+
+TRAIN = """
+import json, sys
+from masklater.corpus.train import train
+texts = json.load(open(sys.argv[1]))
+for kind in ("bpe", "wordpiece", "unigram"):
+    print(train(iter(texts), kind, 700).to_str())
+"""
+
+
+def test_training_is_repeatable_from_process_to_process(tmp_path: Path) -> None:
+    """Hashes of both languages are seeded anew in each, and most pairs of letters are as frequent as others."""
+    letters = "abcdefghijklmnopqrstuvwxyz\u00e4\u00f6\u00fc\u4e00\u0938\u0902"
+    rng = random.Random(0)
+    words = ["".join(rng.sample(letters, rng.randrange(2, 9))) for _ in range(1500)]
+    (tmp_path / "texts.json").write_text(json.dumps([" ".join(words[start::30]) for start in range(30)]))
+    made = set()
+    for seed in ("0", "1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "TOKENIZERS_PARALLELISM": "true"}
+        command = [sys.executable, "-c", TRAIN, tmp_path / "texts.json"]
+        made.add(subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300).stdout)
+    assert len(made) == 1
+    assert [len(json.loads(line)["model"]["vocab"]) for line in made.pop().splitlines()] == [700] * 3
+
+
+def test_wordpiece_has_pieces_of_one_character_first_and_nothing_more_special() -> None:
+    tokenizer = tokenizers_.train(iter(["abc abd", "cab"]), "wordpiece", 300)
+    entries = sorted(tokenizer.get_vocab(), key=tokenizer.token_to_id)
+    assert entries[:12] == [*BERT_TOKENS.values(), "a", "b", "c", "d", "##a", "##b", "##c"]
+    assert entries[12:14] == ["##d", "ab"]  # the most frequent pair
+    assert {each.content for each in tokenizer.get_added_tokens_decoder().values()} == {*BERT_TOKENS.values()}
+    assert tokenizer.encode("abd c d", add_special_tokens=False).tokens[-2:] == ["c", "d"]
 
 
 @pytest.mark.parametrize("kind", ["bpe", "wordpiece", "unigram", "characters"])

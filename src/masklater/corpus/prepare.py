@@ -22,7 +22,8 @@ from masklater.corpus.lines import check_encoding
 from masklater.corpus.parts.cut import cut
 from masklater.corpus.parts.engines import Made, make_parts
 from masklater.corpus.parts.folder import parts_folder
-from masklater.corpus.parts.make import Common, PartRows, Task, tasks_of
+from masklater.corpus.parts.make import Common, PartResult, PartRows
+from masklater.corpus.parts.work import Task, tasks_of
 from masklater.corpus.read import Source
 from masklater.corpus.settings import PrepareSettings
 from masklater.corpus.train import check
@@ -100,9 +101,9 @@ def prepare(
     twice = say_what_is_read(sources, passed_over)
     parts = cut(sources, settings.part_bytes)
     with parts_folder(out, resume, keep=len(parts) > 1) as place:
-        looked_at = look_at(Corpus(sources, parts, settings), place, keep=len(parts) > 1)
+        looked_at = look_at(Corpus(sources, parts, settings), place, out, len(parts) > 1, ray)
         common = _common(looked_at, sources, settings, place, out)
-        tasks = tasks_of(parts, [looked_at.reasons_of(part.number) for part in parts], common)
+        tasks = tasks_of(parts, common, [looked_at.reasons_of(part.number) for part in parts])
         began_parts = time.monotonic()
         made = make_parts(tasks, common, ray)
         ended_parts = time.monotonic()
@@ -126,7 +127,7 @@ def prepare(
         seconds=time.monotonic() - began,
         tokenizer_seconds=began_parts - began,
         tokens_per_second=made.new_tokens / (ended_parts - began_parts),
-        peak_memory_bytes=made.peak_memory_bytes,
+        peak_memory_bytes=max(looked_at.peak_memory_bytes, made.peak_memory_bytes),
         read=together.counts,
         dropped=together.dropped,
         removed_lines=together.samples.lines,
@@ -169,7 +170,7 @@ class _Together:
         UserError: There is nothing to train on, or more is unknown to the tokenizer than is allowed.
     """
 
-    def __init__(self, sources: list[Source], looked_at: LookedAt, made: Made) -> None:
+    def __init__(self, sources: list[Source], looked_at: LookedAt, made: Made[PartResult]) -> None:
         all_tallies = [tally for one in made.results for tally in one.sources]
         tallies = [tally_of(source.number, all_tallies) for source in sources]
         self.entries = [_entry(source, tally) for source, tally in zip(sources, tallies, strict=True)]

@@ -1,8 +1,11 @@
 """Tokenizers trained on a text, all by the `tokenizers` library."""
 
 import json
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TextIO
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
@@ -10,6 +13,7 @@ from masklater.corpus.settings import TokenizerKind
 from masklater.corpus.special import BERT_TOKENS, ROBERTA_TOKENS, by_character, finish
 from masklater.corpus.split import LONGEST_STRETCH, cut_stretches, gpt2_split, joins_marks, mark_keeping_split
 from masklater.errors import UserError
+from masklater.folders import disk_errors_for_people
 
 MARKS_ARE_RARE = 0.001
 """The share of entries that join a mark to its letter up to which the split is GPT-2's: all programs know that one,
@@ -81,15 +85,38 @@ def _train_bpe(texts: Iterator[str], special: list[str], size: int, steps: Steps
 
 
 def _train_wordpiece(texts: Iterator[str], special: list[str], size: int, steps: Steps) -> Tokenizer:
-    tokenizer = Tokenizer(models.WordPiece(unk_token=BERT_TOKENS["unk"]))
-    _apply(tokenizer, [normalizers.BertNormalizer(lowercase=False, strip_accents=False), *steps])
+    """Pieces of words, in two readings of the text.
+
+    The trainer numbers pieces of one character, as in ##a, in the order of a hash map, another one in each process, and
+    of merges of equal count takes the one with the smaller numbers. So it is told them in order, once they are known.
+    """
     split = pre_tokenizers.BertPreTokenizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, cut_stretches(LONGEST_STRETCH)])
-    tokenizer.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.pre_tokenizer = split
-    return tokenizer
+
+    def trained(texts: Iterator[str], size: int, first: list[str]) -> Tokenizer:
+        tokenizer = Tokenizer(models.WordPiece(unk_token=BERT_TOKENS["unk"]))
+        _apply(tokenizer, [normalizers.BertNormalizer(lowercase=False, strip_accents=False), *steps])
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, cut_stretches(LONGEST_STRETCH)])
+        trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=first, show_progress=False)
+        tokenizer.train_from_iterator(texts, trainer)
+        return tokenizer
+
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as again:
+        single = trained(_kept(texts, again), 0, special).get_vocab()
+        again.seek(0)
+        inside = sorted(piece for piece in single if len(piece) > 1 and piece not in special)
+        first = [*special, *sorted(piece for piece in single if len(piece) == 1), *inside]
+        tokenizer = trained(map(json.loads, again), size, first)
+    fresh = Tokenizer(models.WordPiece(tokenizer.get_vocab(), unk_token=BERT_TOKENS["unk"]))
+    fresh.normalizer, fresh.pre_tokenizer, fresh.decoder = tokenizer.normalizer, split, decoders.WordPiece()
+    return fresh
+
+
+def _kept(texts: Iterator[str], file: TextIO) -> Iterator[str]:
+    """The same texts, each of which is a line of a file then."""
+    for text in texts:
+        with disk_errors_for_people(Path(tempfile.gettempdir())):
+            file.write(f"{json.dumps(text)}\n")
+        yield text
 
 
 def _train_unigram(texts: Iterator[str], special: list[str], size: int, steps: Steps) -> Tokenizer:

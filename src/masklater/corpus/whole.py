@@ -16,9 +16,10 @@ from masklater.corpus import tokenizer as tokenizers_
 from masklater.corpus.bare import load_bare
 from masklater.corpus.counts import ReadCounts, total
 from masklater.corpus.interruptible import interruptible
-from masklater.corpus.keep.kept import Kept, choose
+from masklater.corpus.keep.kept import Kept
 from masklater.corpus.parts.cut import Part, digest, text_bytes
-from masklater.corpus.parts.folder import LOOKED_AT
+from masklater.corpus.parts.decide import decide
+from masklater.corpus.parts.folder import LOOKED_AT, LOOKS
 from masklater.corpus.read import Document, Source, read_documents
 from masklater.corpus.settings import PrepareSettings
 from masklater.errors import UserError
@@ -44,6 +45,7 @@ class LookedAt:
     tokenizer: "PreTrainedTokenizerFast"
     tokenizer_sha256: str  # of the copy that is saved
     written: str  # the tokenizer as its library writes it, which is what parts are made with
+    peak_memory_bytes: int = 0  # of the largest process that has looked at a part
 
     def reasons_of(self, part: int) -> bytes | None:
         """For each document of a part, why it is left out; None where nothing is."""
@@ -67,11 +69,6 @@ class Corpus:
         self.kept: Kept | None = None
         self.first_of_part: list[int] = []
 
-    def choose(self) -> None:
-        """Decide what is kept, where anything may be left out."""
-        if self.settings.keep.asks_for_anything:
-            self.kept = choose(self._all_of_them, len(self.sources), self.settings.keep)
-
     def documents(
         self, counts: list[ReadCounts], on_bytes: Callable[[int], None] = lambda _: None
     ) -> Iterator[Document]:
@@ -88,24 +85,16 @@ class Corpus:
         """Counts that nobody asks for, one for each source."""
         return [ReadCounts() for _ in self.sources]
 
-    def _all_of_them(self, what: str) -> Iterator[Document]:
-        self.first_of_part, number = [], 0
-        with Meter(what, self.bytes or None) as meter:
-            for part in self.parts:
-                self.first_of_part.append(number)
-                for source in part.sources:
-                    for document in read_documents(source, ReadCounts(), meter.advance):
-                        number += document.begins
-                        yield document
 
-
-def look_at(corpus: Corpus, place: Path, keep: bool) -> LookedAt:
-    """Read a corpus as often as is needed; its tokenizer is saved in `place / "tokenizer"`.
+def look_at(corpus: Corpus, place: Path, out: Path, keep: bool, ray: str | None) -> LookedAt:
+    """Look at a corpus as a whole; its tokenizer is saved in `place / "tokenizer"`.
 
     Args:
         corpus: Its documents.
         place: A folder; what it holds of an earlier look at the same corpus is taken over.
+        out: What messages about the disk name.
         keep: Whether to leave there what took readings of all of it.
+        ray: The address of a Ray cluster that looks at the parts, or `auto`; None: processes of this machine.
 
     Raises:
         UserError: There is no text, not enough of it, or none that goes with the tokenizer.
@@ -113,11 +102,14 @@ def look_at(corpus: Corpus, place: Path, keep: bool) -> LookedAt:
     settings = corpus.settings
     found = _Found(place / LOOKED_AT, _identity(corpus)) if keep else None
     before = found.read() if found else {}
+    peak = 0
     if "reasons" in before:
         corpus.kept = Kept(before["reasons"].tobytes(), before["first_of_source"].tolist(), before["lines"])
         corpus.first_of_part = before["first_of_part"].tolist()
-    elif not before:
-        corpus.choose()
+    elif not before and settings.keep.asks_for_anything:
+        (place / LOOKS).mkdir(exist_ok=True)
+        decision = decide(corpus.parts, settings, place / LOOKS, out, ray)
+        corpus.kept, corpus.first_of_part, peak = decision.kept, decision.first_of_part, decision.peak_memory_bytes
     below = int(before["held_out_below"]) if before else held_out_below(corpus, settings)
     folder = place / "tokenizer"
     if "tokenizer" in before:
@@ -128,11 +120,11 @@ def look_at(corpus: Corpus, place: Path, keep: bool) -> LookedAt:
     for note in tokenizers_.complete(tokenizer):
         say(note)
     sha256 = tokenizers_.save(tokenizer, folder, settings.row_length)
-    looked_at = LookedAt(
-        corpus.kept, corpus.first_of_part, below, tokenizer, sha256, tokenizer.backend_tokenizer.to_str()
-    )
+    written = tokenizer.backend_tokenizer.to_str()
+    looked_at = LookedAt(corpus.kept, corpus.first_of_part, below, tokenizer, sha256, written, peak)
     if found:
         found.write(looked_at, settings.tokenizer is None)
+    remove(place / LOOKS)
     return looked_at
 
 

@@ -8,14 +8,17 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from masklater.corpus import prepare as prepare_module
-from masklater.corpus.keep.settings import KeepSettings
+from masklater.corpus.keep.settings import KeepSettings, parse_duplicates
+from masklater.corpus.parts import looks as looks_module
 from masklater.corpus.parts import make as make_module
+from masklater.corpus.parts import work as work_module
 from masklater.corpus.parts.folder import parts_folder
 from masklater.corpus.prepare import PrepareResult, prepare
 from masklater.corpus.settings import PrepareSettings, parse_row_lengths
@@ -32,9 +35,10 @@ def make(inputs: list[Path], out: Path, resume: bool = False, **settings: object
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A large file and small ones; the last holds a document that stands in the large one too."""
+    """A large file, in some of whose documents a line is the same, and small ones; the last holds one of the large."""
     folder = tmp_path_factory.mktemp("texts")
-    lines = [json.dumps({"text": make_text(i, 5 + i % 60)}) for i in range(150)]
+    notices = ["The same in many.\n" * (i % 10 == 3) for i in range(150)]
+    lines = [json.dumps({"text": notice + make_text(i, 5 + i % 60)}) for i, notice in enumerate(notices)]
     (folder / "large.jsonl").write_text("\n".join(lines))
     for number in range(6):
         (folder / f"small-{number}.txt").write_text(make_text(200 + number, 150))
@@ -63,16 +67,39 @@ def test_any_number_of_processes_makes_the_same_bytes(
     )  # fmt: skip
 
 
-def test_what_is_left_out_is_the_same_too(texts: Path, tmp_path: Path) -> None:
-    for workers in (1, 2):
-        keep = KeepSettings(
-            dedup=("exact", "lines"), line_documents=2, min_characters=30, dropped=tmp_path / f"{workers}.jsonl"
-        )
-        result = make([texts], tmp_path / f"out-{workers}", workers=workers, keep=keep)
-        assert result.dropped["exact duplicate"] == 1
-        assert result.dropped["short"] > 1
-    assert bytes_of(tmp_path / "out-1") == bytes_of(tmp_path / "out-2")
-    assert (tmp_path / "1.jsonl").read_bytes() == (tmp_path / "2.jsonl").read_bytes()
+def make_without(texts: Path, out: Path, dedup: str, **settings: object) -> PrepareResult:
+    keep = KeepSettings(
+        dedup=parse_duplicates([dedup]), line_documents=2, min_characters=30, dropped=out.with_suffix(".jsonl")
+    )
+    return make([texts], out, keep=keep, **settings)
+
+
+@pytest.mark.parametrize(
+    ("dedup", "workers"),
+    [
+        ("exact,near,lines", 2),
+        *(pytest.param(way, 2, marks=pytest.mark.slow) for way in ("exact", "near", "lines")),
+        pytest.param("exact,near,lines", 4, marks=pytest.mark.slow),
+    ],
+)
+def test_what_is_left_out_is_the_same_too(
+    dedup: str, workers: int, texts: Path, straight: Path, tmp_path: Path
+) -> None:
+    if "near" in dedup:
+        pytest.importorskip("rensa")
+    made = [
+        make_without(texts, tmp_path / f"{number}", dedup, workers=number, tokenizer=straight / "tokenizer")
+        for number in (1, workers)
+    ]
+    assert made[0].dropped == made[1].dropped and made[0].sources == made[1].sources and made[0].dropped["short"] > 1
+    assert dedup == "lines" or made[0].dropped[f"{parse_duplicates([dedup])[0]} duplicate"] >= 1
+    assert (made[0].removed_lines > 0) == ("lines" in dedup)
+    assert bytes_of(tmp_path / "1") == bytes_of(tmp_path / f"{workers}")
+    assert (tmp_path / "1.jsonl").read_bytes() == (tmp_path / f"{workers}.jsonl").read_bytes()
+    assert not list(tmp_path.glob("*.parts"))
+
+
+def test_what_is_left_out_does_not_depend_on_parts(texts: Path, tmp_path: Path) -> None:
     plain = make([texts], tmp_path / "one", part_bytes=2**20, keep=KeepSettings(min_characters=30))
     many = make([texts], tmp_path / "many", keep=KeepSettings(min_characters=30))
     assert (plain.parts, plain.dropped, plain.tokens, plain.sources) == (1, many.dropped, many.tokens, many.sources)
@@ -150,7 +177,7 @@ def test_killed_three_times_it_goes_on_to_the_same_bytes(
     make([texts], tmp_path / "straight", **settings)
     out = tmp_path / "out"
     for module, name, calls, finished in (
-        (make_module, "tokenise", 3, 2), (make_module, "sync_files", 2, 3), (prepare_module, "link_shards", 2, None),
+        (make_module, "tokenise", 3, 2), (work_module, "sync_files", 2, 3), (prepare_module, "link_shards", 2, None),
     ):  # fmt: skip
         original, left = getattr(module, name), [calls]
 
@@ -172,6 +199,34 @@ def test_killed_three_times_it_goes_on_to_the_same_bytes(
     assert result.parts_taken_over == result.parts
     assert bytes_of(out) == bytes_of(tmp_path / "straight")
     assert not (tmp_path / "out.parts").exists()
+
+
+@pytest.mark.parametrize("name", ["LineCounts", "judge"])
+def test_killed_while_it_looks_it_goes_on_from_the_looks(
+    name: str, texts: Path, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"dedup": "exact,lines", "tokenizer": straight / "tokenizer"}
+    parts = make_without(texts, tmp_path / "straight", **settings).parts
+    original, calls = getattr(looks_module, name), [0]
+
+    def counting(*arguments: object, last: int = 0) -> object:
+        calls[0] += 1
+        if calls[0] == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(looks_module, name, partial(counting, last=4))
+        assert in_a_child(lambda: make_without(texts, tmp_path / "out", **settings)) == -signal.SIGKILL
+    looks = 3 if name == "LineCounts" else parts + 3
+    assert len([path for path in tmp_path.glob("out.parts/looks/*/part.json") if ".partial" not in str(path)]) == looks
+    with pytest.raises(UserError, match=rf"out\.parts holds what .* finished: {looks} looks at parts\n.*--resume"):
+        make_without(texts, tmp_path / "out", **settings)
+    monkeypatch.setattr(looks_module, name, counting)
+    make_without(texts, tmp_path / "out", resume=True, **settings)
+    assert calls[0] == parts - 3
+    assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "straight")
+    assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "straight.jsonl").read_bytes()
 
 
 SCRIPT = """

@@ -21,12 +21,12 @@ class Buckets:
 
     def __init__(self) -> None:
         self.files: list[BinaryIO] = [tempfile.TemporaryFile() for _ in range(NUMBER)]  # noqa: SIM115 - gone with them
-        self.held: list[tuple[NDArray[np.uint64], int]] = []
+        self.held: list[tuple[NDArray[np.uint64], NDArray[np.uint64]]] = []
         self.num_held = 0
 
-    def add(self, hashes_N: NDArray[np.uint64], document: int) -> None:
-        """Take the hashes of a document."""
-        self.held.append((hashes_N, document))
+    def add(self, hashes_N: NDArray[np.uint64], documents_N: NDArray[np.uint64]) -> None:
+        """Take hashes, and the document of each."""
+        self.held.append((hashes_N, documents_N))
         self.num_held += len(hashes_N)
         if self.num_held >= HELD:
             self._write()
@@ -45,9 +45,7 @@ class Buckets:
             return
         entries = np.empty(self.num_held, ENTRY)
         entries["hash"] = np.concatenate([hashes_N for hashes_N, _ in self.held])
-        entries["document"] = np.repeat(
-            np.array([document for _, document in self.held], np.uint64), [len(each) for each, _ in self.held]
-        )
+        entries["document"] = np.concatenate([documents_N for _, documents_N in self.held])
         number_N = (entries["hash"] >> SHIFT).astype(np.int64)
         order = np.argsort(number_N, kind="stable")
         ends = np.searchsorted(number_N[order], np.arange(NUMBER + 1))

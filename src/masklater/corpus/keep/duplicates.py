@@ -1,5 +1,6 @@
 """Duplicates: of whole documents, of such as are nearly the same, and lines that stand in many documents."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,10 @@ SHORTEST_LINE = 10
 """Characters of a line below which it is kept wherever else it stands: headings, names, single words."""
 
 
+LINE = np.dtype([("hash", np.uint64), ("documents", np.uint64)])
+"""A line, and in how many documents of a part it stands."""
+
+
 class ExactDuplicates:
     """Documents whose text has stood before, told by a 64-bit hash.
 
@@ -26,37 +31,51 @@ class ExactDuplicates:
     def __init__(self) -> None:
         self.buckets = Buckets()
 
-    def add(self, key: int, document: int) -> None:
-        """Take the hash of a document's text."""
-        self.buckets.add(np.array([key], np.uint64), document)
+    def add(self, hashes_N: NDArray[np.uint64], documents_N: NDArray[np.uint64]) -> None:
+        """Take the hashes of the texts of some documents."""
+        self.buckets.add(hashes_N, documents_N)
 
-    def later_ones(self) -> list[int]:
-        """Return the documents whose text an earlier one has."""
-        found: list[int] = []
+    def later_ones(self) -> Iterator[NDArray[np.uint64]]:
+        """Yield the documents whose text an earlier one has, some at a time."""
         for entries in self.buckets.sorted():
             is_later = entries["hash"][1:] == entries["hash"][:-1]
-            found += entries["document"][1:][is_later].tolist()
-        return found
+            yield entries["document"][1:][is_later]
 
 
 class NearDuplicates:
     """Documents that share most of their runs of words with one that is kept, by MinHash and LSH (`rensa`).
 
-    The first of each cluster stays. Memory grows by about a kilobyte a document that is kept.
+    The first of each cluster stays. Memory grows by 2.5 to 2.9 kB a document that is kept.
 
     Raises:
         UserError: The library is not installed.
     """
 
     def __init__(self, threshold: float) -> None:
-        self.rensa: Any = import_extra("rensa", "dedup", "--dedup near")
+        self.rensa = _rensa()
         self.kept = self.rensa.RMinHashDeduplicator(threshold, PERMUTATIONS, True, BANDS, SEED)
 
-    def is_later(self, text: str, document: int) -> bool:
+    def is_later(self, signature: bytes, document: int) -> bool:
         """Tell whether a document is much like one before it; where it is not, remember it."""
-        signature = self.rensa.RMinHash(PERMUTATIONS, SEED)
-        signature.update(shingles_of(text))
-        return not self.kept.add(str(document), signature)
+        minhash = self.rensa.RMinHash(PERMUTATIONS, SEED)
+        minhash.__setstate__(signature)
+        return not self.kept.add(str(document), minhash)
+
+
+def near_signature(text: str) -> bytes:
+    """What a text is compared by, as `rensa` writes it.
+
+    Raises:
+        UserError: The library is not installed.
+    """
+    minhash = _rensa().RMinHash(PERMUTATIONS, SEED)
+    minhash.update(shingles_of(text))
+    signature: bytes = minhash.__getstate__()
+    return signature
+
+
+def _rensa() -> Any:
+    return import_extra("rensa", "dedup", "--dedup near")
 
 
 def shingles_of(text: str) -> list[str]:
@@ -66,27 +85,38 @@ def shingles_of(text: str) -> list[str]:
     return runs or [" ".join(words) or text]
 
 
-class RepeatedLines:
-    """Lines that stand in more documents than allowed: menus, notices, templates."""
+class LineCounts:
+    """The lines of the documents of a part, each with the number of these that it stands in."""
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self) -> None:
         self.buckets = Buckets()
 
     def add(self, text: str, document: int) -> None:
         """Take the lines of a document, or of a part of one."""
         lines = {hash_of(line) for line in map(str.strip, text.splitlines()) if len(line) >= SHORTEST_LINE}
         if lines:
-            self.buckets.add(np.fromiter(lines, np.uint64, len(lines)), document)
+            hashes_N = np.fromiter(lines, np.uint64, len(lines))
+            self.buckets.add(hashes_N, np.full(len(lines), document, np.uint64))
 
-    def in_many(self) -> NDArray[np.uint64]:
-        """Return the hashes of those lines, in order."""
-        found = []
+    def counted(self) -> Iterator[NDArray[np.void]]:
+        """Yield LINE entries, bucket by bucket, in each ordered by their hash."""
         for entries in self.buckets.sorted():
             hashes = np.unique(entries)["hash"]  # the parts of a long document may share a line
             values, numbers = np.unique(hashes, return_counts=True)
-            found.append(values[numbers > self.most])
-        return np.sort(np.concatenate(found))
+            counted = np.empty(len(values), LINE)
+            counted["hash"], counted["documents"] = values, numbers
+            yield counted
+
+
+def in_many(counted: NDArray[np.void], most: int) -> NDArray[np.uint64]:
+    """Return the hashes, in order, of the lines that stand in more documents than allowed: menus, notices, templates.
+
+    Args:
+        counted: LINE entries of all parts, of one bucket.
+        most: Documents that a line may stand in.
+    """
+    values, place = np.unique(counted["hash"], return_inverse=True)
+    return values[np.bincount(place, counted["documents"], len(values)) > most]
 
 
 def without_lines(text: str, hashes_N: NDArray[np.uint64]) -> tuple[str, int]:

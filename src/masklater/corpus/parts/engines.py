@@ -9,20 +9,11 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing import active_children, get_context, parent_process
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 from masklater.console import Meter, say
-from masklater.corpus.parts.make import (
-    Common,
-    OnProgress,
-    Outcome,
-    PartResult,
-    Task,
-    peak_memory,
-    read_result,
-    try_part,
-)
 from masklater.corpus.parts.on_ray import on_ray
+from masklater.corpus.parts.work import OnProgress, Outcome, R, Task, Work, peak_memory, try_part
 from masklater.errors import DamagedDataError, UserError
 from masklater.machine.signals import children_deaf_to_ctrl_c
 
@@ -30,21 +21,21 @@ POLL_SECONDS = 0.5
 
 
 def in_this_process(
-    tasks: Sequence[Task], common: Common, threads: int, on_progress: OnProgress
+    tasks: Sequence[Task], work: Work[Any], threads: int, on_progress: OnProgress
 ) -> Generator[Outcome, None, None]:
     """Make parts one after the other."""
     for task in tasks:
-        yield try_part(task, common, threads, on_progress)
+        yield try_part(task, work, threads, on_progress)
 
 
 def in_processes(
-    tasks: Sequence[Task], common: Common, workers: int, on_progress: OnProgress
+    tasks: Sequence[Task], work: Work[Any], workers: int, on_progress: OnProgress
 ) -> Generator[Outcome, None, None]:
     """Make parts in several processes; they come as they are finished.
 
     Args:
         tasks: The parts.
-        common: What they share.
+        work: What is made of them.
         workers: Threads in all: where there are fewer parts, each of their processes has several.
         on_progress: Called from time to time.
 
@@ -55,7 +46,7 @@ def in_processes(
     context = get_context("spawn")  # a fork of a process with threads may hang
     progress = context.Array("q", 2)
     others = {*active_children()}
-    pool = ProcessPoolExecutor(processes, context, _begin, (common, workers // processes, progress))
+    pool = ProcessPoolExecutor(processes, context, _begin, (work, workers // processes, progress))
     seen = (0, 0)
     try:
         with children_deaf_to_ctrl_c():
@@ -81,29 +72,29 @@ def in_processes(
 
 
 @dataclass(frozen=True)
-class Made:
+class Made(Generic[R]):
     """All parts, finished."""
 
-    results: list[PartResult]  # in order
+    results: list[R]  # in order
     taken_over: int  # of which: finished before
     new_tokens: int  # in rows of those that were made now
     peak_memory_bytes: int  # of the largest process
 
 
-def make_parts(tasks: Sequence[Task], common: Common, ray: str | None) -> Made:
-    """Make the parts that are not there yet, wherever they are to be made.
+def make_parts(tasks: Sequence[Task], work: Work[R], ray: str | None) -> Made[R]:
+    """Make of parts what is not there yet, wherever it is to be made.
 
     Raises:
         DamagedDataError: An input is damaged; all parts that do not read it are finished.
         UserError: A part cannot be made for a reason that stands in the way of others too.
     """
-    done = {task.part.number for task in tasks if read_result(common.place / task.name) is not None}
+    done = {task.part.number for task in tasks if work.read(work.place / task.name) is not None}
     todo = [task for task in tasks if task.part.number not in done]
     if done:
-        say(f"{len(done):,} of {len(tasks):,} parts are finished already")
+        say(f"{len(done):,} of {len(tasks):,} parts are {work.done} already")
     errors: list[UserError] = []
-    peak = peak_memory()
-    with Meter("Tokenising", sum(task.part.bytes for task in todo) or None) as meter:
+    peak, new_tokens = peak_memory(), 0
+    with Meter(work.title, sum(task.part.bytes for task in todo) or None) as meter:
         began, tokens = time.monotonic(), 0
 
         def show(read: int, made: int) -> None:
@@ -112,9 +103,10 @@ def make_parts(tasks: Sequence[Task], common: Common, ray: str | None) -> Made:
             rate = tokens / max(time.monotonic() - began, 1e-9) / 1e6
             meter.advance(read, f"{tokens / 1e6:,.1f} M tokens, {rate:.2f} M/s" if made else None)
 
-        with closing(_engine(todo, common, ray, show)) as outcomes:
+        with closing(_engine(todo, work, ray, show)) as outcomes:
             for outcome in outcomes:
                 peak = max(peak, outcome.peak_memory_bytes)
+                new_tokens += outcome.tokens
                 if outcome.error is not None:
                     if not isinstance(outcome.error, DamagedDataError):  # it stands in the way of others too
                         raise outcome.error
@@ -123,32 +115,30 @@ def make_parts(tasks: Sequence[Task], common: Common, ray: str | None) -> Made:
                         say(f"part {outcome.number + 1:,} of {len(tasks):,}: {outcome.error.problem}")
     if errors:
         raise errors[0]
-    found = [(task, read_result(common.place / task.name)) for task in tasks]
-    results = [result for _, result in found if result is not None]
+    results = [result for task in tasks if (result := work.read(work.place / task.name)) is not None]
     if len(results) < len(tasks):
         raise UserError(
-            f"{len(tasks) - len(results):,} parts that were made are not in {common.place}",
+            f"{len(tasks) - len(results):,} parts that were made are not in {work.place}",
             "Name an --out that every machine sees under the same name.",
         )
-    new = sum(one.tokens for (task, _), one in zip(found, results, strict=True) if task.part.number not in done)
-    return Made(results, len(done), new, peak)
+    return Made(results, len(done), new_tokens, peak)
 
 
 def _engine(
-    tasks: Sequence[Task], common: Common, ray: str | None, on_progress: OnProgress
+    tasks: Sequence[Task], work: Work[R], ray: str | None, on_progress: OnProgress
 ) -> Generator[Outcome, None, None]:
-    workers = common.settings.workers
+    workers = work.settings.workers
     if ray is not None:
-        return on_ray(tasks, common, ray, on_progress)
+        return on_ray(tasks, work, ray, on_progress)
     if min(workers, len(tasks)) > 1 and all(task.part.is_portable for task in tasks):
-        return in_processes(tasks, common, workers, on_progress)
-    return in_this_process(tasks, common, workers, on_progress)
+        return in_processes(tasks, work, workers, on_progress)
+    return in_this_process(tasks, work, workers, on_progress)
 
 
 class _Worker(NamedTuple):
     """What a process keeps from one part to the next."""
 
-    common: Common
+    work: Work[Any]
     threads: int
     progress: Any  # bytes read and tokens made by all processes
 
@@ -156,9 +146,9 @@ class _Worker(NamedTuple):
 _worker: _Worker | None = None
 
 
-def _begin(common: Common, threads: int, progress: Any) -> None:
+def _begin(work: Work[Any], threads: int, progress: Any) -> None:
     global _worker  # noqa: PLW0603 - all that a pool's process can be given once
-    _worker = _Worker(common, threads, progress)
+    _worker = _Worker(work, threads, progress)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -172,11 +162,11 @@ def _end_with_parent() -> None:
 def _make(task: Task) -> Outcome:
     if _worker is None:
         raise ValueError("no process of a pool")
-    common, threads, progress = _worker
+    work, threads, progress = _worker
 
     def book(read: int, tokens: int) -> None:
         with progress.get_lock():
             progress[0] += read
             progress[1] += tokens
 
-    return try_part(task, common, threads, book)
+    return try_part(task, work, threads, book)

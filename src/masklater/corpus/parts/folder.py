@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from masklater.console import say
-from masklater.corpus.parts.make import RESULT
+from masklater.corpus.parts.work import RESULT
 from masklater.errors import UserError
 from masklater.folders import disk_errors_for_people, mark_unfinished, remove
 
 LOCK = "lock"
+LOOKS = "looks"
+"""The folder of what has been found out about single parts, until that about the whole follows from it."""
 LOOKED_AT = "looked-at.npz"
 """What has been found out about the corpus as a whole, which takes readings of all of it."""
 
@@ -68,14 +70,19 @@ def parts_folder(out: Path, resume: bool, keep: bool) -> Iterator[Path]:
 
 def _kept(place: Path) -> str:
     """Say what is there that somebody has waited for; nothing where there is nothing."""
-    parts = sum(1 for _ in place.glob(f"*/{RESULT}") if ".partial-" not in _.parent.name)
-    said = [f"{parts:,} finished part{'s' * (parts != 1)}"] if parts else []
-    return ", ".join([*said, *(["what was found out about the whole"] if (place / LOOKED_AT).exists() else [])])
+    parts, looks = (
+        sum(1 for _ in of.glob(f"*/{RESULT}") if ".partial-" not in _.parent.name) for of in (place, place / LOOKS)
+    )
+    return ", ".join(
+        [f"{parts:,} finished part{'s' * (parts != 1)}"] * bool(parts)
+        + [f"{looks:,} look{'s' * (looks != 1)} at parts"] * bool(looks)
+        + ["what was found out about the whole"] * (place / LOOKED_AT).exists()
+    )
 
 
 def _clear(place: Path, everything: bool = False) -> None:
     """Remove what was not finished."""
-    for entry in place.iterdir():
+    for entry in (*place.iterdir(), *(place / LOOKS).glob("*")):
         if entry.name != LOCK and (everything or re.search(r"\.partial-[^/]+$", entry.name)):
             remove(entry)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from masklater.corpus.parts.cut import Part
 from masklater.corpus.parts.file_range import FileRange
-from masklater.corpus.parts.make import Common, OnProgress, Outcome, Task, read_result, try_part
+from masklater.corpus.parts.work import OnProgress, Outcome, Task, Work, try_part
 from masklater.corpus.read import TextFile
 from masklater.errors import UserError, first_line
 from masklater.extras import import_extra
@@ -20,13 +20,13 @@ RETRIES = 5
 
 
 def on_ray(
-    tasks: Sequence[Task], common: Common, address: str, on_progress: OnProgress
+    tasks: Sequence[Task], work: Work[Any], address: str, on_progress: OnProgress
 ) -> Generator[Outcome, None, None]:
     """Make parts on a cluster; they come as they are finished.
 
     Args:
         tasks: The parts.
-        common: What they share; `place` is seen by all nodes, under the same name.
+        work: What is made of them; its `place` is seen by all nodes, under the same name.
         address: Of the cluster, or `auto`.
         on_progress: Called with each part that is finished.
 
@@ -40,20 +40,19 @@ def on_ray(
                 f"--ray: {task.part.sources[0].name} is read on this machine alone",
                 "Name files that every node sees: paths on a shared file system, or s3://, gs://, hf://datasets/.",
             )
-    common = replace(common, place=common.place.absolute(), out=common.out.absolute())
+    work = replace(work, place=work.place.absolute(), out=work.out.absolute())
     is_ours = not ray.is_initialized()
     if is_ours:
         _connect(ray, address)
     try:
         make = ray.remote(num_cpus=1, max_retries=RETRIES)(_make)
-        shared = ray.put(common)
+        shared = ray.put(work)
         waiting = {make.remote(_absolute(task), shared): task for task in tasks}
         while waiting:
             done, _ = ray.wait([*waiting], num_returns=1, timeout=POLL_SECONDS)
             for reference in done:
                 task, outcome = waiting.pop(reference), ray.get(reference)
-                made = read_result(common.place / task.name)
-                on_progress(task.part.bytes, made.tokens if made else 0)
+                on_progress(task.part.bytes, outcome.tokens)
                 yield outcome
     except ray.exceptions.RayTaskError:
         raise  # a fault of ours, with its traceback
@@ -80,8 +79,8 @@ def _connect(ray: Any, address: str) -> None:
         signal.signal(signal.SIGTERM, stops)  # which Ray takes over
 
 
-def _make(task: Task, common: Common) -> Outcome:
-    return try_part(task, common, 1, lambda read, tokens: None)
+def _make(task: Task, work: Work[Any]) -> Outcome:
+    return try_part(task, work, 1, lambda read, tokens: None)
 
 
 def _absolute(task: Task) -> Task:

@@ -1,0 +1,114 @@
+"""Documents judged each by itself, and what each is told apart from all others by: in any process, in any order."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from masklater.corpus.keep.contamination import EvaluationRuns
+from masklater.corpus.keep.duplicates import near_signature, without_lines
+from masklater.corpus.keep.languages import Languages
+from masklater.corpus.keep.quality import why_not
+from masklater.corpus.keep.settings import KeepSettings
+from masklater.corpus.keep.tokens import hash_of
+from masklater.corpus.read import Document
+
+
+class Verdict(NamedTuple):
+    """What a document is by itself."""
+
+    reason: str  # to leave it out; nothing: there is none
+    source: int
+    is_compared: bool = False  # with all others, by the next two; not where its beginning is a reason already
+    text_hash: int = 0  # of its beginning
+    signature: bytes = b""  # likewise, of its runs of words; nothing where near duplicates are not looked for
+
+
+def judge(
+    documents: Iterator[Document],
+    settings: KeepSettings,
+    evaluation: EvaluationRuns | None,
+    lines_N: NDArray[np.uint64],
+) -> Iterator[Verdict]:
+    """Judge documents, each once.
+
+    A document that is passed on in parts is judged by the first of them, but for its length and what it shares with
+    evaluation sets.
+
+    Args:
+        documents: In order, as they are read.
+        settings: What is to be left out.
+        evaluation: Runs of words that may not be trained on; None: there are none.
+        lines_N: Hashes of the lines that are taken out, in order.
+
+    Raises:
+        UserError: A library that is needed is not installed.
+    """
+    one = _Judge(settings, evaluation)
+    verdict: Verdict | None = None
+    characters = 0
+    for document in documents:
+        if document.begins:
+            if verdict is not None:
+                yield verdict
+            verdict, characters = None, 0
+        characters += len(document.text)
+        if verdict is not None and verdict.reason:
+            continue
+        text = without_lines(document.text, lines_N)[0].strip() if len(lines_N) else document.text
+        if verdict is None:
+            verdict = one.of_beginning(document, text)
+        else:
+            verdict = verdict._replace(reason=one.reason_later(text, characters))
+    if verdict is not None:
+        yield verdict
+
+
+def check_libraries(settings: KeepSettings) -> None:
+    """Raise UserError where a library that judging needs is not installed, or does not know a language."""
+    if settings.languages:
+        _languages(settings.languages)
+    if "near" in settings.dedup:
+        near_signature("")
+
+
+class _Judge:
+    def __init__(self, settings: KeepSettings, evaluation: EvaluationRuns | None) -> None:
+        self.settings, self.evaluation = settings, evaluation
+        self.begins_at, self.ends_at = (int(share * 2**64) for share in settings.of_documents)
+
+    def of_beginning(self, document: Document, text: str) -> Verdict:
+        """Judge a document by its beginning, of which `text` is left without repeated lines."""
+        if reason := self._reason(document, text):
+            return Verdict(reason, document.source)
+        text_hash = document.key if text == document.text else hash_of(text)
+        signature = near_signature(text) if "near" in self.settings.dedup else b""
+        return Verdict("", document.source, True, text_hash, signature)
+
+    def reason_later(self, text: str, characters: int) -> str:
+        """Return why a document is left out for a later part of it, of so many characters in all; mostly nothing."""
+        if self.settings.max_characters is not None and characters > self.settings.max_characters:
+            return "long"
+        return "evaluation text" if self._is_for_evaluation(text) else ""
+
+    def _reason(self, document: Document, text: str) -> str:
+        if not self.begins_at <= document.key < self.ends_at:
+            return "another slice"
+        if not text:
+            return "repeated lines only"
+        if (reason := why_not(text, self.settings)) is not None:
+            return reason
+        if self.settings.languages and not _languages(self.settings.languages).include(text):
+            return "other language"
+        return "evaluation text" if self._is_for_evaluation(text) else ""
+
+    def _is_for_evaluation(self, text: str) -> bool:
+        return self.evaluation is not None and self.evaluation.share_with(text)
+
+
+@lru_cache(maxsize=1)
+def _languages(wanted: tuple[str, ...]) -> Languages:
+    """The model, made once in each process."""
+    return Languages(wanted)

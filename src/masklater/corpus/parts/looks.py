@@ -1,0 +1,134 @@
+"""What is found out about the documents of a part before any is left out: its lines, and what each document is alone.
+
+Each look is made in whatever process; what follows from all of them together is decided in one (`decide.py`).
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import NonNegativeInt
+
+from masklater import __version__
+from masklater.corpus.counts import ReadCounts
+from masklater.corpus.keep.contamination import EvaluationRuns
+from masklater.corpus.keep.duplicates import LINE, LineCounts
+from masklater.corpus.keep.judge import judge
+from masklater.corpus.keep.kept import REASONS
+from masklater.corpus.parts.cut import Part, digest
+from masklater.corpus.parts.work import OnProgress, Result, Task, Work, has_sizes, read_result
+from masklater.corpus.read import Document, read_documents
+
+LINES, CODES, COMPARED, SIGNATURES = "lines", "codes", "compared", "signatures"
+"""Files: LINE entries; for each document the number of its reason in REASONS; what documents are compared by."""
+DOCUMENT = np.dtype([("document", np.uint64), ("hash", np.uint64), ("signature_bytes", np.uint16)])
+"""A document, by its place in its part, that is compared with all others."""
+
+
+class LinesResult(Result):
+    """The lines of a part, bucket after bucket."""
+
+    buckets: list[NonNegativeInt]  # entries in each
+
+    def is_whole(self, folder: Path) -> bool:
+        """Whether all entries are there."""
+        return has_sizes(folder, {LINES: sum(self.buckets) * LINE.itemsize})
+
+    def bucket(self, folder: Path, number: int) -> NDArray[np.void]:
+        """The LINE entries of one bucket, by hash."""
+        start = sum(self.buckets[:number])
+        return np.fromfile(folder / LINES, LINE, self.buckets[number], offset=start * LINE.itemsize)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountLines(Work[LinesResult]):
+    """Counting the documents of a part that each line stands in."""
+
+    title = "Counting lines"
+    done = "looked at"
+
+    def digest(self) -> str:
+        """A hash of all that decides what is counted, but for the part."""
+        return digest(__version__, self.title)
+
+    def make(self, task: Task, folder: Path, threads: int, on_progress: OnProgress) -> LinesResult:
+        """Write the lines of a part."""
+        lines, place = LineCounts(), -1
+        for document in _documents(task.part, on_progress):
+            place += document.begins
+            lines.add(document.text, place)
+        sizes = []
+        with (folder / LINES).open("wb") as file:
+            for entries in lines.counted():
+                file.write(entries.tobytes())
+                sizes.append(len(entries))
+        return LinesResult(buckets=sizes)
+
+    def read(self, folder: Path) -> LinesResult | None:
+        """Read what was counted."""
+        return read_result(folder, LinesResult)
+
+
+class VerdictsResult(Result):
+    """What the documents of a part are, each by itself."""
+
+    documents: list[NonNegativeInt]  # of each of its sources
+    compared: NonNegativeInt  # with all others
+    signature_bytes: NonNegativeInt
+
+    def is_whole(self, folder: Path) -> bool:
+        """Whether there is something for each document."""
+        compared = self.compared * DOCUMENT.itemsize
+        return has_sizes(
+            folder, {CODES: sum(self.documents), COMPARED: compared, SIGNATURES: self.signature_bytes}
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeDocuments(Work[VerdictsResult]):
+    """Judging the documents of a part each by itself, and telling what each is compared with others by."""
+
+    title = "Choosing documents"
+    done = "looked at"
+    evaluation: EvaluationRuns | None
+    lines_N: NDArray[np.uint64]  # hashes of the lines that are taken out, in order
+
+    def digest(self) -> str:
+        """A hash of all that decides the verdicts, but for the part."""
+        runs = self.evaluation.by_length if self.evaluation else {}
+        hashes = {length: hashlib.sha256(runs_P.tobytes()).hexdigest() for length, runs_P in sorted(runs.items())}
+        lines = hashlib.sha256(self.lines_N.tobytes()).hexdigest()
+        return digest(__version__, self.title, self.settings.keep.describe(), hashes, lines)
+
+    def make(self, task: Task, folder: Path, threads: int, on_progress: OnProgress) -> VerdictsResult:
+        """Write the verdicts on a part's documents."""
+        keep, place, compared, signature_bytes = self.settings.keep, -1, 0, 0
+        documents = {source.number: 0 for source in task.part.sources}
+        with ExitStack() as opened:
+            codes, entries, signatures = (
+                opened.enter_context((folder / name).open("wb")) for name in (CODES, COMPARED, SIGNATURES)
+            )
+            for verdict in judge(_documents(task.part, on_progress), keep, self.evaluation, self.lines_N):
+                place += 1
+                documents[verdict.source] += 1
+                codes.write(bytes([REASONS.index(verdict.reason)]))
+                if verdict.is_compared:
+                    compared += 1
+                    signature_bytes += len(verdict.signature)
+                    entry = np.array((place, verdict.text_hash, len(verdict.signature)), DOCUMENT)
+                    entries.write(entry.tobytes())
+                    signatures.write(verdict.signature)
+        return VerdictsResult(documents=[*documents.values()], compared=compared, signature_bytes=signature_bytes)
+
+    def read(self, folder: Path) -> VerdictsResult | None:
+        """Read the verdicts."""
+        return read_result(folder, VerdictsResult)
+
+
+def _documents(part: Part, on_progress: OnProgress) -> Iterator[Document]:
+    for source in part.sources:
+        yield from read_documents(source, ReadCounts(), lambda read: on_progress(read, 0))
