@@ -186,7 +186,9 @@ def test_ner(continuous: Shards, tmp_path: Path) -> None:
     """Labels that follow from words are learned, and the folder says them by their names."""
     save_masked_lm("bert", continuous, tmp_path / "encoder")
     tagged(tmp_path / "a.conll", 60, 1)
-    found = run_ner(tmp_path, "--train", "a.conll", "--dev", "a.conll", "--epochs", "20", "--lr", "1e-3")
+    found = run_ner(
+        tmp_path, "--train", "a.conll", "--dev", "a.conll", "--epochs", "20", "--batch", "4", "--lr", "1e-3"
+    )
     assert found > 0.6
     words = (tmp_path / "a.conll").read_text().split("\n\n")[0].split("\n")
     tagger = pipeline("token-classification", str(tmp_path / "out"))
