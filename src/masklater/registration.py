@@ -1,6 +1,5 @@
 """Something to be done once another package has been imported, without importing it here."""
 
-import importlib.util
 import sys
 from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
@@ -13,40 +12,60 @@ def after_import(name: str, then: Callable[[], None]) -> None:
 
     So `import masklater` makes transformers' Auto classes know ours, and still does not wait for transformers and
     torch, which most commands do without.
+
+    The function is called when no module of that package is half imported any more: what imports the module may be one
+    that the function needs.
     """
     if name in sys.modules:
         then()
     else:
-        sys.meta_path.insert(0, _Finder(name, then))
+        sys.meta_path.insert(0, _Watcher(name, then))
 
 
-class _Finder(MetaPathFinder):
-    """Finds one module, as the other finders do, and leaves."""
+class _Watcher(MetaPathFinder):
+    """Finds the modules of a package as the other finders do, until the one that is waited for has been imported."""
 
     def __init__(self, name: str, then: Callable[[], None]) -> None:
         self.name = name
+        self.package = name.partition(".")[0]
         self.then = then
+        self.half_imported = 0  # modules of the package
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name != self.name:
+        if name.partition(".")[0] != self.package:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader, self.then)
-        return spec
+        for finder in sys.meta_path:
+            if finder is not self and (spec := finder.find_spec(name, path, target)) is not None:
+                if spec.loader is not None:
+                    spec.loader = _Loader(spec.loader, self)
+                return spec
+        return None
+
+    def imported(self) -> None:
+        """Take note that a module has been imported with all that it imports."""
+        if self.name in sys.modules and self in sys.meta_path:
+            sys.meta_path.remove(self)
+            self.then()
 
 
 class _Loader(Loader):
-    """Loads a module as another loader does, and calls a function."""
+    """Loads a module as another loader does, and leaves it to that one."""
 
-    def __init__(self, loader: Loader, then: Callable[[], None]) -> None:
+    def __init__(self, loader: Loader, watcher: _Watcher) -> None:
         self.loader = loader
-        self.then = then
+        self.watcher = watcher
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self.loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        self.loader.exec_module(module)
-        self.then()
+        module.__loader__ = self.loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self.loader
+        self.watcher.half_imported += 1
+        try:
+            self.loader.exec_module(module)
+        finally:
+            self.watcher.half_imported -= 1
+        if not self.watcher.half_imported:
+            self.watcher.imported()
