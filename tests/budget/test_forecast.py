@@ -155,6 +155,12 @@ def test_time_energy_and_what_they_assume_are_printed() -> None:
     assert "0.767" in against_text(one, other, ("3ml-base-50", "roberta-base-15"))
 
 
+def test_of_several_phases_the_row_that_is_compared_is_said_to_be_the_first_ones() -> None:
+    one, other = (forecast(load(name), Rows(128, 50_265, 125.5)) for name in ("3ml-causal-first-base", "3ml-base-50"))
+    header = against_text(one, other, ("mine", "other")).splitlines()[0]
+    assert header.startswith("mine, phase 1, causal / other, a row")
+
+
 @pytest.mark.parametrize(
     ("overrides", "verdict", "fitting"),
     [

@@ -89,10 +89,9 @@ def _phase_tree(
 def as_text(forecast: Forecast, name: str, hardware: Hardware, utilisation: float, watts: float | None) -> str:
     """One recipe's forecast."""
     counts, recipe, several = forecast.counts, forecast.recipe, len(forecast.phases) > 1
-    first = f", phase {_name(forecast.phases[0])}" if several else ""
     blocks = [
-        f"{name}{first}: rows of {counts.row_length}, of which the encoder sees {counts.seen} and {counts.targets} are "
-        f"predicted; vocabulary {forecast.rows.vocabulary:,}",
+        f"{_whose_row(forecast, name)}: rows of {counts.row_length}, of which the encoder sees {counts.seen} and "
+        f"{counts.targets} are predicted; vocabulary {forecast.rows.vocabulary:,}",
         _flops_table(forecast.row),
     ]
     if (states := forecast.shape.decoder.states) > 1:
@@ -116,9 +115,10 @@ def as_text(forecast: Forecast, name: str, hardware: Hardware, utilisation: floa
 
 
 def against_text(one: Forecast, other: Forecast, names: tuple[str, str]) -> str:
-    """The ratio of two recipes' rows, as executed here and as the paper counts."""
+    """The ratio of two recipes' rows, of first phases where there are several, as executed and as the paper counts."""
     executed, paper = ratios(one.row, other.row), ratios(one.paper, other.paper)
-    rows = [(f"{names[0]} / {names[1]}, a row", "executed", "paper")]
+    of_whom = " / ".join(map(_whose_row, (one, other), names))
+    rows = [(f"{of_whom}, a row", "executed", "paper")]
     rows += [(f"  {what}", f"{executed[what]:.3f}", f"{paper[what]:.3f}") for what in executed]
     lines = [aligned(rows, numbers_from=1)]
     lines.append("executed: what is computed here, from the positions that are seen, dropped and predicted.")
@@ -151,6 +151,11 @@ def _memory_on(phase: PhaseForecast, parameters: Parameters | None, hardware: Ha
         micro_rows = micro_rows_that_fit(phase.recipe, phase.shape, parameters, hardware.memory_bytes) or 1
         memory = estimate_memory(phase.recipe, phase.shape, parameters, micro_rows)
     return micro_rows, memory
+
+
+def _whose_row(forecast: Forecast, name: str) -> str:
+    """A recipe's name and, where it has several phases, that a row is the first one's."""
+    return f"{name}, phase {_name(forecast.phases[0])}" if len(forecast.phases) > 1 else name
 
 
 def _name(phase: PhaseForecast) -> str:
