@@ -70,7 +70,7 @@ def stopped_by(number: signal.Signals, command: list[str], folder: Path, steps: 
     """Start it, and send a signal once a cell has logged so many steps that were not there before."""
     before = {path: path.read_text() for path in (folder / "out" / "runs").glob("*/*/*/metrics.jsonl")}
     work = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 600
 
     def has_gone_on() -> bool:
         logs = (folder / "out" / "runs").glob("*/*/*/metrics.jsonl")
@@ -79,7 +79,7 @@ def stopped_by(number: signal.Signals, command: list[str], folder: Path, steps: 
     while not has_gone_on() and time.monotonic() < deadline and work.poll() is None:
         time.sleep(0.02)
     work.send_signal(number)
-    said, _ = work.communicate(timeout=120)
+    said, _ = work.communicate(timeout=300)
     assert work.returncode in {-number, 128 + number}, said
     return said
 

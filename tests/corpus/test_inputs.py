@@ -73,7 +73,7 @@ def piped(content: bytes, folder: Path, *arguments: str) -> subprocess.Completed
         "16",
     ]
     done = subprocess.run(
-        [*given, *arguments], cwd=folder, input=content, capture_output=True, check=False, timeout=120
+        [*given, *arguments], cwd=folder, input=content, capture_output=True, check=False, timeout=300
     )
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 

@@ -17,14 +17,14 @@ from masklater.pretrain.loop import pretrain
 from tests.conftest import DATA, TINY, tiny
 
 
-def masklater(*arguments: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+def masklater(*arguments: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own; one with minutes of work gets all cores."""
     command = [sys.executable, "-m", "masklater", *map(str, arguments)]
     env = {name: value for name, value in os.environ.items() if timeout <= 120 or name != "OMP_NUM_THREADS"}
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, env=env)
 
 
-def result_of(*arguments: object, timeout: float = 120) -> dict:  # type: ignore[type-arg]
+def result_of(*arguments: object, timeout: float = 300) -> dict:  # type: ignore[type-arg]
     done = masklater(*arguments, "--json", timeout=timeout)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
@@ -247,7 +247,7 @@ def test_what_comes_before_torch_needs_neither_torch_nor_posix() -> None:
         "run()\n"
         "with mock.patch.object(sys, 'platform', 'win32'): run('doctor')\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     version, status, first, second, completed, windows = done.stdout.splitlines()
     assert f"torch {metadata.version('torch')}" in version and status == "status 0"

@@ -201,7 +201,7 @@ def test_workers_do_not_see_ctrl_c(tmp_path: Path) -> None:
     for number in range(3):
         (tmp_path / f"m{number}.py").write_text(f'"""{make_text(number, 120)}"""')
     done = subprocess.run([sys.executable, "program"], cwd=tmp_path, capture_output=True, text=True, check=False,
-                          timeout=100, start_new_session=True)  # fmt: skip
+                          timeout=300, start_new_session=True)  # fmt: skip
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
     assert done.stdout.splitlines()[-1] == "4" and "heard" in done.stdout
 
@@ -214,7 +214,7 @@ def test_prepare_stopped_in_a_real_process(shards_folder: Path, tmp_path: Path) 
     while process.poll() is None and not list(tmp_path.glob("deep/o.partial-*/tokenizer")):
         time.sleep(0.01)
     process.terminate()
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert (process.returncode, out, err) == (143, "", "masklater: stopped by SIGTERM\n")
     assert list((tmp_path / "deep").iterdir()) == []
 
@@ -245,7 +245,7 @@ def test_prepare_in_processes_ends_with_them_and_keeps_what_is_finished(shards_f
     while process.poll() is None and not finished():
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert (process.returncode, out) == (130, "") and "Traceback" not in err, err
     assert err.splitlines()[-1] == "masklater: stopped by Ctrl-C" and "the same command with --resume goes on" in err
     with pytest.raises(ProcessLookupError):  # the last of them ends when it finds its parent gone

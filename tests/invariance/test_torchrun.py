@@ -68,7 +68,7 @@ class Torchrun:
             self.process = subprocess.Popen(arguments, stdout=log, stderr=log, cwd=REPOSITORY)
 
     def wait_for_step(self, step: int) -> None:
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + 600
         while len(losses(self.run)) < step:
             assert time.monotonic() < deadline, self.log.read_text()
             assert self.process.poll() is None or len(losses(self.run)) >= step, self.log.read_text()
@@ -82,10 +82,13 @@ class Torchrun:
                 found.append(child)
         return found
 
-    def end(self, timeout: float = 240) -> tuple[int, str]:
+    def end(self, timeout: float = 600) -> tuple[int, str]:
         try:
             return self.process.wait(timeout), self.log.read_text()
         finally:
+            if self.process.poll() is None:
+                for worker in self.workers():  # which nobody would end
+                    os.kill(worker, signal.SIGKILL)
             self.process.kill()
 
 

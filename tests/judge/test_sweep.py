@@ -341,7 +341,7 @@ def test_a_killed_process_resumes(encoder_folder: Path, tmp_path: Path) -> None:
     paths = [str(encoder_folder), "--data", str(glue), "--out", str(out)]
     command = [sys.executable, "-m", "masklater", "glue", *paths, *options]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not (out / "runs.jsonl").exists() or len((out / "runs.jsonl").read_bytes().splitlines()) < 2:
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.05)

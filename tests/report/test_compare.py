@@ -291,7 +291,7 @@ def test_compare_loads_no_torch(tmp_path: Path) -> None:
         "try:\n    main()\nexcept SystemExit as leave:\n    assert not leave.code, leave.code\n"
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=300)
 
 
 @pytest.mark.usefixtures("unrendered")

@@ -62,7 +62,7 @@ def test_a_node_is_lost_and_the_bytes_are_the_same(
     thread.start()
     monkeypatch.chdir(tmp_path)  # a node's processes stand elsewhere
     result = prepare([Path("texts")], Path("out"), settings(shards_folder / "tokenizer"), ray=cluster.address)
-    thread.join(timeout=60)
+    thread.join(timeout=300)
     assert lost and result.parts == here.parts
     there, straight = bytes_of(tmp_path / "out"), bytes_of(tmp_path / "straight")
     assert {name for name in there if there[name] != straight[name]} <= {"index.json"}  # which names the input
