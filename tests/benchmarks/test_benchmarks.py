@@ -104,6 +104,7 @@ def test_data_without_text_is_refused_in_a_sentence(tmp_path: Path) -> None:
     assert done.stderr.startswith("there is no file or folder")
 
 
+@pytest.mark.slow
 def test_growth_is_measured_and_drawn(tmp_path: Path) -> None:
     out = tmp_path / "growth"
     small = ["--lengths", "16", "64", "32", "--positions", "64", "--vocabulary", "400", "--steps", "1"]

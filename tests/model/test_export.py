@@ -120,7 +120,9 @@ def test_importing_masklater_is_enough(shards: Shards, tmp_path: Path) -> None:
     """Before transformers or after it, and without waiting for torch."""
     export_masked_lm(make_model(shards, "3ml-self", "bert"), shards.folder / "tokenizer", tmp_path / "out")
     load = f"print(type(AutoModelForMaskedLM.from_pretrained({str(tmp_path / 'out')!r})).__name__)"
-    first = "import sys, masklater\nassert 'torch' not in sys.modules\nfrom transformers import AutoModelForMaskedLM\n"
+    first = "import sys, masklater\nassert 'torch' not in sys.modules\n"
+    # A class by itself, whose module imports the Auto classes half way through.
+    first += "from transformers import RobertaForCausalLM, AutoModelForMaskedLM\n"
     after = "from transformers import AutoModelForMaskedLM\nimport masklater\n"
     for imports in (first, after):
         run = subprocess.run(
