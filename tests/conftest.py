@@ -1,11 +1,13 @@
 """Small things every test may need: a text, shards of it, a tiny recipe. Nothing here touches the network."""
 
 import errno
+import importlib.util
 import json
 import os
 import random
 import signal
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -45,6 +47,15 @@ def make_text(seed: int, words: int) -> str:
         start = vocabulary.index(word)
         word = vocabulary[(7 * start + rng.choice((1, 4, 9))) % len(vocabulary)]
     return " ".join(out)
+
+
+def module_at(path: Path) -> ModuleType:
+    """Import a file that is in no package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
 
 
 @pytest.fixture(scope="session")

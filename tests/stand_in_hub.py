@@ -3,7 +3,7 @@
 import base64
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -144,3 +144,21 @@ def stand_in_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def stand_in_for_data_sets(monkeypatch: pytest.MonkeyPatch, load: Callable[[], object]) -> list[object]:
+    """Let `datasets` and huggingface_hub know one data set, at COMMIT; return the list of what they are asked."""
+    asked: list[object] = []
+
+    def load_dataset(name: str, config: str | None, **settings: object) -> object:
+        asked.append((name, config, settings))
+        return load()
+
+    class Hub:
+        def dataset_info(self, name: str, revision: str | None) -> Any:
+            asked.append((name, revision))
+            return type("Info", (), {"sha": COMMIT})
+
+    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    return asked

@@ -26,6 +26,7 @@ from masklater.errors import UserError
 from tests.conftest import DATA, make_text
 from tests.corpus.test_readers import FORMS
 from tests.golden.test_shards import digests
+from tests.stand_in_hub import stand_in_for_data_sets
 
 ROWS: list[dict[str, Any]] = [
     {"id": i, "language": "ende"[i % 2 * 2 :][:2], "text": make_text(i, 8 + i)} for i in range(30)
@@ -193,19 +194,7 @@ class Streamed:
 
 
 def test_a_data_set_of_the_hub_is_one_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[object] = []
-
-    def load_dataset(name: str, config: str | None, **settings: object) -> dict[str, object]:
-        asked.append((name, config, settings))
-        return {"train": Streamed()}
-
-    class Hub:
-        def dataset_info(self, name: str, revision: str | None) -> Any:
-            asked.append((name, revision))
-            return type("Info", (), {"sha": "c" * 40})
-
-    monkeypatch.setattr("datasets.load_dataset", load_dataset)
-    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    asked = stand_in_for_data_sets(monkeypatch, lambda: {"train": Streamed()})
     result = prepared(["hf:owner/name:20231101.en@v2"], tmp_path / "out")
     assert asked == [("owner/name", "v2"), ("owner/name", "20231101.en", {"revision": "c" * 40, "streaming": True})]
     assert result.sources[0]["revision"] == "c" * 40

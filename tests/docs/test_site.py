@@ -1,39 +1,29 @@
 """What the site takes from the code: the figure of the method, commands, settings, recipes; and the site as a whole."""
 
-import importlib.util
 import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from masklater.cli import app
 from masklater.recipe.load import describe, shipped
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, module_at
 
 DOCS = REPOSITORY / "docs"
 
 
-def module(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, DOCS / "_ext" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
-
-
 def test_the_figure_of_the_method_is_what_its_code_draws() -> None:
-    figure = module("method_figure")
+    figure = module_at(DOCS / "_ext" / "method_figure.py")
     assert figure.OUT.read_text() == figure.draw()
     assert (figure.cells_of_mlm(), figure.cells_of_3ml()) == (120, 92)
     assert figure.cells_of_3ml() / figure.cells_of_mlm() == pytest.approx((12 * 0.6 + 2) / 12)
 
 
 def test_the_reference_has_every_command_setting_and_recipe() -> None:
-    from_code = module("from_code")
+    from_code = module_at(DOCS / "_ext" / "from_code.py")
     commands = from_code.command_pages()
     for command in app.registered_commands:
         assert command.callback is not None

@@ -1,13 +1,11 @@
 """The example scripts run as a user would run them."""
 
-import importlib.util
 import os
 import re
 import subprocess
 import sys
 from itertools import product
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from torch.distributed.run import get_args_parser
@@ -17,7 +15,7 @@ from typer.main import get_command
 from masklater.cli import app
 from masklater.corpus.shards import Shards
 from masklater.judge.entities import entities
-from tests.conftest import DATA, REPOSITORY, make_text
+from tests.conftest import DATA, REPOSITORY, make_text, module_at
 from tests.judge.test_tagging import tagged
 from tests.pretrain.test_start import save_masked_lm
 
@@ -153,17 +151,9 @@ def test_embeddings(continuous: Shards, tmp_path: Path) -> None:
     assert vectors.shape == (2, AutoModel.from_pretrained(tmp_path / "encoder").config.hidden_size)
 
 
-def module(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
-
-
 def test_entities_of_the_example_are_those_of_judge() -> None:
     """On sequences that keep to the scheme and on such that break it."""
-    example = module("ner")
+    example = module_at(EXAMPLES / "ner.py")
     for labels in product(("O", "B-X", "I-X", "B-Y", "I-Y"), repeat=4):
         assert example.entities([*labels]) == entities(labels), labels
     assert example.entity_f1([["B-X", "O"], ["B-Y", "I-Y"]], [["B-X", "O"], ["B-Y", "O"]]) == 0.5
@@ -203,7 +193,7 @@ def test_ner_on_real_columns(continuous: Shards, tmp_path: Path) -> None:
     for split, sentences in (("train", 200), ("dev", 50)):
         kept = (wnut / f"{split}.conll").read_text().split("\n\n")[:sentences]
         (tmp_path / f"{split}.conll").write_text("\n\n".join(kept))
-    read = module("ner").read(wnut / "dev.conll")
+    read = module_at(EXAMPLES / "ner.py").read(wnut / "dev.conll")
     assert len(read) == 1009 and sum(map(len, read)) == 15733
     files = ("--train", "train.conll", "--dev", "dev.conll")
     assert 0 <= run_ner(tmp_path, *files, "--epochs", "1") <= 1

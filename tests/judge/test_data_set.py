@@ -17,6 +17,7 @@ from masklater.judge.sweep import sweep
 from masklater.judge.task_file import read_task_file
 from tests.judge.folders import sentences
 from tests.judge.test_sweep import ONE
+from tests.stand_in_hub import stand_in_for_data_sets
 
 NAMES = ["sport", "art", "trade"]
 TAGS = ["O", "B-PER", "I-PER"]
@@ -161,20 +162,8 @@ def test_files_of_words_and_data_sets_do_not_mix(folder: Path) -> None:
 
 
 def test_the_commit_is_in_the_record(folder: Path, encoder_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[object] = []
     load = datasets.load_dataset
-
-    def load_dataset(name: str, config: str | None, **settings: object) -> Any:
-        asked.append((name, config, settings))
-        return load(str(folder / "topics"), streaming=True)
-
-    class Hub:
-        def dataset_info(self, name: str, revision: str | None) -> Any:
-            asked.append((name, revision))
-            return type("Info", (), {"sha": "c" * 40})
-
-    monkeypatch.setattr("datasets.load_dataset", load_dataset)
-    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    asked = stand_in_for_data_sets(monkeypatch, lambda: load(str(folder / "topics"), streaming=True))
     (folder / "tasks.yaml").write_text(TOPICS.replace("hf:topics#", "hf:owner/name:short@v2#"))
     sweep(str(encoder_folder), None, folder / "scores", read_task_file(folder / "tasks.yaml"), ONE)
     assert asked[:2] == [("owner/name", "v2"), ("owner/name", "short", {"revision": "c" * 40, "streaming": True})]

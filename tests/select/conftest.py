@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from masklater.corpus.shards import Shards
+from masklater.model.masked_lm import MaskLaterForMaskedLM
+from masklater.pretrain.batches import EVALUATION_SEED, BatchMaker, make_batches
 from masklater.pretrain.loop import pretrain
+from masklater.run.folder import RunFolder
 from tests.conftest import make_shards, make_text, tiny
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -23,6 +27,13 @@ def trained(data: Path, out: Path, steps: int) -> Path:
     often = ["optimizer.lr=0.01", "evaluation.every_steps=1000", "checkpoint.every_steps=1000"]
     pretrain(tiny("3ml-small", *settings, *often), data, out)
     return out
+
+
+def scorer(run: Path, shards: Shards) -> tuple[MaskLaterForMaskedLM, BatchMaker]:
+    """The model of a run, and the training rows of SHARDS under its masks of an evaluation."""
+    opened = RunFolder(run)
+    model, _ = opened.load_model()
+    return model, make_batches(shards, shards.train, opened.recipe.masking, True, "document", EVALUATION_SEED)
 
 
 @pytest.fixture(scope="session")

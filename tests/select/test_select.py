@@ -32,6 +32,7 @@ from masklater.select.score import best, mean_losses, score
 from masklater.select.select import SelectResult, select
 from tests.conftest import make_shards, tiny
 from tests.runs import losses, stop_at, weights
+from tests.select.conftest import scorer
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +75,7 @@ def test_a_score_is_the_difference_of_losses_under_the_masks_of_an_evaluation(fo
     precision = choose_precision("float32", torch.device("cpu"))
     by_run = []
     for name in ("early", "reference"):
-        run = RunFolder(folder / name)
-        model, _ = run.load_model()
-        batches = make_batches(shards, shards.train, run.recipe.masking, True, "document", EVALUATION_SEED)
+        model, batches = scorer(folder / name, shards)
         by_run.append(mean_losses(model, batches, 5, precision, "Scoring"))
         (source,) = batches.rows.sources
         number_N = source.find(np.arange(shards.train.num_rows))

@@ -18,7 +18,6 @@ from masklater.machine.precision import choose_precision
 from masklater.masking.batch import IGNORE, MaskedBatch
 from masklater.model.check import settle
 from masklater.pretrain import loop
-from masklater.pretrain.batches import EVALUATION_SEED, make_batches
 from masklater.pretrain.evaluate import evaluate
 from masklater.pretrain.loop import pretrain
 from masklater.pretrain.plan import Plan, make_plan
@@ -32,6 +31,7 @@ from masklater.select.select import select
 from masklater.select.targets import TargetsResult, make_targets
 from tests.conftest import make_shards, tiny
 from tests.runs import losses, stop_at, weights
+from tests.select.conftest import scorer
 from tests.select.tables import make_table
 
 
@@ -90,9 +90,7 @@ def test_the_table_is_what_a_count_one_by_one_says(folder: Path, made: tuple[Pat
     precision = choose_precision("float32", torch.device("cpu"))
     found = []
     for name in ("early", "reference"):
-        run = RunFolder(folder / name)
-        model, _ = run.load_model()
-        batches = make_batches(shards, shards.train, run.recipe.masking, True, "document", EVALUATION_SEED)
+        model, batches = scorer(folder / name, shards)
         together = token_losses(model, batches, 7, precision, "Scoring")
         sums, seen = Counter[int](), Counter[int]()
         with torch.no_grad():

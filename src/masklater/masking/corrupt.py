@@ -150,11 +150,7 @@ def corrupt(rows_BL: Tensor, documents_BL: Tensor | None, corruption: Corruption
 
     targets_B = corrupted_B
     if settings.predict < 1:  # some of the corrupted positions, whatever the encoder reads there
-        is_corrupted_BL, weights_V = rank_BL < corrupted_B[:, None], corruption.weights_V
-        if weights_V is None:
-            order_BL = rank_uniform(is_corrupted_BL, draws)
-        else:
-            order_BL = rank_weighted(is_corrupted_BL, weights_V[rows_BL], draws)
+        order_BL = _rank_targets(rank_BL < corrupted_B[:, None], rows_BL, corruption, draws)
         targets_B = (settings.predict * corrupted_B).round().long()
     target_pos_BT = order_BL[:, :T]
     in_use_BT = torch.arange(T) < targets_B[:, None]
@@ -166,3 +162,10 @@ def corrupt(rows_BL: Tensor, documents_BL: Tensor | None, corruption: Corruption
         target_ids_BT=torch.where(in_use_BT, rows_BL.gather(1, target_pos_BT), IGNORE),
         documents_BL=documents_BL,
     )
+
+
+def _rank_targets(is_corrupted_BL: Tensor, rows_BL: Tensor, corruption: Corruption, draws: Draws) -> Tensor:
+    """Rank the corrupted positions of each row by who is predicted first: all alike, or by their tokens' weights."""
+    if corruption.weights_V is None:
+        return rank_uniform(is_corrupted_BL, draws)
+    return rank_weighted(is_corrupted_BL, corruption.weights_V[rows_BL], draws)

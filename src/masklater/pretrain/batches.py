@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -127,17 +126,24 @@ def make_batches(
     attend: str,
     seed: int,
     step_share: float = 0.0,
+    targets: TargetTable | None = None,
 ) -> BatchMaker:
     """The BatchMaker of a split of one SHARDS, with the counts that fit its training rows."""
-    corruption = corruption_for([(shards, 1.0)], masking, drop)
+    corruption = corruption_for([(shards, 1.0)], masking, drop, targets)
     rates = RatePath(masking, seed, step_share)
     return BatchMaker(Mixture([Source("", "", rows, 1.0, seed)]), corruption, attend, seed, rates)
 
 
-def corruption_for(sources: Sequence[tuple[Shards, float]], masking: MaskingSettings, drop: bool) -> Corruption:
+def corruption_for(
+    sources: Sequence[tuple[Shards, float]], masking: MaskingSettings, drop: bool, targets: TargetTable | None = None
+) -> Corruption:
     """The corruption whose counts fit the training rows of one or more SHARDS, each with its share of the rows.
 
-    A table that masking.predict_by names is read here; that it goes with the rows is checked where a run opens it.
+    Args:
+        sources: The SHARDS, and their shares.
+        masking: The settings.
+        drop: Whether the encoder is spared the [MASK]s.
+        targets: The opened table that masking.predict_by names, if it names one.
     """
     shards, table_of = sources[0][0], CHOOSERS[masking.choose].table
     vocabulary, indices = shards.vocabulary, [(each.index, share) for each, share in sources]
@@ -154,7 +160,9 @@ def corruption_for(sources: Sequence[tuple[Shards, float]], masking: MaskingSett
     )
     if masking.predict_by is None:
         return corruption
-    return replace(corruption, weights_V=torch.from_numpy(TargetTable(Path(masking.predict_by)).weights_V))
+    if targets is None:
+        raise ValueError(f"masking.predict_by names {masking.predict_by}, which has not been opened")
+    return replace(corruption, weights_V=torch.from_numpy(targets.weights_V))
 
 
 @dataclass(frozen=True)

@@ -281,9 +281,8 @@ class _Training:
         if not self.phase.held_out:
             return
         record: dict[str, Any] = {"step": self.ledger.steps}
-        for judge, (said, what, suffix) in NAMES.items():
-            if judge not in next(iter(self.phase.held_out.values())):
-                continue
+        for judge in next(iter(self.phase.held_out.values())):
+            said, what, suffix = NAMES[judge]
             by_source: dict[str, Score] = {}
             with self.accounts.time("evaluation"):
                 for source, batches in self.phase.held_out.items():

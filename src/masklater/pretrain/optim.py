@@ -39,9 +39,8 @@ class Optimizers:
         matrices, decayed, undecayed = split_parameters(model)
         self.names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
         self.parts: list[Optimizer] = []
-        self.flops = (
-            sum(map(muon_flops, matrices)) if settings.name == "muon" else 0.0
-        )  # of the last update, or the next
+        # Of the last update, or of the first.
+        self.flops = sum(map(muon_flops, matrices)) if settings.name == "muon" else 0.0
         adamw_lr = settings.lr
         if settings.name == "muon":
             self.parts.append(_muon(matrices, settings, world))

@@ -161,7 +161,9 @@ def make_plan(recipe: Recipe, sources: Sources, config: MaskLaterConfig) -> Plan
                 if own.masking.causal:
                     judges = {"causal": own.masking}
                 held_out[folder.name or folder.key] = {
-                    judge: make_batches(shards, shards.valid, masking, drops, own.batch.attend, EVALUATION_SEED)
+                    judge: make_batches(
+                        shards, shards.valid, masking, drops, own.batch.attend, EVALUATION_SEED, targets=sources.targets
+                    )
                     for judge, masking in judges.items()
                 }
         phases.append(Phase(span, batches, held_out, schedule, rope_base(recipe, span.number)))
@@ -178,5 +180,6 @@ def make_plan(recipe: Recipe, sources: Sources, config: MaskLaterConfig) -> Plan
 
 def _batches(span: Span, sources: Sources, mixture: Mixture) -> BatchMaker:
     recipe = span.recipe
-    corruption = corruption_for(sources.of_phase(span.number), recipe.masking, recipe.decoder.drops)
+    drops, targets = recipe.decoder.drops, sources.targets
+    corruption = corruption_for(sources.of_phase(span.number), recipe.masking, drops, targets)
     return BatchMaker(mixture, corruption, recipe.batch.attend, recipe.seed, rates_in(span))

@@ -2,8 +2,6 @@
 
 import json
 import math
-import resource
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +16,7 @@ from masklater.ledger import Ledger
 from masklater.machine.distributed import World
 from masklater.machine.energy import EnergyMeter
 from masklater.machine.kernels import attention_kernels
+from masklater.machine.memory import peak_memory
 from masklater.machine.peak import this_hardware
 from masklater.machine.precision import Precision
 
@@ -64,8 +63,7 @@ class Accounts:
     def _peak_memory(self) -> int:
         if self.device.type == "cuda":
             return int(torch.cuda.max_memory_allocated(self.device))
-        resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return resident if sys.platform == "darwin" else resident * 1024
+        return peak_memory()
 
 
 def summary(ledger: Ledger) -> dict[str, Any]:

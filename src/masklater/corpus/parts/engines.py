@@ -13,8 +13,9 @@ from typing import Any, Generic, NamedTuple
 
 from masklater.console import Meter, say
 from masklater.corpus.parts.on_ray import on_ray
-from masklater.corpus.parts.work import OnProgress, Outcome, R, Task, Work, peak_memory, try_part
+from masklater.corpus.parts.work import OnProgress, Outcome, R, Task, Work, try_part
 from masklater.errors import DamagedDataError, UserError
+from masklater.machine.memory import peak_memory
 from masklater.machine.signals import children_deaf_to_ctrl_c
 
 POLL_SECONDS = 0.5

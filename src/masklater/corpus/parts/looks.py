@@ -20,7 +20,7 @@ from masklater.corpus.keep.duplicates import LINE, LineCounts
 from masklater.corpus.keep.judge import judge
 from masklater.corpus.keep.kept import REASONS
 from masklater.corpus.parts.cut import Part, digest
-from masklater.corpus.parts.work import OnProgress, Result, Task, Work, has_sizes, read_result
+from masklater.corpus.parts.work import OnProgress, Result, Task, Work, has_sizes
 from masklater.corpus.read import Document, read_documents
 
 LINES, CODES, COMPARED, SIGNATURES = "lines", "codes", "compared", "signatures"
@@ -50,6 +50,7 @@ class CountLines(Work[LinesResult]):
 
     title = "Counting lines"
     done = "looked at"
+    result = LinesResult
 
     def digest(self) -> str:
         """A hash of all that decides what is counted, but for the part."""
@@ -67,10 +68,6 @@ class CountLines(Work[LinesResult]):
                 file.write(entries.tobytes())
                 sizes.append(len(entries))
         return LinesResult(buckets=sizes)
-
-    def read(self, folder: Path) -> LinesResult | None:
-        """Read what was counted."""
-        return read_result(folder, LinesResult)
 
 
 class VerdictsResult(Result):
@@ -94,6 +91,7 @@ class JudgeDocuments(Work[VerdictsResult]):
 
     title = "Choosing documents"
     done = "looked at"
+    result = VerdictsResult
     evaluation: EvaluationRuns | None
     lines_N: NDArray[np.uint64]  # hashes of the lines that are taken out, in order
 
@@ -123,10 +121,6 @@ class JudgeDocuments(Work[VerdictsResult]):
                     entries.write(entry.tobytes())
                     signatures.write(verdict.signature)
         return VerdictsResult(documents=[*documents.values()], compared=compared, signature_bytes=signature_bytes)
-
-    def read(self, folder: Path) -> VerdictsResult | None:
-        """Read the verdicts."""
-        return read_result(folder, VerdictsResult)
 
 
 def _documents(part: Part, on_progress: OnProgress) -> Iterator[Document]:

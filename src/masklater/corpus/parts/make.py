@@ -19,7 +19,7 @@ from masklater.corpus.index import SPLITS, Split, SplitEntry, row_dtype
 from masklater.corpus.keep.kept import Kept, Samples
 from masklater.corpus.pack import make_packer
 from masklater.corpus.parts.cut import digest
-from masklater.corpus.parts.work import OnProgress, Result, Task, Work, read_result
+from masklater.corpus.parts.work import OnProgress, Result, Task, Work
 from masklater.corpus.read import Document, read_documents
 from masklater.corpus.shards import SplitWriter
 from masklater.corpus.tokenise import tokenise
@@ -66,6 +66,7 @@ class Common(Work[PartResult]):
 
     title = "Tokenising"
     done = "finished"
+    result = PartResult
     tokenizer: str  # as the tokenizers library writes it
     vocabulary: Vocabulary
     unknown_id: int | None
@@ -83,10 +84,6 @@ class Common(Work[PartResult]):
     def make(self, task: Task, folder: Path, threads: int, on_progress: OnProgress) -> PartResult:
         """Write the rows of a part into a folder."""
         return prepare_part(task, self, folder, threads, on_progress)
-
-    def read(self, folder: Path) -> PartResult | None:
-        """Read what a finished part holds."""
-        return read_result(folder, PartResult)
 
 
 def prepare_part(task: Task, common: Common, folder: Path, threads: int, on_progress: OnProgress) -> PartResult:

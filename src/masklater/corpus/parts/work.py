@@ -6,18 +6,17 @@ What comes out follows from the part and from what all parts share, whatever pro
 import hashlib
 import os
 import platform
-import resource
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from masklater.corpus.parts.cut import Part, digest
 from masklater.corpus.settings import PrepareSettings
 from masklater.errors import UserError
 from masklater.folders import disk_errors_for_people, gone_on_failure, remove, sync_files
+from masklater.machine.memory import peak_memory
 from masklater.recipe.section import Section
 
 RESULT = "part.json"
@@ -57,6 +56,7 @@ class Work(ABC, Generic[R]):
 
     title: ClassVar[str]  # as a participle: "Tokenising"
     done: ClassVar[str]  # what a part is then: "finished"
+    result: ClassVar[type[Any]]  # R, which a class variable cannot say
     settings: PrepareSettings
     place: Path  # where what is made of parts stands
     out: Path  # what messages about the disk name
@@ -69,9 +69,13 @@ class Work(ABC, Generic[R]):
     def make(self, task: Task, folder: Path, threads: int, on_progress: OnProgress) -> R:
         """Write what is made of a part into a folder, and tell what it is."""
 
-    @abstractmethod
     def read(self, folder: Path) -> R | None:
-        """Read what was made; None where it is not there, or not whole."""
+        """Read what was made of a part; None where it is not there, or not whole."""
+        try:
+            result: R = self.result.model_validate_json((folder / RESULT).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return result if result.is_whole(folder) else None
 
 
 def tasks_of(parts: Sequence[Part], work: Work[R], reasons: Sequence[bytes | None] = ()) -> list[Task]:
@@ -130,20 +134,6 @@ def make_part(task: Task, work: Work[R], threads: int, on_progress: OnProgress) 
             remove(final)
             partial.rename(final)
     return result
-
-
-def peak_memory() -> int:
-    """The most memory that this process has held, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def read_result(folder: Path, kind: type[R]) -> R | None:
-    """Read what was made of a part; None where it is not there, or not whole."""
-    try:
-        result = kind.model_validate_json((folder / RESULT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return result if result.is_whole(folder) else None
 
 
 def has_sizes(folder: Path, sizes: dict[str, int]) -> bool:
