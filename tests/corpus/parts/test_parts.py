@@ -252,13 +252,14 @@ def test_killed_at_twenty_random_moments(tmp_path: Path) -> None:
     began = time.monotonic()
     subprocess.run([*command, tmp_path / "straight"], check=True, capture_output=True, timeout=1200)
     took = time.monotonic() - began
-    kills, seed = 0, np.random.default_rng(0)
+    kills, ends, seed = 0, 0, np.random.default_rng(0)
     while True:
         if (tmp_path / "out").exists():  # faster than the moment to kill it
             assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "straight")
             if kills >= 20:
                 return
-            (tmp_path / "out").rename(tmp_path / f"out-{kills}")
+            (tmp_path / "out").rename(tmp_path / f"out-{ends}")
+            ends += 1
         process = subprocess.Popen([*command, tmp_path / "out"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             assert process.wait(seed.uniform(0.3, 1.0) * took if kills < 20 else 1200) == 0
