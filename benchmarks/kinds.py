@@ -31,11 +31,15 @@ def _array(texts: list[str], path: Path) -> None:
     path.write_text(json.dumps([{"text": text} for text in texts]), encoding="utf-8")
 
 
-def _separated(texts: list[str], path: Path) -> None:
+def _commas(texts: list[str], path: Path) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, delimiter="," if path.suffix == ".csv" else "\t")
-        writer.writerow(["number", "text"])
-        writer.writerows(enumerate(texts))
+        csv.writer(file).writerows([["number", "text"], *enumerate(texts)])
+
+
+def _tabs(texts: list[str], path: Path) -> None:
+    """Line ends and tabs become spaces: a cell cannot hold them."""
+    rows = (f"{number}\t{' '.join(text.split())}\n" for number, text in enumerate(texts))
+    path.write_text("number\ttext\n" + "".join(rows), encoding="utf-8")
 
 
 def _parquet(texts: list[str], path: Path) -> None:
@@ -67,8 +71,8 @@ WRITERS: dict[str, Callable[[list[str], Path], None]] = {
     ".jsonl": _lines,
     ".ndjson": _lines,
     ".json": _array,
-    ".csv": _separated,
-    ".tsv": _separated,
+    ".csv": _commas,
+    ".tsv": _tabs,
     ".parquet": _parquet,
     ".arrow": _arrow,
     ".xml": _dump,

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from masklater.corpus.files import find_files
+from masklater.corpus.read import ReadCounts, Source, read_documents
 from masklater.recipe.load import load
 from tests.conftest import REPOSITORY
 
@@ -97,6 +99,17 @@ def test_data_in_all_its_parts(
     assert float(loader[3]) > 0 and float(loader[4]) > float(loader[3])
     index = next(below for line, below in after.items() if "open s" in line).split()
     assert index[:2] == ["2,500", "1"]
+
+
+def test_every_kind_of_file_holds_the_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Line ends, tabs and quotes, which real text is full of, included."""
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    kinds = importlib.import_module("kinds")
+    texts = [f'"{number}", he said;\tand\n\n<so> & on.' for number in range(kinds.PLAIN_TEXTS)]
+    for kind in kinds.KINDS:
+        folder = kinds.write_kind(texts, kind, tmp_path / kind)
+        read = [document.text for document in read_documents(Source(find_files([folder])), ReadCounts())]
+        assert [text.split() for text in sorted(read)] == [text.split() for text in sorted(texts)], kind
 
 
 def test_data_without_text_is_refused_in_a_sentence(tmp_path: Path) -> None:
