@@ -73,10 +73,26 @@ def test_few_documents_still_hold_one_out(tmp_path: Path) -> None:
 
 def test_one_document_cannot_be_split(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(make_text(0, 100))
-    with pytest.raises(UserError, match=r"one single document .*\n.*--documents line"):
+    with pytest.raises(UserError, match=r"one single document, .*\n.*--documents line"):
         prepare([tmp_path], tmp_path / "out", PrepareSettings(vocab_size=300))
     result = prepare([tmp_path], tmp_path / "out", PrepareSettings(vocab_size=300, valid_fraction=0))
     assert result.valid_rows == 0
+
+
+@pytest.mark.parametrize("times", [1, 20, 1500])
+def test_documents_that_are_all_equal_cannot_be_split(tmp_path: Path, times: int) -> None:
+    """Held out is what a text's hash says: the same for all of them."""
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "a.jsonl").write_text("\n".join([json.dumps({"text": make_text(0, 100)})] * times))
+    said = "one single document" if times == 1 else f"the {times:,} documents of the input have one and the same text"
+    with pytest.raises(UserError, match=said):
+        prepare([corpus], tmp_path / "out", PrepareSettings(vocab_size=300))
+    (corpus / "b.jsonl").write_text(json.dumps({"text": make_text(1, 100)}))
+    for fraction in (0.0001, 0.5):  # two texts: one of them, however often it stands there
+        out = tmp_path / f"out-{fraction}"
+        result = prepare([corpus], out, PrepareSettings(vocab_size=300, row_length=16, valid_fraction=fraction))
+        assert result.train_rows and result.valid_rows
 
 
 def test_empty_input(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def test_wrong_text_field_names_those_there_are(tmp_path: Path) -> None:
         ("{broken", "line 2: not JSON"),
         ("[1, 2]", "line 2: a list, not an object"),
         ('{"text": 7}', "line 2: field 'text' holds int, not text"),
-        ('{"text": null}', "line 2: field 'text' holds NoneType"),
+        ('{"text": null}', "line 2: field 'text' is null, not text"),
         ("[" * 100_000, "line 2: not JSON"),
     ],
 )

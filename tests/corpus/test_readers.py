@@ -229,7 +229,7 @@ WRONG_TYPES = {
     "numbers": (pa.array([1, 2]), r"row 1: field 'text' holds int, not text"),
     "lists": (pa.array([["a"], ["b"]]), r"row 1: field 'text' holds list, not text"),
     "bytes that are no text": (pa.array([b"a", b"\xff"]), r"row 2: field 'text' holds bytes that are not UTF-8"),
-    "null": (pa.array(["a", None]), r"row 2: field 'text' holds NoneType, not text\n.*--null-texts skip"),
+    "null": (pa.array(["a", None]), r"row 2: field 'text' is null, not text\n.*--null-texts skip"),
 }
 
 

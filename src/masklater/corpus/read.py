@@ -191,7 +191,7 @@ def _record_documents(records: Records, place: str, source: Source, counts: Read
             raise missing_field(f"{place} {number}", str(missing), record) from None
         except NullTextError as null:
             raise DamagedDataError(
-                f"{place} {number}: field {str(null)!r} holds NoneType, not text",
+                f"{place} {number}: field {str(null)!r} is null, not text",
                 "Mend or remove it, or leave such records out, counted, with --null-texts skip.",
             ) from None
         except WrongValueError as wrong:

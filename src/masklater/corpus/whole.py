@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +31,7 @@ TOKENIZER_SAMPLE_BYTES = 256 * 2**20
 """A tokenizer is trained on about this much text, chosen by the documents' hashes: more changes
 little and costs memory."""
 FEW_DOCUMENTS = 1000
-"""A corpus of at most this many documents holds out at least one of them, whatever the fraction says."""
+"""A corpus of at most this many different documents holds out at least one of them, whatever the fraction says."""
 
 
 @dataclass(frozen=True)
@@ -208,16 +207,21 @@ def held_out_below(corpus: Corpus, settings: PrepareSettings) -> int:
     if not fraction:
         return 0
     counts = corpus.uncounted()
-    documents = corpus.documents(counts)
-    keys = {document.key for document in islice(documents, FEW_DOCUMENTS + 1)}
-    if next(documents, None) is not None or len(keys) > FEW_DOCUMENTS:
-        return below
+    keys: set[int] = set()
+    number = 0
+    for document in corpus.documents(counts):
+        number += document.begins
+        keys.add(document.key)
+        if len(keys) > FEW_DOCUMENTS:
+            return below
     if not keys:
         raise no_text(total(counts), {} if corpus.kept is None else corpus.kept.dropped)
     if len(keys) == 1:
         raise UserError(
-            f"the input is one single document (--documents {corpus.sources[0].unit}), of which none can be held out",
-            "Cut it into documents with --documents line or blank-line, or hold nothing out with --valid-fraction 0.",
+            "the input is one single document, which cannot be held out"
+            if number == 1
+            else f"the {number:,} documents of the input have one and the same text, which cannot be held out",
+            "Cut plain text with --documents line or blank-line, or hold nothing out with --valid-fraction 0.",
         )
     return min(max(below, min(keys) + 1), max(keys))  # at least one held out, at least one to train on
 
