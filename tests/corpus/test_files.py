@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -14,8 +15,10 @@ import pytest
 from masklater.corpus.files import describe, find_files, repeated
 from masklater.corpus.prepare import prepare
 from masklater.corpus.settings import PrepareSettings
+from masklater.corpus.shards import Shards
 from masklater.errors import UserError
-from tests.conftest import make_text
+from masklater.pretrain.loop import pretrain
+from tests.conftest import make_text, tiny
 
 
 def found(*inputs: Path) -> tuple[list[str], dict[str, int]]:
@@ -43,6 +46,14 @@ def test_everything_in_a_folder_is_read_or_counted(tmp_path: Path) -> None:
         "linked folders (named as inputs they are read)": 1, "broken links": 1, "pipes and devices": 1,
     }  # fmt: skip
     assert found(folder, folder / "linked") == ([*names, "g.txt"], passed_over)
+
+
+def test_what_was_made_of_text_is_no_text(tmp_path: Path, shards: Shards) -> None:
+    """Whoever prepares `.` a second time has the first SHARDS in it, and the runs."""
+    (tmp_path / "a.txt").write_text("clouds")
+    shutil.copytree(shards.folder, tmp_path / "made" / "shards")
+    pretrain(tiny("vanilla-small", "duration.steps=1"), shards.folder, tmp_path / "made" / "run")
+    assert found(tmp_path) == (["a.txt"], {"SHARDS and RUN folders": 2})
 
 
 def test_the_most_frequent_endings_come_first() -> None:

@@ -18,6 +18,9 @@ ENDINGS_SHOWN = 8
 HIDDEN, LINKED_FOLDERS, BROKEN_LINKS, NO_FILES, NO_ENDING = (
     "hidden", "linked folders (named as inputs they are read)", "broken links", "pipes and devices", "without an ending"
 )  # fmt: skip
+MADE_HERE = "SHARDS and RUN folders"
+SIGNS = (("index.json", "train-00000.rows"), ("run.json", "recipe.yaml"))
+"""Files that SHARDS have, and a RUN."""
 
 
 def find_files(inputs: list[Path], passed_over: Counter[str] | None = None) -> list[Path]:
@@ -98,7 +101,10 @@ def repeated(files: Sequence[Path | ElsewhereFile | FileRange]) -> dict[str, int
 
 
 def _inside(folder: Path, others: Counter[str]) -> list[Path]:
-    """The text files inside a folder; what else is there is counted."""
+    """The text files inside a folder; what else is there is counted.
+
+    SHARDS and RUNs are no corpus: whoever prepares `.` a second time has the first ones in it.
+    """
 
     def fail(error: OSError) -> None:
         raise UserError(
@@ -109,6 +115,9 @@ def _inside(folder: Path, others: Counter[str]) -> list[Path]:
     for top, folders, names in os.walk(folder, onerror=fail):
         others[HIDDEN] += sum(name.startswith(".") for name in (*folders, *names))
         folders[:] = [name for name in folders if not name.startswith(".")]
+        made_here = {name for name in folders if _is_made_here(Path(top, name))}
+        others[MADE_HERE] += len(made_here)
+        folders[:] = [name for name in folders if name not in made_here]
         others[LINKED_FOLDERS] += sum(Path(top, name).is_symlink() for name in folders)
         for path in (Path(top, name) for name in names if not name.startswith(".")):
             if not path.is_file():
@@ -120,6 +129,11 @@ def _inside(folder: Path, others: Counter[str]) -> list[Path]:
     for what in [what for what, number in others.items() if not number]:
         del others[what]
     return sorted(found)
+
+
+def _is_made_here(folder: Path) -> bool:
+    """Whether a folder is SHARDS, or a RUN."""
+    return any(all((folder / name).is_file() for name in names) for names in SIGNS)
 
 
 def ending_shown(name: str) -> str:
