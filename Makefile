@@ -17,7 +17,7 @@ OLDEST_MAY_MOVE := torch|transformers|tokenizers|huggingface_hub|hf-xet|httpx2|h
 
 help:
 	@echo "make quickstart  install, then the whole main job on text found on this machine (at most 6 minutes on 2 cores)"
-	@echo "make test        install, then the fast test suite (about 10 minutes on 2 cores)"
+	@echo "make test        install, then the fast test suite (about 8 minutes on 2 cores)"
 	@echo "make test-all    the slow tests too: whole runs and real corpora"
 	@echo "make test-gpu    what needs a GPU, on a machine that has one (the other tests hide it)"
 	@echo "make test-oldest the fast tests on the oldest torch and transformers that are supported, in .venv-oldest"
