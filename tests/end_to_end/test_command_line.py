@@ -188,6 +188,18 @@ def test_fill_without_a_mask(
     assert "trained on rows of 32" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("peak", "is_too_low"), [(1e3, True), (1e18, False)])
+def test_a_peak_that_was_measured_too_low_is_said(
+    peak: float, is_too_low: bool, shards_folder: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr("masklater.machine.peak._measure", lambda *_: peak)
+    words = ["3ml-small", *TINY, "duration.steps=1", "--data", shards_folder, "--out", tmp_path / "run"]
+    assert inside(monkeypatch, "pretrain", *words) == 0
+    [hardware] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("hardware")]
+    assert ("too low" in hardware) == is_too_low
+
+
 def test_a_fault_of_ours_shows_its_traceback_and_exits_with_1() -> None:
     code = (
         "import sys; from masklater import cli\n"

@@ -83,6 +83,8 @@ def pretrain(
             lines["skipped"] += f"; {result.overflowed_steps:,} of them to find float16's loss scale"
     if result.utilisation is not None:
         lines["hardware"] = f"{result.utilisation:.1%} of the operations that it can do at best in this time"
+        if result.utilisation > 1:
+            lines["hardware"] += ", as measured before the first step: too low, perhaps beside other work"
     for name, loss, accuracy, targets in (
         ("held out, own masking", result.valid_loss, result.valid_accuracy, result.valid_targets),
         ("held out, 15% [MASK]", result.valid_loss_15, result.valid_accuracy_15, result.valid_targets_15),
