@@ -114,10 +114,9 @@ def _inside(folder: Path, others: Counter[str]) -> list[Path]:
     found: list[Path] = []
     for top, folders, names in os.walk(folder, onerror=fail):
         others[HIDDEN] += sum(name.startswith(".") for name in (*folders, *names))
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        made_here = {name for name in folders if _is_made_here(Path(top, name))}
-        others[MADE_HERE] += len(made_here)
-        folders[:] = [name for name in folders if name not in made_here]
+        shown = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in shown if not _is_made_here(Path(top, name))]
+        others[MADE_HERE] += len(shown) - len(folders)
         others[LINKED_FOLDERS] += sum(Path(top, name).is_symlink() for name in folders)
         for path in (Path(top, name) for name in names if not name.startswith(".")):
             if not path.is_file():
