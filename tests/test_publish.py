@@ -105,11 +105,18 @@ def test_a_file_that_does_not_arrive_is_named(hub: StandIn, encoder: Path) -> No
         send(list_files(encoder), "someone/tiny")
 
 
-@pytest.mark.parametrize("name", ["tiny", "a/b/c", "/tiny", "someone/"])
+@pytest.mark.parametrize("name", ["tiny", "a/b/c", "/tiny", "someone/", "some one/tiny", "https://hub/a/b", "a/b.git"])
 def test_names_that_are_none(name: str, hub: StandIn, encoder: Path) -> None:
     with pytest.raises(UserError, match="is no name on the hub"):
         send(list_files(encoder), name)
     assert not hub.calls
+
+
+def test_a_name_is_looked_at_before_files_are_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert push(monkeypatch, str(tmp_path / "nowhere"), "tiny") == 2
+    assert "'tiny' is no name on the hub" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,24 @@ class Published:
     files: int
 
 
+def check_name(repository: str) -> None:
+    """Raise UserError where a repository of the hub cannot have that name."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repository)
+    except HFValidationError:
+        is_name = False
+    else:
+        is_name = "/" in repository
+    if not is_name:
+        raise UserError(
+            f"{repository!r} is no name on the hub",
+            "Write it as OWNER/NAME: letters, digits, -, _ and ., 96 at most, none of the last three at either end.",
+        )
+
+
 def list_files(folder: Path) -> Shipment:
     """List what is sent of an ENCODER: every regular file in it, but for hidden ones and pickles, which can run code.
 
@@ -95,9 +113,7 @@ def send(shipment: Shipment, repository: str, private: bool = False) -> Publishe
     from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.errors import RepositoryNotFoundError
 
-    owner, slash, name = repository.partition("/")
-    if not (owner and slash and name) or "/" in name:
-        raise UserError(f"{repository} is no name on the hub", "Write it as OWNER/NAME.")
+    check_name(repository)
     api, created = HfApi(library_name="masklater"), False
     try:
         try:

@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 
-from masklater.corpus.files import describe, find_files, repeated
+from masklater.corpus.files import MADE_OF_TEXT, describe, find_files, repeated
 from masklater.corpus.prepare import prepare
 from masklater.corpus.settings import PrepareSettings
 from masklater.corpus.shards import Shards
 from masklater.errors import UserError
+from masklater.model.export import export_encoder
 from masklater.pretrain.loop import pretrain
+from masklater.run.folder import RunFolder
 from tests.conftest import make_text, tiny
 
 
@@ -49,11 +51,25 @@ def test_everything_in_a_folder_is_read_or_counted(tmp_path: Path) -> None:
 
 
 def test_what_was_made_of_text_is_no_text(tmp_path: Path, shards: Shards) -> None:
-    """Whoever prepares `.` a second time has the first SHARDS in it, and the runs."""
+    """Whoever prepares `.` a second time has the first SHARDS in it, and all that came of them."""
     (tmp_path / "a.txt").write_text("clouds")
-    shutil.copytree(shards.folder, tmp_path / "made" / "shards")
-    pretrain(tiny("vanilla-small", "duration.steps=1"), shards.folder, tmp_path / "made" / "run")
-    assert found(tmp_path) == (["a.txt"], {"SHARDS and RUN folders": 2})
+    made = tmp_path / "made"
+    shutil.copytree(shards.folder, made / "shards")
+    pretrain(tiny("vanilla-small", "duration.steps=1"), shards.folder, made / "run")
+    run = RunFolder(made / "run")
+    export_encoder(run.model_of(run.open_newest()), run.tokenizer, made / "encoder")
+    shutil.copytree(shards.folder / "tokenizer", made / "tokenizer")
+    # What takes two runs or a sweep to make is known by two of its files, which tests of their own hold.
+    for first, second in (("selection.json", "scores.npy"), ("targets.json", "excess.npy"), ("sweep.json", "runs.jsonl"),
+                          ("report.json", "report.md"), ("config.json", "model.safetensors.index.json")):  # fmt: skip
+        (made / second).mkdir()
+        for name in (first, second):
+            (made / second / name).write_text("{}")
+    assert found(tmp_path) == (["a.txt"], {MADE_OF_TEXT: 9})
+    (made / "report.json").write_text('{"text": "one of the two alone is text"}')
+    assert found(tmp_path)[0] == ["a.txt", "report.json"]
+    with pytest.raises(UserError, match=r"made/encoder is no corpus"):
+        find_files([tmp_path, made / "encoder"])
 
 
 def test_the_most_frequent_endings_come_first() -> None:

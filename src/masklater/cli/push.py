@@ -27,8 +27,9 @@ def push(
       masklater push encoder OWNER/NAME
     """
     from masklater.console import aligned, say
-    from masklater.publish import list_files, send
+    from masklater.publish import check_name, list_files, send
 
+    check_name(repository)
     shipment = list_files(encoder)
     rows = [[name, f"{size:,}"] for name, size in shipment.files.items()]
     total = f"{len(rows)} files, {shipment.bytes:,} bytes"

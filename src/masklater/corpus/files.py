@@ -18,9 +18,19 @@ ENDINGS_SHOWN = 8
 HIDDEN, LINKED_FOLDERS, BROKEN_LINKS, NO_FILES, NO_ENDING = (
     "hidden", "linked folders (named as inputs they are read)", "broken links", "pipes and devices", "without an ending"
 )  # fmt: skip
-MADE_HERE = "SHARDS and RUN folders"
-SIGNS = (("index.json", "train-00000.rows"), ("run.json", "recipe.yaml"))
-"""Files that SHARDS have, and a RUN."""
+MADE_OF_TEXT = "folders of rows, a run, a model, a tokenizer, scores or a report"
+SIGNS = (
+    ("index.json", "train-00000.rows"),  # SHARDS
+    ("selection.json", "scores.npy"),
+    ("targets.json", "excess.npy"),
+    ("run.json", "recipe.yaml"),
+    ("config.json", "model.safetensors"),
+    ("config.json", "model.safetensors.index.json"),
+    ("tokenizer.json", "tokenizer_config.json"),
+    ("sweep.json", "runs.jsonl"),  # SCORES
+    ("report.json", "report.md"),
+)
+"""By which folders are known whose json, md and txt files are no corpus."""
 
 
 def find_files(inputs: list[Path], passed_over: Counter[str] | None = None) -> list[Path]:
@@ -33,12 +43,15 @@ def find_files(inputs: list[Path], passed_over: Counter[str] | None = None) -> l
         passed_over: Counts, by ending or kind, of what the folders hold beside; updated.
 
     Raises:
-        UserError: An input is missing, is no file, has an ending that is not read, or is a folder without text.
+        UserError: An input is missing, is no file, has an ending that is not read, or is a folder without text or
+            one of what was made of it.
     """
     passed_over = Counter() if passed_over is None else passed_over
     files: list[Path] = []
     for path in inputs:
         if path.is_dir():
+            if _is_made_of_text(path):
+                raise UserError(f"{path} is no corpus: it is one of the {MADE_OF_TEXT}", "Name a folder of text.")
             others: Counter[str] = Counter()
             found = _inside(path, others)
             if not found:
@@ -103,7 +116,7 @@ def repeated(files: Sequence[Path | ElsewhereFile | FileRange]) -> dict[str, int
 def _inside(folder: Path, others: Counter[str]) -> list[Path]:
     """The text files inside a folder; what else is there is counted.
 
-    SHARDS and RUNs are no corpus: whoever prepares `.` a second time has the first ones in it.
+    What was made of text is no corpus: whoever prepares `.` a second time has SHARDS, runs and encoders in it.
     """
 
     def fail(error: OSError) -> None:
@@ -115,8 +128,8 @@ def _inside(folder: Path, others: Counter[str]) -> list[Path]:
     for top, folders, names in os.walk(folder, onerror=fail):
         others[HIDDEN] += sum(name.startswith(".") for name in (*folders, *names))
         shown = [name for name in folders if not name.startswith(".")]
-        folders[:] = [name for name in shown if not _is_made_here(Path(top, name))]
-        others[MADE_HERE] += len(shown) - len(folders)
+        folders[:] = [name for name in shown if not _is_made_of_text(Path(top, name))]
+        others[MADE_OF_TEXT] += len(shown) - len(folders)
         others[LINKED_FOLDERS] += sum(Path(top, name).is_symlink() for name in folders)
         for path in (Path(top, name) for name in names if not name.startswith(".")):
             if not path.is_file():
@@ -130,8 +143,8 @@ def _inside(folder: Path, others: Counter[str]) -> list[Path]:
     return sorted(found)
 
 
-def _is_made_here(folder: Path) -> bool:
-    """Whether a folder is SHARDS, or a RUN."""
+def _is_made_of_text(folder: Path) -> bool:
+    """Whether a folder holds what one of the commands, or transformers, has made."""
     return any(all((folder / name).is_file() for name in names) for names in SIGNS)
 
 

@@ -209,11 +209,13 @@ def held_out_below(corpus: Corpus, settings: PrepareSettings) -> int:
     counts = corpus.uncounted()
     keys: set[int] = set()
     number = 0
-    for document in corpus.documents(counts):
-        number += document.begins
-        keys.add(document.key)
-        if len(keys) > FEW_DOCUMENTS:
-            return below
+    with Meter("Choosing what is held out", corpus.bytes or None) as meter:
+        for document in corpus.documents(counts, meter.advance):
+            number += document.begins
+            keys.add(document.key)
+            if len(keys) > FEW_DOCUMENTS:
+                meter.set(corpus.bytes)
+                return below
     if not keys:
         raise no_text(total(counts), {} if corpus.kept is None else corpus.kept.dropped)
     if len(keys) == 1:
