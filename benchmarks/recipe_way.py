@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from types import FrameType
 
-from masklater.recipe.load import Recipe, load
+from masklater.recipe.load import load
 from masklater.recipe.section import Section
 
 SOURCE = str(Path(__file__).parents[1] / "src" / "masklater")
@@ -40,7 +40,7 @@ class Way:
             return
         code = frame.f_code
         names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-        if not any(isinstance(frame.f_locals.get(name), (Recipe, Section)) for name in names):
+        if not any(_is_of_a_recipe(frame.f_locals.get(name)) for name in names):
             return
         here, there = (self._short(one.f_code.co_filename) for one in (frame, back))
         if event == "call":
@@ -51,6 +51,11 @@ class Way:
     @staticmethod
     def _short(path: str) -> str:
         return path.removeprefix(SOURCE).strip("/")
+
+
+def _is_of_a_recipe(value: object) -> bool:
+    """Whether a value is a recipe or one of its sections; records of SHARDS are Sections too."""
+    return isinstance(value, Section) and type(value).__module__.startswith("masklater.recipe")
 
 
 def main() -> None:
