@@ -14,6 +14,7 @@ import yaml
 
 from masklater.budget.forecast import Rows, forecast, rows_of
 from masklater.corpus.shards import Shards
+from masklater.errors import UserError
 from masklater.recipe.load import load
 from tests.conftest import REPOSITORY, make_text
 from tests.judge.folders import make_glue
@@ -133,6 +134,26 @@ def test_a_ladder_that_is_stopped_and_killed_goes_on(tmp_path: Path) -> None:
     with (tmp_path / "text.jsonl").open("a") as file:
         file.write('\n{"text": "one more"}')
     assert "text of the ladder in out was other" in ends(command, tmp_path, status=2).stderr
+
+
+def test_the_text_is_wanted_until_its_rows_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_work(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(LADDER.parent)
+    plan = importlib.import_module("ladder_plan").Plan(Path("tiny.yaml"), "cpu")
+    ladder = importlib.import_module("ladder").Ladder(plan, Path(), Path("out"))
+    text = Path("text.jsonl").rename("away")
+    with pytest.raises(UserError, match=r"there is no text\.jsonl"):
+        ladder.prepare()
+    text.rename("text.jsonl")
+    ladder.prepare()
+    made = Path("out/data.json").read_text()
+    Path("text.jsonl").unlink()
+    ladder.prepare()
+    assert Path("out/data.json").read_text() == made
+    Path("text.jsonl").write_text('{"text": "another"}')
+    with pytest.raises(UserError, match="text of the ladder in out was other"):
+        ladder.prepare()
 
 
 def final_loss(run: Path) -> float:
