@@ -5,7 +5,6 @@ ordinary transformers classes. With `import masklater`, transformers' Auto class
 """
 
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from masklater.model.masked_lm import MaskLaterForMaskedLM
 
 __all__ = ["MaskLaterConfig", "MaskLaterForMaskedLM", "__version__"]
-__version__ = version("masklater")
+__version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:

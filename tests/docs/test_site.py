@@ -7,7 +7,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
+import masklater
 from masklater.cli import app
 from masklater.recipe.load import describe, shipped
 from tests.conftest import REPOSITORY, module_at
@@ -39,6 +41,16 @@ def test_the_reference_has_every_command_setting_and_recipe() -> None:
     recipes = from_code.recipe_pages()
     for name in shipped():
         assert f"`{name}`\n: " in recipes
+
+
+def test_the_citation_is_of_this_version() -> None:
+    cited = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())["version"]
+    assert cited == masklater.__version__
+    code = "import sys; sys.path.insert(0, 'src'); import masklater; print(masklater.__version__)"
+    alone = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert alone.stdout.strip() == cited, "the source says its version where nothing is installed"
 
 
 def test_the_table_of_extras_has_every_extra_and_what_it_brings() -> None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pytest
 import torch
 
+import masklater
 from masklater.cli import main
 from masklater.doctor import machine
 from masklater.doctor.examination import Examination, as_text
@@ -181,6 +182,18 @@ def test_versions(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     problems = examine(None).problems
     assert any("torch is 1.9; masklater needs torch>=" in problem for problem in problems)
     assert any("scipy is not installed" in problem for problem in problems)
+
+
+def test_source_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without network is given the source, and PYTHONPATH."""
+
+    def requires(name: str) -> list[str]:
+        raise machine.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(machine.metadata, "requires", requires)
+    found = examine(None)
+    assert found.problems == [] and any("is not installed" in note for note in found.notes)
+    assert found.facts["masklater"] == masklater.__version__
 
 
 @pytest.mark.fault

@@ -35,7 +35,12 @@ def look_at_machine(found: Examination) -> None:
 def _look_at_packages(found: Examination) -> None:
     """Versions of what masklater needs, against the ranges it states."""
     versions = []
-    for line in metadata.requires("masklater") or []:
+    try:
+        stated = metadata.requires("masklater") or []
+    except metadata.PackageNotFoundError:
+        stated = []
+        found.notes.append("masklater runs from its source and is not installed: what it needs is not looked for")
+    for line in stated:
         needed = Requirement(line)
         if needed.marker is not None and not needed.marker.evaluate({"extra": ""}):
             continue
