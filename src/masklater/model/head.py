@@ -130,8 +130,7 @@ def of_logits(
         return loss, None
     d_logits_cV = log_p_cV.exp_().scatter_add_(1, class_c1, -torch.ones_like(class_c1, dtype=torch.float32))
     if d_logits_cV.device.type == "cpu":
-        # A few rows rather than all, which torch would go over for a mask; on a GPU their number would be waited for.
-        d_logits_cV.index_fill_(0, (~in_use_c1[:, 0]).nonzero()[:, 0], 0)
+        d_logits_cV[~in_use_c1[:, 0]] = 0  # a few rows rather than all; on a GPU their number would be waited for
     else:
         d_logits_cV.mul_(in_use_c1)
     return loss, d_logits_cV.to(logits_cV.dtype)
