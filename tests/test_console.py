@@ -1,5 +1,8 @@
 """Text in columns, as it stands in a terminal and in a pipe."""
 
+import pytest
+
+from masklater import console
 from masklater.console import aligned
 
 
@@ -21,3 +24,17 @@ def test_nothing_is_wrapped_or_coloured_and_no_markup_is_read() -> None:
 
 def test_the_last_column_is_wrapped_where_a_width_is_given() -> None:
     assert aligned([("name", "one two three")], width=14) == "name  one two\n      three"
+
+
+def test_what_is_short_may_be_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(console, "say", said.append)
+    with console.Meter("Looking", 4, quiet_if_short=True) as meter:
+        meter.advance(4)
+    assert said == []
+    with console.Meter("Looking", 4, quiet_if_short=True) as meter:
+        meter.started -= console.LOG_INTERVAL_SECONDS
+        meter.advance(4)
+    with console.Meter("Reading", 4) as meter:
+        meter.advance(4)
+    assert said == ["Looking  100%  0:10", "Reading  100%  0:00"]

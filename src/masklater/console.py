@@ -47,11 +47,13 @@ class Meter:
     Args:
         what: What is being done, as a participle: "Tokenising".
         total: The amount that makes it complete, in any unit; None where that is not known.
+        quiet_if_short: Whether a log has no line of it where all was done before the first was due.
     """
 
-    def __init__(self, what: str, total: float | None) -> None:
+    def __init__(self, what: str, total: float | None, quiet_if_short: bool = False) -> None:
         self.what = what
         self.total = total
+        self.quiet_if_short = quiet_if_short
         self.done = 0.0
         self.note = ""
         self.started = self.last_line = time.monotonic()
@@ -79,7 +81,7 @@ class Meter:
     ) -> None:
         if self.bar:
             self.bar.stop()
-        elif kind is None:
+        elif kind is None and not (self.quiet_if_short and time.monotonic() - self.started < LOG_INTERVAL_SECONDS):
             say(self._line())
 
     def advance(self, amount: float, note: str | None = None) -> None:

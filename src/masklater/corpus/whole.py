@@ -209,7 +209,7 @@ def held_out_below(corpus: Corpus, settings: PrepareSettings) -> int:
     counts = corpus.uncounted()
     keys: set[int] = set()
     number = 0
-    with Meter("Choosing what is held out", corpus.bytes or None) as meter:
+    with Meter("Choosing what is held out", corpus.bytes or None, quiet_if_short=True) as meter:
         for document in corpus.documents(counts, meter.advance):
             number += document.begins
             keys.add(document.key)
