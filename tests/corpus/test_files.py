@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from masklater.corpus.files import MADE_OF_TEXT, describe, find_files, repeated
+from masklater.corpus.files import MADE_OF_TEXT, describe, find_files, find_matching, repeated
 from masklater.corpus.prepare import prepare
 from masklater.corpus.settings import PrepareSettings
 from masklater.corpus.shards import Shards
@@ -66,6 +66,12 @@ def test_what_was_made_of_text_is_no_text(tmp_path: Path, shards: Shards) -> Non
         for name in (first, second):
             (made / second / name).write_text("{}")
     assert found(tmp_path) == (["a.txt"], {MADE_OF_TEXT: 9})
+    others: Counter[str] = Counter()
+    assert [file.name for file in find_matching(str(tmp_path / "*"), others)] == ["a.txt"] and others[MADE_OF_TEXT] == 9
+    others.clear()
+    (made / "b.txt").write_text("rain")
+    assert [file.name for file in find_matching(str(made / "*"), others)] == ["b.txt"] and others[MADE_OF_TEXT] == 9
+    (made / "b.txt").unlink()
     (made / "report.json").write_text('{"text": "one of the two alone is text"}')
     assert found(tmp_path)[0] == ["a.txt", "report.json"]
     with pytest.raises(UserError, match=r"made/encoder is no corpus"):

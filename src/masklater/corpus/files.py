@@ -126,10 +126,12 @@ def _inside(folder: Path, others: Counter[str]) -> list[Path]:
 
     found: list[Path] = []
     for top, folders, names in os.walk(folder, onerror=fail):
+        if _is_made_of_text(Path(top)):
+            others[MADE_OF_TEXT] += 1
+            folders.clear()
+            continue
         others[HIDDEN] += sum(name.startswith(".") for name in (*folders, *names))
-        shown = [name for name in folders if not name.startswith(".")]
-        folders[:] = [name for name in shown if not _is_made_of_text(Path(top, name))]
-        others[MADE_OF_TEXT] += len(shown) - len(folders)
+        folders[:] = [name for name in folders if not name.startswith(".")]
         others[LINKED_FOLDERS] += sum(Path(top, name).is_symlink() for name in folders)
         for path in (Path(top, name) for name in names if not name.startswith(".")):
             if not path.is_file():
