@@ -75,7 +75,9 @@ class Plan:
             raise UserError(f"{path} names {', '.join(sorted(unknown))}, which it does not hold", "Mend the names.")
 
     def candidates(self) -> list[Cell]:
-        """The cells among which the learning rate is found."""
+        """The cells among which the learning rate is found; where one rate is named, none."""
+        if len(self.tuned["lr"]) == 1:
+            return []
         return [Cell(self.smallest, self.tuned["rung"], self.tuned["seed"], lr) for lr in self.tuned["lr"]]
 
     def tuned_lr(self, losses: Losses) -> float:

@@ -183,6 +183,13 @@ def test_the_main_four_come_first_and_choices_follow_what_ended_lower(plan: Any)
     assert "1e15/muon-self-50-all/seed-0" in after and "1e15/muon-self-50/seed-0" not in after
 
 
+def test_a_rate_that_is_known_is_not_looked_for(plan: Any) -> None:
+    plan.tuned["lr"] = [2e-3]
+    assert not plan.candidates()
+    assert plan.tuned_lr(lambda cell: None) == 2e-3
+    assert str(plan.jobs(lambda cell: None)[0].cell) == "1e13/stock/seed-0"
+
+
 def test_one_rule_gives_the_size_of_every_rung(plan: Any) -> None:
     for budget, sizes in plan.budgets.items():
         weights = 12 * sizes["layers"] * sizes["width"] ** 2

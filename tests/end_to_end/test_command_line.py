@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -186,6 +187,17 @@ def test_fill_without_a_mask(
     assert "there is no <mask>" in capsys.readouterr().err
     assert inside(monkeypatch, "fill", tmp_path / "run", "<mask> " * 100) == 2
     assert "trained on rows of 32" in capsys.readouterr().err
+
+
+def test_what_token_frequencies_alone_are_worth_is_said_before_and_after(
+    shards_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["3ml-small", *TINY, "duration.steps=1", "--data", shards_folder, "--out", tmp_path / "run"]
+    assert inside(monkeypatch, "pretrain", *words) == 0
+    out, err = capsys.readouterr()
+    (before,) = re.findall(r"guesses by token frequency alone would lose (\d+\.\d{3}) nats", err)
+    (after,) = re.findall(r"by frequency alone +loss (\d+\.\d{4}) nats a token, .*; the run is hardly better yet", out)
+    assert float(before) == pytest.approx(float(after), abs=5.1e-4)
 
 
 @pytest.mark.parametrize(("peak", "is_too_low"), [(1e3, True), (1e18, False)])

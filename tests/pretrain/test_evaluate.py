@@ -33,12 +33,13 @@ def without_targets(batch: MaskedBatch) -> MaskedBatch:
 def test_no_target_is_no_loss(continuous: Shards) -> None:
     model = MaskLaterForMaskedLM(find_start(tiny(), continuous).config)
     maker = make_batches(continuous, continuous.valid, COMMON_CORRUPTION, True, "document", 0)
+    training = make_batches(continuous, continuous.train, COMMON_CORRUPTION, True, "document", 0)
     batches = list(maker.fixed(8, 4))
     emptied = [without_targets(batch) for batch in batches]
     precision = choose_precision("float32", torch.device("cpu"))
     for score in (
         evaluate(model, emptied, precision),
-        unigram_baseline(continuous.train, continuous.vocabulary.size, emptied),
+        unigram_baseline(training, emptied),
     ):
         assert math.isnan(score.loss) and math.isnan(score.accuracy)
         assert score.record("_15") == {"valid_targets_15": 0}
@@ -77,6 +78,7 @@ def test_held_out_rows_without_a_target(
     result = pretrain(tiny("3ml-small", "duration.steps=2"), nothing_held_out_is_known, tmp_path / "run")
     assert (result.valid_loss, result.valid_accuracy, result.valid_targets) == (None, None, 0)
     assert (result.valid_loss_15, result.valid_accuracy_15, result.valid_targets_15) == (None, None, 0)
+    assert (result.unigram_loss_15, result.hardly_beats_frequencies) == (None, False)
     assert "nothing to predict" in capsys.readouterr().err
     records = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert {"step": 2, "valid_targets": 0, "valid_targets_15": 0} in records

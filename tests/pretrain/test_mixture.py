@@ -10,10 +10,11 @@ import pytest
 
 from masklater.corpus.shards import Shards
 from masklater.errors import Interrupted, UserError
+from masklater.masking.batch import IGNORE
 from masklater.model.check import settle
 from masklater.pretrain import loop
 from masklater.pretrain.announce import announce_epochs
-from masklater.pretrain.batches import corruption_for
+from masklater.pretrain.batches import corruption_for, make_batches
 from masklater.pretrain.loop import pretrain
 from masklater.pretrain.mixture import Mixture, Source, take_turns
 from masklater.pretrain.plan import Plan, make_plan
@@ -21,6 +22,7 @@ from masklater.pretrain.sources import open_sources
 from masklater.pretrain.start import find_start
 from masklater.recipe.duration import Duration
 from masklater.recipe.load import Recipe
+from masklater.recipe.masking import COMMON_CORRUPTION
 from masklater.run.metrics import read_metrics
 from tests.conftest import make_shards, make_text, tiny
 from tests.runs import stop_at
@@ -139,6 +141,24 @@ def test_a_mixture_is_scored_by_source_and_over_all(
             assert record[f"valid_targets{suffix}"] == sum(targets.values())
             total = sum(record[f"valid_loss{end}"] * targets[name] for name, end in of.items())
             assert record[f"valid_loss{suffix}"] == pytest.approx(total / sum(targets.values()))
+
+
+def test_frequencies_of_a_mixture_are_those_of_what_it_reads(sources: Path) -> None:
+    data = {"documents": 0.5, "continuous": 0.37, "other": 0.13}
+    plan = plan_of(mixed("evaluation.rows=8"), sources)
+    mixture, counts_V = plan.phases[0].batches.rows, np.ones(Shards(sources / "other").vocabulary.size)
+    np.add.at(counts_V, mixture.read(np.arange(mixture.num_rows)).ids_NL.ravel(), 1)
+    counts_V[list(Shards(sources / "other").vocabulary.special)] = 0
+    held_out = [Shards(sources / name) for name in data]
+    targets = [
+        batch.target_ids_BT[batch.target_ids_BT != IGNORE].numpy()
+        for shards in held_out
+        for batch in make_batches(shards, shards.valid, COMMON_CORRUPTION, True, "document", 0).fixed(8, 8)
+    ]
+    score = plan.unigram_score()
+    assert score is not None
+    assert score.targets == sum(map(len, targets))
+    assert score.loss == pytest.approx(-np.log(counts_V[np.concatenate(targets)] / counts_V.sum()).mean())
 
 
 def test_sources_that_do_not_go_together_are_refused_by_name(sources: Path, corpus: Path, tmp_path: Path) -> None:

@@ -71,13 +71,10 @@ def test_it_learns_what_only_context_tells(name: str, tmp_path: Path) -> None:
                  "model.dropout=0"]  # fmt: skip
     recipe = tiny(name, *overrides)
     result = pretrain(recipe, data, tmp_path / "run")
-    shards = Shards(data)
-    batches = make_batches(shards, shards.valid, recipe.masking, True, "document", 0)
-    unigram = unigram_baseline(shards.train, shards.vocabulary.size, batches.fixed(64, 16))
-    assert result.valid_loss is not None
-    assert result.valid_accuracy is not None
-    assert result.valid_loss < unigram.loss - 1
-    assert result.valid_accuracy > 2 * unigram.accuracy
+    assert None not in (result.valid_loss_15, result.unigram_loss_15, result.valid_accuracy_15)
+    assert (result.valid_loss_15 or 9) < (result.unigram_loss_15 or 0) - 1
+    assert (result.valid_accuracy_15 or 0) > 2 * (result.unigram_accuracy_15 or 1)
+    assert not result.hardly_beats_frequencies
 
 
 @pytest.mark.parametrize("folder", ["shards_folder", "continuous_folder"])
@@ -279,7 +276,7 @@ def test_evaluation_rows_and_masks_are_fixed_whatever_the_batch_of_training(shar
 
 def test_unigram_baseline_is_what_it_says(continuous: Shards) -> None:
     batches = list(make_batches(continuous, continuous.valid, tiny().masking, True, "row", 0).fixed(8, 8))
-    score = unigram_baseline(continuous.train, continuous.vocabulary.size, batches)
+    score = unigram_baseline(make_batches(continuous, continuous.train, tiny().masking, True, "row", 3), batches)
     ids = continuous.train.read(np.arange(continuous.train.num_rows)).ids_NL.ravel()
     counts = np.bincount(ids, minlength=continuous.vocabulary.size) + 1.0
     counts[list(continuous.vocabulary.special)] = 0

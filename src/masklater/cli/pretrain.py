@@ -95,4 +95,10 @@ def pretrain(
                 if targets
                 else "nothing to predict"
             )
+    if result.unigram_loss_15 is not None:
+        lines["by frequency alone"] = (
+            f"loss {result.unigram_loss_15:.4f} nats a token, {result.unigram_accuracy_15:.2%} of them guessed right"
+        )
+    if result.hardly_beats_frequencies:
+        lines["by frequency alone"] += "; the run is hardly better yet, if at all (docs/how-to/watch.md)"
     print_result(result, as_json, lambda: aligned([*lines.items()]))

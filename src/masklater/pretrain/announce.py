@@ -115,6 +115,15 @@ def _announce_phase(plan: Plan, phase: Phase) -> None:
     say(f"{flops.training / 1e9:.2f} GFLOPs to train on a row, {flops.head / flops.forward:.0%} in the LM head")
 
 
+def announce_unigram(unigram: Score | None) -> None:
+    """Say what guesses by token frequency alone would lose: a run begins above, and has to get below."""
+    if unigram is not None and unigram.targets:
+        say(
+            f"guesses by token frequency alone would lose {unigram.loss:.3f} nats a token on held-out rows with 15% "
+            f"[MASK], {unigram.accuracy:.1%} of them right"
+        )
+
+
 def announce_epochs(plan: Plan) -> None:
     """Say how often the rows of each source will be read."""
     epochs = plan.epochs()

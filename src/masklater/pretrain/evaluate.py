@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from masklater.corpus.shards import SplitRows
 from masklater.machine.distributed import ALONE, World
 from masklater.machine.precision import Precision
 from masklater.masking.batch import IGNORE, MaskedBatch
 from masklater.model.masked_lm import MaskLaterForMaskedLM
+from masklater.pretrain.batches import BatchMaker
 
-ROWS_COUNTED_AT_ONCE = 8192
+ROWS_COUNTED, ROWS_COUNTED_AT_ONCE = 2**14, 1024
+"""Of the training rows, to tell how frequent tokens are: two million tokens in rows of 128."""
 
 
 @dataclass(frozen=True)
@@ -65,16 +66,21 @@ def evaluate(
     return _score(float(world.all_sum(loss)), int(world.all_sum(right)), int(world.all_sum(targets)))
 
 
-def unigram_baseline(train: SplitRows, vocabulary_size: int, batches: Iterable[MaskedBatch]) -> Score:
-    """Score guesses by token frequency alone: frequencies of the training rows, each count raised by one."""
-    counts_V = np.ones(vocabulary_size, dtype=np.int64)
-    for first in range(0, train.num_rows, ROWS_COUNTED_AT_ONCE):
-        numbers_N = np.arange(first, min(first + ROWS_COUNTED_AT_ONCE, train.num_rows))
-        counts_V += np.bincount(train.read(numbers_N).ids_NL.reshape(-1), minlength=vocabulary_size)
-    seen_V = counts_V.copy()
-    seen_V[list(train.vocabulary.special)] = 0  # specials are never targets
-    log_share_V = np.log(seen_V.clip(min=1) / seen_V.sum())
-    best = int(seen_V.argmax())
+def unigram_baseline(training: BatchMaker, batches: Iterable[MaskedBatch]) -> Score:
+    """Score guesses by token frequency alone, whatever stands around a target.
+
+    Args:
+        training: Of its rows, the first that are read tell how frequent tokens are, each count raised by one.
+        batches: What is scored.
+    """
+    rows, is_special_V = training.rows, training.corruption.is_special_V.numpy()
+    counts_V, num_rows = np.ones(len(is_special_V), dtype=np.int64), min(ROWS_COUNTED, rows.num_rows)
+    for first in range(0, num_rows, ROWS_COUNTED_AT_ONCE):
+        places_N = np.arange(first, min(first + ROWS_COUNTED_AT_ONCE, num_rows))
+        counts_V += np.bincount(rows.read(places_N).ids_NL.reshape(-1), minlength=len(counts_V))
+    counts_V[is_special_V] = 0  # specials are never targets
+    log_share_V = np.log(counts_V.clip(min=1) / counts_V.sum())
+    best = int(counts_V.argmax())
     loss, right, targets = 0.0, 0, 0
     for batch in batches:
         ids = batch.target_ids_BT[batch.target_ids_BT != IGNORE].numpy()

@@ -21,7 +21,7 @@ from masklater.machine.kernels import refuse_cudnn_attention, repeatable
 from masklater.machine.precision import Precision, choose_precision
 from masklater.machine.signals import StopOnSignal
 from masklater.model.masked_lm import MaskLaterForMaskedLM
-from masklater.pretrain.announce import announce, progress_note
+from masklater.pretrain.announce import announce, announce_unigram, progress_note
 from masklater.pretrain.batches import Prefetcher, StepShare
 from masklater.pretrain.evaluate import Score, evaluate, pool
 from masklater.pretrain.health import Health
@@ -87,11 +87,13 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
         saver = Saver(world, recipe.checkpoint.writes_in_background(world.device.type))
         with world.all_or_none():
             announce(plan, num_parameters, accounts.hardware, precision, compilation, by_blocks, world, ledger)
+            unigram = plan.unigram_score() if world.is_main else None
+            announce_unigram(unigram)
             log = MetricsLog(run.path, ledger.steps, plan.recipe) if world.is_main else None
             health = Health(recipe, plan.rows_of, run.path)
         return _Training(
             plan, run, world, precision, compilation, model, trained, optimizers, ledger,
-            progress, accounts, saver, log, health,
+            progress, accounts, saver, log, health, unigram,
         ).finish()  # fmt: skip
 
 
@@ -122,6 +124,7 @@ class _Training:
     saver: Saver
     log: MetricsLog | None  # the first process has one
     health: Health
+    unigram: Score | None  # of guesses by token frequency alone; the first process has one
     unsettled: "_Unsettled | None" = None  # the last step, where its loss has not been read yet
     loss: float | None = None  # of the last step whose loss has been read
     scores: dict[Judge, Score] = field(default_factory=dict)  # of the last evaluation, over all sources
@@ -331,4 +334,4 @@ class _Training:
     def _result(self) -> PretrainResult:
         own, common = self.scores.get("own"), self.scores.get("common")
         finished = self.plan.recipe.duration.reached(self.ledger)
-        return make_result(self.run.path, finished, self.ledger, self.loss, own, common)
+        return make_result(self.run.path, finished, self.ledger, self.loss, own, common, self.unigram)

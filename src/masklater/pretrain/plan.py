@@ -4,6 +4,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Literal
 
 from masklater.budget.cost import EncoderSizes, encoder_sizes, step_spending
@@ -20,6 +21,7 @@ from masklater.pretrain.batches import (
     make_batches,
     make_share,
 )
+from masklater.pretrain.evaluate import Score, unigram_baseline
 from masklater.pretrain.mixture import Mixture
 from masklater.pretrain.optim import Schedule
 from masklater.pretrain.sources import Sources, mix
@@ -121,6 +123,15 @@ class Plan:
                 strict=True,
             )
         }
+
+    def unigram_score(self) -> Score | None:
+        """Score guesses by token frequency alone, on the rows held out from the last phase and under 15% [MASK].
+
+        None where no rows are held out, or are judged otherwise.
+        """
+        last, rows = self.phases[-1], self.recipe.evaluation.rows
+        judged = [judges["common"].fixed(rows, rows) for judges in last.held_out.values() if "common" in judges]
+        return unigram_baseline(last.batches, chain.from_iterable(judged)) if judged else None
 
     def with_micro_rows(self, numbers: Sequence[int]) -> "Plan":
         """Return the same plan with so many rows a forward pass in each phase."""

@@ -6,6 +6,9 @@ from pathlib import Path
 from masklater.ledger import Ledger
 from masklater.pretrain.evaluate import Score
 
+HARDLY_BELOW = 0.95
+"""Times the loss of guesses by token frequency: there runs stand still for a while before they learn from context."""
+
 
 @dataclass(frozen=True)
 class PretrainResult:
@@ -30,10 +33,25 @@ class PretrainResult:
     valid_loss_15: float | None  # under 15% [MASK], the same for every run
     valid_accuracy_15: float | None
     valid_targets_15: int | None
+    unigram_loss_15: float | None  # of guesses by token frequency alone: what a run has to get below
+    unigram_accuracy_15: float | None
+
+    @property
+    def hardly_beats_frequencies(self) -> bool:
+        """Whether the held-out loss is above that of guesses by token frequency, or hardly below."""
+        if self.valid_loss_15 is None or self.unigram_loss_15 is None:
+            return False
+        return self.valid_loss_15 > HARDLY_BELOW * self.unigram_loss_15
 
 
 def make_result(
-    run: Path, finished: bool, ledger: Ledger, loss: float | None, own: Score | None, common: Score | None
+    run: Path,
+    finished: bool,
+    ledger: Ledger,
+    loss: float | None,
+    own: Score | None,
+    common: Score | None,
+    unigram: Score | None,
 ) -> PretrainResult:
     """Sum up a run.
 
@@ -44,6 +62,7 @@ def make_result(
         loss: Of the last step.
         own: The last score under the recipe's own corruption.
         common: The same under 15% [MASK].
+        unigram: Of guesses by token frequency alone, under 15% [MASK].
     """
     return PretrainResult(
         run=str(run),
@@ -65,4 +84,6 @@ def make_result(
         valid_loss_15=common.loss if common and common.targets else None,
         valid_accuracy_15=common.accuracy if common and common.targets else None,
         valid_targets_15=common.targets if common else None,
+        unigram_loss_15=unigram.loss if unigram and unigram.targets else None,
+        unigram_accuracy_15=unigram.accuracy if unigram and unigram.targets else None,
     )

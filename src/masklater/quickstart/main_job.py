@@ -111,9 +111,18 @@ def _main_job(
     fills = _export_and_fill(out, tuple(stood_there) or PROMPTS)
 
     say("5/5  compare with the unigram baseline")
-    own, common = _unigram_scores(out, recipe)
-    values = (result.valid_loss, result.valid_accuracy, result.valid_loss_15, result.valid_accuracy_15)
-    loss, accuracy, loss_15, accuracy_15 = (float("nan") if value is None else value for value in values)
+    unigram_loss, unigram_accuracy = _unigram_score(out, recipe)
+    values = (
+        result.valid_loss,
+        result.valid_accuracy,
+        result.valid_loss_15,
+        result.valid_accuracy_15,
+        result.unigram_loss_15,
+        result.unigram_accuracy_15,
+    )
+    loss, accuracy, loss_15, accuracy_15, unigram_loss_15, unigram_accuracy_15 = (
+        float("nan") if value is None else value for value in values
+    )
     quick = QuickstartResult(
         out=str(out),
         text=str(text),
@@ -124,12 +133,12 @@ def _main_job(
         learning_seconds=result.seconds,
         valid_loss=loss,
         valid_accuracy=accuracy,
-        unigram_loss=own[0],
-        unigram_accuracy=own[1],
+        unigram_loss=unigram_loss,
+        unigram_accuracy=unigram_accuracy,
         valid_loss_15=loss_15,
         valid_accuracy_15=accuracy_15,
-        unigram_loss_15=common[0],
-        unigram_accuracy_15=common[1],
+        unigram_loss_15=unigram_loss_15,
+        unigram_accuracy_15=unigram_accuracy_15,
         fills=fills,
         seconds=time.monotonic() - began,
         stood_there=stood_there,
@@ -209,20 +218,16 @@ def _export_and_fill(out: Path, prompts: Sequence[str]) -> dict[str, list[str]]:
     return {prompt: [guess.token for guess in fill_masks(model, tokenizer, prompt, 5)[0]] for prompt in prompts}
 
 
-def _unigram_scores(out: Path, recipe: Recipe) -> tuple[tuple[float, float], tuple[float, float]]:
+def _unigram_score(out: Path, recipe: Recipe) -> tuple[float, float]:
     from masklater.pretrain.batches import EVALUATION_SEED, make_batches
     from masklater.pretrain.evaluate import unigram_baseline
-    from masklater.recipe.masking import COMMON_CORRUPTION, MaskingSettings
 
-    shards = Shards(out / "shards")
-
-    def score(masking: MaskingSettings) -> tuple[float, float]:
-        batches = make_batches(shards, shards.valid, masking, True, recipe.batch.attend, EVALUATION_SEED)
-        fixed = batches.fixed(recipe.evaluation.rows, recipe.batch.pass_of(recipe.batch.rows))
-        baseline = unigram_baseline(shards.train, shards.vocabulary.size, fixed)
-        return baseline.loss, baseline.accuracy
-
-    return score(recipe.masking), score(COMMON_CORRUPTION)
+    shards, masking, attend = Shards(out / "shards"), recipe.masking, recipe.batch.attend
+    training = make_batches(shards, shards.train, masking, True, attend, recipe.seed)
+    held_out = make_batches(shards, shards.valid, masking, True, attend, EVALUATION_SEED)
+    fixed = held_out.fixed(recipe.evaluation.rows, recipe.batch.pass_of(recipe.batch.rows))
+    baseline = unigram_baseline(training, fixed)
+    return baseline.loss, baseline.accuracy
 
 
 def _plot(out: Path, quick: QuickstartResult) -> None:

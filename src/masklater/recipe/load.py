@@ -276,7 +276,7 @@ def _fault(details: ErrorDetails, tree: Mapping[str, Any]) -> Fault:
         return Fault(where, MISSING, "it has no default", f"Add it, for example {where}: {example}.")
     meaning = _meaning(path)
     if kind == "value_error":
-        remedy = f"It means: {meaning}." if meaning else "Change one of them."
+        remedy = f"It means: {meaning}." if meaning else "Change one of them, or leave it out."
         return Fault(where, details["input"], str(context["error"]), remedy)
     rule = details["msg"][0].lower() + details["msg"][1:]
     return Fault(
