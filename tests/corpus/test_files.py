@@ -87,8 +87,23 @@ def test_the_most_frequent_endings_come_first() -> None:
 def test_a_folder_without_text_says_what_it_holds(tmp_path: Path) -> None:
     for name in ("a.pdf", "b.pdf", "c.docx"):
         (tmp_path / name).write_bytes(b"")
-    with pytest.raises(UserError, match=r"holds no text: .*; it holds: 2 \.pdf, 1 \.docx"):
+    with pytest.raises(UserError, match=r"holds no text: .*; it holds: 2 \.pdf, 1 \.docx") as refused:
         find_files([tmp_path])
+    assert "pdftotext" in refused.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("a.zip", "Unpack it"), ("a.b.TAR.GZ", "Unpack it"), ("a.tgz", "Unpack it"), ("a.jsonl.zip", "Unpack it"),
+        ("page.html", "trafilatura"), ("page.html.gz", "trafilatura"), ("a.py", "--read-as txt"), ("text", "--read-as txt"),
+    ],
+)  # fmt: skip
+def test_what_is_not_read_is_said_with_what_to_do(name: str, remedy: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("text")
+    with pytest.raises(UserError, match="does not end in") as refused:
+        find_files([tmp_path / name])
+    assert remedy in refused.value.remedy
 
 
 def test_a_folder_that_cannot_be_listed_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

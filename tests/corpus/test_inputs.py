@@ -59,6 +59,47 @@ def test_patterns_that_no_shell_has_expanded(tmp_path: Path) -> None:
         texts_of([f"{tmp_path}/*.pdf"])
 
 
+def test_files_of_other_endings_are_read_as_they_are_said_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where they are named, or a pattern asks for them; what has an ending that is known stays what it is."""
+    monkeypatch.chdir(tmp_path)
+    for name, content in (
+        ("src/a.py", "def a(): pass"), ("src/deep/b.py", "def b(): pass"), ("src/c.jsonl", '{"text": "c"}'),
+        ("src/.hidden.py", "no"), ("src/d.png", "\x89PNG"), ("table", "text\none\n"),
+    ):  # fmt: skip
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(content)
+    Path("packed.dat").write_bytes(gzip.compress(b"packed text"))
+    assert texts_of(["src/**/*.py"], read_as="txt") == ["def a(): pass", "def b(): pass"]
+    assert texts_of(["src/a.py", "src/c.jsonl"], read_as=".txt") == ["def a(): pass", "c"]
+    assert texts_of(["table"], read_as="csv") == ["one"]
+    assert texts_of(["packed.dat"], read_as="txt.gz") == ["packed text"]
+    assert texts_of(["src", "src/a.py"], read_as="txt") == ["c", "def a(): pass"]  # a folder holds whatever it holds
+    for inputs in (["src"], ["src/c.jsonl"]):
+        with pytest.raises(UserError, match="--read-as txt: nothing is read so"):
+            texts_of([*inputs], read_as="txt")
+    with pytest.raises(UserError, match=r"a\.py does not end in .*\n.*--read-as txt for plain text, source code too"):
+        texts_of(["src/a.py"])
+    with pytest.raises(UserError, match=r"'src/deep/\*\*/\*'.*--read-as txt"):
+        texts_of(["src/deep"])
+    with pytest.raises(UserError, match=r"src/\*\.py matches no text.*; it matches: 1 \.py\n.*--read-as txt"):
+        texts_of(["src/*.py"])
+
+    text = "\n".join(make_text(number, 30) for number in range(40))
+    for name in ("a.txt", "b.log"):
+        Path(name).write_text(text)
+    prepared(["a.txt"], tmp_path / "one", documents="line")
+    other = prepared(["b.log"], tmp_path / "other", documents="line", read_as="txt", workers=2)
+    assert digests(tmp_path / "one") == digests(tmp_path / "other")
+    assert other.sources[0]["name"] == "b.log"
+    with pytest.raises(UserError, match=r"b\.log, line 1: not JSON"):
+        prepared(["b.log"], tmp_path / "wrong", read_as="jsonl")
+    capsys.readouterr()
+    prepared(["b.log", "b.log"], tmp_path / "twice", documents="line", read_as="txt")
+    assert "named 2 times, and read as often: b.log" in capsys.readouterr().err
+
+
 def piped(content: bytes, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     given = [
         sys.executable,
@@ -110,14 +151,14 @@ def test_standard_input_is_told_from_how_it_begins(form: str, monkeypatch: pytes
 
 def test_standard_input_is_what_it_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
     csv = FORMS["csv"](ROWS)
-    assert with_stdin(csv, monkeypatch, stdin_as="csv") == [row["text"] for row in ROWS]
+    assert with_stdin(csv, monkeypatch, read_as="csv") == [row["text"] for row in ROWS]
     assert len(with_stdin(csv, monkeypatch)) == 1  # plain text, said aloud
     packed = gzip.compress(csv)
-    assert with_stdin(packed, monkeypatch, stdin_as=".csv.gz") == [row["text"] for row in ROWS]
-    with pytest.raises(UserError, match=r"standard input is compressed \(\.gz\).*\n.*--stdin-as jsonl\.gz"):
+    assert with_stdin(packed, monkeypatch, read_as=".csv.gz") == [row["text"] for row in ROWS]
+    with pytest.raises(UserError, match=r"standard input is compressed \(\.gz\).*\n.*--read-as jsonl\.gz"):
         with_stdin(packed, monkeypatch)
-    with pytest.raises(UserError, match=r"--stdin-as 'docx' is no ending that is read"):
-        with_stdin(csv, monkeypatch, stdin_as="docx")
+    with pytest.raises(UserError, match=r"--read-as 'docx' is no ending that is read"):
+        with_stdin(csv, monkeypatch, read_as="docx")
     with pytest.raises(UserError, match="and it is empty"):
         with_stdin(b"", monkeypatch)
     with pytest.raises(UserError, match="- stands twice"):
@@ -143,6 +184,9 @@ def test_addresses_are_read_by_fsspec(bucket: str, tmp_path: Path, capsys: pytes
     assert texts_of([f"{bucket}/sub/b.parquet"]) == texts
     assert texts_of([bucket]) == texts * 3
     assert texts_of([f"{bucket}/sub/*.csv"]) == texts
+    assert (
+        texts_of([f"{bucket}/notes.pdf"], read_as="txt") == texts_of([f"{bucket}/*.pdf"], read_as="txt") == ["no text"]
+    )
     result = prepared([bucket], tmp_path / "out")
     assert result.passed_over == {".pdf": 1} and result.read.files == 3
     assert "what is not on this machine is read again in each pass" in capsys.readouterr().err

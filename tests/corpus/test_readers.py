@@ -8,6 +8,7 @@ import json
 import lzma
 import subprocess
 import sys
+import textwrap
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ from masklater import extras
 from masklater.corpus import read
 from masklater.corpus.files import find_files
 from masklater.corpus.read import ReadCounts, Source, read_documents
-from masklater.corpus.readers import ending_of, json_records
+from masklater.corpus.readers import ending_of, fasta, json_records
 from masklater.errors import DamagedDataError, UserError
 from tests.conftest import make_text
 
@@ -215,6 +216,60 @@ def test_tables_that_are_none(name: str, tmp_path: Path) -> None:
     file, content, message = BAD_TABLES[name]
     (tmp_path / file).write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(UserError, match=rf"{file}, {message}"):
+        read_all(tmp_path)
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_a_csv_with_another_separator(separator: str, tmp_path: Path) -> None:
+    """The header tells, in quotes or not; a comma in a cell is a character then."""
+    for name, quoting in (("plain.csv", csv.QUOTE_MINIMAL), ("quoted.csv", csv.QUOTE_ALL)):
+        (tmp_path / name).write_bytes(as_csv(RECORDS, delimiter=separator, quoting=quoting))
+        assert read_all(tmp_path / name)[0] == TEXTS
+        assert read_all(tmp_path / name, filters=("language=hi",))[0] == TEXTS[-1:]
+    (tmp_path / "a.csv").write_text(f"id{separator}text,text\n1{separator}one,two\n")
+    assert read_all(tmp_path / "a.csv", text_field="text")[0] == ["two"]
+
+
+SEQUENCES = {"P1": "MKTAYIAKQR" * 13, "P2": "acgtN" * 40, "P3": "M*"}
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_sequences(packing: str, end: str, tmp_path: Path) -> None:
+    lines = ["; of two kinds", ""]
+    for name, letters in SEQUENCES.items():
+        lines += [f">{name}  kan | lot=1", *textwrap.wrap(letters, 60), ""]
+    path = tmp_path / f"a.FASTA{packing}"
+    path.write_bytes(PACKINGS[packing](end.join([*lines, ">P4", ">"]).encode()))
+    documents, counts = read_all(path)
+    assert documents == list(SEQUENCES.values())
+    assert (counts.documents, counts.empty) == (3, 2)
+    assert read_all(path, text_field="id,description,text", filters=("id=P3",))[0] == ["P3\n\nkan | lot=1\n\nM*"]
+
+
+@pytest.mark.parametrize("width", [60, 10**6])
+def test_a_long_sequence_comes_in_pieces(width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fasta, "PIECE_LETTERS", 1000)
+    for length in (999, 1000, 1001, 2000, 2500):
+        letters = "".join("ACGT"[number * number % 7 % 4] for number in range(length))
+        lines = [">chr1", *textwrap.wrap(letters, width), ">chr2", "ACGT"]
+        (tmp_path / "a.fna").write_text("\n".join(lines))
+        documents, _ = read_all(tmp_path / "a.fna")
+        assert [*map(len, documents)] == [1000] * ((length - 1) // 1000) + [(length - 1) % 1000 + 1, 4]
+        assert "".join(documents) == letters + "ACGT"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("MKT\n>P1\nMKT\n", r"line 1: no FASTA: a sequence without a header"),
+        ("\n@read1\nACGT\n+\nIIII\n", r"line 2: no FASTA"),
+        (">P1\nMKT\n".encode("utf-16-le").decode("latin-1"), r"line 1: .*NUL"),
+    ],
+)
+def test_a_fasta_that_is_none(content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "a.faa").write_bytes(content.encode("latin-1"))
+    with pytest.raises(DamagedDataError, match=rf"a\.faa, {message}"):
         read_all(tmp_path)
 
 

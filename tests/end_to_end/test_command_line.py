@@ -102,6 +102,7 @@ def test_output_for_people(corpus: Path, tmp_path: Path) -> None:
             "entries of 5,000 asked for: each word of the text, number and run of other signs has become one",
         ),
         ("wordpiece", 300, "more than the 300 asked for: each character of the text is one"),
+        ("characters", 500, " entries of 500 asked for: the text has no more characters\n"),
         ("bpe", 300, "300 entries\n"),
     ],
 )

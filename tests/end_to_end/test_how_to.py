@@ -1,7 +1,9 @@
 """The commands of docs/how-to, as they stand there, on a tiny model that a made-up cache of the hub holds."""
 
+import gzip
 import json
 import os
+import random
 import shlex
 import shutil
 import subprocess
@@ -93,6 +95,14 @@ def test_preparing_a_corpus_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "texts" / "b.json").write_text(json.dumps(records))
     rows = "\n".join(f'{i},"{record["body"]}"' for i, record in enumerate(records))
     (tmp_path / "more.csv").write_text(f"id,body\n{rows}\n")
+    for number in range(4):
+        for ending in ("py", "js"):
+            (tmp_path / "src" / "sub").mkdir(parents=True, exist_ok=True)
+            (tmp_path / "src" / "sub" / f"{number}.{ending}").write_text(make_text(number, 300))
+    letters = random.Random(0)
+    proteins = [f">P{n} one\nM{''.join(letters.choices('ACDEFGHIKLMNPQRSTVWY', k=200))}\n" for n in range(40)]
+    (tmp_path / "proteins.fasta.gz").write_bytes(gzip.compress("".join(proteins).encode()))
+    (tmp_path / "genome.fa").write_text(">chr1\n" + "".join(letters.choices("ACGTacgtn", k=600_000)) + "\n")
     for command in commands(REPOSITORY / "docs" / "how-to" / "corpus.md"):
         done = subprocess.run(
             ["bash", "-c", command.replace("masklater", f"{sys.executable} -m masklater", 1)],
@@ -103,6 +113,10 @@ def test_preparing_a_corpus_of_ones_own(tmp_path: Path) -> None:
             check=False,
         )
         assert done.returncode == 0, f"{command}\n{done.stderr}"
+    for name, entries, documents in (("code-shards", 0, 8), ("protein-shards", 25, 40), ("dna-shards", 10, 3)):
+        index = json.loads((tmp_path / name / "index.json").read_text())
+        assert not entries or index["vocabulary_size"] == entries, name
+        assert sum(one["documents"] for one in index["source"]["sources"]) == documents
     index = json.loads((tmp_path / "shards" / "index.json").read_text())
     assert [(one["name"], one["documents"]) for one in index["source"]["sources"]] == [
         ("texts", 20),

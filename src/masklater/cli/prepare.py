@@ -33,9 +33,9 @@ def prepare(
         list[str],
         typer.Argument(
             metavar="INPUT...",
-            help="Files (.txt .md .jsonl .ndjson .json .csv .tsv .parquet .arrow, MediaWiki's .xml, each also .gz .bz2 "
-            ".xz .zst), folders of them, patterns in quotes, - for standard input, s3:// gs:// hf:// addresses, or "
-            "hf:OWNER/NAME[:CONFIG][@REVISION][#SPLIT].",
+            help="Files (.txt .md .jsonl .ndjson .json .csv .tsv .parquet .arrow, MediaWiki's .xml, .fasta .fa .faa "
+            ".fna, each also .gz .bz2 .xz .zst; others by --read-as), folders of them, patterns in quotes, - for "
+            "standard input, s3:// gs:// hf:// addresses, or hf:OWNER/NAME[:CONFIG][@REVISION][#SPLIT].",
         ),
     ],
     out: Annotated[Path, typer.Option(help="The SHARDS folder to make.")],
@@ -91,11 +91,12 @@ def prepare(
         NullTexts,
         typer.Option(help="Records whose text is null: refuse the file, or skip and count them."),
     ] = DEFAULTS.null_texts,
-    stdin_as: Annotated[
+    read_as: Annotated[
         str | None,
         typer.Option(
             metavar="ENDING",
-            help="What a file of standard input would end in: csv, jsonl.zst [default: told from how it begins].",
+            help="What files of other endings, named or by a pattern, are read as: txt, jsonl.zst; and standard input, "
+            "which is else told from how it begins.",
         ),
     ] = None,
     valid_fraction: Annotated[
@@ -224,7 +225,7 @@ def prepare(
             text_field=text_field,
             filters=tuple(filters or ()),
             null_texts=null_texts,
-            stdin_as=stdin_as,
+            read_as=read_as,
             valid_fraction=valid_fraction,
             pack=pack,
             max_unknown=max_unknown,
@@ -277,7 +278,8 @@ def prepare(
         "written to": f"{out}",
     }
     if tokenizer is None:
-        lines["tokenizer"] += _why_of_this_size(result.vocabulary, vocab_size or DEFAULTS.vocab_size)
+        kind = train_tokenizer or DEFAULTS.train_tokenizer
+        lines["tokenizer"] += _why_of_this_size(kind, result.vocabulary, vocab_size or DEFAULTS.vocab_size)
     print_result(result, as_json, lambda: aligned([*lines.items()]))
 
 
@@ -305,8 +307,10 @@ def _sources(sources: list[dict[str, Any]]) -> dict[str, str]:
     }
 
 
-def _why_of_this_size(entries: int, asked: int) -> str:
+def _why_of_this_size(kind: TokenizerKind, entries: int, asked: int) -> str:
     """Return the explanation where a vocabulary that was trained has another size than was asked for."""
+    if entries < asked and kind == "characters":
+        return f" of {asked:,} asked for: the text has no more characters"
     if entries < asked:
         return (
             f" of {asked:,} asked for: each word of the text, number and run of other signs has become one entry, and "

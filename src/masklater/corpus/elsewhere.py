@@ -1,4 +1,4 @@
-"""Files that are not on this machine's disk under a name: standard input, and what fsspec reaches."""
+"""Files without a name on this machine's disk by which they are read: standard input, what fsspec reaches, others."""
 
 import os
 import shutil
@@ -7,10 +7,11 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from masklater.console import say
-from masklater.corpus.readers import ENDINGS_SAID, ending_of
+from masklater.corpus.readers import ENDINGS_SAID, ending_of, remedy_for
 from masklater.errors import UserError, first_line
 from masklater.extras import import_extra
 
@@ -44,6 +45,37 @@ class ElsewhereFile:
         return self.opener()
 
 
+def check_ending(ending: str) -> None:
+    """Raise UserError where `--read-as` names no ending that is read."""
+    if ending_of(_with_ending("-", ending)) is None:
+        raise UserError(f"--read-as {ending!r} is no ending that is read", f"Name one of {ENDINGS_SAID}.")
+
+
+def read_file_as(path: Path, ending: str) -> ElsewhereFile:
+    """Take a file of this machine for one that ends in something else."""
+    status = path.stat()
+    opener = _LocalOpener(path)
+    name = _with_ending(path.name, ending)
+    return ElsewhereFile(name, str(path), status.st_size, opener, str(status.st_mtime_ns), is_portable=True)
+
+
+@dataclass(frozen=True)
+class _LocalOpener:
+    path: Path
+
+    def __call__(self) -> BinaryIO:
+        return self.path.open("rb")
+
+
+def _with_ending(name: str, ending: str) -> str:
+    return f"{name}.{ending.lstrip('.')}"
+
+
+def is_pattern(name: str) -> bool:
+    """Tell whether a name stands for those that match it."""
+    return any(sign in name for sign in "*?[")
+
+
 def is_remote(name: str) -> bool:
     """Tell whether a name is one for fsspec, as in s3://bucket/folder."""
     return "://" in name
@@ -56,10 +88,8 @@ def spool_stdin(ending: str | None) -> ElsewhereFile:
         ending: What a file of the same content would end in; None: told from how it begins.
 
     Raises:
-        UserError: It is a terminal or empty, the ending is none that is read, or the disk is full.
+        UserError: It is a terminal or empty, or the disk is full.
     """
-    if ending is not None and ending_of(f"-.{ending.lstrip('.')}") is None:
-        raise UserError(f"--stdin-as {ending!r} is no ending that is read", f"Name one of {ENDINGS_SAID}.")
     if sys.stdin is None or sys.stdin.isatty():
         raise UserError("- is standard input, and nothing is piped into it", "Pipe text in: zcat a.gz | masklater ...")
     try:
@@ -81,7 +111,7 @@ def spool_stdin(ending: str | None) -> ElsewhereFile:
         return again
 
     with reopen() as beginning:
-        name = f"-.{ending.lstrip('.')}" if ending else f"-{_told_from(beginning.read(4096))}"
+        name = _with_ending("-", ending) if ending else f"-{_told_from(beginning.read(4096))}"
     taken_for = name.removeprefix("-")
     say(f"{STDIN}: {size:,} bytes, kept in a temporary file (it is read more than once), taken for {taken_for}")
     return ElsewhereFile(name, STDIN, size, reopen)
@@ -95,14 +125,19 @@ def _told_from(beginning: bytes) -> str:
                 return ending
             raise UserError(
                 f"{STDIN} is compressed ({ending}), which does not tell what is inside",
-                f"Say it with --stdin-as, as in --stdin-as jsonl{ending}.",
+                f"Say it with --read-as, as in --read-as jsonl{ending}.",
             )
     text = beginning.removeprefix(b"\xef\xbb\xbf").lstrip()
     return {b"{": ".jsonl", b"[": ".json"}.get(text[:1], ".xml" if text.startswith(b"<mediawiki") else ".txt")
 
 
-def find_remote(name: str, passed_over: Counter[str]) -> list[ElsewhereFile]:
+def find_remote(name: str, passed_over: Counter[str], read_as: str | None = None) -> list[ElsewhereFile]:
     """Find a file, the files in a folder, or those that match a pattern, by fsspec; sorted by name.
+
+    Args:
+        name: With its protocol.
+        passed_over: Counts, by ending, of what is there and is not read; updated.
+        read_as: The ending by which a file or what matches a pattern is read whose own is not known.
 
     Raises:
         UserError: A library is missing, or there is nothing to read.
@@ -123,14 +158,18 @@ def find_remote(name: str, passed_over: Counter[str]) -> list[ElsewhereFile]:
     if not found:
         raise UserError(f"there is no file or folder {name}", "Check the name.")
     is_named = list(found) == [path]
+    read_as = read_as if is_named or is_pattern(path) else None
     there = []
     for place, about in sorted(found.items()):
-        if ending_of(place):
+        if ending_of(place) or read_as:
             shown = f"{protocol}://{place.lstrip('/')}"
             opener = _Opener(files, place, name)
-            there.append(ElsewhereFile(place, shown, about.size, opener, about.version, is_portable=True))
+            known = place if ending_of(place) or not read_as else _with_ending(place, read_as)
+            there.append(ElsewhereFile(known, shown, about.size, opener, about.version, is_portable=True))
         elif is_named:
-            raise UserError(f"{name} does not end in {ENDINGS_SAID}", "Rename it by its content.")
+            raise UserError(
+                f"{name} does not end in {ENDINGS_SAID}", remedy_for(name, "Say what it is with --read-as: txt, say.")
+            )
         else:
             passed_over[os.path.splitext(place)[1].lower() or "without an ending"] += 1  # noqa: PTH122
     if not there:
@@ -147,7 +186,7 @@ class _About(NamedTuple):
 
 def _listed(files: Any, path: str) -> dict[str, _About]:
     """Files with what is said of them; hidden ones are left out, but for one that is named."""
-    if any(sign in path for sign in "*?["):
+    if is_pattern(path):
         found = files.glob(path, detail=True)
     elif files.isdir(path):
         found = files.find(path, detail=True)

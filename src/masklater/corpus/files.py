@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from masklater.corpus.elsewhere import ElsewhereFile
+from masklater.corpus.elsewhere import ElsewhereFile, read_file_as
 from masklater.corpus.parts.file_range import FileRange
-from masklater.corpus.readers import ENDINGS_SAID, ending_of
+from masklater.corpus.readers import ENDINGS_SAID, ending_of, remedy_for
 from masklater.errors import UserError
 
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip", ".7z")
@@ -31,6 +31,9 @@ SIGNS = (
     ("report.json", "report.md"),
 )
 """By which folders are known whose json, md and txt files are no corpus."""
+
+
+READ_AS = "Say what other endings are: --read-as txt for plain text, source code too, --read-as jsonl for JSON lines."
 
 
 def find_files(inputs: list[Path], passed_over: Counter[str] | None = None) -> list[Path]:
@@ -58,7 +61,7 @@ def find_files(inputs: list[Path], passed_over: Counter[str] | None = None) -> l
                 beside = f"; it holds: {describe(others)}" if others else ""
                 raise UserError(
                     f"the folder {path} holds no text: no file in it ends in {ENDINGS_SAID}{beside}",
-                    "Name another folder, or rename the files to one of these endings.",
+                    remedy_for(most_frequent(others), f"Name another, or files by a pattern, '{path}/**/*'. {READ_AS}"),
                 )
             files += found
             passed_over.update(others)
@@ -67,19 +70,22 @@ def find_files(inputs: list[Path], passed_over: Counter[str] | None = None) -> l
     return files
 
 
-def find_matching(pattern: str, passed_over: Counter[str] | None = None) -> list[Path]:
+def find_matching(
+    pattern: str, passed_over: Counter[str] | None = None, read_as: str | None = None
+) -> list[Path | ElsewhereFile]:
     """Find what a pattern with `*`, `?`, `[...]` or `**` matches, sorted; folders among it are searched.
 
     Args:
         pattern: As a shell would have expanded it.
         passed_over: Counts, by ending or kind, of what matches and is not read; updated.
+        read_as: The ending by which what matches is read whose own is not known; None: it is passed over.
 
     Raises:
         UserError: Nothing that is read matches.
     """
     passed_over = Counter() if passed_over is None else passed_over
     others: Counter[str] = Counter()
-    files: list[Path] = []
+    files: list[Path | ElsewhereFile] = []
     for path in map(Path, sorted(glob.glob(pattern, recursive=True))):  # noqa: PTH207 - Path's knows no absolute ones
         if path.is_dir():
             files += [] if "**" in pattern else _inside(path, others)  # a double star has been inside already
@@ -87,13 +93,23 @@ def find_matching(pattern: str, passed_over: Counter[str] | None = None) -> list
             others[BROKEN_LINKS if not path.exists() else NO_FILES] += 1
         elif ending_of(path.name):
             files.append(path)
+        elif read_as:
+            files.append(read_file_as(path, read_as))
         else:
             others[ending_shown(path.name)] += 1
     if not files:
         beside = f"; it matches: {describe(others)}" if others else ""
-        raise UserError(f"{pattern} matches no text: no file that ends in {ENDINGS_SAID}{beside}", "Check the pattern.")
+        raise UserError(
+            f"{pattern} matches no text: no file that ends in {ENDINGS_SAID}{beside}",
+            remedy_for(most_frequent(others), f"Check the pattern. {READ_AS}" if others else "Check the pattern."),
+        )
     passed_over.update(others)
     return files
+
+
+def most_frequent(numbers: Counter[str]) -> str:
+    """Return the ending or kind that there is most of; nothing where there is none."""
+    return numbers.most_common(1)[0][0] if numbers else ""
 
 
 def describe(numbers: Counter[str]) -> str:
@@ -171,8 +187,5 @@ def _checked(path: Path) -> Path:
     if not path.exists():
         raise UserError(f"there is no file or folder {path}", "Check the path.")
     if not ending_of(path.name):
-        raise UserError(
-            f"{path} does not end in {ENDINGS_SAID}",
-            "Rename it by its content: .txt for plain text, .jsonl for JSON lines.",
-        )
+        raise UserError(f"{path} does not end in {ENDINGS_SAID}", remedy_for(path.name, READ_AS))
     return path

@@ -5,7 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from masklater.console import say
-from masklater.corpus.elsewhere import find_remote, is_remote, spool_stdin
+from masklater.corpus.elsewhere import (
+    ElsewhereFile,
+    check_ending,
+    find_remote,
+    is_pattern,
+    is_remote,
+    read_file_as,
+    spool_stdin,
+)
 from masklater.corpus.files import describe, find_files, find_matching, repeated
 from masklater.corpus.hub_rows import find_hub_rows, is_hub
 from masklater.corpus.read import Source, TextFile
@@ -30,6 +38,8 @@ def find_sources(inputs: Sequence[str | Path], settings: PrepareSettings, passed
     names = [str(one) for one in inputs]
     if names.count(STDIN) > 1:
         raise UserError("- stands twice among the inputs: standard input is there once", "Name it once.")
+    if settings.read_as is not None:
+        check_ending(settings.read_as)
     sources = []
     for number, name in enumerate(names):
         rows = find_hub_rows(name) if is_hub(name) else None
@@ -49,6 +59,7 @@ def find_sources(inputs: Sequence[str | Path], settings: PrepareSettings, passed
         if rows:
             said = f", commit {rows.commit}" if rows.commit else ", a folder of this machine"
             say(f"{name}: split {rows.split}{said}")
+    _check_read_as(sources, settings.read_as)
     _check_filters(sources)
     return sources
 
@@ -79,12 +90,24 @@ def size_of(file: TextFile) -> int:
 
 def _files(name: str, settings: PrepareSettings, passed_over: Counter[str]) -> list[TextFile]:
     if name == STDIN:
-        return [spool_stdin(settings.stdin_as)]
+        return [spool_stdin(settings.read_as)]
     if is_remote(name):
-        return [*find_remote(name, passed_over)]
-    if any(sign in name for sign in "*?[") and not Path(name).exists():
-        return [*find_matching(name, passed_over)]
+        return [*find_remote(name, passed_over, settings.read_as)]
+    if is_pattern(name) and not Path(name).exists():
+        return [*find_matching(name, passed_over, settings.read_as)]
+    if settings.read_as and Path(name).is_file() and ending_of(name) is None:
+        return [read_file_as(Path(name), settings.read_as)]
     return [*find_files([Path(name)], passed_over)]
+
+
+def _check_read_as(sources: list[Source], read_as: str | None) -> None:
+    """Refuse an ending that nothing is read by."""
+    files = [file for source in sources for file in source.files if isinstance(file, ElsewhereFile)]
+    if read_as is not None and not any(file.name.endswith(f".{read_as.lstrip('.')}") for file in files):
+        raise UserError(
+            f"--read-as {read_as}: nothing is read so, as all files are told by their own endings",
+            "Leave it out. In a folder, files of other endings are passed over: name them by a pattern, 'src/**/*.py'.",
+        )
 
 
 def _check_filters(sources: list[Source]) -> None:

@@ -56,7 +56,7 @@ class PrepareSettings:
     text_field: str = "text"  # one field, or several between commas
     filters: tuple[str, ...] = ()  # FIELD=VALUE, of which all must hold
     null_texts: NullTexts = "refuse"
-    stdin_as: str | None = None  # what a file of standard input would end in; None: told from how it begins
+    read_as: str | None = None  # the ending by which standard input and files of endings that are not known are read
     valid_fraction: float = 0.005
     pack: Packing = "documents"
     max_unknown: float = 0.2  # share of unknown tokens above which nothing is written

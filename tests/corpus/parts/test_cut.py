@@ -31,6 +31,9 @@ TEXTS = {  # a file's name, what is in it, how it is cut into documents
     "windows": ("a.txt", "\r\n".join(some_lines(300)).encode(), "blank-line"),
     "a mark in front": ("a.txt", b"\xef\xbb\xbf" + "\n".join(some_lines(300)).encode(), "line"),
     "json": ("a.jsonl", "\n".join(json.dumps({"text": line}) for line in some_lines(300)).encode(), "file"),
+    "sequences": ("a.fasta", b"; a comment\n" + "\n".join(
+        f">{n} kan lot\n{line}\n{line[::-1]}" for n, line in enumerate(some_lines(200))
+    ).encode(), "file"),
     "no line ends": ("a.ndjson", json.dumps({"text": "x" * 3000}).encode(), "file"),
     "no blank lines": ("a.txt", b"x\n" * 2000, "blank-line"),
 }  # fmt: skip

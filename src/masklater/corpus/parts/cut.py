@@ -20,6 +20,7 @@ from masklater.corpus.lines import MARKS
 from masklater.corpus.parts.file_range import FileRange
 from masklater.corpus.read import Source, TextFile
 from masklater.corpus.readers import READERS, ending_of
+from masklater.corpus.readers.fasta import read_fasta
 from masklater.corpus.readers.json_records import read_json_lines
 from masklater.corpus.settings import PACKED_RATIO
 
@@ -103,8 +104,9 @@ def _pieces(file: TextFile, source: Source, part_bytes: int) -> Iterator[tuple[T
         return
     number = -(-size // part_bytes)
     wanted = [place * size // number for place in range(1, number)]
-    is_text = READERS[ending_of(file.name).kind].records is None  # type: ignore[union-attr]
-    places = [0, *_between_documents(file, wanted, is_text and source.unit == "blank-line"), size]
+    records = READERS[ending_of(file.name).kind].records  # type: ignore[union-attr]
+    begins = b">" if records is read_fasta else b""
+    places = [0, *_between_documents(file, wanted, records is None and source.unit == "blank-line", begins), size]
     for start, end in pairwise(places):
         yield FileRange(file, start, end), end - start
 
@@ -115,14 +117,21 @@ def _can_be_cut(file: Path, source: Source) -> bool:
     if ending is None or ending.packing or codecs.lookup(source.encoding or "utf-8").name != "utf-8":
         return False
     records = READERS[ending.kind].records
-    if records is not read_json_lines and (records is not None or source.unit == "file"):
+    if records not in (read_json_lines, read_fasta) and (records is not None or source.unit == "file"):
         return False
     with file.open("rb") as opened:
         return not opened.read(4).startswith(WIDE)
 
 
-def _between_documents(path: Path, wanted: list[int], blank_lines: bool) -> list[int]:
-    """Return where documents begin, in bytes, first behind each place that is wanted; less where none does."""
+def _between_documents(path: Path, wanted: list[int], blank_lines: bool, begins: bytes) -> list[int]:
+    """Return where documents begin, in bytes, first behind each place that is wanted; less where none does.
+
+    Args:
+        path: The file.
+        wanted: The places.
+        blank_lines: Whether it is blank lines that part documents, not every line end.
+        begins: What the line begins with that begins a document.
+    """
     places: list[int] = []
     with path.open("rb") as file:
         end = file.seek(0, os.SEEK_END)
@@ -133,6 +142,8 @@ def _between_documents(path: Path, wanted: list[int], blank_lines: bool) -> list
             _pass_line(file)  # the rest of one, which tells nothing
             while blank_lines and file.tell() < end and not _pass_line(file):
                 pass
+            while begins and file.tell() < end and not file.peek(1).startswith(begins):
+                _pass_line(file)
             if file.tell() >= end:
                 break
             places.append(file.tell())

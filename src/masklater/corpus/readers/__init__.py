@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
+from masklater.corpus.readers.fasta import read_fasta
 from masklater.corpus.readers.json_records import read_json, read_json_lines
 from masklater.corpus.readers.mediawiki import read_mediawiki
 from masklater.corpus.readers.opened import Opened, Records
@@ -34,9 +35,13 @@ READERS: dict[str, Reader] = {
     ".parquet": Reader(read_parquet, "row", has_encoding=False),
     ".arrow": Reader(read_arrow, "row", has_encoding=False),
     ".xml": Reader(read_mediawiki, "page", has_encoding=False),
+    **dict.fromkeys((".fasta", ".fa", ".faa", ".fna"), Reader(read_fasta)),
 }
 
 ENDINGS = tuple(READERS)
+ARCHIVES = {".zip", ".tar", ".tgz", ".7z", ".rar"}
+LAID_OUT = {".html", ".htm", ".pdf", ".docx", ".doc", ".odt", ".rtf", ".epub"}
+"""Files that hold text and have to be made into others before."""
 ENDINGS_SAID = f"{', '.join(ENDINGS)}, also with {', '.join(PACKINGS)}"
 
 
@@ -58,3 +63,13 @@ def ending_of(name: str) -> Ending | None:
     name = _PAGES.sub(".xml", name.removesuffix(packing))
     kind = next((ending for ending in READERS if name.endswith(ending)), None)
     return None if kind is None else Ending(kind, packing)
+
+
+def remedy_for(name: str, otherwise: str) -> str:
+    """Return what to do about a file that is not read: what its ending tells, or else something else."""
+    parts = {f".{part}" for part in name.lower().split(".")[1:]}
+    if parts & ARCHIVES:
+        return "Unpack it first, and name the folder."
+    if parts & LAID_OUT:
+        return "Take the text out of it first: of web pages with trafilatura, of .pdf with pdftotext, else with pandoc."
+    return otherwise

@@ -2,15 +2,22 @@
 
 import csv
 from collections.abc import Iterator
+from itertools import chain
 
-from masklater.corpus.fields import MissingFieldError, missing_field
+from masklater.corpus.fields import Fields, MissingFieldError, missing_field
 from masklater.corpus.readers.opened import Opened, Record, Records
 from masklater.errors import DamagedDataError
 
+SEPARATORS = ",;\t|"
+"""Of cells in .csv, the usual one first: where a comma is the decimal sign, spreadsheets write semicolons."""
+
 
 def read_csv(opened: Opened) -> Records:
-    """Rows under a header, as RFC 4180 has them: a cell in quotes may hold commas, line ends and doubled quotes."""
-    return _rows(opened, ",", csv.QUOTE_MINIMAL)
+    """Rows under a header, as RFC 4180 has them: a cell in quotes may hold commas, line ends and doubled quotes.
+
+    Where the header has the fields that matter only with another separator, that is the one.
+    """
+    return _rows(opened, SEPARATORS, csv.QUOTE_MINIMAL)
 
 
 def read_tsv(opened: Opened) -> Records:
@@ -18,10 +25,15 @@ def read_tsv(opened: Opened) -> Records:
     return _rows(opened, "\t", csv.QUOTE_NONE)
 
 
-def _rows(opened: Opened, delimiter: str, quoting: int) -> Iterator[tuple[int, Record]]:
+def _rows(opened: Opened, separators: str, quoting: int) -> Iterator[tuple[int, Record]]:
     lines = opened.lines(cut=False)
     csv.field_size_limit(opened.limit)
-    reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)  # type: ignore[arg-type]
+    rest = iter(lines)
+    first = next(rest, None)
+    if first is None:
+        return
+    separator = _separator(first, separators, opened.fields)
+    reader = csv.reader(chain([first], rest), delimiter=separator, quoting=quoting, strict=True)  # type: ignore[arg-type]
     header: list[str] | None = None
     needed: list[str] = []
     number = 1
@@ -43,12 +55,23 @@ def _rows(opened: Opened, delimiter: str, quoting: int) -> Iterator[tuple[int, R
                 lines.check()
                 raise DamagedDataError(
                     f"{opened.name}, line {number}: {len(cells):,} cells, where the header names {len(header):,}",
-                    "Mend the row. A cell that holds a comma or a line end stands in quotes (.csv); a tab or a line "
-                    "end cannot stand in a cell of .tsv.",
+                    "Mend the row. A cell that holds a separator or a line end stands in quotes (.csv); a tab or a "
+                    "line end cannot stand in a cell of .tsv.",
                 )
             row = dict(zip(header, cells, strict=True))
             yield number, {name: row[name] for name in needed}
         number = lines.odd.lines + 1
+
+
+def _separator(header: str, separators: str, fields: Fields) -> str:
+    """Choose the first separator with which a header has the fields that matter; the first of all, where none does."""
+    for separator in separators:
+        try:
+            fields.columns(next(csv.reader([header], delimiter=separator, strict=True), []))
+        except (csv.Error, MissingFieldError):
+            continue
+        return separator
+    return separators[0]
 
 
 def _needed(opened: Opened, header: list[str], number: int) -> list[str]:
