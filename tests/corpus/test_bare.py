@@ -2,11 +2,12 @@
 
 import io
 import json
+import random
 from pathlib import Path
 
 import pytest
 import sentencepiece
-from transformers import BertTokenizer
+from transformers import AutoTokenizer, BertTokenizer, EsmTokenizer
 
 from masklater.corpus import tokenizer as tokenizers_
 from masklater.corpus.bare import load_bare
@@ -84,11 +85,69 @@ def test_vocabularies_are_read_as_what_they_are(tmp_path: Path) -> None:
     (tmp_path / "vocab.txt").write_text("\n".join(bert) + "\n")
     cased = load_bare(tmp_path / "vocab.txt")
     assert cased.tokenize("The tree É e") == ["The", "t", "##ree", "É", "[UNK]"]
-    esm = ["<cls>", "<pad>", "<eos>", "<unk>", "L", "A", "G", "<mask>"]
-    (tmp_path / "esm.txt").write_text("\n".join(esm))
-    letters = load_bare(tmp_path / "esm.txt")
-    assert letters.tokenize("LAGX<mask>A") == ["L", "A", "G", "<unk>", "<mask>", "A"]
-    assert tokenizers_.vocabulary(letters).special == (0, 1, 2, 3, 7)
+    (tmp_path / "special.txt").write_text("\n".join(["<cls>", "<pad>", "<eos>", "<unk>", "<mask>"]))
+    with pytest.raises(UserError, match="is no vocabulary of BERT or ESM"):
+        load_bare(tmp_path / "special.txt")
+
+
+ESM = [
+    "<cls>",
+    "<pad>",
+    "<eos>",
+    "<unk>",
+    "L",
+    "A",
+    "G",
+    "V",
+    "S",
+    "E",
+    "R",
+    "T",
+    "I",
+    "D",
+    "P",
+    "K",
+    "Q",
+    "N",
+    "F",
+    "Y",
+    "M",
+    "H",
+    "W",
+    "C",
+    "X",
+    "B",
+    "U",
+    "Z",
+    "O",
+    ".",
+    "-",
+    "<null_1>",
+    "<mask>",
+]
+
+
+def test_the_tokenizer_of_a_published_protein_encoder(tmp_path: Path) -> None:
+    """Transformers has ESM's in Python alone; that of its folder, or of its vocab.txt, gives the same ids."""
+    (tmp_path / "esm").mkdir()
+    (tmp_path / "esm" / "vocab.txt").write_text("\n".join(ESM))
+    slow = EsmTokenizer(str(tmp_path / "esm" / "vocab.txt"))
+    slow.save_pretrained(tmp_path / "esm")
+    assert not (tmp_path / "esm" / "tokenizer.json").exists()
+    draw = random.Random(0)
+    pieces = [*ESM[4:31] * 3, *"Jjacd1é<> \n\t", "<null_1>", "<mask>", "<unk>", "  ", "JJ", "<null"]
+    texts = ["".join(draw.choices(pieces, k=draw.randrange(30))) for _ in range(500)]
+    for ours in (tokenizers_.load(tmp_path / "esm"), load_bare(tmp_path / "esm" / "vocab.txt")):
+        assert ours(texts)["input_ids"] == slow(texts)["input_ids"]
+        assert ours("MK", "AY")["input_ids"] == slow("MK", "AY")["input_ids"]
+        assert tokenizers_.vocabulary(ours).special == (0, 1, 2, 3, 32)
+        assert tokenizers_.complete(ours) == []
+        tokenizers_.save(ours, tmp_path / "saved", 64)
+        assert AutoTokenizer.from_pretrained(tmp_path / "saved")(texts)["input_ids"] == slow(texts)["input_ids"]
+    config = json.loads((tmp_path / "esm" / "tokenizer_config.json").read_text())
+    (tmp_path / "esm" / "tokenizer_config.json").write_text(json.dumps({**config, "mask_token": "X"}))
+    with pytest.raises(UserError, match=r"\(EsmTokenizer\) exists in Python alone"):
+        tokenizers_.load(tmp_path / "esm")
 
 
 @pytest.mark.parametrize("kind", ["bpe", "wordpiece", "bert", "unigram", "xlm-roberta", "characters"])

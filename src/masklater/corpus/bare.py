@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from masklater.console import say
-from masklater.corpus.special import BERT_TOKENS, ROBERTA_TOKENS, by_character
+from masklater.corpus.special import BERT_TOKENS, ESM_TOKENS, ROBERTA_TOKENS, esm
 from masklater.corpus.tokenizer import named, vocabulary
 from masklater.errors import DamagedDataError, UserError, first_line
 from masklater.extras import import_extra
@@ -15,7 +15,6 @@ from masklater.extras import import_extra
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-ESM_TOKENS = {"bos": "<cls>", "pad": "<pad>", "eos": "<eos>", "unk": "<unk>", "mask": "<mask>"}
 NAMES = (ROBERTA_TOKENS, BERT_TOKENS, ESM_TOKENS)
 UNIGRAM, BPE = 1, 2
 UNKNOWN, CONTROL, USER_DEFINED = 2, 3, 4
@@ -75,11 +74,12 @@ def _load_vocab(file: Path) -> "PreTrainedTokenizerFast":
         is_lower = not any(entry != entry.lower() for entry in entries if entry not in BERT_TOKENS.values())
         say(f"{file}: BERT's WordPiece, {len(entries):,} entries, {'in small letters' if is_lower else 'case kept'}")
         return BertTokenizer(vocab=entries, do_lower_case=is_lower)
-    if ESM_TOKENS["unk"] in entries:
+    if entries.keys() >= {*ESM_TOKENS.values()} and any(len(entry) == 1 for entry in entries):
         say(f"{file}: one entry a character, {len(entries):,} entries")
-        return named(by_character(entries, ESM_TOKENS["unk"]), _roles(entries))
+        return named(esm(entries, ESM_TOKENS), ESM_TOKENS)
     raise UserError(
-        f"{file} is no vocabulary of BERT or ESM: it has neither {BERT_TOKENS['unk']} nor {ESM_TOKENS['unk']}",
+        f"{file} is no vocabulary of BERT or ESM: it has no {BERT_TOKENS['unk']}, nor letters and all of "
+        f"{', '.join(ESM_TOKENS.values())}",
         "Name the folder it belongs to, with its tokenizer_config.json.",
     )
 

@@ -1,8 +1,11 @@
 """Special tokens: the names that RoBERTa and BERT gave them, and their place around a text."""
 
+import re
+
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 
 ROBERTA_TOKENS = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
+ESM_TOKENS = {"bos": "<cls>", "pad": "<pad>", "eos": "<eos>", "unk": "<unk>", "mask": "<mask>"}
 BERT_TOKENS = {"pad": "[PAD]", "unk": "[UNK]", "bos": "[CLS]", "eos": "[SEP]", "mask": "[MASK]"}
 
 
@@ -21,6 +24,26 @@ def by_character(entries: dict[str, int], unknown: str) -> Tokenizer:
     tokenizer = Tokenizer(models.WordLevel(entries, unk_token=unknown))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     tokenizer.decoder = decoders.Fuse()
+    return tokenizer
+
+
+def esm(entries: dict[str, int], names: dict[str, str]) -> Tokenizer:
+    """Make ESM's tokenizer of its entries, which transformers has in Python alone: a letter is a token.
+
+    White space parts and is dropped; a run of what it does not know is one unknown token.
+    """
+    known = sorted((entry for entry in entries if entry not in names.values()), key=len, reverse=True)
+    letters = "".join(re.escape(entry) for entry in known if len(entry) == 1)
+    longer = "".join(f"{re.escape(entry)}|" for entry in known if len(entry) > 1)
+    tokenizer = Tokenizer(models.WordLevel(entries, unk_token=names["unk"]))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.WhitespaceSplit(),
+            pre_tokenizers.Split(Regex(f"{longer}[{letters}]|[^{letters}]+?(?={longer}[{letters}]|$)"), "isolated"),
+        ]
+    )
+    tokenizer.decoder = decoders.Fuse()
+    wrap_texts(tokenizer, names["bos"], names["eos"])
     return tokenizer
 
 

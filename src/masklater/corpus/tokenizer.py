@@ -3,13 +3,13 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models
 
 from masklater.corpus.portable import make_portable
 from masklater.corpus.settings import TokenizerKind  # noqa: F401 - as below
-from masklater.corpus.special import BERT_TOKENS, ROBERTA_TOKENS, finish, wrap_texts
+from masklater.corpus.special import BERT_TOKENS, ESM_TOKENS, ROBERTA_TOKENS, esm, finish, wrap_texts
 from masklater.corpus.split import gpt2_split
 from masklater.corpus.train import train  # noqa: F401 - a tokenizer's users find it here
 from masklater.corpus.vocabulary import Vocabulary
@@ -191,12 +191,21 @@ def _load_saved(folder: Path) -> "PreTrainedTokenizerFast":
         raise UserError(
             f"the tokenizer in {folder} does not load: {first_line(error)}", "Save it again with save_pretrained."
         ) from None
+    if type(tokenizer).__name__ == "EsmTokenizer" and ESM_TOKENS.items() <= _names(tokenizer).items():
+        return named(esm(tokenizer.get_vocab(), ESM_TOKENS), ESM_TOKENS)
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise UserError(
-            f"the tokenizer in {folder} ({type(tokenizer).__name__}) has no fast version, which preparation needs",
-            "Convert it to a tokenizer.json.",
+            f"the tokenizer in {folder} ({type(tokenizer).__name__}) exists in Python alone, and preparation needs one "
+            "of the tokenizers library",
+            "Convert it to a tokenizer.json, look for a repository of the model that has one, or train one "
+            "(--train-tokenizer).",
         )
     return tokenizer
+
+
+def _names(tokenizer: Any) -> dict[str, str]:
+    roles = {"bos": "cls_token", "pad": "pad_token", "eos": "eos_token", "unk": "unk_token", "mask": "mask_token"}
+    return {role: str(getattr(tokenizer, name)) for role, name in roles.items()}
 
 
 def _only(folder: Path, pattern: str) -> Path | None:
