@@ -13,8 +13,8 @@ from masklater.masking.batch import IGNORE, MaskedBatch
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain.batches import BatchMaker
 
-ROWS_COUNTED, ROWS_COUNTED_AT_ONCE = 2**14, 1024
-"""Of the training rows, to tell how frequent tokens are: two million tokens in rows of 128."""
+TOKENS_COUNTED, ROWS_COUNTED_AT_ONCE = 2**21, 1024
+"""Of the training rows, to tell how frequent tokens are."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,10 @@ def unigram_baseline(training: BatchMaker, batches: Iterable[MaskedBatch]) -> Sc
         batches: What is scored.
     """
     rows, is_special_V = training.rows, training.corruption.is_special_V.numpy()
-    counts_V, num_rows = np.ones(len(is_special_V), dtype=np.int64), min(ROWS_COUNTED, rows.num_rows)
+    counts_V, num_rows = (
+        np.ones(len(is_special_V), dtype=np.int64),
+        min(TOKENS_COUNTED // rows.row_length, rows.num_rows),
+    )
     for first in range(0, num_rows, ROWS_COUNTED_AT_ONCE):
         places_N = np.arange(first, min(first + ROWS_COUNTED_AT_ONCE, num_rows))
         counts_V += np.bincount(rows.read(places_N).ids_NL.reshape(-1), minlength=len(counts_V))
