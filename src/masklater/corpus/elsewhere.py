@@ -1,4 +1,4 @@
-"""Files without a name on this machine's disk by which they are read: standard input, what fsspec reaches, others."""
+"""Files that are opened otherwise than by their path: standard input, what fsspec reaches, files of other endings."""
 
 import os
 import shutil
