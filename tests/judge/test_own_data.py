@@ -1,5 +1,6 @@
 """Files of own tasks: each format gives the same rows, oddities are said, and what cannot be used is named with its place."""
 
+import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,6 +82,9 @@ def test_every_format_gives_the_same_rows(tmp_path: Path) -> None:
     table = {"label": [label for _, label in ROWS], "text": [text for text, _ in ROWS], "n": [None] * 4}
     parquet.write_table(pytest.importorskip("pyarrow").table(table), tmp_path / "a.parquet")
     assert read_own(own(tmp_path / "a.parquet")).sha256 == by_csv.sha256
+    with (tmp_path / "b.csv").open("w", newline="") as file:
+        csv.writer(file, delimiter=";").writerows([["label", "text"], *((label, text) for text, label in ROWS)])
+    assert read_own(own(tmp_path / "b.csv")).sha256 == by_csv.sha256
     with pytest.raises(DamagedDataError, match=r"a\.parquet: no column topic; there are label, text, n"):
         read_own(own(tmp_path / "a.parquet", columns={"text": "text", "label": "topic"}))
     (tmp_path / "b.parquet").write_bytes(b"PAR1 but no table")

@@ -1,14 +1,17 @@
 """Tables as records, one a row: csv, tsv, JSON lines, Parquet. Columns are found by the names in the first line.
 
-csv is RFC 4180's: a quoted field may hold commas, quotes and line ends. In tsv a quote is text, and no field has a tab.
+csv is RFC 4180's: a quoted field may hold commas, quotes and line ends; semicolons, tabs or bars stand for the commas
+where the first line has its columns by them. In tsv a quote is text, and no field has a tab.
 """
 
 import csv
 import json
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from masklater.corpus.readers.separated import choose_separator
 from masklater.errors import DamagedDataError, UserError, first_line
 from masklater.extras import import_extra
 from masklater.judge.data import json_object, numbered_lines
@@ -35,7 +38,11 @@ def read_table(path: Path, columns: tuple[str, ...]) -> Iterator[Record]:
 
 def _csv(path: Path, columns: tuple[str, ...]) -> Iterator[Record]:
     lines = (f"{line}\n" for _, line in numbered_lines(path))
-    reader = csv.reader(lines, strict=True)
+    first = next(lines, None)
+    if first is None:
+        return
+    separator = choose_separator(first, lambda header: {name.strip() for name in header} >= {*columns})
+    reader = csv.reader(chain([first], lines), delimiter=separator, strict=True)
     places: list[int] = []
     width = 0
     while True:

@@ -1,7 +1,8 @@
 """Tables as text: comma-separated values with quotes, tab-separated values without."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
 
 from masklater.corpus.fields import Fields, MissingFieldError, missing_field
@@ -32,7 +33,7 @@ def _rows(opened: Opened, separators: str, quoting: int) -> Iterator[tuple[int, 
     first = next(rest, None)
     if first is None:
         return
-    separator = _separator(first, separators, opened.fields)
+    separator = choose_separator(first, partial(_has_fields, opened.fields), separators)
     reader = csv.reader(chain([first], rest), delimiter=separator, quoting=quoting, strict=True)  # type: ignore[arg-type]
     header: list[str] | None = None
     needed: list[str] = []
@@ -63,15 +64,28 @@ def _rows(opened: Opened, separators: str, quoting: int) -> Iterator[tuple[int, 
         number = lines.odd.lines + 1
 
 
-def _separator(header: str, separators: str, fields: Fields) -> str:
-    """Choose the first separator with which a header has the fields that matter; the first of all, where none does."""
+def choose_separator(header: str, fits: Callable[[list[str]], bool], separators: str = SEPARATORS) -> str:
+    """Choose the first separator with which a header has the columns that matter; the first of all, where none does.
+
+    Args:
+        header: The line.
+        fits: Tells whether such columns do.
+        separators: To choose from.
+    """
     for separator in separators:
         try:
-            fields.columns(next(csv.reader([header], delimiter=separator, strict=True), []))
-        except (csv.Error, MissingFieldError):
+            if fits(next(csv.reader([header], delimiter=separator, strict=True), [])):
+                return separator
+        except csv.Error:
             continue
-        return separator
     return separators[0]
+
+
+def _has_fields(fields: Fields, header: list[str]) -> bool:
+    try:
+        return bool(fields.columns(header))
+    except MissingFieldError:
+        return False
 
 
 def _needed(opened: Opened, header: list[str], number: int) -> list[str]:
