@@ -197,7 +197,7 @@ class Ladder:
         if undecided.intersection(tuning):
             return [job for job in left if job.cell in tuning]
         if undecided:
-            left = [job for job in left if job.cell.budget == self.plan.smallest]
+            left = [job for job in left if float(job.cell.budget) <= float(self.plan.decides)]
         return [job for job in left if job.kind == "train" or self.loss(job.cell) is not None]
 
     def _try(self, job: Job) -> bool:

@@ -64,11 +64,11 @@ class Plan:
             self.choices: dict[str, list[str]] = tree.get("choices") or {}
             self.tuned: dict[str, Any] = tree["tuned"]
             self.budgets: dict[str, dict[str, Any]] = self.size["budgets"]
-            self.smallest = min(self.budgets, key=float)
+            self.decides = str(self.size.get("decides") or min(self.budgets, key=float))
             named = [rung for stage in self.size["order"] for rung in stage["rungs"]]
             named += [rung for choice in self.choices.values() for rung in choice]
             unknown = {*named, self.tuned["rung"]} - {*self.rungs, *self.choices}
-            unknown |= {stage["budget"] for stage in self.size["order"]} - {*self.budgets}
+            unknown |= {self.decides, *(stage["budget"] for stage in self.size["order"])} - {*self.budgets}
         except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path} is not readable as a ladder: {error!r}", "Compare it with ladder.yaml.") from None
         if unknown:
@@ -78,7 +78,7 @@ class Plan:
         """The cells among which the learning rate is found; where one rate is named, none."""
         if len(self.tuned["lr"]) == 1:
             return []
-        return [Cell(self.smallest, self.tuned["rung"], self.tuned["seed"], lr) for lr in self.tuned["lr"]]
+        return [Cell(self.decides, self.tuned["rung"], self.tuned["seed"], lr) for lr in self.tuned["lr"]]
 
     def tuned_lr(self, losses: Losses) -> float:
         """The rate that ended lowest so far."""
@@ -104,13 +104,13 @@ class Plan:
         return {cell for cell in cells if losses(cell) is None}
 
     def _contest(self, name: str) -> list[Cell]:
-        order = [stage for stage in self.size["order"] if stage["budget"] == self.smallest]
+        order = [stage for stage in self.size["order"] if stage["budget"] == self.decides]
         seeds = next((stage["seeds"] for stage in order if name in stage["rungs"]), [])
-        return [Cell(self.smallest, rung, seed) for rung in self.choices[name] for seed in seeds]
+        return [Cell(self.decides, rung, seed) for rung in self.choices[name] for seed in seeds]
 
     def _meant(self, name: str, budget: str, losses: Losses) -> list[str]:
         """The rungs that a name stands for at a budget."""
-        if name not in self.choices or budget == self.smallest:
+        if name not in self.choices or float(budget) <= float(self.decides):
             return self.choices.get(name, [name])
         known: dict[str, list[float]] = {}
         for cell in self._contest(name):

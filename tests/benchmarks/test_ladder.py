@@ -169,7 +169,7 @@ def plan(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_the_main_four_come_first_and_choices_follow_what_ended_lower(plan: Any) -> None:
     jobs = [str(job.cell) for job in plan.jobs(lambda cell: None)]
-    assert jobs[:4] == [f"1e13/stock/lr-{lr}" for lr in ("0.001", "0.002", "0.004", "0.008")]
+    assert jobs[:4] == [f"3e13/stock/lr-{lr}" for lr in ("0.0005", "0.001", "0.002", "0.004")]
     assert len(jobs) > len(set(jobs)), "the cells that are fine-tuned have been trained before"
     mains = [name for name in jobs if name.startswith("3e14/") and name.endswith("seed-0")][:4]
     assert mains == [f"3e14/{rung}/seed-0" for rung in ("stock", "muon-vanilla-40", "muon-self-50", "muon-cross-50")]
@@ -180,6 +180,7 @@ def test_the_main_four_come_first_and_choices_follow_what_ended_lower(plan: Any)
     assert plan.tuned_lr(losses) == 0.004
     assert not plan.undecided(losses)
     after = [str(job.cell) for job in plan.jobs(losses)]
+    assert {"1e13/muon-self-50/seed-0", "3e13/muon-self-50/seed-0", "3e13/muon-self-50-all/seed-1"} < {*after}
     assert "1e15/muon-self-50-all/seed-0" in after and "1e15/muon-self-50/seed-0" not in after
 
 
