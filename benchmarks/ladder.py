@@ -6,9 +6,9 @@
 
 ladder.yaml says what is run, in order: rungs, each a shipped recipe with something added; budgets, each with one
 size of encoder for all rungs; judges. What is finished is kept: given again, the command goes on where it was, after
-SIGTERM and SIGKILL too, and refuses what has changed for cells that were begun. Two such processes on one LADDER share
-the work (with OMP_NUM_THREADS=1 each, where small models gain little from two threads). LADDER/table.md has what is
-finished.
+SIGTERM and SIGKILL too, and refuses what has changed for cells that were begun. With --processes, or started several
+times, processes on one LADDER share the work: small models gain little from a second thread, and a GPU trains many at a
+time. LADDER/table.md has what is finished.
 """
 
 import argparse
@@ -17,6 +17,8 @@ import hashlib
 import json
 import math
 import os
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -137,7 +139,8 @@ class Ladder:
         result = run / "blimp.json"
         if not result.exists():
             say(f"{cell}: minimal pairs")
-            pairs = take_pairs(self.data / self.plan.tree["blimp"], number, self.out / f"blimp-{number or 'all'}")
+            with only_one(self.out / "locks" / "pairs", wait=True):
+                pairs = take_pairs(self.data / self.plan.tree["blimp"], number, self.out / f"blimp-{number or 'all'}")
             found = {"pairs_a_file": number, **asdict(score_pairs(run, pairs))}
             partial = result.with_suffix(".partial")
             partial.write_text(json.dumps(found, indent=1) + "\n")
@@ -157,7 +160,8 @@ class Ladder:
             encoder, out = random_twin(run, twin / "encoder"), twin / "scores"
         glue, settings = self.plan.tree["glue"], self.plan.tree["glue"]["sweep"]
         subsets = self.data / glue["subsets"] if glue["subsets"] else None
-        data = gather_glue(self.data / glue["official"], subsets, self.out / "glue")
+        with only_one(self.out / "locks" / "tasks", wait=True):
+            data = gather_glue(self.data / glue["official"], subsets, self.out / "glue")
         grid = make_grid("quick", settings["lr"], settings["batch"], settings["epochs"])
         wanted = SweepSettings(grid, settings["seeds"], settings["max_train_rows"])
         say(f"{job.cell}: GLUE{' from random weights' if job.kind == 'twin' else ''}")
@@ -276,6 +280,43 @@ def random_twin(run: Path, out: Path) -> Path:
     return out
 
 
+def work_together(number: int, minutes: float | None, command: list[str], out: Path) -> int:
+    """Start processes of one thread each that share the work, and wait for them; return the worst exit status.
+
+    Those that are stopped because of the time are no worse than those that have ended.
+
+    Args:
+        number: Of processes; what they say is in LADDER/process-K.log.
+        minutes: Until they are stopped as by SIGTERM, which has each save what it is at; None: they are not.
+        command: Of each.
+        out: LADDER.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}
+    logs = [out / f"process-{place + 1}.log" for place in range(number)]
+    say(f"{number} processes; what they say is in {logs[0]} and so on")
+    works = []
+    for log in logs:
+        with log.open("a") as file:
+            works.append(subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment))
+    deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
+    terminated = {-signal.SIGTERM, 128 + signal.SIGTERM}
+    overtime = False
+
+    def stop(*_: object) -> None:
+        for work in works:
+            work.send_signal(signal.SIGTERM)  # which does nothing to one that has ended
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    while any(work.poll() is None for work in works):
+        time.sleep(0.2)
+        if time.monotonic() > deadline and not overtime:
+            overtime = True
+            stop()
+    return max(0 if overtime and work.returncode in terminated else abs(work.returncode) for work in works)
+
+
 def main() -> int:
     """Run what is left of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -284,10 +325,19 @@ def main() -> int:
     parser.add_argument("--plan", type=Path, default=Path(__file__).with_suffix(".yaml"), help="the YAML")
     parser.add_argument("--size", default="cpu", help="one of the YAML's sizes [default: cpu]")
     parser.add_argument("--status", action="store_true", help="print what is finished and the hours left, run nothing")
+    parser.add_argument("--processes", type=int, default=1, help="so many at a time, each of one thread [default: 1]")
+    parser.add_argument("--minutes", type=float, help="with --processes: stop and save what is not finished by then")
     arguments = parser.parse_args()
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers' own bars for saving and loading
     try:
         ladder = Ladder(Plan(arguments.plan, arguments.size), arguments.data, arguments.out)
+        if arguments.processes > 1 and not arguments.status:
+            ladder.prepare()
+            given = {"data": arguments.data, "out": arguments.out, "plan": arguments.plan, "size": arguments.size}
+            command = [sys.executable, __file__, *(f"--{name}={value}" for name, value in given.items())]
+            worst = work_together(arguments.processes, arguments.minutes, command, arguments.out)
+            print(ladder.status())
+            return worst
         if not arguments.status:
             ladder.work()
         print(ladder.status())

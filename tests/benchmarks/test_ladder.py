@@ -136,6 +136,35 @@ def test_a_ladder_that_is_stopped_and_killed_goes_on(tmp_path: Path) -> None:
     assert "text of the ladder in out was other" in ends(command, tmp_path, status=2).stderr
 
 
+@pytest.mark.slow
+def test_processes_share_the_work(tmp_path: Path) -> None:
+    command, runs = make_work(tmp_path), tmp_path / "out" / "runs"
+    stopped = ends([*command, "--processes", "2", "--minutes", "0.3"], tmp_path).stdout
+    assert "hours are left for the other 0" not in stopped
+    text = ends([*command, "--processes", "3"], tmp_path).stdout
+    assert len(table_rows(text)) == 8 and "hours are left for the other 0" in text
+    for run in runs.glob("*/*/*"):
+        steps = [record["step"] for record in map(json.loads, (run / "metrics.jsonl").open()) if "loss" in record]
+        assert steps == [*range(1, (load(run / "recipe.yaml").duration.steps or 0) + 1)], run
+    assert "pre-training" in (tmp_path / "out" / "process-3.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("code", "minutes", "status"),
+    [("import time; time.sleep(60)", 0.01, 0), ("raise SystemExit(3)", None, 3), ("pass", 1, 0)],
+)
+def test_processes_are_waited_for_or_stopped(
+    code: str, minutes: float | None, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(LADDER.parent)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    work_together = importlib.import_module("ladder").work_together
+    begun = time.monotonic()
+    assert work_together(2, minutes, [sys.executable, "-c", code], tmp_path / "out") == status
+    assert time.monotonic() - begun < 30
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["process-1.log", "process-2.log"]
+
+
 def test_the_text_is_wanted_until_its_rows_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_work(tmp_path)
     monkeypatch.chdir(tmp_path)
