@@ -95,14 +95,6 @@ def test_preparing_a_corpus_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "texts" / "b.json").write_text(json.dumps(records))
     rows = "\n".join(f'{i},"{record["body"]}"' for i, record in enumerate(records))
     (tmp_path / "more.csv").write_text(f"id,body\n{rows}\n")
-    for number in range(4):
-        for ending in ("py", "js"):
-            (tmp_path / "src" / "sub").mkdir(parents=True, exist_ok=True)
-            (tmp_path / "src" / "sub" / f"{number}.{ending}").write_text(make_text(number, 300))
-    letters = random.Random(0)
-    proteins = [f">P{n} one\nM{''.join(letters.choices('ACDEFGHIKLMNPQRSTVWY', k=200))}\n" for n in range(40)]
-    (tmp_path / "proteins.fasta.gz").write_bytes(gzip.compress("".join(proteins).encode()))
-    (tmp_path / "genome.fa").write_text(">chr1\n" + "".join(letters.choices("ACGTacgtn", k=600_000)) + "\n")
     for command in commands(REPOSITORY / "docs" / "how-to" / "corpus.md"):
         done = subprocess.run(
             ["bash", "-c", command.replace("masklater", f"{sys.executable} -m masklater", 1)],
@@ -113,10 +105,6 @@ def test_preparing_a_corpus_of_ones_own(tmp_path: Path) -> None:
             check=False,
         )
         assert done.returncode == 0, f"{command}\n{done.stderr}"
-    for name, entries, documents in (("code-shards", 0, 8), ("protein-shards", 25, 40), ("dna-shards", 10, 3)):
-        index = json.loads((tmp_path / name / "index.json").read_text())
-        assert not entries or index["vocabulary_size"] == entries, name
-        assert sum(one["documents"] for one in index["source"]["sources"]) == documents
     index = json.loads((tmp_path / "shards" / "index.json").read_text())
     assert [(one["name"], one["documents"]) for one in index["source"]["sources"]] == [
         ("texts", 20),
@@ -170,3 +158,39 @@ def test_curricula(page: str, corpus: Path, tmp_path: Path) -> None:
     if page == "longer-rows":
         assert "begin as copies of the 128 before" in done.stderr
         assert json.loads((tmp_path / "run" / "run.json").read_text())["row_length"] == 512
+
+
+@pytest.mark.slow
+def test_domains(tmp_path: Path) -> None:
+    """Each command as it stands there, on made-up proteins, a genome, code and two languages."""
+    for folder in ("small", "related"):
+        (tmp_path / folder).mkdir()
+        for number in range(6):
+            (tmp_path / folder / f"{number}.txt").write_text(make_text(number, 1500))
+    for number in range(4):
+        for ending in ("py", "js"):
+            (tmp_path / "src" / "sub").mkdir(parents=True, exist_ok=True)
+            (tmp_path / "src" / "sub" / f"{number}.{ending}").write_text(make_text(number, 300))
+    letters = random.Random(0)
+    proteins = [f">P{n} one\nM{''.join(letters.choices('ACDEFGHIKLMNPQRSTVWY', k=200))}\n" for n in range(40)]
+    (tmp_path / "proteins.fasta.gz").write_bytes(gzip.compress("".join(proteins).encode()))
+    (tmp_path / "genome.fa").write_text(">chr1\n" + "".join(letters.choices("ACGTacgtn", k=600_000)) + "\n")
+    for command in commands(REPOSITORY / "docs" / "how-to" / "domains.md"):
+        words = shlex.split(command)
+        smaller = [*SIZES, *FEW] if words[1] == "pretrain" else []
+        done = subprocess.run(
+            [sys.executable, "-m", *words, *smaller],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        if words[1] == "budget":
+            assert "FLOPs = 0.588" in done.stdout  # as the page says, which has a vocabulary of 25 too
+    for name, entries, documents in (("code-shards", 0, 4), ("protein-shards", 25, 40), ("dna-shards", 10, 3)):
+        index = json.loads((tmp_path / name / "index.json").read_text())
+        assert not entries or index["vocabulary_size"] == entries, name
+        assert sum(one["documents"] for one in index["source"]["sources"]) == documents  # the .js repeat the .py
+    assert AutoModel.from_pretrained(tmp_path / "protein-encoder").config.model_type == "esm"
