@@ -13,9 +13,11 @@ import pytest
 import torch
 from transformers import AutoTokenizer, RobertaConfig, RobertaModel
 
+from masklater.judge import scorer
 from masklater.judge.grid import Grid, SweepSettings
 from masklater.judge.sweep import sweep
 from masklater.judge.tasks import TASKS, choose_tasks
+from masklater.machine.precision import choose_precision
 from tests.conftest import make_shards, make_text
 from tests.judge.folders import make_glue
 
@@ -33,7 +35,7 @@ def make_encoder(folder: Path) -> Path:
     config = RobertaConfig(
         vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
         max_position_embeddings=pad + 1 + 32, type_vocab_size=1, pad_token_id=pad, bos_token_id=ends[0],
-        eos_token_id=ends[1],
+        eos_token_id=ends[1], initializer_range=0.3,  # with 0.02 predictions hardly differ, and rounding ranks them
     )  # fmt: skip
     RobertaModel(config, add_pooling_layer=False).save_pretrained(folder / "encoder")
     tokenizer.save_pretrained(folder / "encoder")
@@ -41,9 +43,11 @@ def make_encoder(folder: Path) -> Path:
 
 
 def scores(folder: Path) -> dict[str, Any]:
-    """By task: the hash of its rows, and every metric and the loss after each epoch."""
+    """By task: the hash of its rows, and every metric and the loss after each epoch, in float32 on any machine."""
     encoder, glue = make_encoder(folder), make_glue(folder / "glue")
-    sweep(str(encoder), str(glue), folder / "scores", choose_tasks("all"), ONE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scorer, "choose_precision", lambda _, device: choose_precision("float32", device))
+        sweep(str(encoder), str(glue), folder / "scores", choose_tasks("all"), ONE)
     records = map(json.loads, (folder / "scores/runs.jsonl").read_text().splitlines())
     return {
         record["task"]: {"data_sha256": record["data_sha256"], "epochs": record["scores"], "best": record["best_epoch"]}
