@@ -1,5 +1,7 @@
 """Text in columns, as it stands in a terminal and in a pipe."""
 
+import time
+
 import pytest
 
 from masklater import console
@@ -38,3 +40,15 @@ def test_what_is_short_may_be_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     with console.Meter("Reading", 4) as meter:
         meter.advance(4)
     assert said == ["Looking  100%  0:10", "Reading  100%  0:00"]
+
+
+def test_time_left_is_told_from_what_this_try_has_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is resumed at 90% and has made 1% in 10 seconds has 90 seconds left, not one."""
+    said: list[str] = []
+    monkeypatch.setattr(console, "say", said.append)
+    meter = console.Meter("Training", 100, before=90)
+    for done in (90, 91):
+        meter.started = time.monotonic() - 10
+        meter.last_line -= console.LOG_INTERVAL_SECONDS
+        meter.set(done)
+    assert said == ["Training   90%  0:10", "Training   91%  0:10 gone, 1:30 left"]

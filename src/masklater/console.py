@@ -48,13 +48,14 @@ class Meter:
         what: What is being done, as a participle: "Tokenising".
         total: The amount that makes it complete, in any unit; None where that is not known.
         quiet_if_short: Whether a log has no line of it where all was done before the first was due.
+        before: The amount that an earlier try has done: none of this one's time went into it.
     """
 
-    def __init__(self, what: str, total: float | None, quiet_if_short: bool = False) -> None:
+    def __init__(self, what: str, total: float | None, quiet_if_short: bool = False, before: float = 0.0) -> None:
         self.what = what
         self.total = total
         self.quiet_if_short = quiet_if_short
-        self.done = 0.0
+        self.done = self.before = before
         self.note = ""
         self.started = self.last_line = time.monotonic()
         self.bar: Progress | None = None
@@ -69,7 +70,8 @@ class Meter:
                 TimeRemainingColumn(),
                 console=console,
             )
-            self.task = self.bar.add_task(what, total=total, note="")
+            # An int by its signature, a float in the task that it makes.
+            self.task = self.bar.add_task(what, total=total, completed=before, note="")  # type: ignore[arg-type]
 
     def __enter__(self) -> Self:
         if self.bar:
@@ -105,8 +107,9 @@ class Meter:
         if self.total:
             share = min(1.0, self.done / self.total)
             parts.append(f"{share:4.0%}")
-            if 0 < share < 1:
-                parts.append(f"{clock(elapsed)} gone, {clock(elapsed * (1 - share) / share)} left")
+            if self.before < self.done < self.total:
+                left = elapsed * (self.total - self.done) / (self.done - self.before)
+                parts.append(f"{clock(elapsed)} gone, {clock(left)} left")
             else:
                 parts.append(f"{clock(elapsed)}")
         if self.note:

@@ -138,8 +138,7 @@ class _Training:
     def finish(self) -> PretrainResult:
         """Make every step until the duration is reached."""
         recipe, ledger = self.plan.recipe, self.ledger
-        meter = Meter("Pre-training", recipe.duration.amount)
-        meter.set(recipe.duration.spent(ledger))
+        meter = Meter("Pre-training", recipe.duration.amount, before=recipe.duration.spent(ledger))
         prefetcher = Prefetcher(self._share, ledger.steps, self.world)
         try:
             with StopOnSignal() as stop, self.log or nullcontext(), meter, self.compilation.errors_for_people():
