@@ -328,6 +328,8 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=1, help="so many at a time, each of one thread [default: 1]")
     parser.add_argument("--minutes", type=float, help="with --processes: stop and save what is not finished by then")
     arguments = parser.parse_args()
+    if arguments.minutes is not None and arguments.processes == 1:
+        parser.error("--minutes stops what --processes has started, and needs it")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers' own bars for saving and loading
     try:
         ladder = Ladder(Plan(arguments.plan, arguments.size), arguments.data, arguments.out)

@@ -85,46 +85,17 @@ def test_vocabularies_are_read_as_what_they_are(tmp_path: Path) -> None:
     (tmp_path / "vocab.txt").write_text("\n".join(bert) + "\n")
     cased = load_bare(tmp_path / "vocab.txt")
     assert cased.tokenize("The tree É e") == ["The", "t", "##ree", "É", "[UNK]"]
+    esm = ["<cls>", "<pad>", "<eos>", "<unk>", "L", "A", "G", "<mask>"]
+    (tmp_path / "esm.txt").write_text("\n".join(esm))
+    letters = load_bare(tmp_path / "esm.txt")
+    assert letters.tokenize("LAGX<mask>A") == ["L", "A", "G", "<unk>", "<mask>", "A"]
+    assert tokenizers_.vocabulary(letters).special == (0, 1, 2, 3, 7)
     (tmp_path / "special.txt").write_text("\n".join(["<cls>", "<pad>", "<eos>", "<unk>", "<mask>"]))
     with pytest.raises(UserError, match="is no vocabulary of BERT or ESM"):
         load_bare(tmp_path / "special.txt")
 
 
-ESM = [
-    "<cls>",
-    "<pad>",
-    "<eos>",
-    "<unk>",
-    "L",
-    "A",
-    "G",
-    "V",
-    "S",
-    "E",
-    "R",
-    "T",
-    "I",
-    "D",
-    "P",
-    "K",
-    "Q",
-    "N",
-    "F",
-    "Y",
-    "M",
-    "H",
-    "W",
-    "C",
-    "X",
-    "B",
-    "U",
-    "Z",
-    "O",
-    ".",
-    "-",
-    "<null_1>",
-    "<mask>",
-]
+ESM = ["<cls>", "<pad>", "<eos>", "<unk>", *"LAGVSERTIDPKQNFYMHWCXBUZO.-", "<null_1>", "<mask>"]
 
 
 def test_the_tokenizer_of_a_published_protein_encoder(tmp_path: Path) -> None:

@@ -36,6 +36,16 @@ def cache(tmp_path: Path, shards_folder: Path) -> Path:
     return tmp_path / "cache"
 
 
+def ends_well(
+    words: list[str], folder: Path, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command of a page in a folder."""
+    run = [sys.executable, "-m", *words]
+    done = subprocess.run(run, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, f"{shlex.join(words)}\n{done.stderr}"
+    return done
+
+
 def test_leaving_out_what_should_not_be_trained_on(tmp_path: Path) -> None:
     (tmp_path / "crawl").mkdir()
     (tmp_path / "glue").mkdir()
@@ -47,9 +57,7 @@ def test_leaving_out_what_should_not_be_trained_on(tmp_path: Path) -> None:
     (tmp_path / "glue" / "dev.tsv").write_text(f"0\t{secret}\n")
     (command,) = commands(REPOSITORY / "docs" / "how-to" / "clean.md")
     words = shlex.split(command.replace("--language en ", ""))  # made-up words are not English
-    run = [sys.executable, "-m", *words, "--vocab-size", "300", "--json"]
-    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
+    done = ends_well([*words, "--vocab-size", "300", "--json"], tmp_path)
     assert json.loads(done.stdout)["dropped"] == {"evaluation text": 1, "exact duplicate": 1}
     reasons = [json.loads(line)["reason"] for line in (tmp_path / "dropped.jsonl").read_text().splitlines()]
     assert reasons == ["evaluation text", "exact duplicate"]
@@ -64,16 +72,7 @@ def test_continuing_a_published_encoder(cache: Path, tmp_path: Path) -> None:
     for command in commands(REPOSITORY / "docs" / "how-to" / "continue.md"):
         words = shlex.split(command)
         smaller = SMALLER if words[1] == "pretrain" else []
-        done = subprocess.run(
-            [sys.executable, "-m", *words, *smaller],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        done = ends_well([*words, *smaller], tmp_path, environment)
         if words[1] == "pretrain":
             assert (
                 f"taken over from answerdotai/ModernBERT-base, commit {FIRST} on the hub: encoder, LM head"
@@ -139,15 +138,7 @@ def test_curricula(page: str, corpus: Path, tmp_path: Path) -> None:
             smaller = (
                 TWO_PHASES if words[2] == "3ml-base-two-phase" else FEW if words[2] == "continue" else [*SIZES, *FEW]
             )
-        done = subprocess.run(
-            [sys.executable, "-m", *words, *smaller],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        done = ends_well([*words, *smaller], tmp_path)
     if page == "mix":
         records = (tmp_path / "run" / "metrics.jsonl").read_text()
         assert "valid_loss_15/medical-shards" in records
@@ -178,15 +169,7 @@ def test_domains(tmp_path: Path) -> None:
     for command in commands(REPOSITORY / "docs" / "how-to" / "domains.md"):
         words = shlex.split(command)
         smaller = [*SIZES, *FEW] if words[1] == "pretrain" else []
-        done = subprocess.run(
-            [sys.executable, "-m", *words, *smaller],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        done = ends_well([*words, *smaller], tmp_path)
         if words[1] == "budget":
             assert "FLOPs = 0.588" in done.stdout  # as the page says, which has a vocabulary of 25 too
     for name, entries, documents in (("code-shards", 0, 4), ("protein-shards", 25, 40), ("dna-shards", 10, 3)):

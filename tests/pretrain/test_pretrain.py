@@ -71,6 +71,15 @@ def test_it_learns_what_only_context_tells(name: str, tmp_path: Path) -> None:
                  "model.dropout=0"]  # fmt: skip
     recipe = tiny(name, *overrides)
     result = pretrain(recipe, data, tmp_path / "run")
+    shards = Shards(data)
+    training, held_out = (
+        make_batches(shards, rows, recipe.masking, True, "document", 0) for rows in (shards.train, shards.valid)
+    )
+    unigram = unigram_baseline(training, held_out.fixed(64, 16))
+    assert result.valid_loss is not None
+    assert result.valid_accuracy is not None
+    assert result.valid_loss < unigram.loss - 1
+    assert result.valid_accuracy > 2 * unigram.accuracy
     assert None not in (result.valid_loss_15, result.unigram_loss_15, result.valid_accuracy_15)
     assert (result.valid_loss_15 or 9) < (result.unigram_loss_15 or 0) - 1
     assert (result.valid_accuracy_15 or 0) > 2 * (result.unigram_accuracy_15 or 1)

@@ -76,7 +76,7 @@ def _load_vocab(file: Path) -> "PreTrainedTokenizerFast":
         return BertTokenizer(vocab=entries, do_lower_case=is_lower)
     if entries.keys() >= {*ESM_TOKENS.values()} and any(len(entry) == 1 for entry in entries):
         say(f"{file}: one entry a character, {len(entries):,} entries")
-        return named(esm(entries, ESM_TOKENS), ESM_TOKENS)
+        return named(esm(entries), ESM_TOKENS)
     raise UserError(
         f"{file} is no vocabulary of BERT or ESM: it has no {BERT_TOKENS['unk']}, nor letters and all of "
         f"{', '.join(ESM_TOKENS.values())}",

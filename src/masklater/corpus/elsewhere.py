@@ -161,10 +161,10 @@ def find_remote(name: str, passed_over: Counter[str], read_as: str | None = None
     read_as = read_as if is_named or is_pattern(path) else None
     there = []
     for place, about in sorted(found.items()):
-        if ending_of(place) or read_as:
+        known = place if ending_of(place) else read_as and _with_ending(place, read_as)
+        if known:
             shown = f"{protocol}://{place.lstrip('/')}"
             opener = _Opener(files, place, name)
-            known = place if ending_of(place) or not read_as else _with_ending(place, read_as)
             there.append(ElsewhereFile(known, shown, about.size, opener, about.version, is_portable=True))
         elif is_named:
             raise UserError(

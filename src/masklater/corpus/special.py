@@ -27,15 +27,15 @@ def by_character(entries: dict[str, int], unknown: str) -> Tokenizer:
     return tokenizer
 
 
-def esm(entries: dict[str, int], names: dict[str, str]) -> Tokenizer:
+def esm(entries: dict[str, int]) -> Tokenizer:
     """Make ESM's tokenizer of its entries, which transformers has in Python alone: a letter is a token.
 
     White space parts and is dropped; a run of what it does not know is one unknown token.
     """
-    known = sorted((entry for entry in entries if entry not in names.values()), key=len, reverse=True)
+    known = sorted((entry for entry in entries if entry not in ESM_TOKENS.values()), key=len, reverse=True)
     letters = "".join(re.escape(entry) for entry in known if len(entry) == 1)
     longer = "".join(f"{re.escape(entry)}|" for entry in known if len(entry) > 1)
-    tokenizer = Tokenizer(models.WordLevel(entries, unk_token=names["unk"]))
+    tokenizer = Tokenizer(models.WordLevel(entries, unk_token=ESM_TOKENS["unk"]))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.WhitespaceSplit(),
@@ -43,7 +43,7 @@ def esm(entries: dict[str, int], names: dict[str, str]) -> Tokenizer:
         ]
     )
     tokenizer.decoder = decoders.Fuse()
-    wrap_texts(tokenizer, names["bos"], names["eos"])
+    wrap_texts(tokenizer, ESM_TOKENS["bos"], ESM_TOKENS["eos"])
     return tokenizer
 
 

@@ -192,7 +192,7 @@ def _load_saved(folder: Path) -> "PreTrainedTokenizerFast":
             f"the tokenizer in {folder} does not load: {first_line(error)}", "Save it again with save_pretrained."
         ) from None
     if type(tokenizer).__name__ == "EsmTokenizer" and ESM_TOKENS.items() <= _names(tokenizer).items():
-        return named(esm(tokenizer.get_vocab(), ESM_TOKENS), ESM_TOKENS)
+        return named(esm(tokenizer.get_vocab()), ESM_TOKENS)
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise UserError(
             f"the tokenizer in {folder} ({type(tokenizer).__name__}) exists in Python alone, and preparation needs one "

@@ -74,10 +74,8 @@ def unigram_baseline(training: BatchMaker, batches: Iterable[MaskedBatch]) -> Sc
         batches: What is scored.
     """
     rows, is_special_V = training.rows, training.corruption.is_special_V.numpy()
-    counts_V, num_rows = (
-        np.ones(len(is_special_V), dtype=np.int64),
-        min(TOKENS_COUNTED // rows.row_length, rows.num_rows),
-    )
+    counts_V = np.ones(len(is_special_V), dtype=np.int64)
+    num_rows = min(TOKENS_COUNTED // rows.row_length, rows.num_rows)
     for first in range(0, num_rows, ROWS_COUNTED_AT_ONCE):
         places_N = np.arange(first, min(first + ROWS_COUNTED_AT_ONCE, num_rows))
         counts_V += np.bincount(rows.read(places_N).ids_NL.reshape(-1), minlength=len(counts_V))

@@ -20,8 +20,6 @@ from masklater.corpus.lines import MARKS
 from masklater.corpus.parts.file_range import FileRange
 from masklater.corpus.read import Source, TextFile
 from masklater.corpus.readers import READERS, ending_of
-from masklater.corpus.readers.fasta import read_fasta
-from masklater.corpus.readers.json_records import read_json_lines
 from masklater.corpus.settings import PACKED_RATIO
 
 LINE_PIECE_BYTES = 2**20
@@ -104,9 +102,9 @@ def _pieces(file: TextFile, source: Source, part_bytes: int) -> Iterator[tuple[T
         return
     number = -(-size // part_bytes)
     wanted = [place * size // number for place in range(1, number)]
-    records = READERS[ending_of(file.name).kind].records  # type: ignore[union-attr]
-    begins = b">" if records is read_fasta else b""
-    places = [0, *_between_documents(file, wanted, records is None and source.unit == "blank-line", begins), size]
+    reader = READERS[ending_of(file.name).kind]  # type: ignore[union-attr]
+    blank_lines = reader.records is None and source.unit == "blank-line"
+    places = [0, *_between_documents(file, wanted, blank_lines, reader.begins or b""), size]
     for start, end in pairwise(places):
         yield FileRange(file, start, end), end - start
 
@@ -116,8 +114,9 @@ def _can_be_cut(file: Path, source: Source) -> bool:
     ending = ending_of(file.name)
     if ending is None or ending.packing or codecs.lookup(source.encoding or "utf-8").name != "utf-8":
         return False
-    records = READERS[ending.kind].records
-    if records not in (read_json_lines, read_fasta) and (records is not None or source.unit == "file"):
+    reader = READERS[ending.kind]
+    ends_with_a_line = source.unit != "file" if reader.records is None else reader.begins is not None
+    if not ends_with_a_line:
         return False
     with file.open("rb") as opened:
         return not opened.read(4).startswith(WIDE)

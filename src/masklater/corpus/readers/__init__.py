@@ -22,20 +22,21 @@ class Reader(NamedTuple):
     records: Callable[[Opened], Records] | None
     place: str = "line"  # what the numbers of its records count
     has_encoding: bool = True  # text, whose encoding can be named
+    begins: bytes | None = None  # what a line begins with that begins a record; None: lines do not tell
 
 
 READERS: dict[str, Reader] = {
     ".txt": Reader(None),
     ".md": Reader(None),
-    ".jsonl": Reader(read_json_lines),
-    ".ndjson": Reader(read_json_lines),
+    ".jsonl": Reader(read_json_lines, begins=b""),
+    ".ndjson": Reader(read_json_lines, begins=b""),
     ".json": Reader(read_json),
     ".csv": Reader(read_csv),
     ".tsv": Reader(read_tsv),
     ".parquet": Reader(read_parquet, "row", has_encoding=False),
     ".arrow": Reader(read_arrow, "row", has_encoding=False),
     ".xml": Reader(read_mediawiki, "page", has_encoding=False),
-    **dict.fromkeys((".fasta", ".fa", ".faa", ".fna"), Reader(read_fasta)),
+    **dict.fromkeys((".fasta", ".fa", ".faa", ".fna"), Reader(read_fasta, begins=b">")),
 }
 
 ENDINGS = tuple(READERS)
