@@ -24,7 +24,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ids_of(text: str, folder: Path) -> list[int]:
-    return next(iter(tokenise(iter([Document(text, 0)]), tokenizers_.load(folder).backend_tokenizer, 1)))[1].tolist()
+    return next(iter(tokenise(iter([Document(text, 0)]), tokenizers_.load(folder).backend_tokenizer, 1)))[
+        1
+    ].ids_T.tolist()
 
 
 def test_bpe_round_trip_is_exact_and_specials_in_a_text_stay_text(trained: Path) -> None:

@@ -9,13 +9,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
 from tests.conftest import REPOSITORY, make_shards, make_text
-from tests.docs.pages import commands
+from tests.docs.pages import blocks, commands
 from tests.reference.test_against_transformers import tiny_config
 from tests.test_hub import FIRST, put
 
@@ -152,8 +153,8 @@ def test_curricula(page: str, corpus: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_domains(tmp_path: Path) -> None:
-    """Each command as it stands there, on made-up proteins, a genome, code and two languages."""
+def test_domains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each command as it stands there, on made-up proteins, a genome, code and three languages."""
     for folder in ("small", "related"):
         (tmp_path / folder).mkdir()
         for number in range(6):
@@ -166,10 +167,21 @@ def test_domains(tmp_path: Path) -> None:
     proteins = [f">P{n} one\nM{''.join(letters.choices('ACDEFGHIKLMNPQRSTVWY', k=200))}\n" for n in range(40)]
     (tmp_path / "proteins.fasta.gz").write_bytes(gzip.compress("".join(proteins).encode()))
     (tmp_path / "genome.fa").write_text(">chr1\n" + "".join(letters.choices("ACGTacgtn", k=600_000)) + "\n")
-    for command in commands(REPOSITORY / "docs" / "how-to" / "domains.md"):
+    chinese = ["".join(letters.choices("我们在北京学习自然语言", k=200)) for _ in range(40)]
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in chinese))
+    page = REPOSITORY / "docs" / "how-to" / "domains.md"
+    segmenter = ModuleType("jieba")  # a made-up one: every two characters are a word
+    segmenter.cut = lambda text: [text[i : i + 2] for i in range(0, len(text), 2)]  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "jieba", segmenter)
+    monkeypatch.chdir(tmp_path)
+    for code in blocks(page, "python"):
+        exec(compile(code, page.name, "exec"), {})
+    for command in commands(page):
         words = shlex.split(command)
         smaller = [*SIZES, *FEW] if words[1] == "pretrain" else []
         done = ends_well([*words, *smaller], tmp_path)
+        if "marked-run" in words:
+            assert "of 2.0 tokens each; the longest has 2" in done.stderr
         if words[1] == "budget":
             assert "FLOPs = 0.588" in done.stdout  # as the page says, which has a vocabulary of 25 too
     for name, entries, documents in (("code-shards", 0, 4), ("protein-shards", 25, 40), ("dna-shards", 10, 3)):

@@ -91,6 +91,14 @@ def prepare(
         NullTexts,
         typer.Option(help="Records whose text is null: refuse the file, or skip and count them."),
     ] = DEFAULTS.null_texts,
+    marked_words: Annotated[
+        bool,
+        typer.Option(
+            "--marked-words",
+            help="The text has U+200B (zero width space) between its words, as a segmenter is told to write it for a "
+            "language without spaces: it is taken out, and masking.choose word and span go by it.",
+        ),
+    ] = False,
     read_as: Annotated[
         str | None,
         typer.Option(
@@ -225,6 +233,7 @@ def prepare(
             text_field=text_field,
             filters=tuple(filters or ()),
             null_texts=null_texts,
+            marked_words=marked_words,
             read_as=read_as,
             valid_fraction=valid_fraction,
             pack=pack,
@@ -269,6 +278,7 @@ def prepare(
         **({"not read": describe(Counter(result.passed_over))} if result.passed_over else {}),
         **({"read more than once": f"{len(result.repeated):,} files"} if result.repeated else {}),
         "tokenizer": f"{result.vocabulary:,} entries",
+        **({"marks of words": _marks(result.word_marks)} if marked_words else {}),
         **_rows(result.row_lengths),
         "unknown tokens": f"{result.unknown_tokens:,}, {result.unknown_share:.2%} of all that were read",
         **(_sources(result.sources) if len(result.sources) > 1 else {}),
@@ -281,6 +291,10 @@ def prepare(
         kind = train_tokenizer or DEFAULTS.train_tokenizer
         lines["tokenizer"] += _why_of_this_size(kind, result.vocabulary, vocab_size or DEFAULTS.vocab_size)
     print_result(result, as_json, lambda: aligned([*lines.items()]))
+
+
+def _marks(number: int) -> str:
+    return f"{number:,} taken out" if number else "none, no U+200B in the text: spaces alone tell its words apart"
 
 
 def _rows(row_lengths: "Sequence[PreparedRows]") -> dict[str, str]:

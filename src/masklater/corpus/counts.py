@@ -45,6 +45,7 @@ class SourceTally:
     read: ReadCounts = field(default_factory=ReadCounts)
     documents: int = 0  # from here on: of what is kept
     characters: int = 0
+    word_marks: int = 0  # in its text, where words are marked
     tokens: int = 0
     unknown: int = 0  # of its tokens, those that stand for what the tokenizer does not know
 
@@ -52,6 +53,6 @@ class SourceTally:
 def tally_of(source: int, tallies: list[SourceTally]) -> SourceTally:
     """The sum of those that are of one source."""
     of_it = [tally for tally in tallies if tally.source == source]
-    names = ("documents", "characters", "tokens", "unknown")
+    names = ("documents", "characters", "word_marks", "tokens", "unknown")
     sums = {name: sum(getattr(tally, name) for tally in of_it) for name in names}
     return SourceTally(source, total([tally.read for tally in of_it]), **sums)

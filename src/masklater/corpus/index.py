@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError
 
+from masklater.corpus.marked import row_dtype
 from masklater.corpus.settings import Packing
 from masklater.corpus.vocabulary import SpecialIds, Vocabulary
 from masklater.errors import DamagedDataError, UserError
@@ -19,6 +20,8 @@ WITHOUT_CHECKSUM = 1
 """The format of SHARDS whose index has no checksum of itself; they are read as ever."""
 OF_ANY_SIZE = 3
 """The format of SHARDS in which not only the last shard of a split has fewer rows: of several parts."""
+MARKED = 4
+"""The format of SHARDS, with shards of any size, in which the highest bit of an id says that it continues a word."""
 MAX_INDEX_BYTES = 256 * 2**20
 """A larger index.json is refused: it would be that of tens of terabytes."""
 Split = Literal["train", "valid"]
@@ -93,6 +96,11 @@ class Index(Section):
         return Vocabulary(size=self.vocabulary_size, **self.special.model_dump())
 
     @property
+    def marked(self) -> bool:
+        """Whether rows say which tokens continue a word (corpus/marked.py)."""
+        return self.format == MARKED
+
+    @property
     def maskable_per_row(self) -> float:
         """Mean number of maskable positions of a full row to train on; L - 2 where there is no such row."""
         return self.row_length - 2 if isnan(mean := self.train.maskable_per_row) else mean
@@ -106,12 +114,14 @@ def make_index(
     train: SplitEntry,
     valid: SplitEntry,
     source: Mapping[str, int | float | str | list[SourceEntry]],
+    marked: bool = False,
 ) -> Index:
-    """The index of two finished splits."""
+    """The index of two finished splits; marked: their rows say which tokens continue a word."""
+    of_rows = FORMAT if train.has_even_shards and valid.has_even_shards else OF_ANY_SIZE
     index = Index(
-        format=FORMAT if train.has_even_shards and valid.has_even_shards else OF_ANY_SIZE,
+        format=MARKED if marked else of_rows,
         row_length=row_length,
-        dtype="uint16" if row_dtype(vocabulary.size) is np.uint16 else "uint32",
+        dtype="uint16" if row_dtype(vocabulary.size, marked) is np.uint16 else "uint32",
         vocabulary_size=vocabulary.size,
         tokenizer_sha256=tokenizer_sha256,
         special=SpecialIds(**vocabulary.model_dump(exclude={"size"})),
@@ -140,11 +150,6 @@ def _checksum(index: Index) -> str:
     return hashlib.sha256(index.model_dump_json(exclude={"checksum"}).encode()).hexdigest()
 
 
-def row_dtype(vocabulary_size: int) -> type[np.unsignedinteger]:
-    """The smallest unsigned integer that holds every id."""
-    return np.uint16 if vocabulary_size <= 2**16 else np.uint32
-
-
 def read_index(folder: Path) -> Index:
     """Read and check the index of a SHARDS folder; errors as `read_index_file`'s."""
     return read_index_file(folder)[0]
@@ -167,9 +172,9 @@ def read_index_file(folder: Path) -> tuple[Index, str]:
         raise UserError(f"{folder} is no SHARDS folder: it has no index.json", "Make one with `masklater prepare`.")
     content = _read(path)
     index = _parse(path, content)
-    if index.format not in {WITHOUT_CHECKSUM, FORMAT, OF_ANY_SIZE}:
+    if index.format not in {WITHOUT_CHECKSUM, FORMAT, OF_ANY_SIZE, MARKED}:
         raise UserError(
-            f"{path} has format {index.format}; this version reads formats {WITHOUT_CHECKSUM} to {OF_ANY_SIZE}",
+            f"{path} has format {index.format}; this version reads formats {WITHOUT_CHECKSUM} to {MARKED}",
             "Prepare the data again.",
         )
     if index.checksum != (None if index.format == WITHOUT_CHECKSUM else _checksum(index)):

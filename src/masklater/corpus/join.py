@@ -51,8 +51,9 @@ def join(folders: Sequence[Path], out: Path) -> JoinResult:
             link_shards(shards, folder, split, copy)
         shutil.copytree(folders[0] / "tokenizer", folder / "tokenizer")
         index = make_index(
-            first.vocabulary, first.row_length, first.tokenizer_sha256, first.pack, train, valid, _record(indexes)
-        )
+            first.vocabulary, first.row_length, first.tokenizer_sha256, first.pack, train, valid, _record(indexes),
+            first.marked,
+        )  # fmt: skip
         (folder / "index.json").write_text(index.model_dump_json(indent=1), encoding="utf-8")
     if copied:
         say(f"{copied:,} files were copied, as they cannot have a second name where {out} is")
@@ -94,6 +95,12 @@ def _check(folders: Sequence[Path], indexes: Sequence[Index]) -> None:
             raise UserError(
                 f"{folder} was made with another tokenizer than {first}",
                 f"Prepare it again with --tokenizer {first / 'tokenizer'}.",
+            )
+        if other.marked != index.marked:
+            marked, not_marked = (folder, first) if other.marked else (first, folder)
+            raise UserError(
+                f"{marked} was made with --marked-words, and {not_marked} without",
+                f"Prepare one of them again: {not_marked} with --marked-words, where spaces alone tell words too.",
             )
         for name, option in (("row_length", "--row-length"), ("pack", "--pack")):
             here, there = getattr(other, name), getattr(index, name)

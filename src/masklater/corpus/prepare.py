@@ -56,6 +56,7 @@ class PrepareResult:
     tokens: int
     unknown_tokens: int  # of all that were read: the sign for what the tokenizer does not know
     unknown_share: float
+    word_marks: int  # taken out of the text, where words are marked
     left_out_tokens: int
     real_share: float
     row_lengths: list[PreparedRows]  # of each
@@ -119,6 +120,7 @@ def prepare(
         tokens=first.tokens,
         unknown_tokens=together.unknown,
         unknown_share=together.unknown / together.read_tokens,
+        word_marks=together.word_marks,
         left_out_tokens=first.left_out_tokens,
         real_share=first.real_share,
         row_lengths=rows,
@@ -175,7 +177,9 @@ class _Together:
         tallies = [tally_of(source.number, all_tallies) for source in sources]
         self.entries = [_entry(source, tally) for source, tally in zip(sources, tallies, strict=True)]
         self.counts = total([tally.read for tally in tallies])
-        self.unknown, self.read_tokens = (sum(getattr(one, what) for one in tallies) for what in ("unknown", "tokens"))
+        self.unknown, self.read_tokens, self.word_marks = (
+            sum(getattr(one, what) for one in tallies) for what in ("unknown", "tokens", "word_marks")
+        )
         self.dropped = {} if looked_at.kept is None else looked_at.kept.dropped
         self.samples = Samples([source.name for source in sources])
         for one in made.results:
@@ -218,6 +222,8 @@ class _Together:
             "filters": " and ".join(settings.filters),
             "sources": self.entries,
         }
+        if settings.marked_words:
+            record["word_marks"] = self.word_marks
         if len(self.parts) > 1:
             record["parts"] = len(self.parts)
         if settings.keep.asks_for_anything:
@@ -259,7 +265,7 @@ def _write(out: Path, together: _Together, tasks: list[Task], common: Common, lo
                 tokenizers_.save(looked_at.tokenizer, folder / "tokenizer", rows.row_length)
             index = make_index(
                 common.vocabulary, rows.row_length, looked_at.tokenizer_sha256, settings.pack, rows.train, rows.valid,
-                together.record(settings),
+                together.record(settings), settings.marked_words,
             )  # fmt: skip
             (folder / "index.json").write_text(index.model_dump_json(indent=1), encoding="utf-8")
         if settings.keep.dropped is not None:

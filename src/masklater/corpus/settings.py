@@ -56,6 +56,7 @@ class PrepareSettings:
     text_field: str = "text"  # one field, or several between commas
     filters: tuple[str, ...] = ()  # FIELD=VALUE, of which all must hold
     null_texts: NullTexts = "refuse"
+    marked_words: bool = False  # the text has WORD_MARK between its words
     read_as: str | None = None  # the ending by which standard input and files of endings that are not known are read
     valid_fraction: float = 0.005
     pack: Packing = "documents"

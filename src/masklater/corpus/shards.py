@@ -2,7 +2,7 @@
 
     SHARDS/index.json         what is here: counts, dtype, tokenizer hash, special ids, a checksum per file
     SHARDS/tokenizer/         the tokenizer, a Hugging Face folder
-    SHARDS/train-00000.rows   [rows, L] unsigned integers, little-endian
+    SHARDS/train-00000.rows   [rows, L] unsigned integers, little-endian; their highest bits as corpus/marked.py says
     SHARDS/train-00000.starts [rows, ceil(L / 8)] bytes: one bit a position, set where a document (or a piece) starts
     SHARDS/valid-00000.rows   the held-out rows, likewise
 
@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from masklater.corpus.index import Index, ShardEntry, Split, SplitEntry, read_index_file, row_dtype
+from masklater.corpus.index import Index, ShardEntry, Split, SplitEntry, read_index_file
+from masklater.corpus.marked import row_dtype, split_bit
 from masklater.corpus.pack import Row
 from masklater.corpus.row_file import RESTORE, RowFile, allow_open_files
 from masklater.corpus.tokenizer import fingerprint, load
@@ -34,17 +35,16 @@ SHARD_BYTES = 256 * 2**20
 class SplitWriter:
     """Writes the rows of one split into shards of SHARD_BYTES, hashing as it goes."""
 
-    def __init__(
-        self, folder: Path, split: Split, row_length: int, vocabulary: Vocabulary, shard_bytes: int = SHARD_BYTES
-    ) -> None:
+    def __init__(self, folder: Path, split: Split, row_length: int, vocabulary: Vocabulary, marked: bool) -> None:
         self.folder = folder
         self.split = split
         self.row_length = row_length
         self.vocabulary = vocabulary
-        self.dtype = row_dtype(vocabulary.size)
+        self.marked = marked
+        self.dtype = row_dtype(vocabulary.size, marked)
         self.is_special = np.zeros(vocabulary.size, dtype=bool)
         self.is_special[list(vocabulary.special)] = True
-        self.rows_per_shard = max(1, shard_bytes // (row_length * np.dtype(self.dtype).itemsize))
+        self.rows_per_shard = max(1, SHARD_BYTES // (row_length * np.dtype(self.dtype).itemsize))
         self.pending: list[Row] = []
         self.shards: list[ShardEntry] = []
         self.rows = self.tokens = self.full_row_maskable = self.full_rows = self.mixed_rows = self.documents = 0
@@ -86,7 +86,8 @@ class SplitWriter:
             self.documents += documents
             full_N = ids_NL[:, -1] != self.vocabulary.pad
             self.full_rows += int(full_N.sum())
-            self.full_row_maskable += int((~self.is_special[ids_NL[full_N]]).sum())
+            full_NL = split_bit(ids_NL[full_N])[0] if self.marked else ids_NL[full_N]
+            self.full_row_maskable += int((~self.is_special[full_NL]).sum())
             self.mixed_rows += int((starts_NL.sum(axis=1) > 1).sum())
             if self._shard.rows == self.rows_per_shard:
                 self._close_shard()
@@ -137,6 +138,7 @@ class RowBlock(NamedTuple):
 
     ids_NL: NDArray[np.int64]
     documents_NL: NDArray[np.int64]  # which of the row's documents each position belongs to, from 0; padding -1
+    continues_NL: NDArray[np.bool_] | None = None  # whether it continues a word; None: its words are not marked
 
 
 class ShardFiles(NamedTuple):
@@ -154,6 +156,7 @@ class SplitRows:
         self.num_rows = self.entry.rows
         self.row_length = index.row_length
         self.vocabulary = index.vocabulary
+        self.marked = index.marked
         self.firsts_S = np.cumsum([0, *(shard.rows for shard in self.entry.shards[:-1])])
         self.dtype = np.dtype(index.dtype).newbyteorder("<")
         self.bytes_of_starts = (index.row_length + 7) // 8
@@ -187,6 +190,9 @@ class SplitRows:
                 files.starts.check()
             files.rows.read_into(int(local_U[first]), ids_UL[first:last])
             files.starts.read_into(int(local_U[first]), bits_UL[first:last])
+        continues_UL = None
+        if self.marked:
+            ids_UL, continues_UL = split_bit(ids_UL)
         if (largest := int(ids_UL.max(initial=0))) >= self.vocabulary.size:
             path = self.shards[shard_U[ids_UL.max(axis=1).argmax()]].rows.path
             raise DamagedDataError(
@@ -197,7 +203,7 @@ class SplitRows:
         starts_NL[:, :2] = 0  # <s> belongs with the first document, which begins at position 1
         documents_NL = np.cumsum(starts_NL, axis=1, dtype=np.int64)
         documents_NL[ids_NL == self.vocabulary.pad] = -1
-        return RowBlock(ids_NL, documents_NL)
+        return RowBlock(ids_NL, documents_NL, None if continues_UL is None else continues_UL[places_N])
 
 
 class Shards:

@@ -9,24 +9,38 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from masklater.corpus.index import row_dtype
+from masklater.corpus.marked import continues, row_dtype, take_out
 from masklater.corpus.read import Document
 from masklater.errors import UserError
 
 CHUNK_DOCUMENTS, CHUNK_CHARS = 256, 2**18
 
 
+class Tokens(NamedTuple):
+    """The tokens of one document, without special ones."""
+
+    ids_T: NDArray[np.unsignedinteger]
+    continues_T: NDArray[np.bool_] | None = None  # whether each continues a word; None: no word is marked
+
+
 def tokenise(
-    documents: Iterator[Document], tokenizer: Tokenizer, threads: int
-) -> Iterator[tuple[Document, NDArray[np.integer]]]:
-    """Yield each document, in order, with its ids (no special tokens).
+    documents: Iterator[Document], tokenizer: Tokenizer, threads: int, marked_words: bool = False
+) -> Iterator[tuple[Document, Tokens]]:
+    """Yield each document, in order, with its tokens.
 
     A text that spells a special token ("</s>") is text like any other: it never becomes the token.
+
+    Args:
+        documents: The documents.
+        tokenizer: The tokenizer.
+        threads: That tokenise.
+        marked_words: Whether the text marks its words; the marks are taken out first.
 
     Raises:
         UserError: A text holds what the tokenizer does not know, and it has no unknown token.
@@ -34,19 +48,33 @@ def tokenise(
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True
-    dtype = row_dtype(max(tokenizer.get_vocab().values()) + 1)
+    dtype = row_dtype(max(tokenizer.get_vocab().values()) + 1, marked_words)
+    encode_batch = tokenizer.encode_batch if marked_words else tokenizer.encode_batch_fast  # which tells no offsets
 
-    def encode(chunk: list[Document]) -> list[NDArray[np.integer]]:
+    def encode(chunk: list[Document]) -> list[Tokens]:
+        texts = [document.text for document in chunk]
+        words: list[NDArray[np.int64]] = []
+        if marked_words:
+            taken_out = [take_out(text) for text in texts]
+            texts, words = [text for text, _ in taken_out], [word_C for _, word_C in taken_out]
         try:
-            encodings = tokenizer.encode_batch_fast([document.text for document in chunk], add_special_tokens=False)
+            encodings = encode_batch(texts, add_special_tokens=False)
         except Exception as error:  # tokenizers raises plain Exception
             raise UserError(
                 f"the tokenizer cannot encode the text: {error}",
                 "Has it an unknown token, and is that in its vocabulary? Mend it, or train one with --train-tokenizer.",
             ) from None
-        return [np.array(encoding.ids, dtype=dtype) for encoding in encodings]
+        if not marked_words:
+            return [Tokens(np.array(encoding.ids, dtype)) for encoding in encodings]
+        return [
+            Tokens(
+                np.array(encoding.ids, dtype),
+                continues(word_C, np.array([first for first, _ in encoding.offsets], np.int64)),
+            )
+            for encoding, word_C in zip(encodings, words, strict=True)
+        ]
 
-    waiting: deque[tuple[list[Document], Future[list[NDArray[np.integer]]]]] = deque()
+    waiting: deque[tuple[list[Document], Future[list[Tokens]]]] = deque()
     with _one_thread_a_batch(), ThreadPoolExecutor(threads) as pool:
         try:
             for chunk in _chunks(documents):

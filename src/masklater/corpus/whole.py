@@ -16,6 +16,7 @@ from masklater.corpus.bare import load_bare
 from masklater.corpus.counts import ReadCounts, total
 from masklater.corpus.interruptible import interruptible
 from masklater.corpus.keep.kept import Kept
+from masklater.corpus.marked import WORD_MARK
 from masklater.corpus.parts.cut import Part, digest, text_bytes
 from masklater.corpus.parts.decide import decide
 from masklater.corpus.parts.folder import LOOKED_AT, LOOKS
@@ -177,7 +178,7 @@ def _identity(corpus: Corpus) -> str:
     )
     tokenizer = [str(one.tokenizer), one.train_tokenizer, one.vocab_size, one.normalise, one.row_length]
     parts = [part.identity() for part in corpus.parts]
-    return digest(__version__, parts, one.keep.describe(), without, tokenizer, one.valid_fraction)
+    return digest(__version__, parts, one.keep.describe(), without, tokenizer, one.valid_fraction, one.marked_words)
 
 
 def no_text(counts: ReadCounts, dropped: dict[str, int]) -> UserError:
@@ -248,7 +249,7 @@ def _get_tokenizer(corpus: Corpus, held_out_below: int, settings: PrepareSetting
                     if left < 0:
                         say("the tokenizer is trained on the beginning of a data set that does not tell its size")
                         break
-                    yield document.text
+                    yield document.text.replace(WORD_MARK, "") if settings.marked_words else document.text
             meter.set(corpus.bytes, "merging")
 
         train = partial(tokenizers_.train, texts(), settings.train_tokenizer, settings.vocab_size, settings.normalise)

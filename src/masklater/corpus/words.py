@@ -57,7 +57,8 @@ def word_table_of(tokenizer: "PreTrainedTokenizerFast") -> WordTable[NDArray[Any
     raise UserError(
         f"masking.choose needs words, and a tokenizer of this kind ({type(decoder).__name__}) does not show where they "
         "begin",
-        "Set masking.choose=uniform, or use a byte-level BPE, WordPiece or SentencePiece tokenizer.",
+        "Set masking.choose=uniform, use a byte-level BPE, WordPiece or SentencePiece tokenizer, or prepare text whose "
+        "words are marked (--marked-words).",
     )
 
 

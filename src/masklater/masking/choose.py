@@ -54,12 +54,24 @@ def rank_weighted(maskable_BL: Tensor, weight_BL: Tensor, draws: Draws) -> Tenso
     return torch.argsort(time_BL.masked_fill(~maskable_BL, math.inf), dim=1, stable=True)
 
 
-def number_words(rows_BL: Tensor, maskable_BL: Tensor, words: WordTable[Tensor]) -> Tensor:
-    """Number the words of each row from 0: int64 word_BL, the word of each position; -1 where it is not maskable."""
-    first_BL, before_BL = words.first_V[rows_BL], words.last_V[rows_BL].roll(1, dims=1)
-    differs_BL = (first_BL != before_BL) & (first_BL != 0) & (before_BL != 0)
+def number_words(
+    rows_BL: Tensor, maskable_BL: Tensor, words: WordTable[Tensor] | None, continues_BL: Tensor | None = None
+) -> Tensor:
+    """Number the words of each row from 0: int64 word_BL, the word of each position; -1 where it is not maskable.
+
+    Args:
+        rows_BL: int64 ids.
+        maskable_BL: bool, False at special tokens, after which a word begins.
+        words: What tells them apart; None where the rows do.
+        continues_BL: bool, where a word is continued, in rows that say so; None: the tokens tell.
+    """
+    if continues_BL is None:
+        assert words is not None
+        first_BL, before_BL = words.first_V[rows_BL], words.last_V[rows_BL].roll(1, dims=1)
+        differs_BL = (first_BL != before_BL) & (first_BL != 0) & (before_BL != 0)
+        continues_BL = ~(words.begins_V[rows_BL] | differs_BL)
     after_special_BL = ~maskable_BL.roll(1, dims=1)
-    begins_BL = maskable_BL & (words.begins_V[rows_BL] | differs_BL | after_special_BL)
+    begins_BL = maskable_BL & (~continues_BL | after_special_BL)
     return (begins_BL.cumsum(dim=1) - 1).masked_fill_(~maskable_BL, -1)
 
 
@@ -185,25 +197,24 @@ def choose_uniform(
 
 
 def choose_words(
-    rows_BL: Tensor, maskable_BL: Tensor, wanted_B: Tensor, corruption: "Corruption", draws: Draws
+    word_BL: Tensor, maskable_BL: Tensor, wanted_B: Tensor, corruption: "Corruption", draws: Draws
 ) -> Tensor:
     """Choose whole words."""
-    return rank_units(number_words(rows_BL, maskable_BL, corruption.table), wanted_B, True, draws)
+    return rank_units(word_BL, wanted_B, True, draws)
 
 
 def choose_spans(
-    rows_BL: Tensor, maskable_BL: Tensor, wanted_B: Tensor, corruption: "Corruption", draws: Draws
+    word_BL: Tensor, maskable_BL: Tensor, wanted_B: Tensor, corruption: "Corruption", draws: Draws
 ) -> Tensor:
     """Choose spans of words."""
     settings = corruption.settings
-    word_BL = number_words(rows_BL, maskable_BL, corruption.table)
     span_BL = group_spans(word_BL, settings.span_p, settings.span_max, draws)
     return rank_units(span_BL, wanted_B, False, draws)
 
 
-def word_table(shards: Any) -> WordTable[Tensor]:
-    """Read off SHARDS where words begin."""
-    return WordTable(*map(torch.from_numpy, shards.words))
+def word_table(shards: Any) -> WordTable[Tensor] | None:
+    """Read off SHARDS which tokens begin words; None where their rows say so."""
+    return None if shards.index.marked else WordTable(*map(torch.from_numpy, shards.words))
 
 
 class Chooser(NamedTuple):
@@ -212,15 +223,18 @@ class Chooser(NamedTuple):
     `rank` takes rows_BL (int64 ids), maskable_BL (bool), wanted_B (how many are corrupted), the Corruption and the
     Draws, the source of all randomness; it returns int64 order_BL, positions by rank, maskable ones first.
     `table` reads what it has to know of each token off SHARDS, once; ranks find it in `Corruption.table`.
+    `by_words`: it takes word_BL in the place of rows_BL, the word of each position as `number_words` has it, of which
+    `table` is then `word_table`.
     """
 
     rank: Callable[[Tensor, Tensor, Tensor, "Corruption", Draws], Tensor]
     table: Callable[[Any], Any] | None = None
+    by_words: bool = False
 
 
 CHOOSERS: dict[str, Chooser] = {
     "uniform": Chooser(choose_uniform),
-    "word": Chooser(choose_words, word_table),
-    "span": Chooser(choose_spans, word_table),
+    "word": Chooser(choose_words, word_table, by_words=True),
+    "span": Chooser(choose_spans, word_table, by_words=True),
 }
 """By the names that recipes use, each of which stands in recipe.masking.CHOOSERS too."""

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from masklater.errors import UserError
 from masklater.masking.batch import IGNORE, MaskedBatch
-from masklater.masking.choose import CHOOSERS, rank_uniform, rank_weighted
+from masklater.masking.choose import CHOOSERS, number_words, rank_uniform, rank_weighted
 from masklater.masking.counts import Counts, count
 from masklater.masking.draws import Draws
 from masklater.masking.next_tokens import predict_next
@@ -105,7 +105,13 @@ def make_corruption(
     return corruption
 
 
-def corrupt(rows_BL: Tensor, documents_BL: Tensor | None, corruption: Corruption, draws: Draws) -> MaskedBatch:
+def corrupt(
+    rows_BL: Tensor,
+    documents_BL: Tensor | None,
+    corruption: Corruption,
+    draws: Draws,
+    continues_BL: Tensor | None = None,
+) -> MaskedBatch:
     """Corrupt rows into a MaskedBatch.
 
     Args:
@@ -113,6 +119,7 @@ def corrupt(rows_BL: Tensor, documents_BL: Tensor | None, corruption: Corruption
         documents_BL: int64 document of each position (padding -1), or None where all positions see each other.
         corruption: The fixed counts.
         draws: The source of all randomness; the same generator state gives the same batch.
+        continues_BL: bool, where a word is continued, in rows that say so; None: the tokens tell.
     """
     if corruption.settings.causal:
         return predict_next(rows_BL, documents_BL, corruption, draws)
@@ -130,7 +137,8 @@ def corrupt(rows_BL: Tensor, documents_BL: Tensor | None, corruption: Corruption
     randoms_B = ((settings.mask + settings.random) * corrupted_B).round().long() - masks_B
 
     chooser = CHOOSERS[settings.choose]
-    order_BL = chooser.rank(rows_BL, maskable_BL, corrupted_B, corruption, draws)
+    of_BL = number_words(rows_BL, maskable_BL, corruption.table, continues_BL) if chooser.by_words else rows_BL
+    order_BL = chooser.rank(of_BL, maskable_BL, corrupted_B, corruption, draws)
     rank_BL = torch.empty_like(order_BL).scatter_(1, order_BL, torch.arange(L).expand(B, L))
     is_mask_BL = rank_BL < masks_B[:, None]
     is_random_BL = (rank_BL >= masks_B[:, None]) & (rank_BL < (masks_B + randoms_B)[:, None])

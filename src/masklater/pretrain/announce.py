@@ -185,8 +185,13 @@ def announce_words(batches: BatchMaker) -> None:
     if share:
         say(
             f"{share:.0%} of the tokens stand in words longer than the {corrupted} positions that are masked of a row: "
-            "of such a word a part is masked, anywhere in it. In text without spaces nothing tells words apart; there "
-            "masking.choose=uniform is the plain choice"
+            "of such a word a part is masked, anywhere in it. In text without spaces nothing tells words apart, unless "
+            "they are marked (`masklater prepare --marked-words`); there masking.choose=uniform is the plain choice"
+        )
+    if longest == 1:
+        say(
+            "each word is one token, so that whole words are what single tokens are: of a language that puts no spaces "
+            "between words they have to be marked (`masklater prepare --marked-words`)"
         )
 
 

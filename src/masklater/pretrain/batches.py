@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from masklater.console import say
-from masklater.corpus.shards import Shards, SplitRows
+from masklater.corpus.shards import RowBlock, Shards, SplitRows
 from masklater.corpus.target_table import TargetTable
-from masklater.corpus.words import WordTable
 from masklater.errors import UserError
 from masklater.machine.distributed import ALONE, World
 from masklater.masking.batch import MaskedBatch
@@ -93,12 +92,13 @@ class BatchMaker:
         Args:
             num_rows: Rows to look at, drawn at random, if there are as many.
         """
-        words, lengths = self.corruption.table, torch.empty(0, dtype=torch.int64)
         places_N = np.arange(min(num_rows, self.rows.num_rows))
-        if not isinstance(words, WordTable) or not len(places_N):
-            return len(places_N), lengths
-        rows_BL = torch.from_numpy(self.rows.read(places_N).ids_NL)
-        word_BL = number_words(rows_BL, ~self.corruption.is_special_V[rows_BL], words)
+        if not CHOOSERS[self.corruption.settings.choose].by_words or not len(places_N):
+            return len(places_N), torch.empty(0, dtype=torch.int64)
+        block = self.rows.read(places_N)
+        rows_BL = torch.from_numpy(block.ids_NL)
+        is_maskable_BL = ~self.corruption.is_special_V[rows_BL]
+        word_BL = number_words(rows_BL, is_maskable_BL, self.corruption.table, continued(block))
         row_B1 = torch.arange(len(rows_BL))[:, None]
         number_of_word_N = (row_B1 * rows_BL.shape[1] + word_BL)[word_BL >= 0]
         return len(places_N), number_of_word_N.unique(return_counts=True)[1]
@@ -115,7 +115,12 @@ class BatchMaker:
                 documents_BL = documents_BL.clamp(max=0)  # one document: only padding stands apart
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "masks", batch_number))
         draws = Draws(generator, before=start, after=len(places_N) - stop)
-        return corrupt(torch.from_numpy(block.ids_NL), documents_BL, corruption, draws)
+        return corrupt(torch.from_numpy(block.ids_NL), documents_BL, corruption, draws, continued(block))
+
+
+def continued(block: RowBlock) -> Tensor | None:
+    """Return bool continues_BL, where a word is continued; None: the rows do not say."""
+    return None if block.continues_NL is None else torch.from_numpy(block.continues_NL)
 
 
 def make_batches(
@@ -144,8 +149,13 @@ def corruption_for(
         masking: The settings.
         drop: Whether the encoder is spared the [MASK]s.
         targets: The opened table that masking.predict_by names, if it names one.
+
+    Raises:
+        UserError: A rate leaves no target, or words are chosen and not all sources tell them in one way.
     """
-    shards, table_of = sources[0][0], CHOOSERS[masking.choose].table
+    shards, chooser = sources[0][0], CHOOSERS[masking.choose]
+    if chooser.by_words:
+        _check_words([each for each, _ in sources], masking.choose)
     vocabulary, indices = shards.vocabulary, [(each.index, share) for each, share in sources]
     corruption = make_corruption(
         masking,
@@ -156,13 +166,23 @@ def corruption_for(
         special_ids=vocabulary.special,
         mask_id=vocabulary.mask,
         pad_id=vocabulary.pad,
-        table=table_of(shards) if table_of else None,
+        table=chooser.table(shards) if chooser.table else None,
     )
     if masking.predict_by is None:
         return corruption
     if targets is None:
         raise ValueError(f"masking.predict_by names {masking.predict_by}, which has not been opened")
     return replace(corruption, weights_V=torch.from_numpy(targets.weights_V))
+
+
+def _check_words(sources: Sequence[Shards], choose: str) -> None:
+    marked, other = ([shards for shards in sources if shards.index.marked is is_marked] for is_marked in (True, False))
+    if marked and other:
+        raise UserError(
+            f"masking.choose={choose} needs words: in {marked[0].name} rows say where they begin, in {other[0].name} "
+            "the tokens do",
+            f"Prepare {other[0].name} with --marked-words too: where nothing is marked, spaces tell words.",
+        )
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ class Mixture:
         self.num_rows = sum(source.num_rows for source in sources)
         self.mixed = any(source.rows.entry.mixed_rows > 0 for source in sources)
         self.padded = any(source.rows.entry.full_rows < source.rows.entry.rows for source in sources)
+        self.marked = all(source.rows.marked for source in sources)
         self.turns = take_turns(tuple(source.share for source in sources))
 
     def find(self, places_N: NDArray[np.int64]) -> list[NDArray[np.int64]]:
@@ -65,10 +66,14 @@ class Mixture:
             ((_, rows_N),) = self.find(places_N)
             return self.sources[0].rows.read(rows_N)
         shape = (len(places_N), self.row_length)
-        block = RowBlock(np.empty(shape, dtype=np.int64), np.empty(shape, dtype=np.int64))
+        continues_NL = np.empty(shape, dtype=bool) if self.marked else None
+        block = RowBlock(np.empty(shape, dtype=np.int64), np.empty(shape, dtype=np.int64), continues_NL)
         for source, (here_K, rows_K) in zip(self.sources, self.find(places_N), strict=True):
             if len(here_K):
-                block.ids_NL[here_K], block.documents_NL[here_K] = source.rows.read(rows_K)
+                read = source.rows.read(rows_K)
+                block.ids_NL[here_K], block.documents_NL[here_K] = read.ids_NL, read.documents_NL
+                if continues_NL is not None:
+                    continues_NL[here_K] = read.continues_NL
         return block
 
     def counted(self, places: int) -> list[int]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from unicodedata import category
 
 from masklater.corpus.keep.settings import KeepSettings
+from masklater.corpus.marked import WORD_MARK
 
 MOST_REPEATED_LINES, MOST_REPEATED_PARAGRAPHS = 0.30, 0.30
 """Largest shares of lines, and of paragraphs, that have stood in the document before."""
@@ -34,6 +35,7 @@ def why_not(text: str, settings: KeepSettings) -> str | None:
 
 def share_of_letters(text: str) -> float:
     """The share of letters, with the marks that belong to them, among the characters that are no white space."""
+    text = text.replace(WORD_MARK, " ")  # white space that is not called so
     signs = Counter(category(character)[0] for character in text if not character.isspace())
     return (signs["L"] + signs["M"]) / max(signs.total(), 1)  # without their marks, Indic scripts would have too few
 

@@ -15,8 +15,9 @@ from tokenizers import Tokenizer
 
 from masklater import __version__
 from masklater.corpus.counts import SourceTally
-from masklater.corpus.index import SPLITS, Split, SplitEntry, row_dtype
+from masklater.corpus.index import SPLITS, Split, SplitEntry
 from masklater.corpus.keep.kept import Kept, Samples
+from masklater.corpus.marked import WORD_MARK, join_bit, row_dtype
 from masklater.corpus.pack import make_packer
 from masklater.corpus.parts.cut import digest
 from masklater.corpus.parts.work import OnProgress, Result, Task, Work
@@ -79,6 +80,7 @@ class Common(Work[PartResult]):
         return digest(
             __version__, tokenizers.__version__, self.tokenizer, self.vocabulary.model_dump(), self.held_out_below,
             hashlib.sha256(self.lines_N.tobytes()).hexdigest(), self.settings.row_lengths, self.settings.pack,
+            self.settings.marked_words,
         )  # fmt: skip
 
     def make(self, task: Task, folder: Path, threads: int, on_progress: OnProgress) -> PartResult:
@@ -110,12 +112,14 @@ def prepare_part(task: Task, common: Common, folder: Path, threads: int, on_prog
     )
     if task.reasons is not None:
         documents = Kept(task.reasons, [0], common.lines_N).apply(documents, samples)
-    for document, ids in tokenise(documents, _tokenizer(common.tokenizer), threads):
+    marked = common.settings.marked_words
+    for document, (ids, continues_T) in tokenise(documents, _tokenizer(common.tokenizer), threads, marked):
         for side in sides[document.key < common.held_out_below]:
-            side.add(ids)
+            side.add(ids if continues_T is None else join_bit(ids, continues_T))
         tally = tallies[document.source]
         tally.documents += document.begins
         tally.characters += len(document.text)
+        tally.word_marks += document.text.count(WORD_MARK) if marked else 0
         tally.tokens += len(ids)
         if common.unknown_id is not None:
             tally.unknown += int(np.count_nonzero(ids == common.unknown_id))
@@ -142,9 +146,9 @@ class _Side:
 
     def __init__(self, folder: Path, split: Split, row_length: int, common: Common) -> None:
         folder.mkdir(exist_ok=True)
-        vocabulary = common.vocabulary
-        self.packer = make_packer(common.settings.pack, row_length, vocabulary, row_dtype(vocabulary.size))
-        self.writer = SplitWriter(folder, split, row_length, vocabulary)
+        vocabulary, marked = common.vocabulary, common.settings.marked_words
+        self.packer = make_packer(common.settings.pack, row_length, vocabulary, row_dtype(vocabulary.size, marked))
+        self.writer = SplitWriter(folder, split, row_length, vocabulary, marked)
 
     def add(self, ids: NDArray[np.integer]) -> None:
         """Take one document."""
