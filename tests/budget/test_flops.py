@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from masklater import MaskLaterForMaskedLM
 from masklater.budget.cost import encoder_sizes, row_flops
 from masklater.budget.flops import count_row_flops
 from masklater.budget.shape import RowShape
@@ -12,6 +13,7 @@ from masklater.pretrain.batches import make_batches
 from masklater.recipe.sections import DecoderSettings
 from tests.conftest import tiny
 from tests.reference.cases import CASES, OVERRIDES, STATE_CASES, make_model
+from tests.reference.test_against_transformers import tiny_config
 
 
 @pytest.mark.parametrize(("objective", "family"), [*CASES, *STATE_CASES])
@@ -28,6 +30,28 @@ def test_formula_is_what_torch_counts(objective: str, family: str, continuous: S
     expected = row_flops(encoder_sizes(model.config.encoder), recipe.decoder, batches.corruption.counts)
     assert forward.get_total_flops() / 8 == pytest.approx(expected.forward, rel=0.02)
     assert training.get_total_flops() / 8 == pytest.approx(expected.training, rel=0.02)
+
+
+@pytest.mark.parametrize("objective", ["3ml-self", "vanilla"])
+@pytest.mark.parametrize("kinds", [["c2p", "p2c"], ["c2p"], []])
+def test_a_row_of_deberta_is_what_torch_counts(objective: str, kinds: list[str], continuous: Shards) -> None:
+    """What it makes of its distance embeddings once a pass falls out of the difference of two passes."""
+    recipe = tiny("3ml-small", *OVERRIDES[objective])
+    config = tiny_config(
+        "deberta-v2", vocab_size=continuous.vocabulary.size, pos_att_type=kinds, position_buckets=8, share_att_key=True
+    )
+    model = MaskLaterForMaskedLM.from_encoder(
+        config, recipe.decoder.model_dump(), mask_token_id=continuous.vocabulary.mask, row_length=32
+    )
+    batches = make_batches(continuous, continuous.train, recipe.masking, recipe.decoder.drops, "row", 0)
+    counted = []
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        for rows in (8, 16):
+            with FlopCounterMode(display=False) as training:
+                model(batch=batches.of_step(0, rows)).loss_sum.backward()
+            counted.append(training.get_total_flops())
+    expected = row_flops(encoder_sizes(config), recipe.decoder, batches.corruption.counts)
+    assert (counted[1] - counted[0]) / 8 == pytest.approx(expected.training, rel=0.02)
 
 
 @pytest.mark.parametrize("objective", ["3ml-self", "late", "states"])

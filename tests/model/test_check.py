@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForMaskedLM, PretrainedConfig
+from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, PretrainedConfig
 
 from masklater import MaskLaterForMaskedLM
 from masklater.errors import UserError
@@ -94,8 +94,45 @@ def test_what_ignores_masks_is_refused_by_vanilla_too() -> None:
         MaskLaterForMaskedLM.from_encoder(tiny_config("fnet"), {"kind": "none"}, mask_token_id=4)
 
 
-@pytest.mark.parametrize("family", ["deberta-v2", "longformer", "t5", "mpnet"])
+@pytest.mark.parametrize("family", ["deberta", "longformer", "t5", "mpnet"])
 def test_encoders_that_read_distances_off_the_index_are_refused_by_name(family: str) -> None:
     with pytest.raises(UserError, match=f"an encoder of type {family} cannot leave tokens out: its attention"):
         check_encoder(AutoConfig.for_model(family), 24)
     assert family in KNOWN_REASONS
+
+
+@pytest.mark.parametrize("buckets", [-1, 4])
+@pytest.mark.parametrize("biased", [True, False])
+def test_distances_of_deberta_are_those_in_the_row(buckets: int, biased: bool) -> None:
+    """Seen tokens alone, others in each row, are what transformers makes of them where the others are hidden."""
+    torch.manual_seed(0)
+    config = tiny_config(
+        "deberta-v2", position_buckets=buckets, position_biased_input=biased, share_att_key=True,
+        norm_rel_ebd="layer_norm", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+    )  # fmt: skip
+    ours = build_encoder(config)
+    randomize(ours)
+    theirs = AutoModel.from_config(config)
+    theirs.load_state_dict(ours.state_dict())
+    ids_BL = torch.randint(5, 320, (3, 24))
+    pos_BS = torch.stack([torch.randperm(24)[:14].sort().values for _ in range(3)])
+    is_seen_BL = torch.zeros(3, 24, dtype=torch.long).scatter(1, pos_BS, 1)
+    ids_BS = ids_BL.gather(1, pos_BS)
+    got_BSD = encode(ours, ids_BS, pos_BS, 0, None, whole_rows=False)
+    whole_BLD = theirs(input_ids=ids_BL, attention_mask=is_seen_BL).last_hidden_state
+    expected_BSD = whole_BLD.gather(1, pos_BS[:, :, None].expand(-1, -1, 32))
+    torch.testing.assert_close(got_BSD, expected_BSD, rtol=1e-4, atol=1e-5)
+    got_BSD.square().sum().backward()
+    expected_BSD.square().sum().backward()
+    gradients = dict(theirs.named_parameters())
+    for name, parameter in ours.named_parameters():
+        torch.testing.assert_close(parameter.grad, gradients[name].grad, rtol=1e-3, atol=1e-4, msg=name)
+    by_index_BSD = encode(ours, ids_BS, pos_BS, 0, None)
+    assert (by_index_BSD - got_BSD).abs().max() > 0.01
+    assert check_encoder(config, 24) == Positions(0, relative=not biased)
+
+
+def test_deberta_whose_layers_read_neighbours_is_refused() -> None:
+    config = tiny_config("deberta-v2", conv_kernel_size=3, conv_act="gelu")
+    with pytest.raises(UserError, match="type deberta-v2 cannot be trained here: its convolutions read neighbours"):
+        check_encoder(config, 24)

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from masklater.corpus.shards import Shards
 from masklater.corpus.tokenizer import TokenizerKind, train, wrap
 from masklater.corpus.tokenizer import load as load_tokenizer
 from masklater.errors import UserError
+from masklater.model.export import export_encoder
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain.batches import make_batches
 from masklater.pretrain.loop import pretrain
@@ -26,10 +28,11 @@ from tests.reference.test_against_transformers import tiny_config
 ON_A_SAVED_MODEL = [override for override in TINY if not override.startswith("model.")]
 
 
-def save_masked_lm(family: str, shards: Shards, folder: Path) -> PreTrainedModel:
+def save_masked_lm(family: str, shards: Shards, folder: Path, **others: Any) -> PreTrainedModel:
     """transformers' own masked LM with the tokenizer of these shards, as anybody saves one."""
     torch.manual_seed(0)
-    model = AutoModelForMaskedLM.from_config(tiny_config(family, vocab_size=shards.vocabulary.size)).eval()
+    config = tiny_config(family, vocab_size=shards.vocabulary.size, **others)
+    model = AutoModelForMaskedLM.from_config(config).eval()
     randomize(model)
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(shards.folder / "tokenizer").save_pretrained(folder)
@@ -126,6 +129,30 @@ def test_a_run_as_the_source_brings_its_decoder(decoder: str, continuous: Shards
     with torch.no_grad():
         expected, count = first(batch=batch)
     assert first_loss(tmp_path / "second") == pytest.approx(float(expected / count), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["self", "cross"])
+def test_deberta_goes_on_with_tokens_left_out(
+    kind: str, shards: Shards, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Padded rows of several documents, of which other positions are left out in each; then as anybody loads it."""
+    before = save_masked_lm("deberta-v2", shards, tmp_path / "model", position_buckets=8, position_biased_input=False)
+    recipe = continue_from(tmp_path / "model", f"decoder.kind={kind}", "duration.steps=2")
+    assert pretrain(recipe, shards.folder, tmp_path / "run").steps == 2
+    assert "attention: in the encoder its family's own" in (said := capsys.readouterr().err)
+    assert "in the decoder torch's scaled_dot_product_attention" in said
+    model, _ = RunFolder(tmp_path / "run").load_model()
+    assert model.config.decoder.positions == "rotary"
+    changed = dict(before.deberta.named_parameters())
+    for name, parameter in model.encoder.named_parameters():  # distance embeddings too
+        assert not torch.equal(parameter, changed[name]), name
+
+    export_encoder(model, tmp_path / "run" / "tokenizer", tmp_path / "encoder")
+    loaded = AutoModel.from_pretrained(tmp_path / "encoder").eval()
+    ids_BL = torch.randint(5, 300, (2, 12))
+    with torch.no_grad():
+        theirs_BLD, ours_BLD = (each(input_ids=ids_BL).last_hidden_state for each in (loaded, model.encoder.eval()))
+    torch.testing.assert_close(theirs_BLD, ours_BLD)
 
 
 def test_resuming_needs_the_source_no_longer(continuous: Shards, tmp_path: Path) -> None:

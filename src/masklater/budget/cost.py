@@ -29,6 +29,7 @@ class EncoderSizes:
     token_types: int
     heads: int = 1
     local_layers: int = 0  # those that see a window of the row alone
+    distance_products: int = 0  # DeBERTa-v2: distance embeddings that each position is multiplied with in each layer
 
 
 def encoder_sizes(config: object) -> EncoderSizes:
@@ -56,7 +57,17 @@ def encoder_sizes(config: object) -> EncoderSizes:
         token_types=getattr(config, "type_vocab_size", 0),
         heads=getattr(config, "n_heads", getattr(config, "num_attention_heads", 1)),
         local_layers=_local_layers(config, layers),
+        distance_products=_distance_products(config),
     )
+
+
+def _distance_products(config: object) -> int:
+    """Count DeBERTa-v2's distance embeddings, both ways, once for each of the two kinds of products that it has."""
+    if config.model_type != "deberta-v2" or not config.relative_attention:  # type: ignore[attr-defined]
+        return 0
+    farthest = [getattr(config, name, -1) for name in ("position_buckets", "max_relative_positions")]
+    span = next((number for number in farthest if number > 0), config.max_position_embeddings)  # type: ignore[attr-defined]
+    return 2 * span * len({"c2p", "p2c"} & {*(config.pos_att_type or ())})  # type: ignore[attr-defined]
 
 
 def _local_layers(config: object, layers: int) -> int:
@@ -86,6 +97,7 @@ def row_shape(encoder: EncoderSizes, decoder: DecoderSettings, counts: Counts) -
         embedding_width=encoder.embedding_width,
         local_layers=encoder.local_layers,
         heads=encoder.heads,
+        distance_products=encoder.distance_products,
         gated=encoder.family in GATED,
         spelt_out_gelu=encoder.family in SPELT_OUT_GELU,
         pre_norm=encoder.family in PRE_NORM,

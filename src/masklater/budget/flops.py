@@ -2,7 +2,8 @@
 
 Only matrix products are counted, two FLOPs to a multiply-add: linear layers, the two products of attention, the
 LM head. Layers that see a window count as those that see the row: torch computes all pairs and masks those outside.
-Left out, as everywhere in the field: embedding look-ups, norms, softmax, activations, dropout, the optimizer. Training
+Left out, as everywhere in the field: embedding look-ups, norms, softmax, activations, dropout, the optimizer; and what
+DeBERTa makes of its distance embeddings once a pass, whatever the number of rows. Training
 costs three times the forward pass (one product forward, two backward). The counts are held against torch's own
 `FlopCounterMode` in tests/budget/test_flops.py, for every objective and encoder family.
 
@@ -49,7 +50,8 @@ def count_row_flops(shape: RowShape) -> RowFlops:
     """Count the forward FLOPs of one row.
 
     A transformer layer on n positions: Q, K, V and output projections 4 D^2 multiply-adds a position, feed-forward
-    2 D F a position (3 D F with a gate), attention scores and their weighted sum 2 n^2 D. The head: D E + E V a target.
+    2 D F a position (3 D F with a gate), attention scores and their weighted sum 2 n^2 D; DeBERTa's also D a position
+    for each distance embedding that it is multiplied with. The head: D E + E V a target.
     """
     S, L, T, D = shape.seen, shape.row_length, shape.predictions, shape.width
     E = shape.embedding_width or D
@@ -60,7 +62,8 @@ def count_row_flops(shape: RowShape) -> RowFlops:
     return RowFlops(
         embeddings=2 * S * E * D if E != D else 0,
         encoder_linear=2 * per_position * (on_seen * S + on_all * L),
-        encoder_attention=2 * 2 * D * (on_seen * S * S + on_all * L * L),
+        encoder_attention=2 * 2 * D * (on_seen * S * S + on_all * L * L)
+        + 2 * D * shape.distance_products * (on_seen * S + on_all * L),
         decoder_linear=2 * decoder_linear,
         decoder_attention=2 * decoder_attention,
         head=2 * T * (D * E + E * shape.vocabulary),

@@ -24,8 +24,8 @@ TOLERANCE = 1e-4
 """Largest difference between two ways of computing the same hidden states in float32; equal ones differ by 1e-6."""
 
 KNOWN_REASONS = {
-    "deberta": "its attention reads distances off the index, and leaving tokens out changes them",
-    "deberta-v2": "its attention reads distances off the index, and leaving tokens out changes them",
+    "deberta": "its attention knows distances no farther than the number of tokens it reads, and leaving some out "
+    "changes that",
     "mpnet": "its attention adds a bias by relative bucket, read off the index",
     "t5": "its attention adds a bias by relative bucket, read off the index",
     "mt5": "its attention adds a bias by relative bucket, read off the index",
@@ -86,6 +86,8 @@ def check_encoder(config: PretrainedConfig, row_length: int) -> Positions:
     """
     if config.model_type in KNOWN_REASONS:
         raise _cannot_leave_out(config, KNOWN_REASONS[config.model_type])
+    if getattr(config, "conv_kernel_size", 0) > 0:  # DeBERTa-v2's two largest
+        raise _cannot_be_called(config, KNOWN_REASONS["convbert"])
     return _find(config, row_length, drops=True)
 
 
@@ -206,7 +208,7 @@ def _as_called(encoder: PreTrainedModel, ids_BL: Tensor, seen_L: Tensor, drops: 
     pos_BL = torch.arange(L)[None]
     hidden_BLD = encode(encoder, ids_BL, pos_BL, offset, seen_L.expand(1, L, L))
     read_L = seen_L if drops else torch.ones_like(seen_L)
-    whole_BXD = encode(encoder, ids_BL[:, read_L], pos_BL[:, read_L], offset, None)
+    whole_BXD = encode(encoder, ids_BL[:, read_L], pos_BL[:, read_L], offset, None, whole_rows=not drops)
     return torch.cat([hidden_BLD[:, seen_L], whole_BXD], dim=1)
 
 

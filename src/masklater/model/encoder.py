@@ -83,6 +83,11 @@ def build_encoder(config: PretrainedConfig) -> PreTrainedModel:
     return encoder
 
 
+def calls_torchs_attention(config: PretrainedConfig) -> bool:
+    """Whether an encoder of that config calls `scaled_dot_product_attention`; DeBERTa, say, computes its own."""
+    return config._attn_implementation != "eager" and getattr(MODEL_MAPPING[type(config)], "_supports_sdpa", False)
+
+
 def window_reach(config: PretrainedConfig) -> int | None:
     """Return how many positions to either side the encoder's local layers see; None: every layer is global."""
     if config.model_type not in WINDOWED or LOCAL not in config.layer_types:
@@ -109,6 +114,26 @@ def masks_by_layer(
     return {GLOBAL: everywhere, LOCAL: attention_mask(encoder, within_window(pos_BX, attend_BXX, reach))}
 
 
+def distances(config: PretrainedConfig, pos_BS: Tensor) -> Tensor:
+    """Return the distances between the tokens of each row as DeBERTa-v2 counts them, int64 distance_1NSS, N = B x H.
+
+    It counts them off the index unless it is given them, and takes them for each row and head in this shape alone.
+
+    Args:
+        config: Of a `deberta-v2`, whose buckets and farthest position it has.
+        pos_BS: The positions in the row, from any number on.
+    """
+    from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
+
+    distance_BSS = pos_BS[:, :, None] - pos_BS[:, None, :]
+    farthest, buckets = config.max_relative_positions, getattr(config, "position_buckets", -1)
+    if farthest < 1:
+        farthest = config.max_position_embeddings
+    if buckets > 0:
+        distance_BSS = make_log_bucket_position(distance_BSS, buckets, farthest).long()
+    return distance_BSS.repeat_interleave(config.num_attention_heads, dim=0)[None]
+
+
 def encode(
     encoder: PreTrainedModel,
     ids_BS: Tensor,
@@ -117,6 +142,7 @@ def encode(
     attend_BSS: Tensor | None,
     token_types_BS: Tensor | None = None,
     stop_before: int | None = None,
+    whole_rows: bool = True,
 ) -> Tensor:
     """Compute hidden states of tokens that stand at the given positions of their rows.
 
@@ -128,6 +154,7 @@ def encode(
         attend_BSS: bool, True where the first may attend to the second; None: all to all.
         token_types_BS: BERT's segment ids; None: all 0.
         stop_before: The layer at which to stop, for [MASK]s to enter; None: after the last layer and norm.
+        whole_rows: Whether the tokens are all of their rows, in order, so that the index tells distances as well.
 
     Returns:
         hidden_BSD.
@@ -144,9 +171,14 @@ def encode(
         inputs["token_type_ids"] = token_types_BS
     if encoder.config.model_type in WINDOWED:
         return encoder(**inputs, attention_mask=masks_by_layer(encoder, pos_BS, attend_BSS)).last_hidden_state
-    if encoder.config.model_type in DEBERTA and attend_BSS is not None:
+    if encoder.config.model_type in DEBERTA and not (attend_BSS is None and whole_rows):
         # Its embeddings take a mask per position alone, and its layers a bool one, whatever the implementation.
-        return encoder.encoder(encoder.embeddings(**inputs), attend_BSS).last_hidden_state
+        if attend_BSS is None:
+            attend_BSS = torch.ones(1, 1, 1, dtype=torch.bool, device=ids_BS.device).expand(
+                *ids_BS.shape, ids_BS.shape[1]
+            )
+        counted = {} if whole_rows else {"relative_pos": distances(encoder.config, pos_BS)}
+        return encoder.encoder(encoder.embeddings(**inputs), attend_BSS, **counted).last_hidden_state
     mask_B1SS = attention_mask(encoder, attend_BSS)
     if mask_B1SS is not None:
         inputs["attention_mask"] = mask_B1SS

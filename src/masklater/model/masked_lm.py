@@ -73,6 +73,7 @@ class MaskLaterForMaskedLM(MaskLaterPreTrainedModel):
             attention_mask(places, places, blocked, batch.causal),
             batch.token_types_BS,
             stop_before=decoder.enter_layer or None,
+            whole_rows=batch.masked_pos_BM.shape[1] == 0,
         )
 
     def decode(self, seen_BSD: Tensor, batch: MaskedBatch) -> Tensor:

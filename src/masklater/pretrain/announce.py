@@ -11,7 +11,7 @@ from masklater.machine.hardware import Hardware
 from masklater.machine.kernels import attention_kernels
 from masklater.machine.precision import Precision
 from masklater.model.config import MaskLaterConfig
-from masklater.model.encoder import layer_sizes, window_reach
+from masklater.model.encoder import calls_torchs_attention, layer_sizes, window_reach
 from masklater.model.implementations import SHORTEST_BY_BLOCKS
 from masklater.pretrain.batches import BatchMaker
 from masklater.pretrain.evaluate import Score
@@ -63,7 +63,11 @@ def announce(
     _announce_unused_positions(plan)
     if config.decoder.drops:
         say(f"{DECODER_POSITIONS[config.decoder.positions]}: {_why_these_positions(recipe, config)}")
-    say(f"attention: {_attention_path(config, world.device, by_blocks)}")
+    path = _attention_path(config, world.device, by_blocks)
+    if not calls_torchs_attention(config.encoder):
+        decoder = f"; in the decoder {path}" if config.decoder.has_layers else ""
+        path = f"in the encoder its family's own, which holds the weights of all pairs of positions in memory{decoder}"
+    say(f"attention: {path}")
     if recipe.deterministic:
         say(f"deterministic: {'sums in a fixed order' if world.device.type == 'cuda' else 'a CPU is so in any case'}")
     if reach := window_reach(config.encoder):
