@@ -3,6 +3,7 @@
 import io
 import json
 import random
+import sys
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,25 @@ def test_a_truncated_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text(json.dumps({"version": "1.0", "model": {"type": "Unigram"}}))
     with pytest.raises(DamagedDataError):
         load_bare(tmp_path / "tokenizer.json")
+
+
+def test_a_folder_with_a_sentencepiece_model_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As DeBERTa-v3 and mDeBERTa are published."""
+    file = spm(
+        tmp_path, pad_id=0, bos_id=1, eos_id=2, unk_id=3, pad_piece="[PAD]", bos_piece="[CLS]", eos_piece="[SEP]",
+        unk_piece="[UNK]",
+    )  # fmt: skip
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": False, "vocab_type": "spm"}))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "deberta-v2"}))
+    oracle = sentencepiece.SentencePieceProcessor(model_file=str(file))
+    tokenizer = tokenizers_.load(tmp_path)
+    for text in TEXTS:
+        assert tokenizer.encode(text, add_special_tokens=False) == oracle.encode(text)
+    vocabulary = tokenizers_.vocabulary(tokenizer)
+    assert (vocabulary.pad, vocabulary.bos, vocabulary.eos, vocabulary.mask) == (0, 1, 2, 50)
+    monkeypatch.setitem(sys.modules, "sentencepiece.sentencepiece_model_pb2", None)
+    with pytest.raises(UserError, match=r"spm\.model needs sentencepiece.*\n.*masklater\[spm\]"):
+        tokenizers_.load(tmp_path)
 
 
 def test_symbols_of_ones_own_are_refused(tmp_path: Path) -> None:

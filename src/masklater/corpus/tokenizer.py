@@ -14,6 +14,7 @@ from masklater.corpus.split import gpt2_split
 from masklater.corpus.train import train  # noqa: F401 - a tokenizer's users find it here
 from masklater.corpus.vocabulary import Vocabulary
 from masklater.errors import DamagedDataError, UserError, first_line
+from masklater.extras import import_extra
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -185,6 +186,8 @@ def _first(*ids: int | None) -> int | None:
 def _load_saved(folder: Path) -> "PreTrainedTokenizerFast":
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+    if not (folder / "tokenizer.json").is_file() and (pieces := sorted(folder.glob("*.model"))):  # DeBERTa-v3's, say
+        import_extra("sentencepiece.sentencepiece_model_pb2", "spm", f"the tokenizer of {pieces[0]}")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers raises whatever its many readers raise
