@@ -9,6 +9,7 @@ import typer
 import yaml
 
 from masklater.cli import app as command_line
+from masklater.cli.app import help_in_groups
 from masklater.recipe.load import Recipe, describe, shipped
 
 
@@ -24,7 +25,9 @@ def _command(command: Any, name: str, above: Any) -> str:
     words, examples = _prose(inspect.cleandoc(command.callback.__doc__ or ""))
     usage = " ".join(command.get_usage(context).removeprefix("Usage: ").translate({ord(c): None for c in "{}"}).split())
     parts = [f"## masklater {name}\n", words, f"```console\n{usage}\n```\n"]
-    parts += [f"{head}\n: {text}\n" for head, text in _parameters(command, context)]
+    for heading, parameters in help_in_groups(command, context).items():
+        parts += [] if heading in ("Arguments", "Options") else [f"**{heading}**\n"]
+        parts += [f"{head}\n: {text}\n" for head, text in _described(parameters)]
     if examples:
         parts += ["**Examples**\n", f"```console\n{examples}\n```\n"]
     return "\n".join(parts)
@@ -36,10 +39,9 @@ def _prose(docstring: str) -> tuple[str, str]:
     return words, textwrap.dedent(examples).rstrip()
 
 
-def _parameters(command: Any, context: Any) -> Iterator[tuple[str, str]]:
-    for parameter in command.get_params(context):
-        record = parameter.get_help_record(context)
-        if record is None or "--help" in parameter.opts:
+def _described(parameters: list[tuple[Any, tuple[str, str]]]) -> Iterator[tuple[str, str]]:
+    for parameter, record in parameters:
+        if "--help" in parameter.opts:
             continue
         name = record[0] if parameter.opts[0].startswith("-") else parameter.metavar
         yield f"`{name}`", _escaped(" ".join(record[1].split()) or "Given by its name alone.")

@@ -289,6 +289,15 @@ def test_help_has_examples(command: str) -> None:
     assert "--json" in done.stdout
 
 
+def test_help_has_headings() -> None:
+    said = masklater("prepare", "--help").stdout
+    headings = [line for line in said.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert headings == [
+        "Arguments:", "Options:", "What is read:", "The tokenizer:", "Rows:", "What is kept:", "How it is done:",
+    ]  # fmt: skip
+    assert said.index("What is read:") < said.index("  --text-field") < said.index("The tokenizer:")
+
+
 @pytest.mark.slow
 def test_the_quickstart_as_it_is(tmp_path: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

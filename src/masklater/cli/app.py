@@ -26,8 +26,25 @@ app = typer.Typer(
 )
 
 
+def help_in_groups(command: Any, context: Any) -> dict[str, list[tuple[Any, tuple[str, str]]]]:
+    """Return the parameters of a command with their names and texts in its help, by the headings they stand under."""
+    groups: dict[str, list[tuple[Any, tuple[str, str]]]] = {}
+    for parameter in command.get_params(context):
+        if (record := parameter.get_help_record(context)) is not None:
+            usual = "Arguments" if parameter.param_type_name == "argument" else "Options"
+            groups.setdefault(parameter.rich_help_panel or usual, []).append((parameter, record))
+    first = [name for name in ("Arguments", "Options") if name in groups]
+    return {name: groups[name] for name in dict.fromkeys([*first, *groups])}
+
+
 class OneOfEach(TyperCommand):
     """A command that refuses an option given twice, of which the parser would take the last without a word."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the help of all parameters, under headings that typer by itself has with rich alone."""
+        for name, parameters in help_in_groups(self, ctx).items():
+            with formatter.section(name):
+                formatter.write_dl([record for _, record in parameters])
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse; --help and --settings leave from within.

@@ -15,7 +15,7 @@ def budget(
         ),
     ],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings that replace the recipe's.")
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings that replace the recipe's.")
     ] = None,
     *,
     against: Annotated[str | None, typer.Option(metavar="RECIPE", help="Compare with another recipe.")] = None,

@@ -9,7 +9,7 @@ from masklater.cli.app import AsJson, print_result
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs on the same SHARDS.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Runs on the same SHARDS.")],
     out: Annotated[Path, typer.Option(help="The REPORT folder to make.")],
     x: Annotated[
         Literal["flops", "hours", "rows", "tokens"], typer.Option(help="What the plots stand over at first sight.")

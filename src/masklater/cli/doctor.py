@@ -10,7 +10,7 @@ from masklater.cli.app import AsJson, print_result
 
 def doctor(
     folder: Annotated[
-        Path | None, typer.Argument(metavar="[SHARDS|RUN]", help="What to examine beside the machine.")
+        Path | None, typer.Argument(metavar="SHARDS|RUN", help="What to examine beside the machine.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 DEFAULTS = PrepareSettings()
 KEEP = DEFAULTS.keep
+READ, TOKENS, ROWS = "What is read", "The tokenizer", "Rows"
 KEPT, WORK = "What is kept", "How it is done"
 
 
@@ -32,52 +33,29 @@ def prepare(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            metavar="INPUT...",
+            metavar="INPUT",
             help="Files (.txt .md .jsonl .ndjson .json .csv .tsv .parquet .arrow, MediaWiki's .xml, .fasta .fa .faa "
             ".fna, each also .gz .bz2 .xz .zst; others by --read-as), folders of them, patterns in quotes, - for "
             "standard input, s3:// gs:// hf:// addresses, or hf:OWNER/NAME[:CONFIG][@REVISION][#SPLIT].",
         ),
     ],
     out: Annotated[Path, typer.Option(help="The SHARDS folder to make.")],
-    tokenizer: Annotated[
-        Path | None,
-        typer.Option(
-            help="A saved tokenizer: a Hugging Face folder, GPT-2's vocab.json and merges.txt, a file (spm.model, "
-            "vocab.txt, tokenizer.json), or a name on the hub, with @REVISION where that is not main."
-        ),
-    ] = None,
-    train_tokenizer: Annotated[
-        TokenizerKind | None, typer.Option(help=f"Train one on the input [default: {DEFAULTS.train_tokenizer}].")
-    ] = None,
-    vocab_size: Annotated[
-        int | None, typer.Option(min=8, max=2**31 - 1, help=f"Its entries [default: {DEFAULTS.vocab_size}].")
-    ] = None,
-    normalise: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="STEP",
-            help="What the trained tokenizer does to every text first: nfc, nfkc, lower or strip-accents; may be given "
-            "several times, in order.",
-        ),
-    ] = None,
-    row_length: Annotated[
-        str,
-        typer.Option(
-            metavar="L,...",
-            help="Tokens a row, <s> and </s> included; of several, SHARDS of each are made in OUT/rows-L, out of one "
-            "reading.",
-        ),
-    ] = f"{DEFAULTS.row_length}",
     encoding: Annotated[
         str | None,
-        typer.Option(help="What text is in that has no byte-order mark, by Python's name for it [default: utf-8]."),
+        typer.Option(
+            help="What text is in that has no byte-order mark, by Python's name for it [default: utf-8].",
+            rich_help_panel=READ,
+        ),
     ] = None,
-    documents: Annotated[DocumentUnit, typer.Option(help="What one document is in plain text.")] = DEFAULTS.documents,
+    documents: Annotated[
+        DocumentUnit, typer.Option(help="What one document is in plain text.", rich_help_panel=READ)
+    ] = DEFAULTS.documents,
     text_field: Annotated[
         str,
         typer.Option(
             help="The field of a record (JSON, table, data set) that holds the text; with dots a field inside a field; "
-            "several between commas, joined by a blank line."
+            "several between commas, joined by a blank line.",
+            rich_help_panel=READ,
         ),
     ] = DEFAULTS.text_field,
     filters: Annotated[
@@ -85,39 +63,92 @@ def prepare(
         typer.Option(
             "--filter",
             help="FIELD=VALUE: take only records of which it holds; may be given several times, and all must hold.",
+            rich_help_panel=READ,
         ),
     ] = None,
     null_texts: Annotated[
         NullTexts,
-        typer.Option(help="Records whose text is null: refuse the file, or skip and count them."),
+        typer.Option(help="Records whose text is null: refuse the file, or skip and count them.", rich_help_panel=READ),
     ] = DEFAULTS.null_texts,
-    marked_words: Annotated[
-        bool,
-        typer.Option(
-            "--marked-words",
-            help="The text has U+200B (zero width space) between its words, as a segmenter is told to write it for a "
-            "language without spaces: it is taken out, and masking.choose word and span go by it.",
-        ),
-    ] = False,
     read_as: Annotated[
         str | None,
         typer.Option(
             metavar="ENDING",
             help="What files of other endings, named or by a pattern, are read as: txt, jsonl.zst; and standard input, "
             "which is else told from how it begins.",
+            rich_help_panel=READ,
         ),
     ] = None,
-    valid_fraction: Annotated[
-        float, typer.Option(min=0, max=0.5, help="Share of the documents held out, chosen by a hash of their text.")
-    ] = DEFAULTS.valid_fraction,
-    pack: Annotated[
-        Packing,
-        typer.Option(help="documents: whole documents, padded rows; continuous: full rows across documents."),
-    ] = DEFAULTS.pack,
+    marked_words: Annotated[
+        bool,
+        typer.Option(
+            "--marked-words",
+            help="The text has U+200B (zero width space) between its words, as a segmenter is told to write it for a "
+            "language without spaces: it is taken out, and masking.choose word and span go by it.",
+            rich_help_panel=READ,
+        ),
+    ] = False,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(
+            help="A saved tokenizer: a Hugging Face folder, GPT-2's vocab.json and merges.txt, a file (spm.model, "
+            "vocab.txt, tokenizer.json), or a name on the hub, with @REVISION where that is not main.",
+            rich_help_panel=TOKENS,
+        ),
+    ] = None,
+    train_tokenizer: Annotated[
+        TokenizerKind | None,
+        typer.Option(help=f"Train one on the input [default: {DEFAULTS.train_tokenizer}].", rich_help_panel=TOKENS),
+    ] = None,
+    vocab_size: Annotated[
+        int | None,
+        typer.Option(
+            min=8, max=2**31 - 1, help=f"Its entries [default: {DEFAULTS.vocab_size}].", rich_help_panel=TOKENS
+        ),
+    ] = None,
+    normalise: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="STEP",
+            help="What the trained tokenizer does to every text first: nfc, nfkc, lower or strip-accents; may be given "
+            "several times, in order.",
+            rich_help_panel=TOKENS,
+        ),
+    ] = None,
     max_unknown: Annotated[
         float,
-        typer.Option(min=0, max=1, help="Share of tokens unknown to the tokenizer above which nothing is written."),
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of tokens unknown to the tokenizer above which nothing is written.",
+            rich_help_panel=TOKENS,
+        ),
     ] = DEFAULTS.max_unknown,
+    row_length: Annotated[
+        str,
+        typer.Option(
+            metavar="L,...",
+            help="Tokens a row, <s> and </s> included; of several, SHARDS of each are made in OUT/rows-L, out of one "
+            "reading.",
+            rich_help_panel=ROWS,
+        ),
+    ] = f"{DEFAULTS.row_length}",
+    pack: Annotated[
+        Packing,
+        typer.Option(
+            help="documents: whole documents, padded rows; continuous: full rows across documents.",
+            rich_help_panel=ROWS,
+        ),
+    ] = DEFAULTS.pack,
+    valid_fraction: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=0.5,
+            help="Share of the documents held out, chosen by a hash of their text.",
+            rich_help_panel=ROWS,
+        ),
+    ] = DEFAULTS.valid_fraction,
     dedup: Annotated[
         list[str] | None,
         typer.Option(

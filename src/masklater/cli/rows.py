@@ -10,7 +10,7 @@ from masklater.cli.app import AsJson, print_result
 
 def rows(
     shards: Annotated[Path, typer.Argument(metavar="SHARDS", help="The SHARDS folder.")],
-    numbers: Annotated[list[int], typer.Argument(metavar="ROW...", help="Row numbers, from 0.")],
+    numbers: Annotated[list[int], typer.Argument(metavar="ROW", help="Row numbers, from 0.")],
     split: Annotated[Literal["train", "valid"], typer.Option(help="Rows to train on, or held out.")] = "train",
     as_json: AsJson = False,
 ) -> None:
