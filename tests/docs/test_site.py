@@ -31,7 +31,8 @@ def test_the_reference_has_every_command_setting_and_recipe() -> None:
         assert command.callback is not None
         assert f"## masklater {command.callback.__name__}\n" in commands
     assert ": Share of the documents held out, chosen by a hash of their text." in commands
-    assert "`INPUT...`\n: Files (.txt .md .jsonl" in commands
+    assert "\nmasklater prepare [OPTIONS] INPUT...\n" in commands and "`INPUT`\n: Files (.txt .md .jsonl" in commands
+    assert "**The tokenizer**\n\n`--tokenizer <path>`" in commands
     assert "masklater budget 3ml-base-50 --against roberta-base-15" in commands
     settings = from_code.setting_pages()
     for key, default, _ in describe():
