@@ -1,5 +1,6 @@
 """What a run says before its first step."""
 
+import json
 import random
 import re
 from pathlib import Path
@@ -9,8 +10,9 @@ import pytest
 from masklater.corpus.shards import Shards
 from masklater.pretrain.announce import announce_words
 from masklater.pretrain.batches import make_batches
+from masklater.pretrain.loop import pretrain
 from masklater.recipe.masking import MaskingSettings
-from tests.conftest import make_shards
+from tests.conftest import make_shards, tiny
 
 
 def said(shards: Shards, capsys: pytest.CaptureFixture[str], **masking: object) -> str:
@@ -52,3 +54,29 @@ def test_words_are_not_spoken_of_where_single_tokens_are_masked(
     shards: Shards, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert said(shards, capsys) == ""
+
+
+@pytest.mark.parametrize(
+    ("overrides", "remedy"),
+    [
+        (
+            ["model.hidden_size=16", "model.intermediate_size=32", "model.num_hidden_layers=2", "decoder.num_layers=1"],
+            "masking.predict below 1",
+        ),
+        (["decoder.num_layers=2"], "decoder.kind=cross"),
+        (["model.num_hidden_layers=12"], None),
+        (["decoder.kind=none", "masking.rate=0.4"], None),  # nothing is meant to be saved
+    ],
+)
+def test_a_row_that_costs_no_less_than_vanillas_is_said_to(
+    overrides: list[str], remedy: str | None, continuous: Shards, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tiny("3ml-small", "duration.steps=1", *overrides)
+    pretrain(recipe, continuous.folder, tmp_path / "run")
+    said = capsys.readouterr().err
+    ledger = json.loads((tmp_path / "run" / "ledger.json").read_text())
+    share = ledger["flops"] / ledger["flops_vanilla"]
+    assert f"in the LM head; {share:.2f} of what vanilla MLM at 15% takes" in said
+    assert (share >= 1) == (remedy is not None or recipe.masking.rate == 0.4)
+    assert ("saves nothing by the row" in said) == (remedy is not None)
+    assert remedy is None or remedy in said

@@ -10,9 +10,7 @@ from masklater.console import aligned
 
 
 def join(
-    shards: Annotated[
-        list[Path], typer.Argument(metavar="SHARDS", help="SHARDS folders, in the order of their rows.")
-    ],
+    shards: Annotated[list[Path], typer.Argument(metavar="SHARDS", help="SHARDS folders, in the order of their rows.")],
     out: Annotated[Path, typer.Option(help="The SHARDS folder to make.")],
     as_json: AsJson = False,
 ) -> None:

@@ -2,7 +2,7 @@
 
 import torch
 
-from masklater.budget.cost import row_flops
+from masklater.budget.cost import row_flops, vanilla_row_flops
 from masklater.console import say
 from masklater.ledger import Ledger
 from masklater.machine.compilation import Compilation
@@ -99,7 +99,8 @@ def announce(
 
 def _announce_phase(plan: Plan, phase: Phase) -> None:
     """Say what a phase trains on; of a run without phases, the run."""
-    span, counts, decoder = phase.span, phase.batches.corruption.counts, phase.recipe.decoder
+    span, corruption, decoder = phase.span, phase.batches.corruption, phase.recipe.decoder
+    counts = corruption.counts
     if len(plan.phases) > 1:
         rate = f", learning rate times {span.lr_multiplier:g}" if span.lr_multiplier != 1 else ""
         base = f", rotary base {phase.rope_base:g}" if phase.rope_base is not None else ""
@@ -116,7 +117,18 @@ def _announce_phase(plan: Plan, phase: Phase) -> None:
         f"{counts.targets} are predicted{f', chosen by {by}' if by else ''}"
     )
     flops = row_flops(plan.encoder, decoder, counts)
-    say(f"{flops.training / 1e9:.2f} GFLOPs to train on a row, {flops.head / flops.forward:.0%} in the LM head")
+    of_vanilla = (
+        flops.training / vanilla_row_flops(plan.encoder, counts.row_length, corruption.maskable_per_row).training
+    )
+    say(
+        f"{flops.training / 1e9:.2f} GFLOPs to train on a row, {flops.head / flops.forward:.0%} in the LM head; "
+        f"{of_vanilla:.2f} of what vanilla MLM at 15% takes"
+    )
+    if decoder.drops and not phase.causal and of_vanilla >= 1:
+        remedy = "decoder.kind=cross, or an encoder of more layers beside its decoder, makes"
+        if flops.head > flops.decoder_linear + flops.decoder_attention:
+            remedy = "a smaller vocabulary, or masking.predict below 1, which spare the LM head, make"
+        say(f"that saves nothing by the row: {remedy} it cheaper (`masklater budget` has all parts)")
 
 
 def announce_unigram(unigram: Score | None) -> None:
