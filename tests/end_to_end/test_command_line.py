@@ -120,6 +120,8 @@ MISTAKES = {
     "a folder without text": (["prepare", "{tmp}/empty", "--out", "{tmp}/o"], "holds no text"),
     "a wrong text field": (["prepare", "{corpus}", "--out", "{tmp}/o", "--text-field", "body"], "no field 'body'"),
     "two tokenizers": (["prepare", "{corpus}", "--out", "{tmp}/o", "--tokenizer", "x", "--vocab-size", "500"], "ready tokenizer"),
+    "nothing to trim": (["prepare", "{corpus}", "--out", "{tmp}/o", "--trim"], "--trim makes a ready tokenizer smaller"),
+    "trimmed too far": (["prepare", "{corpus}", "--out", "{tmp}/o", "--tokenizer", "{shards}/tokenizer", "--trim", "--vocab-size", "9"], "stay in any case"),
     "a tokenizer that is none": (["prepare", "{corpus}", "--out", "{tmp}/o", "--tokenizer", "{tmp}/empty"], "holds no tokenizer"),
     "an output that exists": (["prepare", "{corpus}", "--out", "{tmp}/full"], "exists already"),
     "an output place that is a file": (["prepare", "{corpus}", "--out", "{tmp}/full/file/o"], "cannot be written"),

@@ -84,6 +84,9 @@ def test_continuing_a_published_encoder(cache: Path, tmp_path: Path) -> None:
     encoder = AutoModel.from_pretrained(tmp_path / "encoder")
     assert (encoder.config.model_type, encoder.config.local_attention) == ("modernbert", 16)
     assert encoder.config.layer_types.count("sliding_attention") == 2
+    small = AutoModel.from_pretrained(tmp_path / "small-encoder")
+    assert small.config.vocab_size < encoder.config.vocab_size
+    assert len(AutoTokenizer.from_pretrained(tmp_path / "small-encoder")) == small.config.vocab_size
 
 
 @pytest.mark.slow

@@ -75,7 +75,7 @@ def test_another_text_and_a_vocabulary_grown_by_its_words(continuous: Shards, tm
     recipe = continue_from(tmp_path / "model", "decoder.kind=none", "batch.attend=row", "duration.steps=1")
     start = find_start(recipe, Shards(data))
     V = continuous.vocabulary.size
-    assert sorted(start.pieces) == [V, V + 1]
+    assert sorted(start.rows.of_token) == [V, V + 1]
     assert start.config.encoder.vocab_size == V + 2
 
     model = MaskLaterForMaskedLM(start.config).eval()
@@ -86,7 +86,7 @@ def test_another_text_and_a_vocabulary_grown_by_its_words(continuous: Shards, tm
     for token_id, text in ((V, "kanlotmir"), (V + 1, "sorenus")):
         pieces = old(text, add_special_tokens=False)["input_ids"]
         assert len(pieces) > 1
-        assert start.pieces[token_id] == pieces
+        assert start.rows.of_token[token_id] == pieces
         torch.testing.assert_close(words_VD[token_id], old_VD[pieces].mean(dim=0))
         torch.testing.assert_close(model.head.bias[token_id], reference.lm_head.bias[pieces].mean())
 
@@ -110,12 +110,12 @@ def test_words_saved_beside_a_checkpoint_that_has_no_rows_for_them(
     (tmp_path / "other.txt").write_text("\n".join(f"{make_text(i, 60)} kanlotmir sorenus" for i in range(60)))
     data = make_shards(tmp_path / "other.txt", tmp_path / "data", tokenizer=tmp_path / "model", documents="line")
     start = find_start(continue_from(tmp_path / "model"), Shards(data))
-    assert start.pieces == {grown.convert_tokens_to_ids(word): cut for word, cut in pieces.items()}
+    assert start.rows.of_token == {grown.convert_tokens_to_ids(word): cut for word, cut in pieces.items()}
     model = MaskLaterForMaskedLM(start.config)
     start.copy_weights(model)
     assert "2 new tokens begin as the mean of the pieces" in capsys.readouterr().err
     words_VD = reference.roberta.embeddings.word_embeddings.weight
-    for token_id, parts in start.pieces.items():
+    for token_id, parts in start.rows.of_token.items():
         torch.testing.assert_close(model.word_embeddings[token_id], words_VD[parts].mean(dim=0))
 
 

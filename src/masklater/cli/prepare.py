@@ -96,6 +96,15 @@ def prepare(
             rich_help_panel=TOKENS,
         ),
     ] = None,
+    trim: Annotated[
+        bool,
+        typer.Option(
+            "--trim",
+            help="Keep of --tokenizer's entries those that the text uses (with --vocab-size the most frequent of "
+            "them); model.from then takes over their rows of the embedding alone.",
+            rich_help_panel=TOKENS,
+        ),
+    ] = False,
     train_tokenizer: Annotated[
         TokenizerKind | None,
         typer.Option(help=f"Train one on the input [default: {DEFAULTS.train_tokenizer}].", rich_help_panel=TOKENS),
@@ -242,12 +251,14 @@ def prepare(
             f"--workers {workers} are processes of this machine, and --ray {ray} makes the parts on a cluster",
             "Keep one of the two.",
         )
-    if tokenizer is not None and (train_tokenizer is not None or vocab_size is not None or normalise):
+    if tokenizer is not None and (train_tokenizer is not None or (vocab_size is not None and not trim) or normalise):
         raise UserError(
             f"--tokenizer {tokenizer} names a ready tokenizer; --train-tokenizer, --vocab-size and --normalise ask "
             "to train one",
-            "Keep one of the two.",
+            "Keep one of the two, or have the ready one made smaller with --trim, which takes --vocab-size.",
         )
+    if trim and tokenizer is None:
+        raise UserError("--trim makes a ready tokenizer smaller, and there is none", "Name it with --tokenizer.")
     row_lengths = parse_row_lengths(row_length)
     result = run(
         inputs,
@@ -256,6 +267,8 @@ def prepare(
             tokenizer=tokenizer,
             train_tokenizer=train_tokenizer or DEFAULTS.train_tokenizer,
             vocab_size=vocab_size or DEFAULTS.vocab_size,
+            trim=trim,
+            trim_to=vocab_size if trim else None,
             normalise=tuple(normalise or ()),
             row_length=row_lengths[0],
             further_row_lengths=row_lengths[1:],

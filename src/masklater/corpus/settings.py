@@ -48,6 +48,8 @@ class PrepareSettings:
     tokenizer: Path | None = None  # a saved tokenizer, in a folder or by its name on the hub; None: train one
     train_tokenizer: TokenizerKind = "bpe"
     vocab_size: int = 32_000
+    trim: bool = False  # keep of the saved tokenizer's entries those that the text uses
+    trim_to: int | None = None  # so many of them at most, the most frequent; None: all
     normalise: tuple[str, ...] = ()  # what the trained tokenizer does to a text first, in this order
     row_length: int = 128
     further_row_lengths: tuple[int, ...] = ()  # of more SHARDS out of one reading

@@ -22,6 +22,7 @@ from masklater.corpus.parts.decide import decide
 from masklater.corpus.parts.folder import LOOKED_AT, LOOKS
 from masklater.corpus.read import Document, Source, read_documents
 from masklater.corpus.settings import PrepareSettings
+from masklater.corpus.trim import count_uses, trim
 from masklater.errors import UserError
 from masklater.folders import gone_on_failure, remove
 
@@ -123,7 +124,7 @@ def look_at(corpus: Corpus, place: Path, out: Path, keep: bool, ray: str | None)
     written = tokenizer.backend_tokenizer.to_str()
     looked_at = LookedAt(corpus.kept, corpus.first_of_part, below, tokenizer, sha256, written, peak)
     if found:
-        found.write(looked_at, settings.tokenizer is None)
+        found.write(looked_at, settings.tokenizer is None or settings.trim)
     remove(place / LOOKS)
     return looked_at
 
@@ -143,8 +144,8 @@ class _Found:
             return {}
         return found if found["identity"].tobytes().decode() == self.identity else {}
 
-    def write(self, looked_at: LookedAt, is_trained: bool) -> None:
-        """Write it; a tokenizer that was not trained is read again where it is."""
+    def write(self, looked_at: LookedAt, is_new: bool) -> None:
+        """Write it; a tokenizer that was neither trained nor trimmed is read again where it is."""
         arrays: dict[str, Any] = {
             "identity": _bytes(self.identity),
             "held_out_below": np.array(looked_at.held_out_below, np.uint64),
@@ -154,7 +155,7 @@ class _Found:
             arrays |= {"reasons": np.frombuffer(kept.reasons, np.uint8), "lines": kept.lines_N}
             arrays |= {"first_of_source": np.array(kept.first_of_source, np.int64)}
             arrays |= {"first_of_part": np.array(looked_at.first_of_part, np.int64)}
-        if is_trained:
+        if is_new:
             arrays["tokenizer"] = _bytes(looked_at.written)
         partial = self.path.with_name(f"{self.path.name}.partial-0")
         with gone_on_failure(partial):
@@ -178,7 +179,9 @@ def _identity(corpus: Corpus) -> str:
     )
     tokenizer = [str(one.tokenizer), one.train_tokenizer, one.vocab_size, one.normalise, one.row_length]
     parts = [part.identity() for part in corpus.parts]
-    return digest(__version__, parts, one.keep.describe(), without, tokenizer, one.valid_fraction, one.marked_words)
+    return digest(__version__, parts, one.keep.describe(), without, tokenizer, one.valid_fraction, one.marked_words,
+        one.trim, one.trim_to,
+    )  # fmt: skip
 
 
 def no_text(counts: ReadCounts, dropped: dict[str, int]) -> UserError:
@@ -231,29 +234,57 @@ def held_out_below(corpus: Corpus, settings: PrepareSettings) -> int:
 
 def _get_tokenizer(corpus: Corpus, held_out_below: int, settings: PrepareSettings) -> "PreTrainedTokenizerFast":
     if settings.tokenizer is not None:
-        if settings.tokenizer.is_file():
-            return load_bare(settings.tokenizer)
-        found = hub.find(str(settings.tokenizer), hub.TOKENIZER_FILES, "--tokenizer")
-        if found.commit is not None:
-            say(f"tokenizer: {found}")
-        return tokenizers_.load(found.folder)
-    share = min(1.0, TOKENIZER_SAMPLE_BYTES / max(sum(map(_text_bytes, corpus.sources)), 1))
-    is_unsized = [source.rows is not None and not source.rows.size for source in corpus.sources]
+        saved = _load(settings.tokenizer)
+        return _trim(saved, corpus, held_out_below, settings) if settings.trim else saved
     with Meter("Training the tokenizer: reading", corpus.bytes or None) as meter:
 
         def texts() -> Iterator[str]:
-            left = TOKENIZER_SAMPLE_BYTES
-            for document in corpus.documents(corpus.uncounted(), meter.advance):
-                if document.key >= held_out_below and document.key % 2**32 < share * 2**32:
-                    left -= len(document.text) if is_unsized[document.source] else 0
-                    if left < 0:
-                        say("the tokenizer is trained on the beginning of a data set that does not tell its size")
-                        break
-                    yield document.text.replace(WORD_MARK, "") if settings.marked_words else document.text
+            for document in _sample(corpus, held_out_below, meter):
+                yield document.text
             meter.set(corpus.bytes, "merging")
 
         train = partial(tokenizers_.train, texts(), settings.train_tokenizer, settings.vocab_size, settings.normalise)
         return tokenizers_.wrap(interruptible(train))
+
+
+def _load(tokenizer: Path) -> "PreTrainedTokenizerFast":
+    if tokenizer.is_file():
+        return load_bare(tokenizer)
+    found = hub.find(str(tokenizer), hub.TOKENIZER_FILES, "--tokenizer")
+    if found.commit is not None:
+        say(f"tokenizer: {found}")
+    return tokenizers_.load(found.folder)
+
+
+def _trim(
+    saved: "PreTrainedTokenizerFast", corpus: Corpus, held_out_below: int, settings: PrepareSettings
+) -> "PreTrainedTokenizerFast":
+    with Meter("Counting what is used of the tokenizer", corpus.bytes or None) as meter:
+        documents = _sample(corpus, held_out_below, meter)
+        uses_V = count_uses(documents, saved.backend_tokenizer, settings.workers)
+        meter.set(corpus.bytes)
+    trimmed = trim(saved, uses_V, settings.trim_to)
+    kept = [uses_V[old] for old in saved.convert_tokens_to_ids(list(trimmed.get_vocab()))]
+    say(
+        f"trimmed: {len(trimmed):,} of the tokenizer's {len(saved):,} entries stay, which are "
+        f"{sum(kept) / max(uses_V.sum(), 1):.2%} of the tokens looked at"
+    )
+    return trimmed
+
+
+def _sample(corpus: Corpus, held_out_below: int, meter: Meter) -> Iterator[Document]:
+    """Yield the documents that a tokenizer is made for, without the marks of their words."""
+    share = min(1.0, TOKENIZER_SAMPLE_BYTES / max(sum(map(_text_bytes, corpus.sources)), 1))
+    is_unsized = [source.rows is not None and not source.rows.size for source in corpus.sources]
+    left = TOKENIZER_SAMPLE_BYTES
+    for document in corpus.documents(corpus.uncounted(), meter.advance):
+        if document.key >= held_out_below and document.key % 2**32 < share * 2**32:
+            left -= len(document.text) if is_unsized[document.source] else 0
+            if left < 0:
+                say("the tokenizer is made for the beginning of a data set that does not tell its size")
+                break
+            marked = corpus.settings.marked_words
+            yield document._replace(text=document.text.replace(WORD_MARK, "")) if marked else document
 
 
 def _text_bytes(source: Source) -> int:

@@ -120,35 +120,39 @@ def _pooler_of(encoder: PreTrainedModel) -> dict[str, Tensor] | None:
     return {f"pooler.{name}": tensor.detach().float() for name, tensor in pooler.state_dict().items()}
 
 
-def copy_weights(origin: Origin, model: PreTrainedModel, pieces: dict[int, list[int]] | None = None) -> Carried:
+def copy_weights(
+    origin: Origin, model: PreTrainedModel, rows: dict[int, list[int]] | None = None, trimmed: bool = False
+) -> Carried:
     """Copy an origin's weights into a MaskLaterForMaskedLM.
 
     Args:
         origin: The source. Its vocabulary may be smaller than the model's.
         model: The target.
-        pieces: For each token that the origin does not know, the ids it has for its parts: embedding and bias begin as
+        rows: For each token that the origin does not know, the ids it has for its parts: embedding and bias begin as
             their mean.
+        trimmed: Whether `rows` has every token, as the origin's ids are others.
 
     Raises:
         UserError: The origin lacks a weight of the encoder.
     """
     if origin.encoder is None:
         return Carried(False, False, False)
-    theirs = origin.encoder.state_dict()
-    pieces = pieces or {}
+    theirs, their_words_VE = origin.encoder.state_dict(), origin.encoder.get_input_embeddings().weight
+    words_VE = model.get_input_embeddings().weight
     with torch.no_grad():
         for name, ours in model.encoder.state_dict().items():
             if name not in theirs:
                 raise UserError(f"the saved encoder has no weight {name}", "Save it again with save_pretrained.")
-            _copy_rows(theirs[name], ours, name)
-        words_VE = model.get_input_embeddings().weight
-        for token_id, parts in pieces.items():
-            words_VE[token_id] = words_VE[parts].mean(dim=0)
+            if not (trimmed and ours.data_ptr() == words_VE.data_ptr()):
+                _copy_rows(theirs[name], ours, name)
+        for token_id, parts in (rows or {}).items():
+            words_VE[token_id] = their_words_VE[parts].float().mean(dim=0)
         if origin.head is not None:
             for name, ours in model.head.state_dict().items():
-                _copy_rows(origin.head[name], ours, name)
-            for token_id, parts in pieces.items():
-                model.head.bias[token_id] = model.head.bias[parts].mean()
+                if not (trimmed and name == "bias"):
+                    _copy_rows(origin.head[name], ours, name)
+            for token_id, parts in (rows or {}).items():
+                model.head.bias[token_id] = origin.head["bias"][parts].float().mean()
     ours = model.decoder.state_dict()
     shapes = {name: tensor.shape for name, tensor in ours.items()}
     has_decoder = bool(shapes) and shapes == {name: part.shape for name, part in (origin.decoder or {}).items()}

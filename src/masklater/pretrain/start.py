@@ -8,7 +8,7 @@ from transformers import PretrainedConfig
 
 from masklater import hub
 from masklater.console import say
-from masklater.corpus.grow import pieces_of_new_tokens
+from masklater.corpus.grow import Rows, find_rows
 from masklater.corpus.shards import Shards
 from masklater.corpus.tokenizer import load, token_types
 from masklater.errors import UserError
@@ -16,6 +16,7 @@ from masklater.model import saved
 from masklater.model.config import MaskLaterConfig
 from masklater.model.from_scratch import make_encoder_config, set_dropout
 from masklater.model.masked_lm import MaskLaterForMaskedLM
+from masklater.recipe.families import COUNT_TOKENS
 from masklater.recipe.load import Recipe
 from masklater.run.folder import RunFolder
 from masklater.run.identity import is_run
@@ -27,7 +28,7 @@ class Start:
 
     config: MaskLaterConfig
     origin: saved.Origin | None = None  # the model whose weights it takes over; None: from scratch
-    pieces: dict[int, list[int]] = field(default_factory=dict)  # tokens the origin does not know, by their old pieces
+    rows: Rows = field(default_factory=lambda: Rows({}))  # of the origin's word embedding, where tokens are others
     source: hub.Source | None = None  # where the origin is from
     trained: int = 0  # positions of a row that the origin was trained on
 
@@ -40,7 +41,7 @@ class Start:
         """Take over the origin's weights, where there is one, and say which."""
         if self.origin is None:
             return
-        carried = saved.copy_weights(self.origin, model, self.pieces)
+        carried = saved.copy_weights(self.origin, model, *self.rows)
         parts = ["encoder", *(["LM head"] if carried.head else []), *(["decoder"] if carried.decoder else [])]
         new = [] if carried.head else ["LM head"]
         if not carried.decoder and list(model.decoder.parameters()):
@@ -48,8 +49,10 @@ class Start:
         if self.pooler is not None:
             say("the pooler is kept for the export as it is: pre-training does not train it")
         say(f"taken over from {self.source}: {', '.join(parts)}" + (f"; new: {', '.join(new)}" if new else ""))
-        if self.pieces:
-            say(f"{len(self.pieces):,} new tokens begin as the mean of the pieces they were cut into before")
+        if self.rows.trimmed:
+            say(f"{len(self.rows.of_token):,} of its {_num_embeddings(self.origin):,} word embeddings, as trimmed")
+        elif self.rows.of_token:
+            say(f"{len(self.rows.of_token):,} new tokens begin as the mean of the pieces they were cut into before")
 
 
 def find_start(recipe: Recipe, shards: Shards, commit: str | None = None) -> Start:
@@ -92,7 +95,7 @@ def find_start(recipe: Recipe, shards: Shards, commit: str | None = None) -> Sta
         origin = replace(origin, pooler=run.load_pooler())
     # Without the source's own tokenizer nothing would tell whether its ids are those of the data.
     before, now = load(run.tokenizer if run else source.folder), load(shards.folder / "tokenizer")
-    pieces = pieces_of_new_tokens(before, now, _num_embeddings(origin), name)
+    rows = find_rows(before, now, _num_embeddings(origin), name)
     longest = saved.longest_row(origin.encoder_config)
     if row_length > longest:
         raise UserError(
@@ -101,7 +104,9 @@ def find_start(recipe: Recipe, shards: Shards, commit: str | None = None) -> Sta
             "begins with model.max_positions.)",
         )
     encoder = copy.deepcopy(origin.encoder_config)
-    encoder.vocab_size = max(encoder.vocab_size, vocabulary.size)
+    encoder.vocab_size = vocabulary.size if rows.trimmed else max(encoder.vocab_size, vocabulary.size)
+    if rows.trimmed:
+        renumber_special_tokens(encoder, rows, name)
     if recipe.model.dropout is not None:
         set_dropout(encoder, recipe.model.dropout)
     if (recipe.decoder.enter_layer or 0) >= encoder.num_hidden_layers:
@@ -113,7 +118,25 @@ def find_start(recipe: Recipe, shards: Shards, commit: str | None = None) -> Sta
     # The decoder of a run keeps the room that it has for longer rows.
     room = row_length if model is None else max(row_length, model.config.row_length)
     trained = run.longest_trained() if run else longest
-    return Start(_model_config(recipe, shards, encoder, room), origin, pieces, source, trained)
+    return Start(_model_config(recipe, shards, encoder, room), origin, rows, source, trained)
+
+
+def renumber_special_tokens(encoder: PretrainedConfig, rows: Rows, name: str) -> None:
+    """Give a config the new ids of its special tokens.
+
+    Raises:
+        UserError: The padding token moves, in a family that counts positions from its id on.
+    """
+    new_ids = {old[0]: token_id for token_id, old in rows.of_token.items() if len(old) == 1}
+    if encoder.model_type in COUNT_TOKENS and new_ids.get(encoder.pad_token_id) != encoder.pad_token_id:
+        raise UserError(
+            f"{name} counts positions from the id of its padding token on, {encoder.pad_token_id}, and trimming has "
+            f"made that {new_ids.get(encoder.pad_token_id)}",
+            "Prepare the data without --trim.",
+        )
+    for key in ("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id", "mask_token_id"):
+        if getattr(encoder, key, None) is not None:
+            setattr(encoder, key, new_ids.get(getattr(encoder, key)))
 
 
 def _num_embeddings(origin: saved.Origin) -> int:
