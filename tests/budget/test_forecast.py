@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from masklater.pretrain.loop import pretrain
 from masklater.pretrain.start import find_start
 from masklater.recipe.load import load, shipped
 from tests.conftest import tiny
+from tests.reference.test_against_transformers import tiny_config
 
 ROBERTA = Rows(128, 50_265, 126)
 FROM_SCRATCH = [name for name in shipped() if name != "continue"]
@@ -203,11 +205,30 @@ def test_a_saved_models_sizes(continuous: Shards, tmp_path: Path) -> None:
     rows = rows_of(continuous.folder)
     saved = forecast(load("continue", [f"model.from={tmp_path / 'encoder'}"]), rows)
     assert saved.row == forecast(scratch, rows).row
+    trimmed = forecast(load("continue", [f"model.from={tmp_path / 'encoder'}"]), replace(rows, vocabulary=100))
+    assert trimmed.row == forecast(scratch, replace(rows, vocabulary=100)).row  # what is left of the embedding
+    padded = forecast(
+        load("continue", [f"model.from={tmp_path / 'encoder'}"]), replace(rows, vocabulary=rows.vocabulary - 2)
+    )
+    assert padded.row.head == saved.row.head  # as published ones are, with rows that no token has
     (tmp_path / "encoder" / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(UserError, match=r"config\.json: no sizes to be read"):
         forecast(load("continue", [f"model.from={tmp_path / 'encoder'}"]), rows)
     with pytest.raises(UserError, match="there is no such folder"):
         forecast(load("continue", [f"model.from={tmp_path / 'nowhere'}"]), rows)
+
+
+@pytest.mark.parametrize("kinds", [["c2p", "p2c"], "p2c|c2p"])
+def test_deberta_as_its_config_has_it(kinds: object, tmp_path: Path) -> None:
+    """Published ones have the kinds of distances as one text; transformers makes a list of it."""
+    config = tiny_config("deberta-v2", position_buckets=16)
+    config.save_pretrained(tmp_path)
+    tree = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**tree, "pos_att_type": kinds}))
+    rows = Rows(32, 320, 30)
+    shape = forecast(load("continue", [f"model.from={tmp_path}"]), rows).row
+    seen = 32 - round(0.5 * 30 * 0.8)
+    assert shape.encoder_attention == 2 * 2 * (2 * 32 * seen**2 + 2 * 2 * 16 * 32 * seen)
 
 
 @pytest.mark.parametrize(

@@ -63,11 +63,12 @@ def encoder_sizes(config: object) -> EncoderSizes:
 
 def _distance_products(config: object) -> int:
     """Count DeBERTa-v2's distance embeddings, both ways, once for each of the two kinds of products that it has."""
-    if config.model_type != "deberta-v2" or not config.relative_attention:  # type: ignore[attr-defined]
+    if config.model_type != "deberta-v2" or not getattr(config, "relative_attention", False):  # type: ignore[attr-defined]
         return 0
+    kinds = getattr(config, "pos_att_type", None) or ()
     farthest = [getattr(config, name, -1) for name in ("position_buckets", "max_relative_positions")]
     span = next((number for number in farthest if number > 0), config.max_position_embeddings)  # type: ignore[attr-defined]
-    return 2 * span * len({"c2p", "p2c"} & {*(config.pos_att_type or ())})  # type: ignore[attr-defined]
+    return 2 * span * len({"c2p", "p2c"} & {*(kinds.split("|") if isinstance(kinds, str) else kinds)})
 
 
 def _local_layers(config: object, layers: int) -> int:

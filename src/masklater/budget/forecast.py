@@ -37,6 +37,10 @@ FAMILIES_COUNTED = {
 }
 
 
+WHOLE_VOCABULARY = 0.95
+"""The share of a word embedding's rows that a tokenizer has at least, where it was not trimmed; others fill it up."""
+
+
 @dataclass(frozen=True)
 class Rows:
     """The facts about the data that decide what a row costs."""
@@ -287,4 +291,6 @@ def _sizes(recipe: Recipe, rows: Rows) -> EncoderSizes:
         raise UserError(
             f"{path}: no sizes to be read ({error})", "Name a saved model or a RUN in model.from."
         ) from None
+    if rows.vocabulary < WHOLE_VOCABULARY * sizes.vocabulary:  # trimmed: no other smaller one is taken
+        return replace(sizes, vocabulary=rows.vocabulary)
     return replace(sizes, vocabulary=max(sizes.vocabulary, rows.vocabulary))
