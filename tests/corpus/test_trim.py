@@ -6,7 +6,9 @@ import pytest
 import torch
 from transformers import AutoModel
 
+from masklater.corpus import prepare as prepare_module
 from masklater.corpus import tokenizer as tokenizers_
+from masklater.corpus import whole as whole_module
 from masklater.corpus.grow import Rows, find_rows
 from masklater.corpus.prepare import prepare
 from masklater.corpus.read import Document
@@ -188,11 +190,21 @@ def test_a_padding_token_from_which_positions_are_counted_must_not_move() -> Non
 
 
 def test_any_number_of_parts_gives_the_same_entries_and_a_second_try_takes_them_over(
-    continuous: Shards, other_text: Path, tmp_path: Path
+    continuous: Shards, other_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_masked_lm("bert", continuous, tmp_path / "model")
     one = prepared(other_text, tmp_path / "model", tmp_path / "one", trim_to=270)
-    many = prepared(other_text, tmp_path / "model", tmp_path / "many", trim_to=270, part_bytes=500)
+    with monkeypatch.context() as patched:
+        patched.setattr(prepare_module, "link_shards", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            prepared(other_text, tmp_path / "model", tmp_path / "many", trim_to=270, part_bytes=500)
+    monkeypatch.setattr(whole_module, "count_uses", lambda *_: 1 / 0)  # what is used is known by now
+    settings = PrepareSettings(
+        tokenizer=tmp_path / "model", trim=True, trim_to=270, documents="line", row_length=32, valid_fraction=0.1,
+        workers=1, part_bytes=500,
+    )  # fmt: skip
+    assert prepare([other_text], tmp_path / "many", settings, resume=True).parts_taken_over > 1
+    many = Shards(tmp_path / "many")
     assert len(many.index.train.shards) > 1 and one.vocabulary.size <= 270
     assert one.index.tokenizer_sha256 == many.index.tokenizer_sha256
 
