@@ -1,5 +1,6 @@
 """Which encoders carry the method, and which vanilla MLM: against what each family does by itself."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from masklater import MaskLaterForMaskedLM
 from masklater.errors import UserError
 from masklater.masking.batch import MaskedBatch
 from masklater.model import encoder as encoders
-from masklater.model.check import KNOWN_REASONS, Positions, check_encoder
+from masklater.model.check import KNOWN_REASONS, Positions, check_encoder, find_positions
 from masklater.model.encoder import build_encoder, encode
 from tests.reference.cases import randomize
 from tests.reference.test_against_transformers import tiny_config
@@ -136,3 +137,19 @@ def test_deberta_whose_layers_read_neighbours_is_refused() -> None:
     config = tiny_config("deberta-v2", conv_kernel_size=3, conv_act="gelu")
     with pytest.raises(UserError, match="type deberta-v2 cannot be trained here: its convolutions read neighbours"):
         check_encoder(config, 24)
+
+
+@pytest.mark.parametrize("family", ["funnel", "perceiver"])
+@pytest.mark.parametrize("find", [check_encoder, find_positions])
+def test_what_is_no_encoder_of_text_like_others_is_refused_in_a_sentence(
+    family: str, find: Callable[[PretrainedConfig, int], Positions]
+) -> None:
+    with pytest.raises(UserError, match=f"an encoder of type {family} cannot"):
+        find(AutoConfig.for_model(family), 24)
+
+
+def test_convolutions_keep_from_leaving_out_alone() -> None:
+    config = AutoConfig.for_model("nystromformer", num_hidden_layers=1)
+    with pytest.raises(UserError, match="type nystromformer cannot leave tokens out"):
+        check_encoder(config, 24)
+    assert find_positions(config, 24).offset == 2

@@ -86,7 +86,7 @@ def check_encoder(config: PretrainedConfig, row_length: int) -> Positions:
     """
     if config.model_type in KNOWN_REASONS:
         raise _cannot_leave_out(config, KNOWN_REASONS[config.model_type])
-    if getattr(config, "conv_kernel_size", 0) > 0:  # DeBERTa-v2's two largest
+    if config.model_type == "deberta-v2" and getattr(config, "conv_kernel_size", 0) > 0:  # the two largest
         raise _cannot_be_called(config, KNOWN_REASONS["convbert"])
     return _find(config, row_length, drops=True)
 
@@ -137,7 +137,11 @@ def _find(config: PretrainedConfig, row_length: int, drops: bool) -> Positions:
 
 @cache
 def _find_by_trial(config_json: str, row_length: int, drops: bool) -> Positions:
-    config = _small_copy(AutoConfig.for_model(**json.loads(config_json)), row_length)
+    config = AutoConfig.for_model(**json.loads(config_json))
+    try:
+        config = _small_copy(config, row_length)
+    except (AttributeError, NotImplementedError, ValueError) as error:  # one of several models, or without sizes
+        raise _cannot_be_called(config, f"its config is not that of an encoder of text ({first_line(error)})") from None
     pad = config.pad_token_id or 0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
