@@ -211,6 +211,10 @@ def test_a_saved_models_sizes(continuous: Shards, tmp_path: Path) -> None:
         load("continue", [f"model.from={tmp_path / 'encoder'}"]), replace(rows, vocabulary=rows.vocabulary - 2)
     )
     assert padded.row.head == saved.row.head  # as published ones are, with rows that no token has
+    unknown = forecast(
+        load("continue", [f"model.from={tmp_path / 'encoder'}"]), replace(rows, vocabulary=9, any_tokenizer=True)
+    )
+    assert unknown.row == saved.row  # nothing is known of the tokenizer but that the model has one
     (tmp_path / "encoder" / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(UserError, match=r"config\.json: no sizes to be read"):
         forecast(load("continue", [f"model.from={tmp_path / 'encoder'}"]), rows)

@@ -3,8 +3,8 @@
 Only matrix products are counted, two FLOPs to a multiply-add: linear layers, the two products of attention, the
 LM head. Layers that see a window count as those that see the row: torch computes all pairs and masks those outside.
 Left out, as everywhere in the field: embedding look-ups, norms, softmax, activations, dropout, the optimizer; and what
-DeBERTa makes of its distance embeddings once a pass, whatever the number of rows. Training
-costs three times the forward pass (one product forward, two backward). The counts are held against torch's own
+DeBERTa makes of its distance embeddings once a pass, whatever the number of rows. Training costs three times the
+forward pass (one product forward, two backward). The counts are held against torch's own
 `FlopCounterMode` in tests/budget/test_flops.py, for every objective and encoder family.
 
 Letters: S seen per row, L row length, T targets (with several states each: all of them), D width, F feed-forward

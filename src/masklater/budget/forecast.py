@@ -50,6 +50,7 @@ class Rows:
     maskable_per_row: float  # without special tokens; L - 2 unless SHARDS say otherwise
     pad: int = 1  # the padding token, from whose id on RoBERTa's kin count positions
     token_types: int = 1  # kinds of segment that the tokenizer tells apart in a pair of texts
+    any_tokenizer: bool = False  # nothing is known of it: a saved model is taken to have its own
 
 
 @dataclass(frozen=True)
@@ -291,6 +292,8 @@ def _sizes(recipe: Recipe, rows: Rows) -> EncoderSizes:
         raise UserError(
             f"{path}: no sizes to be read ({error})", "Name a saved model or a RUN in model.from."
         ) from None
+    if rows.any_tokenizer:
+        return sizes
     if rows.vocabulary < WHOLE_VOCABULARY * sizes.vocabulary:  # trimmed: no other smaller one is taken
         return replace(sizes, vocabulary=rows.vocabulary)
     return replace(sizes, vocabulary=max(sizes.vocabulary, rows.vocabulary))

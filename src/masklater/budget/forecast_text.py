@@ -33,7 +33,7 @@ def as_tree(
     tree: dict[str, Any] = {
         "recipe": name,
         "row_length": forecast.rows.row_length,
-        "vocabulary": forecast.rows.vocabulary,
+        "vocabulary": forecast.shape.vocabulary,
         "seen": forecast.counts.seen,
         "dropped": forecast.counts.dropped,
         "targets": forecast.counts.targets,
@@ -91,7 +91,7 @@ def as_text(forecast: Forecast, name: str, hardware: Hardware, utilisation: floa
     counts, recipe, several = forecast.counts, forecast.recipe, len(forecast.phases) > 1
     blocks = [
         f"{_whose_row(forecast, name)}: rows of {counts.row_length}, of which the encoder sees {counts.seen} and "
-        f"{counts.targets} are predicted; vocabulary {forecast.rows.vocabulary:,}",
+        f"{counts.targets} are predicted; vocabulary {forecast.shape.vocabulary:,}",
         _flops_table(forecast.row),
     ]
     if (states := forecast.shape.decoder.states) > 1:

@@ -6,6 +6,9 @@ import typer
 
 from masklater.cli.app import AsJson, print_result, read_data, shipped_recipes
 
+VOCABULARY = 50_265
+"""RoBERTa's."""
+
 
 def budget(
     recipe: Annotated[
@@ -27,7 +30,12 @@ def budget(
         ),
     ] = None,
     row_length: Annotated[int, typer.Option(min=8, max=65536, help="Without --data: tokens a row.")] = 128,
-    vocab_size: Annotated[int, typer.Option(min=2, help="Without --data: entries of the tokenizer.")] = 50_265,
+    vocab_size: Annotated[
+        int | None,
+        typer.Option(
+            min=2, help=f"Without --data: entries of the tokenizer [default: model.from's, or {VOCABULARY:,}]."
+        ),
+    ] = None,
     gpu: Annotated[str, typer.Option(help="What it runs on: h100, a100, ..., or this (measured).")] = "h100",
     utilisation: Annotated[float, typer.Option(min=0.001, max=1, help="Share of the peak rate that is reached.")] = 0.4,
     watts: Annotated[float | None, typer.Option(min=0, help="Power drawn [default: the board's own].")] = None,
@@ -51,7 +59,8 @@ def budget(
 
     def forecast_of(name: str, settings: list[str]) -> Forecast:
         loaded = load(name, [*settings, *mixture])
-        return forecast(loaded, rows_in(loaded, folder) if folder else Rows(row_length, vocab_size, row_length - 2))
+        rows = Rows(row_length, vocab_size or VOCABULARY, row_length - 2, any_tokenizer=vocab_size is None)
+        return forecast(loaded, rows_in(loaded, folder) if folder else rows)
 
     hardware = find_hardware(gpu)
     power = hardware.watts if watts is None else watts
