@@ -86,7 +86,7 @@ def check_encoder(config: PretrainedConfig, row_length: int) -> Positions:
     """
     if config.model_type in KNOWN_REASONS:
         raise _cannot_leave_out(config, KNOWN_REASONS[config.model_type])
-    if config.model_type == "deberta-v2" and getattr(config, "conv_kernel_size", 0) > 0:  # the two largest
+    if config.model_type == "deberta-v2" and (getattr(config, "conv_kernel_size", 0) or 0) > 0:  # the two largest
         raise _cannot_be_called(config, KNOWN_REASONS["convbert"])
     return _find(config, row_length, drops=True)
 
