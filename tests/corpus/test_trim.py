@@ -1,10 +1,12 @@
 """A tokenizer made smaller: what a text is cut into stays the same, and every id tells what it was before."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModel
+from tokenizers import Tokenizer, decoders, models, normalizers, trainers
+from transformers import AutoModel, PreTrainedTokenizerFast
 
 from masklater.corpus import prepare as prepare_module
 from masklater.corpus import tokenizer as tokenizers_
@@ -61,6 +63,32 @@ def test_a_text_is_cut_as_before(kind: str, tmp_path: Path) -> None:
         token: whole.get_vocab()[token] for token in small.get_vocab()
     }
     assert sorted(small.get_vocab().values()) == [*range(len(small))]
+
+
+def bpe_with_bytes() -> PreTrainedTokenizerFast:
+    """As Gemma's, which mmBERT has: merges of characters, and bytes for what they do not know."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
+    trainer = trainers.BpeTrainer(vocab_size=200, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    tree = json.loads(tokenizer.to_str())
+    for byte in range(256):
+        tree["model"]["vocab"][f"<0x{byte:02X}>"] = len(tree["model"]["vocab"])
+    names = {f"{name[1:-1]}_token": name for name in special}
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(tree)), **names)  # type: ignore[arg-type]
+
+
+def test_bytes_stay_for_what_nobody_has_seen() -> None:
+    whole = bpe_with_bytes()
+    small = trimmed_for(PART, whole)
+    assert len(small) < len(whole)  # type: ignore[arg-type]
+    for text in (*PART, "A café 🌳 中文"):
+        before, now = (each.tokenize(text) for each in (whole, small))  # type: ignore[attr-defined]
+        if text in PART:
+            assert before == now
+        assert small.decode(small.convert_tokens_to_ids(now)) == text  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("kind", ["bpe", "wordpiece", "unigram"])
