@@ -32,7 +32,7 @@ def help_in_groups(command: Any, context: Any) -> dict[str, list[tuple[Any, tupl
     for parameter in command.get_params(context):
         if (record := parameter.get_help_record(context)) is not None:
             usual = "Arguments" if parameter.param_type_name == "argument" else "Options"
-            groups.setdefault(parameter.rich_help_panel or usual, []).append((parameter, record))
+            groups.setdefault(getattr(parameter, "rich_help_panel", None) or usual, []).append((parameter, record))
     first = [name for name in ("Arguments", "Options") if name in groups]
     return {name: groups[name] for name in dict.fromkeys([*first, *groups])}
 
