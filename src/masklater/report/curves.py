@@ -153,14 +153,12 @@ def _points(
         beside = [name for name, x in at.items() if abs(x - at[arm.name]) < 0.04 * right]
         points = min(6, 40 / len(beside)) * (beside.index(arm.name) - (len(beside) - 1) / 2)
         middle, low, high = heights[arm.name]
-        figure = axes.get_figure(root=True)
-        assert figure is not None
         handles.append(
             axes.errorbar(
                 [at[arm.name]],
                 [middle],
                 yerr=[[middle - low], [high - middle]],
-                transform=axes.transData + ScaledTranslation(points / 72, 0, figure.dpi_scale_trans),
+                transform=axes.transData + ScaledTranslation(points / 72, 0, axes.figure.dpi_scale_trans),
                 capsize=2,
                 markersize=6,
                 elinewidth=1.2,
