@@ -3,10 +3,12 @@
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from masklater.errors import DamagedDataError, UserError
+from masklater.report.curves import x_label
 from masklater.report.runs import counted_in, distinct_names, read_run
 from tests.report.made_up import evaluation, make_run, read_lines, write_metrics
 
@@ -34,6 +36,9 @@ def test_choosing_rows_is_part_of_what_a_run_has_spent_and_not_of_its_duration(t
     assert plain.spent.flops_selection == 0
     assert counted_in([plain]) == "LM head included"
     assert counted_in([plain, run]) == "LM head, optimizer and selection included"
+    label = x_label(SimpleNamespace(runs=(plain, run)), "flops")  # type: ignore[arg-type]
+    assert label.replace("\n", " ") == "training compute (10¹² FLOPs, LM head, optimizer and selection included)"
+    assert all(len(line) <= 60 for line in label.split("\n"))  # what a plot has room for
 
 
 def test_flops_without_head_only_where_recorded(tmp_path: Path) -> None:

@@ -203,15 +203,21 @@ def _scale(comparison: Comparison, unit: Unit) -> Scale:
     return scale_for(unit, max(run.spent.of(unit) or 0.0 for run in comparison.runs))
 
 
-def _x_label(comparison: Comparison, unit: Unit) -> str:
+LONGEST_LINE = 60
+"""Characters below the axes that a plot is wide enough for."""
+
+
+def x_label(comparison: Comparison, unit: Unit) -> str:
+    """Return what the horizontal axis shows, in lines that fit."""
     scale = _scale(comparison, unit)
     if scale.unit == unit and unit != "hours":
         return WHAT[unit]
-    return f"{WHAT[unit]} ({scale.unit}{f', {counted_in(comparison.runs)}' if unit == 'flops' else ''})"
+    label = f"{WHAT[unit]} ({scale.unit}{f', {counted_in(comparison.runs)}' if unit == 'flops' else ''})"
+    return textwrap.fill(label, LONGEST_LINE)
 
 
 def _x_axis(axes: "Axes", comparison: Comparison, unit: Unit) -> Scale:
-    axes.set_xlabel(_x_label(comparison, unit))
+    axes.set_xlabel(x_label(comparison, unit))
     with_thousands(axes)
     scale = _scale(comparison, unit)
     axes.set_xlim(0, 1.03 * max(run.spent.of(unit) or 0.0 for run in comparison.runs) / scale.size)
