@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel
 
-from masklater.corpus.grow import pieces_of_new_tokens
+from masklater.corpus.grow import find_rows
 from masklater.corpus.shards import Shards
 from masklater.corpus.tokenizer import TokenizerKind, train, wrap
 from masklater.corpus.tokenizer import load as load_tokenizer
@@ -215,11 +215,11 @@ def test_pieces_of_new_tokens(kind: TokenizerKind, tmp_path: Path) -> None:
     before = wrap(train(iter([make_text(i, 200) for i in range(20)]), kind, 300))
     before.save_pretrained(tmp_path)
     now = AutoTokenizer.from_pretrained(tmp_path)
-    assert pieces_of_new_tokens(before, now, len(before), "model") == {}
+    assert find_rows(before, now, len(before), "model").of_token == {}
     now.add_tokens(["minus", "mirnus"])
-    pieces = pieces_of_new_tokens(before, now, len(before), "model")
-    assert pieces_of_new_tokens(now, now, len(before), "model") == pieces  # saved beside the model, which has no rows
-    assert pieces_of_new_tokens(now, before, len(before), "model") == {}  # and the data has none of them
-    assert pieces_of_new_tokens(now, now, len(now), "model") == {}
+    pieces = find_rows(before, now, len(before), "model").of_token
+    assert find_rows(now, now, len(before), "model").of_token == pieces  # saved beside the model, which has no rows
+    assert find_rows(now, before, len(before), "model").of_token == {}  # and the data has none of them
+    assert find_rows(now, now, len(now), "model").of_token == {}
     assert sorted(pieces) == [len(before), len(before) + 1]
     assert all(len(parts) > 1 and max(parts) < len(before) for parts in pieces.values())

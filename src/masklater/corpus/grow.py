@@ -23,37 +23,24 @@ class Rows(NamedTuple):
 def find_rows(
     before: "PreTrainedTokenizerFast", now: "PreTrainedTokenizerFast", num_embeddings: int, source: str
 ) -> Rows:
-    """Find what each token begins as; arguments and errors are those of `pieces_of_new_tokens`."""
-    old_ids = ids_before(before, now) if _moved(before, now, num_embeddings) else None
-    if old_ids is None:
-        return Rows(pieces_of_new_tokens(before, now, num_embeddings, source))
-    same = {token_id: [old] for token_id, old in old_ids.items() if old < num_embeddings}
-    known = {token_id for token_id in before.get_vocab().values() if token_id < num_embeddings}
-    new = {token: token_id for token, token_id in now.get_vocab().items() if token_id not in same}
-    return Rows(same | _cut(new, known, before, now, num_embeddings), trimmed=True)
-
-
-def pieces_of_new_tokens(
-    before: "PreTrainedTokenizerFast", now: "PreTrainedTokenizerFast", num_embeddings: int, source: str
-) -> dict[int, list[int]]:
-    """For each token that is new, the tokens its text had been cut into.
+    """Find the rows that tokens begin as: their own, or those of the tokens that their text had been cut into.
 
     Args:
         before: The tokenizer beside a model.
-        now: The tokenizer of the data; the same, or the same with tokens added.
+        now: The tokenizer of the data; the same, or the same with tokens added, trimmed, or both.
         num_embeddings: Word embeddings of the model. A token whose id lies beyond them is new, and if `before` has it:
             it was saved there before the model has learned it.
         source: Where `before` is from, for the message.
 
-    Returns:
-        ids below `num_embeddings` by ids of `now`; at least one each. Empty where nothing was added.
-
     Raises:
-        UserError: A token of `before` has another id, or none: what the model knows would be assigned to other words.
+        UserError: A token of `before` has another id, or none, and `now` is not `before` trimmed: what the model knows
+            would be assigned to other words.
     """
     new_ids = now.get_vocab()
     old_ids = {token: token_id for token, token_id in before.get_vocab().items() if token_id < num_embeddings}
-    if moved := _moved(before, now, num_embeddings):
+    moved = [token for token, token_id in old_ids.items() if new_ids.get(token) != token_id]
+    ids_in_whole = ids_before(before, now) if moved else None
+    if moved and ids_in_whole is None:
         example = min(moved, key=lambda token: old_ids[token])
         now_at = new_ids.get(example)
         raise UserError(
@@ -63,32 +50,15 @@ def pieces_of_new_tokens(
             f"Prepare it with --tokenizer {source}, perhaps with --trim, or with that tokenizer after add_tokens.",
         )
     known = set(old_ids.values())
-    new = {token: token_id for token, token_id in new_ids.items() if token_id not in known}
-    return _cut(new, known, before, now, num_embeddings)
-
-
-def _moved(before: "PreTrainedTokenizerFast", now: "PreTrainedTokenizerFast", num_embeddings: int) -> list[str]:
-    """The tokens that have another id now, or none."""
-    new_ids = now.get_vocab()
-    old = before.get_vocab().items()
-    return [token for token, token_id in old if token_id < num_embeddings and new_ids.get(token) != token_id]
-
-
-def _cut(
-    new: dict[str, int],
-    known: set[int],
-    before: "PreTrainedTokenizerFast",
-    now: "PreTrainedTokenizerFast",
-    num_embeddings: int,
-) -> dict[int, list[int]]:
-    """The known pieces that the texts of new tokens had been cut into."""
+    rows = {token_id: [old] for token_id, old in (ids_in_whole or {}).items() if old in known}
+    stays = known if ids_in_whole is None else {*rows}
     unknown = unknown_id(before)
     cutter = _without_added_beyond(before, num_embeddings)
-    pieces = {}
-    for token, token_id in new.items():
-        parts = cutter.encode(_text_of(token, token_id, now), add_special_tokens=False).ids
-        pieces[token_id] = [part for part in parts if part in known and part != unknown] or [unknown or 0]
-    return pieces
+    for token, token_id in new_ids.items():
+        if token_id not in stays:
+            parts = cutter.encode(_text_of(token, token_id, now), add_special_tokens=False).ids
+            rows[token_id] = [part for part in parts if part in known and part != unknown] or [unknown or 0]
+    return Rows(rows, trimmed=ids_in_whole is not None)
 
 
 def _without_added_beyond(tokenizer: "PreTrainedTokenizerFast", num_ids: int) -> Tokenizer:

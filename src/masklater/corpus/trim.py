@@ -31,7 +31,9 @@ def count_uses(documents: Iterator[Document], tokenizer: Tokenizer, threads: int
     """Return how often each entry stands in some documents, uses_V."""
     uses_V = np.zeros(max(tokenizer.get_vocab().values()) + 1, np.int64)
     for _, tokens in tokenise(documents, tokenizer, threads):
-        uses_V += np.bincount(tokens.ids_T, minlength=len(uses_V))
+        np.add.at(
+            uses_V, tokens.ids_T, 1
+        )  # a count of all entries anew for each document would take longer than cutting it
     return uses_V
 
 
@@ -81,8 +83,8 @@ def _choose(tree: dict[str, Any], uses_V: NDArray[np.int64], most: int | None) -
     characters = ASCII.union(*(token.removeprefix(prefix) for token in used))
     is_bytes = "ByteLevel" in str(tree["decoder"])
     kept = {token["id"] for token in tree["added_tokens"]}
-    kept |= {vocab[token] for token in (model.get("unk_token"),) if token in vocab}
-    kept |= {model["unk_id"]} if model.get("unk_id") is not None else set()
+    unknown = (vocab.get(model.get("unk_token")), model.get("unk_id"))
+    kept |= {token_id for token_id in unknown if token_id is not None}
     for token, token_id in vocab.items():
         bare = token.removeprefix(prefix)
         if (len(bare) == 1 and (is_bytes or bare in characters)) or (len(token) == 6 and token.startswith("<0x")):
