@@ -1,6 +1,7 @@
 """Tokenizers: trained, loaded, saved; RoBERTa's ids from public files; nothing in a text becomes a special token."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,12 @@ def test_robertas_real_ids() -> None:
     # "Hello world" in roberta-base: 31414, 232 (transformers' own documentation of RobertaTokenizer)
     assert tokenizer("Hello world")["input_ids"] == [0, 31414, 232, 2]
     assert tokenizer(" Hello world")["input_ids"] == [0, 20920, 232, 2]
+
+
+def test_the_tokenizer_of_shards_and_of_a_run(tmp_path: Path, trained: Path) -> None:
+    shutil.copytree(trained, tmp_path / "shards" / "tokenizer")
+    found = tokenizers_.load(tmp_path / "shards")
+    assert found.get_vocab() == tokenizers_.load(trained).get_vocab()
 
 
 def test_no_tokenizer_there(tmp_path: Path) -> None:

@@ -91,8 +91,8 @@ def prepare(
     tokenizer: Annotated[
         Path | None,
         typer.Option(
-            help="A saved tokenizer: a Hugging Face folder, GPT-2's vocab.json and merges.txt, a file (spm.model, "
-            "vocab.txt, tokenizer.json), or a name on the hub, with @REVISION where that is not main.",
+            help="A saved tokenizer: a Hugging Face folder, SHARDS or RUN, GPT-2's vocab.json and merges.txt, a file "
+            "(spm.model, vocab.txt, tokenizer.json), or a name on the hub, with @REVISION where that is not main.",
             rich_help_panel=TOKENS,
         ),
     ] = None,

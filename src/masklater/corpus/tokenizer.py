@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 
 def load(folder: Path) -> "PreTrainedTokenizerFast":
-    """Load a tokenizer folder: a saved Hugging Face one, or GPT-2's `vocab.json` and `merges.txt`.
+    """Load a tokenizer folder: a saved Hugging Face one, a SHARDS or RUN that has one, or GPT-2's two files.
+
+    GPT-2's are `vocab.json` and `merges.txt`.
 
     With fairseq's `dict.txt` beside GPT-2's files the ids are RoBERTa's: `<s> <pad> </s> <unk>`, the lines of the
     dictionary in order, `<mask>` last (50,265 entries). Without it, the same four come first, then GPT-2's own entries.
@@ -35,11 +37,13 @@ def load(folder: Path) -> "PreTrainedTokenizerFast":
         tokenizer = _load_saved(folder)
     elif (vocab := _only(folder, "*vocab.json")) and (merges := _only(folder, "*merges.txt")):
         tokenizer = wrap(_load_gpt2(vocab, merges, _only(folder, "*dict.txt")))
+    elif (folder / "tokenizer").is_dir():  # SHARDS or RUN
+        return load(folder / "tokenizer")
     else:
         raise UserError(
             f"{folder} holds no tokenizer",
-            "Expected: tokenizer.json with tokenizer_config.json as Hugging Face saves them, or GPT-2's vocab.json and "
-            "merges.txt (with fairseq's dict.txt beside them for RoBERTa's ids).",
+            "Expected: tokenizer.json with tokenizer_config.json as Hugging Face saves them, SHARDS, RUN, or GPT-2's "
+            "vocab.json and merges.txt (with fairseq's dict.txt beside them for RoBERTa's ids).",
         )
     vocabulary(tokenizer)
     return tokenizer
