@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, PretrainedConfig
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 from masklater import MaskLaterForMaskedLM
 from masklater.errors import UserError
@@ -25,9 +26,12 @@ from tests.reference.test_against_transformers import tiny_config
         ("electra", Positions(0, False)),
         ("modernbert", Positions(0, True)),
         ("eurobert", Positions(0, True)),
+        *((family, Positions(0, True)) for family in ("esmc", "gte", "jina_embeddings_v3")),
     ],
 )
 def test_positions_are_found(family: str, expected: Positions) -> None:
+    if family not in CONFIG_MAPPING_NAMES:
+        pytest.skip(f"this transformers does not know {family}")
     assert check_encoder(tiny_config(family), 24) == expected
 
 
@@ -95,7 +99,34 @@ def test_what_ignores_masks_is_refused_by_vanilla_too() -> None:
         MaskLaterForMaskedLM.from_encoder(tiny_config("fnet"), {"kind": "none"}, mask_token_id=4)
 
 
-@pytest.mark.parametrize("family", ["deberta", "longformer", "t5", "mpnet"])
+@pytest.mark.parametrize("family", ["bart", "mbart", "t5", "led"])
+@pytest.mark.parametrize("kind", ["self", "none"])
+def test_encoders_with_a_decoder_are_refused(family: str, kind: str) -> None:
+    config = AutoConfig.for_model(family, d_model=32, encoder_layers=2, decoder_layers=2, vocab_size=320)
+    with pytest.raises(UserError, match=f"type {family} cannot be trained here: it is an encoder with a decoder"):
+        MaskLaterForMaskedLM.from_encoder(config, {"kind": kind}, mask_token_id=4, row_length=16)
+
+
+@pytest.mark.parametrize("family", ["modernvbert", "perceiver"])
+def test_what_is_no_encoder_of_text_is_refused_whatever_the_row(family: str) -> None:
+    with pytest.raises(UserError, match=f"type {family} cannot be trained here: its config is not that of an encoder"):
+        MaskLaterForMaskedLM.from_encoder(AutoConfig.for_model(family), {"kind": "none"}, mask_token_id=4)
+
+
+@pytest.mark.parametrize("family", ["roc_bert", "mobilebert"])
+def test_a_family_without_first_and_last_token_is_trained(family: str) -> None:
+    """Their configs name neither."""
+    sizes = {"embedding_size": 48, "intra_bottleneck_size": 48} if family == "mobilebert" else {}
+    config = tiny_config(family, **sizes)
+    for name in ("bos_token_id", "eos_token_id"):
+        vars(config).pop(name, None)
+    model = MaskLaterForMaskedLM.from_encoder(config, {"kind": "none"}, mask_token_id=4, row_length=16)
+    assert (model.config.bos_token_id, model.config.eos_token_id) == (None, None)
+    ids_BL = torch.randint(5, 320, (2, 16))
+    assert model(input_ids=ids_BL).logits.shape == (2, 16, 320)
+
+
+@pytest.mark.parametrize("family", ["deberta", "longformer", "mpnet"])
 def test_encoders_that_read_distances_off_the_index_are_refused_by_name(family: str) -> None:
     with pytest.raises(UserError, match=f"an encoder of type {family} cannot leave tokens out: its attention"):
         check_encoder(AutoConfig.for_model(family), 24)

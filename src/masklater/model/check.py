@@ -27,11 +27,7 @@ KNOWN_REASONS = {
     "deberta": "its attention knows distances no farther than the number of tokens it reads, and leaving some out "
     "changes that",
     "mpnet": "its attention adds a bias by relative bucket, read off the index",
-    "t5": "its attention adds a bias by relative bucket, read off the index",
-    "mt5": "its attention adds a bias by relative bucket, read off the index",
-    "umt5": "its attention adds a bias by relative bucket, read off the index",
     "longformer": "its attention is a window over the index, and what is left out would move tokens into it",
-    "led": "its attention is a window over the index, and what is left out would move tokens into it",
     "big_bird": "its attention is sparse by blocks of the index",
     "convbert": "its convolutions read neighbours off the index",
     "fnet": "it mixes positions by a Fourier transform over the index",
@@ -130,6 +126,8 @@ def check_causal(config: MaskLaterConfig) -> None:
 
 
 def _find(config: PretrainedConfig, row_length: int, drops: bool) -> Positions:
+    if getattr(config, "is_encoder_decoder", False):
+        raise _cannot_be_called(config, "it is an encoder with a decoder, which reads from left to right")
     found = _find_by_trial(config.to_json_string(use_diff=False), row_length, drops)
     # The small copy has few words, so that its padding token may be another one.
     return found._replace(offset=(config.pad_token_id or 0) + 1) if found.count_tokens else found

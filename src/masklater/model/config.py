@@ -62,10 +62,9 @@ class MaskLaterConfig(PretrainedConfig):
         self.row_length = row_length
         self.mask_token_id = mask_token_id
         self.position_offset = position_offset
-        self.initializer_range = self.encoder.initializer_range
-        kwargs.setdefault("pad_token_id", self.encoder.pad_token_id)
-        kwargs.setdefault("bos_token_id", self.encoder.bos_token_id)
-        kwargs.setdefault("eos_token_id", self.encoder.eos_token_id)
+        self.initializer_range = getattr(self.encoder, "initializer_range", 0.02)  # some families call it otherwise
+        for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+            kwargs.setdefault(name, getattr(self.encoder, name, None))  # some have no first or last token
         # Left out, transformers would take the encoder's away.
         kwargs.setdefault("attn_implementation", self.encoder._attn_implementation)
         kwargs["tie_word_embeddings"] = False  # the head reads the word embedding itself: nothing is left to tie

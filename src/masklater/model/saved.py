@@ -221,7 +221,8 @@ def head_parts(model: PreTrainedModel, base: PreTrainedModel) -> HeadParts | Non
 
 def longest_row(config: PretrainedConfig) -> int:
     """Return how many positions an encoder has for a row."""
-    return config.max_position_embeddings - find_positions(config, 12).offset
+    offset = find_positions(config, 12).offset  # which refuses what has no row of text
+    return config.max_position_embeddings - offset
 
 
 def _load(source: hub.Source) -> tuple[PreTrainedModel, bool, dict[str, Tensor] | None]:
