@@ -39,6 +39,7 @@ MAY_KNOW = {
             "doctor",
             "judge",
             "machine",
+            "masking",
             "model",
             "run",
             "pretrain",

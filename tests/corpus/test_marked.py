@@ -2,6 +2,7 @@
 
 import json
 import random
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,12 @@ from masklater.corpus.join import join
 from masklater.corpus.marked import WORD_MARK, continues, join_bit, split_bit, take_out
 from masklater.corpus.read import Document
 from masklater.corpus.shards import Shards
+from masklater.corpus.show import BORDER, show_rows
 from masklater.corpus.tokenise import tokenise
 from masklater.corpus.tokenizer import load, train, wrap
 from masklater.errors import UserError
 from masklater.masking.batch import IGNORE
+from masklater.masking.choose import words_of_rows
 from masklater.pretrain.announce import announce_words
 from masklater.pretrain.batches import make_batches
 from masklater.pretrain.loop import pretrain
@@ -139,6 +142,18 @@ def test_real_thai_words() -> None:
     assert len(texts) == 1000
     for words in texts:
         assert words_by_tokens(WORD_MARK.join(words), tokenizer) == [word.replace(" ", "") for word in words]
+
+
+def test_words_are_shown_as_they_are_masked(marked: Path, chinese: Path, tmp_path: Path) -> None:
+    shards = Shards(marked)
+    shown = show_rows(shards, "train", range(shards.train.num_rows), partial(words_of_rows, shards))
+    words = {
+        text.replace(" ", "") for row in shown for document in row.documents for text in document.split(BORDER)[2:-2]
+    }  # a row may begin and end within a word
+    assert words == {*LEXICON}
+    characters = Shards(make_shards(chinese / "plain.jsonl", tmp_path / "plain", tokenizer=chinese / "tokenizer"))
+    (row,) = show_rows(characters, "train", [0], partial(words_of_rows, characters))
+    assert all(len(text) == 1 for text in row.documents[0].split(BORDER)[1:-1])
 
 
 def test_rows_are_those_of_the_text_without_marks(chinese: Path, marked: Path, tmp_path: Path) -> None:

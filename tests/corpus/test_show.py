@@ -2,14 +2,16 @@
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from masklater.cli import main
 from masklater.corpus.shards import Shards
-from masklater.corpus.show import as_text, show_rows
+from masklater.corpus.show import BORDER, as_text, show_rows
 from masklater.errors import UserError
+from masklater.masking.choose import words_of_rows
 from tests.conftest import make_shards
 
 
@@ -41,6 +43,16 @@ def test_numbers_that_are_not_there(shards: Shards, corpus: Path, tmp_path: Path
         show_rows(bare, "valid", [0])
 
 
+def test_words_stand_apart_and_make_up_the_text(shards: Shards) -> None:
+    plain = show_rows(shards, "train", range(20))
+    apart = show_rows(shards, "train", range(20), partial(words_of_rows, shards))
+    for row, same in zip(plain, apart, strict=True):
+        assert tuple(text.replace(BORDER, "") for text in same.documents) == row.documents
+        first, *words, last = same.documents[0].split(BORDER)
+        assert (first, last) == ("<s>", "</s>")
+        assert all(word.isalnum() or len(word) == 1 for word in (word.removeprefix(" ") for word in words))
+
+
 def test_no_text_takes_the_terminal_over(tmp_path: Path) -> None:
     text = "a \x1b]0;title\x07 b\nc\u009b31m d"
     (tmp_path / "a.jsonl").write_text(json.dumps({"text": text}) + "\n" + json.dumps({"text": "e"}))
@@ -53,7 +65,7 @@ def test_no_text_takes_the_terminal_over(tmp_path: Path) -> None:
 
 
 def test_the_command(shards: Shards, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in (["0", "2"], ["1", "--split", "valid", "--json"]):
+    for arguments in (["0", "2"], ["0", "--words"], ["1", "--split", "valid", "--json"]):
         monkeypatch.setattr(sys, "argv", ["masklater", "rows", str(shards.folder), *arguments])
         with pytest.raises(SystemExit) as leave:
             main()

@@ -1,5 +1,6 @@
 """`rows`: rows of SHARDS as text."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,6 +13,9 @@ def rows(
     shards: Annotated[Path, typer.Argument(metavar="SHARDS", help="The SHARDS folder.")],
     numbers: Annotated[list[int], typer.Argument(metavar="ROW", help="Row numbers, from 0.")],
     split: Annotated[Literal["train", "valid"], typer.Option(help="Rows to train on, or held out.")] = "train",
+    words: Annotated[
+        bool, typer.Option("--words", help="Put │ between what masking.choose=word masks as one word.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Print rows of SHARDS as text, special tokens and all.
@@ -22,11 +26,17 @@ def rows(
     Examples:
       masklater rows shards 0 1 2
       masklater rows shards 17 --split valid --json
+      masklater rows shards 0 --words
     """
     from masklater.corpus.shards import Shards
     from masklater.corpus.show import as_text, show_rows
 
-    shown = show_rows(Shards(shards), split, numbers)
+    opened, words_of = Shards(shards), None
+    if words:
+        from masklater.masking.choose import words_of_rows
+
+        words_of = partial(words_of_rows, opened)
+    shown = show_rows(opened, split, numbers, words_of)
     result = {
         "shards": str(shards),
         "split": split,

@@ -1,14 +1,18 @@
 """Rows as text, for people who want to see what a run was fed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from masklater.corpus.index import Split
-from masklater.corpus.shards import Shards, SplitRows
+from masklater.corpus.shards import RowBlock, Shards, SplitRows
 from masklater.corpus.tokenizer import load
 from masklater.errors import UserError
+
+BORDER = "\u2502"
+"""Between words: a box's line, which texts hardly have."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +24,17 @@ class ShownRow:
     positions: int  # that are no padding
 
 
-def show_rows(shards: Shards, split: Split, numbers: Sequence[int]) -> list[ShownRow]:
+def show_rows(
+    shards: Shards, split: Split, numbers: Sequence[int], words: Callable[[RowBlock], NDArray[np.int64]] | None = None
+) -> list[ShownRow]:
     """Rows by their number, in the order asked for.
+
+    Args:
+        shards: Of which.
+        split: Of which.
+        numbers: From 0.
+        words: Tells word_NL, the word of each position, negative where there is none. Words are then shown one by one,
+            with BORDER between them.
 
     Raises:
         UserError: There is no row of that number.
@@ -36,14 +49,25 @@ def show_rows(shards: Shards, split: Split, numbers: Sequence[int]) -> list[Show
         )
     tokenizer = load(shards.folder / "tokenizer").backend_tokenizer
     block = rows.read(np.array(numbers, dtype=np.int64))
+    # Where words are not asked for, the whole document is one.
+    word_NL = np.zeros_like(block.ids_NL) if words is None else words(block)
     shown = []
-    for number, ids_L, documents_L in zip(numbers, block.ids_NL, block.documents_NL, strict=True):
+    for number, ids_L, documents_L, word_L in zip(numbers, block.ids_NL, block.documents_NL, word_NL, strict=True):
+        places = [documents_L == document for document in range(int(documents_L.max()) + 1)]
         documents = tuple(
-            tokenizer.decode(ids_L[documents_L == document].tolist(), skip_special_tokens=False)
-            for document in range(int(documents_L.max()) + 1)
+            BORDER.join(
+                tokenizer.decode(ids, skip_special_tokens=False) for ids in _by_word(ids_L[is_in], word_L[is_in])
+            )
+            for is_in in places
         )
         shown.append(ShownRow(number, documents, int((documents_L >= 0).sum())))
     return shown
+
+
+def _by_word(ids_T: NDArray[np.int64], word_T: NDArray[np.int64]) -> list[list[int]]:
+    """The ids of each word; what is in none stands by itself."""
+    begins_T = (np.diff(word_T, prepend=-2) != 0) | (word_T < 0)
+    return [ids.tolist() for ids in np.split(ids_T, np.flatnonzero(begins_T)[1:])]
 
 
 def as_text(rows: Sequence[ShownRow], split: Split) -> str:

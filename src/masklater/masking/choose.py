@@ -11,9 +11,12 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from masklater.corpus.shards import RowBlock
 from masklater.corpus.words import WordTable
 from masklater.masking.draws import Draws
 
@@ -215,6 +218,18 @@ def choose_spans(
 def word_table(shards: Any) -> WordTable[Tensor] | None:
     """Read off SHARDS which tokens begin words; None where their rows say so."""
     return None if shards.index.marked else WordTable(*map(torch.from_numpy, shards.words))
+
+
+def words_of_rows(shards: Any, block: RowBlock) -> NDArray[np.int64]:
+    """The word of each position of rows of SHARDS, word_NL, as `number_words` has it.
+
+    Raises:
+        UserError: Neither rows nor tokens tell words apart.
+    """
+    rows_BL = torch.from_numpy(block.ids_NL)
+    maskable_BL = torch.isin(rows_BL, torch.tensor(shards.vocabulary.special), invert=True)
+    continues_BL = None if block.continues_NL is None else torch.from_numpy(block.continues_NL)
+    return number_words(rows_BL, maskable_BL, word_table(shards), continues_BL).numpy()
 
 
 class Chooser(NamedTuple):
