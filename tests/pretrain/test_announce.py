@@ -63,7 +63,8 @@ def test_words_are_not_spoken_of_where_single_tokens_are_masked(
             ["model.hidden_size=16", "model.intermediate_size=32", "model.num_hidden_layers=2", "decoder.num_layers=1"],
             "masking.predict below 1",
         ),
-        (["decoder.num_layers=2"], "decoder.kind=cross"),
+        (["decoder.num_layers=2"], "decoder.kind=cross, or an encoder of more layers"),
+        (["decoder.num_layers=2", "decoder.kind=cross"], "nothing by the row: an encoder of more layers"),
         (["model.num_hidden_layers=12"], None),
         (["decoder.kind=none", "masking.rate=0.4"], None),  # nothing is meant to be saved
     ],

@@ -11,11 +11,13 @@ from torch import Tensor
 
 from masklater.budget.forecast import forecast, rows_of
 from masklater.corpus.shards import Shards
+from masklater.errors import UserError
 from masklater.ledger import Ledger
 from masklater.pretrain import health
 from masklater.pretrain.health import Health
 from masklater.pretrain.loop import pretrain
 from masklater.pretrain.optim import muon_flops
+from masklater.recipe.duration import Duration
 from masklater.recipe.load import load
 from masklater.report.compare import compare
 from masklater.run.checkpoint import load_checkpoint
@@ -145,6 +147,34 @@ def test_a_run_resumes_to_the_bit(
         for name in ("straight", "resumed")
     )
     assert straight == resumed and len(straight) == 2
+
+
+def test_phases_in_flops_begin_where_the_forecast_says(
+    continuous: Shards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quarter of the FLOPs on next tokens, which are more steps than a quarter here; resumed to the bit, not moved."""
+    few = ("evaluation.every_steps=3", "checkpoint.every_steps=3", "checkpoint.keep=9", "phases.0.share=0.25")
+    one_step = forecast(tiny("3ml-cross-small", "duration.steps=1"), rows_of(continuous.folder)).total_flops
+    assert one_step is not None
+    recipe = tiny("3ml-causal-first-small", "duration.steps=12", *few).model_copy(
+        update={"duration": Duration(flops=12 * one_step)}
+    )
+    straight = pretrain(recipe, continuous.folder, tmp_path / "straight")
+    resumed_at([1, 2, 3, 7], recipe, continuous.folder, tmp_path / "resumed", monkeypatch)
+    check_same(tmp_path / "resumed", tmp_path / "straight")
+
+    steps = [record for record in read_metrics(tmp_path / "straight" / "metrics.jsonl") if "loss" in record]
+    causal = [step for step in steps if "objective" in step]
+    expected = forecast(recipe, rows_of(continuous.folder))
+    assert [phase.num_steps for phase in expected.phases] == [len(causal), len(steps) - len(causal)] == [4, 9]
+    assert causal[-1]["flops"] == pytest.approx(expected.phases[0].total_flops, rel=1e-12)
+    assert causal[-1]["flops"] >= 3 * one_step > steps[len(causal) - 2]["flops"]
+    assert straight.flops >= 12 * one_step > steps[-2]["flops"]
+    assert expected.total_flops == pytest.approx(12 * one_step, rel=1e-12)
+
+    longer = recipe.model_copy(update={"duration": Duration(flops=40 * one_step)})
+    with pytest.raises(UserError, match=r"phase 2 of the run .* began at step 5, and with .* FLOPs it would begin at"):
+        pretrain(longer, continuous.folder, tmp_path / "straight", resume=True)
 
 
 def test_a_step_is_the_same_in_any_micro_batches(shards_folder: Path, tmp_path: Path) -> None:

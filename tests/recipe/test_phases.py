@@ -29,6 +29,21 @@ THREE = (
             ["phases=[{share: 0.5}, {}]", "duration.hours=1"],
             "the step at which a phase begins must be known beforehand",
         ),
+        (
+            [
+                "phases=[{share: 0.5, masking: {rate: 0.5, schedule: {name: linear, end: 0.2}}}, {}]",
+                "duration.flops=1e12",
+            ],
+            "phases.0.masking.schedule.name is 'linear': the step at which a phase begins follows from the FLOPs of a step",
+        ),
+        (
+            [
+                "phases=[{share: 0.5}, {}]",
+                "duration.flops=1e12",
+                "masking.schedule={name: random, low: 0.3, high: 0.6}",
+            ],
+            "masking.schedule.name is 'random': the step at which a phase begins follows from the FLOPs of a step",
+        ),
         (["phases=[{rope_base: 1e5}]"], "roberta-prelayernorm has positions that are learned, and no rotary base"),
         (["phases=[{masking: {schedule: {name: random, low: 0.1, high: 0.2}}}]"], "Give rate and schedule together"),
         (["phases=[{masking: {rat: 3}}]"], "phases.0.masking.rat is 3: the section phases.0.masking has no such key"),
@@ -83,6 +98,15 @@ def test_spans() -> None:
     assert spans(by_rows, 64, 64, 128) == [(0, 3), (3, 3), (6, 1)]
     by_tokens = load("3ml-small", [THREE, rotary, "duration.tokens=64000", "batch.rows=10", "phases.1.batch.rows=10"])
     assert spans(by_tokens, 64, 64, 128) == [(0, 55), (55, 30), (85, 8)]
+    # 110 of 200 FLOPs are 4 steps of 30; 60 more, less the 10 that were too many, 3 of 20. The last one's the run counts.
+    by_flops = load("3ml-small", [THREE, rotary, "duration.flops=200"])
+    found = find_spans(by_flops, (64, 64, 128), (30.0, 20.0, 7.0))
+    assert [(span.first, span.steps) for span in found] == [(0, 4), (4, 3), (7, None)]
+    assert [(span.begins, span.amount, span.step.flops) for span in found] == [
+        (0, 120, 30),
+        (120, 60, 20),
+        (180, 20, 7),
+    ]
     with pytest.raises(
         UserError, match="phase 3 of the recipe would have no step: those before it last to 3 steps of 3"
     ):

@@ -23,7 +23,7 @@ from masklater.masking.counts import Counts, count
 from masklater.masking.schedule import rates_in
 from masklater.recipe.families import position_embeddings
 from masklater.recipe.load import Recipe
-from masklater.recipe.timeline import Span, find_sources, find_spans
+from masklater.recipe.timeline import Span, begins_by_flops, find_sources, find_spans, in_phase
 
 FAMILIES_COUNTED = {
     "roberta",
@@ -72,6 +72,13 @@ class PhaseForecast:
     def recipe(self) -> Recipe:
         """The recipe as it is in this phase."""
         return self.span.recipe
+
+    @property
+    def num_steps(self) -> int | None:
+        """How many steps it has, in the last phase of a duration in FLOPs about; None: it is up to the machine."""
+        if self.span.steps is not None or self.total_rows is None:
+            return self.span.steps
+        return math.ceil(self.total_rows / self.recipe.batch.rows)
 
 
 @dataclass(frozen=True)
@@ -149,8 +156,9 @@ def forecast(recipe: Recipe, rows: Rows | Sequence[Rows]) -> Forecast:
     room = max(longest.row_length, recipe.model.max_positions or 0)
     sizes = _sizes(recipe, replace(longest, row_length=room))
     phases, parameters = [], None
-    for span, own in zip(find_spans(recipe, [rows.row_length for rows in each]), each, strict=True):
-        shape = replace(_shape(sizes, span, own, span.recipe.masking.rate), max_positions=room)
+    step_flops = _step_flops(recipe, each, sizes) if begins_by_flops(recipe) else []
+    for span, own in zip(find_spans(recipe, [rows.row_length for rows in each], step_flops), each, strict=True):
+        shape = replace(_shape(sizes, span.recipe, own, span.recipe.masking.rate), max_positions=room)
         if sizes.family in FAMILIES_COUNTED:
             whole = replace(shape, decoder=recipe.decoder)  # which rests in a causal phase, but is there
             parameters = count_parameters(whole, sizes.family, sizes.positions, sizes.token_types)
@@ -171,14 +179,14 @@ def _forecast_phase(
     recipe, duration = span.recipe, span.recipe.duration
     # Where the number of steps is not known, a random rate comes up as often as any other.
     by_rate = rates_in(span).steps_by_rate(span.steps or recipe.masking.schedule.number or 1)
-    along = {rate: count_row_flops(_shape(sizes, span, rows, rate)) for rate in by_rate}
+    along = {rate: count_row_flops(_shape(sizes, recipe, rows, rate)) for rate in by_rate}
     training = math.fsum(steps * along[rate].training for rate, steps in by_rate.items())
     head = math.fsum(steps * along[rate].training_head for rate, steps in by_rate.items())
     num_rows: float | None = None
     if span.steps is not None:
         num_rows = float(span.steps * recipe.batch.rows)
     elif duration.unit == "flops":
-        num_rows = duration.amount / training * by_rate.total()
+        num_rows = span.amount / training * by_rate.total()
     mean = None if num_rows is None else num_rows / by_rate.total()
     memory = None
     if parameters is not None:
@@ -186,7 +194,7 @@ def _forecast_phase(
     return PhaseForecast(
         span=span,
         rows=rows,
-        counts=_counts(span, rows, recipe.masking.rate),
+        counts=_counts(recipe, rows, recipe.masking.rate),
         shape=shape,
         row=count_row_flops(shape),
         paper=count_row_flops(_as_the_paper_counts(shape, recipe, rows)),
@@ -197,13 +205,21 @@ def _forecast_phase(
     )
 
 
-def _counts(span: Span, rows: Rows, rate: float) -> Counts:
-    recipe = span.recipe
+def _step_flops(recipe: Recipe, each: Sequence[Rows], sizes: EncoderSizes) -> list[float]:
+    """FLOPs of a step of each phase."""
+    found = []
+    for number, rows in enumerate(each):
+        own = in_phase(recipe, number)
+        found.append(float(own.batch.rows * count_row_flops(_shape(sizes, own, rows, own.masking.rate)).training))
+    return found
+
+
+def _counts(recipe: Recipe, rows: Rows, rate: float) -> Counts:
     return count(recipe.masking, rate, recipe.decoder.drops, rows.row_length, rows.maskable_per_row)
 
 
-def _shape(sizes: EncoderSizes, span: Span, rows: Rows, rate: float) -> RowShape:
-    return row_shape(sizes, span.recipe.decoder, _counts(span, rows, rate))
+def _shape(sizes: EncoderSizes, recipe: Recipe, rows: Rows, rate: float) -> RowShape:
+    return row_shape(sizes, recipe.decoder, _counts(recipe, rows, rate))
 
 
 def rows_of(data: Path) -> Rows:

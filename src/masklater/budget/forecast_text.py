@@ -73,7 +73,7 @@ def _phase_tree(
     return {
         **({"objective": "causal"} if phase.recipe.masking.causal else {}),
         "first_step": phase.span.first + 1,
-        "steps": phase.span.steps,
+        "steps": phase.num_steps,
         "row_length": phase.counts.row_length,
         "seen": phase.counts.seen,
         "targets": phase.counts.targets,
@@ -174,7 +174,7 @@ def _phases_table(forecast: Forecast, hardware: Hardware, utilisation: float) ->
         share = f"{flops:.3g} ({flops / (forecast.total_flops or 1):.0%})"
         time = clock(seconds_of(flops, hardware, utilisation))
         numbers = (phase.recipe.batch.rows, counts.row_length, counts.seen, counts.targets)
-        steps = f"{phase.span.steps:,}"
+        steps = f"{phase.num_steps:,}"
         rows.append((_name(phase), steps, *(f"{number:,}" for number in numbers), share, time, memory))
     return aligned(rows, numbers_from=1)
 

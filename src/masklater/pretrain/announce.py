@@ -125,7 +125,9 @@ def _announce_phase(plan: Plan, phase: Phase) -> None:
         f"{of_vanilla:.2f} of what vanilla MLM at 15% takes"
     )
     if decoder.drops and not phase.causal and of_vanilla >= 1:
-        remedy = "decoder.kind=cross, or an encoder of more layers beside its decoder, makes"
+        remedy = "an encoder of more layers beside its decoder makes"
+        if decoder.kind == "self":
+            remedy = f"decoder.kind=cross, or {remedy}"
         if flops.head > flops.decoder_linear + flops.decoder_attention:
             remedy = "a smaller vocabulary, or masking.predict below 1, which spare the LM head, make"
         say(f"that saves nothing by the row: {remedy} it cheaper (`masklater budget` has all parts)")

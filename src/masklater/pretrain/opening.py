@@ -44,7 +44,6 @@ def open_run(
             recipe = _settled_when_it_began(recipe, run.recipe, world)
             if world.is_main:
                 held.enter_context(only_process(out))
-                _refuse_moved_phases(run, recipe, sources.row_lengths)
                 run.check_resumable(recipe, sources.shards, sources.targets)
             config = run.load_config()
         else:
@@ -56,6 +55,8 @@ def open_run(
             if any(phase.objective == "causal" for phase in recipe.phases):
                 check_causal(config)
         plan = make_plan(recipe, sources, config)
+        if run is not None and world.is_main:
+            _refuse_moved_phases(run, plan)
     plan = replace(settle_micro_rows(plan, world), micro_rows_open=micro_rows_open)
     with world.all_or_none():
         if run is None and world.is_main:
@@ -113,18 +114,20 @@ def _with_levels(recipe: Recipe, levels: Literal["auto"] | int | None) -> Recipe
     return recipe.model_copy(update={"masking": masking})
 
 
-def _refuse_moved_phases(run: RunFolder, recipe: Recipe, row_lengths: Sequence[int]) -> None:
-    """Raise UserError where steps that have been made would be in another phase under the recipe that goes on."""
+def _refuse_moved_phases(run: RunFolder, plan: Plan) -> None:
+    """Raise UserError where steps that have been made would be in another phase under the plan that goes on."""
     newest = list_checkpoints(run.checkpoints)
-    if not newest or len(run.recipe.phases) != len(recipe.phases):  # which is refused as any other setting
+    if not newest:
         return
     made = int(newest[-1].name.rpartition("-")[2])
-    spans = find_spans(run.recipe, row_lengths), find_spans(recipe, row_lengths)
-    for old, new in zip(*spans, strict=True):
+    spans = [phase.span for phase in plan.phases]
+    row_lengths, step_flops = zip(*((span.row_length, plan.spending(span.first).flops) for span in spans), strict=True)
+    began = find_spans(run.recipe, row_lengths, step_flops)
+    for old, new in zip(began, spans, strict=True):
         if old.first != new.first and min(old.first, new.first) < made:
             raise UserError(
                 f"phase {old.number + 1} of the run {run.path} began at step {old.first + 1:,}, and with "
-                f"{recipe.duration} it would begin at step {new.first + 1:,}; {made:,} steps have been made",
+                f"{plan.recipe.duration} it would begin at step {new.first + 1:,}; {made:,} steps have been made",
                 "Keep the duration, or give phases durations of their own in a new run.",
             )
 

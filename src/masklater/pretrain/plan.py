@@ -27,7 +27,7 @@ from masklater.pretrain.optim import Schedule
 from masklater.pretrain.sources import Sources, mix
 from masklater.recipe.load import Recipe
 from masklater.recipe.masking import COMMON_CORRUPTION, MaskingSettings
-from masklater.recipe.timeline import Span, find_spans, rope_base, with_micro_rows
+from masklater.recipe.timeline import Span, begins_by_flops, find_spans, in_phase, rope_base, with_micro_rows
 
 Judge = Literal["own", "common", "causal"]
 """How held-out rows are scored: under the recipe's own masking and under 15% uniform [MASK], as in every other run; in
@@ -111,7 +111,7 @@ class Plan:
         """Return how often each row of each source will be read over the run; none where the duration is in hours."""
         last = self.phases[-1].span
         if (steps := last.steps) is None and last.recipe.duration.unit == "flops":
-            steps = math.ceil(last.recipe.duration.amount / self.spending(0).flops)
+            steps = math.ceil(last.amount / self.spending(last.first).flops)
         if steps is None:
             return {}
         return {
@@ -154,8 +154,8 @@ def make_plan(recipe: Recipe, sources: Sources, config: MaskLaterConfig) -> Plan
         UserError: A phase has no step, a masking rate leaves no target in its rows, warm-up takes the whole run, or a
             source would be read more often than max_epochs.
     """
-    spans = find_spans(recipe, sources.row_lengths)
     encoder = encoder_sizes(config.encoder)
+    spans = find_spans(recipe, sources.row_lengths, _step_flops(recipe, sources, encoder))
     phases: list[Phase] = []
     for span, mixture in zip(spans, mix(sources, spans, recipe.seed), strict=True):
         batches = _batches(span, sources, mixture)
@@ -187,6 +187,17 @@ def make_plan(recipe: Recipe, sources: Sources, config: MaskLaterConfig) -> Plan
                 "Shorten the duration, lower its share, add rows, or raise max_epochs.",
             )
     return plan
+
+
+def _step_flops(recipe: Recipe, sources: Sources, encoder: EncoderSizes) -> list[float]:
+    """FLOPs of a step of each phase, where phases begin by them."""
+    found = []
+    for number in range(len(recipe.phases) if begins_by_flops(recipe) else 0):
+        own = in_phase(recipe, number)
+        corruption = corruption_for(sources.of_phase(number), own.masking, own.decoder.drops, sources.targets)
+        spending = step_spending(own.batch.rows, encoder, own.decoder, corruption.counts, corruption.maskable_per_row)
+        found.append(spending.flops)
+    return found
 
 
 def _batches(span: Span, sources: Sources, mixture: Mixture) -> BatchMaker:

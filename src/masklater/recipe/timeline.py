@@ -27,12 +27,13 @@ class Span:
     steps: int | None  # None: as many as fit the duration
     begins: float  # what the run has spent before it, in the duration's unit
     amount: float  # what it is to spend
+    step_flops: float = 0.0  # of one step; 0: no phase begins by them
 
     @property
     def step(self) -> Ledger:
-        """What one of its steps spends; FLOPs and seconds are not known here, and 0."""
+        """What one of its steps spends; seconds are not known beforehand, and 0."""
         rows = self.recipe.batch.rows
-        return Ledger(steps=1, rows=rows, tokens=rows * self.row_length)
+        return Ledger(steps=1, rows=rows, tokens=rows * self.row_length, flops=self.step_flops)
 
     @property
     def lr_multiplier(self) -> float:
@@ -56,7 +57,12 @@ def in_phase(recipe: Recipe, number: int) -> Recipe:
     return recipe.model_copy(update={**changes, "phases": ()})
 
 
-def find_spans(recipe: Recipe, row_lengths: Sequence[int]) -> tuple[Span, ...]:
+def begins_by_flops(recipe: Recipe) -> bool:
+    """Whether the steps at which phases begin follow from the FLOPs of a step."""
+    return len(recipe.phases) > 1 and recipe.duration.unit == "flops"
+
+
+def find_spans(recipe: Recipe, row_lengths: Sequence[int], step_flops: Sequence[float] = ()) -> tuple[Span, ...]:
     """Find the steps of each phase.
 
     A phase ends at the first step by which the run has spent what it and those before it are to spend.
@@ -64,6 +70,8 @@ def find_spans(recipe: Recipe, row_lengths: Sequence[int]) -> tuple[Span, ...]:
     Args:
         recipe: Of the run.
         row_lengths: Of the rows of each phase.
+        step_flops: Of one step of each phase, where `begins_by_flops`. How many steps fit the last one is then left to
+            the run, which adds up FLOPs in floating point.
 
     Raises:
         UserError: A phase is shorter than a step.
@@ -71,19 +79,25 @@ def find_spans(recipe: Recipe, row_lengths: Sequence[int]) -> tuple[Span, ...]:
     duration, phases = recipe.duration, recipe.phases or (PhaseSettings(),)
     whole = Fraction(str(duration.amount))
     spans: list[Span] = []
-    goal, spent, first = Fraction(0), 0, 0
+    goal, spent, first = Fraction(0), Fraction(0), 0
     for number, (phase, row_length) in enumerate(zip(phases, row_lengths, strict=True)):
-        span = Span(number, in_phase(recipe, number), phase, row_length, first, None, float(spent), 0.0)
-        length = None if number + 1 == len(phases) else length_of(phase, duration)
+        own = in_phase(recipe, number)
+        each = step_flops[number] if begins_by_flops(recipe) else 0.0
+        span = Span(number, own, phase, row_length, first, None, float(spent), 0.0, each)
+        is_last = number + 1 == len(phases)
+        length = None if is_last else length_of(phase, duration)
         goal = whole if length is None else goal + length
-        per_step = int(duration.spent(span.step))
+        per_step = Fraction(duration.spent(span.step))
         steps = math.ceil((goal - spent) / per_step) if per_step else None
         if steps is not None and steps < 1:
+            before = float(spent) if duration.unit == "flops" else int(spent)
             raise UserError(
                 f"phase {number + 1} of the recipe would have no step: those before it last to "
-                f"{Duration(**{duration.unit: spent})} of {duration}",
+                f"{Duration(**{duration.unit: before})} of {duration}",
                 "Lengthen it, or the whole duration.",
             )
+        if is_last and each:
+            steps = None
         spends = (steps or 0) * per_step
         spans.append(replace(span, steps=steps, amount=float(whole - spent if length is None else spends)))
         first, spent = first + (steps or 0), spent + spends
