@@ -15,7 +15,7 @@ from tests.docs.pages import blocks, commands, run_here
 from tests.judge.folders import make_glue
 
 PAGES = ["quickstart", *(f"how-to/{name}" for name in (
-    "compare", "embeddings", "many-machines", "memory", "publish", "reproduce", "select", "several-gpus", "tokenizer", "transformers",
+    "choose", "compare", "embeddings", "many-machines", "memory", "publish", "reproduce", "select", "several-gpus", "tokenizer", "transformers",
     "watch",
 ))]  # fmt: skip
 
