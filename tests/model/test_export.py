@@ -12,6 +12,7 @@ from transformers import (
     AutoModel,
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     AutoTokenizer,
     PretrainedConfig,
     pipeline,
@@ -107,10 +108,10 @@ def test_what_finds_the_encoder_of_a_masked_lm_of_ours(shards: Shards, tmp_path:
     export_masked_lm(model, shards.folder / "tokenizer", out)
     (features,) = pipeline("feature-extraction", model=str(out))("kan lot")
     assert len(features[0]) == 32
-    with pytest.raises(UserError, match=r"takes the plain encoder alone\n.*subfolder='encoder'\) loads it"):
-        AutoModelForSequenceClassification.from_pretrained(out, num_labels=3)
-    classifier = AutoModelForSequenceClassification.from_pretrained(out, subfolder="encoder", num_labels=3)
-    assert classifier.config.num_labels == 3
+    for of_task in (AutoModelForSequenceClassification, AutoModelForTokenClassification):
+        with pytest.raises(UserError, match=r"takes the plain encoder alone\n.*subfolder='encoder'\) loads it"):
+            of_task.from_pretrained(out, num_labels=3)
+        assert of_task.from_pretrained(out, subfolder="encoder", num_labels=3).config.num_labels == 3
     model.save_pretrained(tmp_path / "saved")
     with pytest.raises(UserError, match=r"AutoModel\.from_pretrained\(\.\.\.\)\.save_pretrained\(ENCODER\)"):
         AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved")

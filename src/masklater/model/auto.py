@@ -9,12 +9,20 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForMaskedLM,
+    AutoModelForMultipleChoice,
+    AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     PreTrainedModel,
 )
 
 from masklater.errors import UserError
 from masklater.model.config import MaskLaterConfig
+
+FOR_TASKS = (
+    AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoModelForQuestionAnswering,
+    AutoModelForMultipleChoice,
+)  # fmt: skip
 
 
 def register(masked_lm: type[PreTrainedModel]) -> None:
@@ -22,7 +30,8 @@ def register(masked_lm: type[PreTrainedModel]) -> None:
     AutoConfig.register(MaskLaterConfig.model_type, MaskLaterConfig, exist_ok=True)
     AutoModelForMaskedLM.register(MaskLaterConfig, masked_lm, exist_ok=True)
     AutoModel.register(MaskLaterConfig, EncoderOfMaskLater, exist_ok=True)
-    AutoModelForSequenceClassification.register(MaskLaterConfig, ClassifierOfMaskLater, exist_ok=True)
+    for of_task in FOR_TASKS:
+        of_task.register(MaskLaterConfig, TaskModelOfMaskLater, exist_ok=True)
 
 
 class EncoderOfMaskLater:
@@ -41,27 +50,25 @@ class EncoderOfMaskLater:
         return MODEL_FOR_MASKED_LM_MAPPING[MaskLaterConfig]._from_config(config, **kwargs).encoder
 
 
-class ClassifierOfMaskLater:
-    """The class that AutoModelForSequenceClassification finds for a MaskLaterConfig, which there is none for."""
+class TaskModelOfMaskLater:
+    """The class that the Auto classes FOR_TASKS find for a MaskLaterConfig, which there is none for."""
 
     config_class = MaskLaterConfig
 
     @classmethod
     def from_pretrained(cls, source: str | os.PathLike[str], *args: Any, **kwargs: Any) -> PreTrainedModel:
-        """Say how an encoder is classified with.
+        """Say what is fine-tuned in its place.
 
         Raises:
             UserError: Always.
         """
         if (Path(source) / "encoder" / "config.json").is_file():
-            remedy = (
-                f"AutoModelForSequenceClassification.from_pretrained({str(source)!r}, subfolder='encoder') loads it."
-            )
+            remedy = f"from_pretrained({str(source)!r}, subfolder='encoder') loads it."
         else:
             remedy = (
                 "Save it with AutoModel.from_pretrained(...).save_pretrained(ENCODER), or `masklater export` a RUN, "
                 "and load that."
             )
         raise UserError(
-            f"{source} is a masked LM of masklater, of which a classifier takes the plain encoder alone", remedy
+            f"{source} is a masked LM of masklater, of which a model for a task takes the plain encoder alone", remedy
         )
