@@ -19,6 +19,7 @@ from masklater.pretrain.phase import extend_positions
 from masklater.pretrain.plan import Plan, make_plan
 from masklater.pretrain.sources import open_sources
 from masklater.pretrain.start import find_start
+from masklater.recipe.duration import Duration
 from masklater.recipe.load import Recipe, load
 from masklater.run.checkpoint import list_checkpoints, load_newest
 from masklater.run.folder import RunFolder
@@ -219,6 +220,62 @@ def test_phases_that_have_begun_do_not_move(corpora: Path, tmp_path: Path, monke
     ):
         pretrain(phased("duration.steps=12"), corpora, tmp_path / "shares", resume=True)
     assert len(list_checkpoints(tmp_path / "shares" / "checkpoints")) == 1
+
+
+CLOCK = (
+    "data={general: 0.7, code: 0.3}", "evaluation.every_steps=2", "checkpoint.every_steps=6", "evaluation.rows=4",
+    "batch.rows=4", "batch.micro_rows=2", "schedule={name: wsd, warmup: 0.1, decay: 0.5, over: phase}",
+    "phases=[{share: 0.5, row_length: 64, objective: causal}, "
+    "{share: 0.25, row_length: 128, data: {general: 0.5, code: 0.5}, masking: {rate: 0.3}, batch: {rows: 2}}, "
+    "{row_length: 128, batch: {rows: 2}, lr_multiplier: 0.5}]",
+)  # fmt: skip
+
+
+def an_hour_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each step take an hour by the ledger, whatever the clock says."""
+    add_step = Ledger.add_step
+    monkeypatch.setattr(
+        Ledger, "add_step", lambda ledger, spending, seconds, data_seconds: add_step(ledger, spending, 3600.0, 0.0)
+    )
+
+
+def test_phases_by_the_clock_are_those_of_as_many_steps(
+    corpora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Weights and scores to the bit: phases read on where those before them have ended, and rates decay alike."""
+    an_hour_a_step(monkeypatch)
+    by_steps = tiny("3ml-small", *CLOCK, *LEARNED, "duration.steps=8")
+    by_hours = by_steps.model_copy(update={"duration": Duration(hours=8)})
+    pretrain(by_steps, corpora, tmp_path / "steps")
+    capsys.readouterr()
+    pretrain(by_hours, corpora, tmp_path / "hours")
+    said = capsys.readouterr().err
+    assert "phase 2, after 4 hours: 2 rows a step" in said and "phase 2 begins with step 5" in said
+    assert "phase 3 begins with step 7" in said
+    check_same(tmp_path / "hours", tmp_path / "steps")
+    resumed_at([1, 4, 5, 6, 7], by_hours, corpora, tmp_path / "resumed", monkeypatch)
+    check_same(tmp_path / "resumed", tmp_path / "steps")
+    newest = load_newest(tmp_path / "resumed" / "checkpoints")
+    assert newest is not None and newest.progress.begun == (0, 4, 6)
+
+    assert forecast(by_hours, rows_in(by_hours, corpora)).total_flops is None
+    with pytest.raises(
+        UserError, match=r"phases of the run .* begin by a duration of 8 hours, and it would be 8 steps"
+    ):
+        pretrain(by_steps, corpora, tmp_path / "hours", resume=True)
+
+
+def test_hours_that_are_over_before_a_phase_begins_are_said(
+    corpora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    an_hour_a_step(monkeypatch)
+    recipe = tiny("3ml-small", *CLOCK, *LEARNED).model_copy(update={"duration": Duration(hours=1)})
+    pretrain(recipe, corpora, tmp_path / "run")
+    assert "1 hours were over before phase 2 began; a longer --resume goes on to it" in capsys.readouterr().err
+    longer = recipe.model_copy(update={"duration": Duration(hours=4)})
+    assert pretrain(longer, corpora, tmp_path / "run", resume=True).steps == 4
+    newest = load_newest(tmp_path / "run" / "checkpoints")
+    assert newest is not None and newest.progress.begun == (0, 2, 3)
 
 
 def test_rows_of_another_length_than_a_phase_asks_for(corpora: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from masklater.errors import RecipeError, UserError
 from masklater.recipe.load import Recipe, describe, load, settings_of
-from masklater.recipe.timeline import find_spans, in_phase, rope_base, with_micro_rows
+from masklater.recipe.timeline import NOT_BEGUN, find_spans, in_phase, rope_base, with_micro_rows
 
 THREE = (
     "phases=[{share: 0.55, row_length: 64}, {share: 0.3, masking: {rate: 0.3}, batch: {rows: 64}}, {rope_base: 1e5}]"
@@ -26,8 +26,8 @@ THREE = (
         (["phases=[{share: 0.5, duration: {steps: 3}}]"], "a phase has a share or a duration, and this one has both"),
         (["phases=[{duration: {rows: 3}}, {}]"], "it must be in the unit of the duration, which is 2,000 steps"),
         (
-            ["phases=[{share: 0.5}, {}]", "duration.hours=1"],
-            "the step at which a phase begins must be known beforehand",
+            ["phases=[{share: 0.5}, {masking: {rate: 0.5, schedule: {name: linear, end: 0.2}}}]", "duration.hours=1"],
+            "phases.1.masking.schedule.name is 'linear': what a step trains on must follow from its number alone",
         ),
         (
             [
@@ -107,6 +107,13 @@ def test_spans() -> None:
         (120, 60, 20),
         (180, 20, 7),
     ]
+    # By the clock they begin when their hours have passed, at steps that the run finds.
+    by_hours = load("3ml-small", [THREE, rotary, "duration.hours=2"])
+    assert spans(by_hours, 64, 64, 128) == [(0, None), (NOT_BEGUN, None), (NOT_BEGUN, None)]
+    found = find_spans(by_hours, (64, 64, 128), begun=(0, 70, 90))
+    assert [(span.first, span.steps) for span in found] == [(0, 70), (70, 20), (90, None)]
+    assert [span.begins for span in found] == pytest.approx([0, 1.1, 1.7])
+    assert [span.amount for span in found] == pytest.approx([1.1, 0.6, 0.3])
     with pytest.raises(
         UserError, match="phase 3 of the recipe would have no step: those before it last to 3 steps of 3"
     ):

@@ -9,6 +9,7 @@ from masklater.budget.memory import Memory, estimate_memory, micro_rows_that_fit
 from masklater.budget.parameters import Parameters
 from masklater.console import aligned, clock
 from masklater.machine.hardware import Hardware
+from masklater.recipe.timeline import NOT_BEGUN
 
 PARTS = {
     "embeddings": "embeddings", "encoder_linear": "encoder, linear", "encoder_attention": "encoder, attention",
@@ -72,7 +73,7 @@ def _phase_tree(
     flops, (micro_rows, memory) = phase.total_flops, _memory_on(phase, parameters, hardware)
     return {
         **({"objective": "causal"} if phase.recipe.masking.causal else {}),
-        "first_step": phase.span.first + 1,
+        "first_step": None if phase.span.first == NOT_BEGUN else phase.span.first + 1,
         "steps": phase.num_steps,
         "row_length": phase.counts.row_length,
         "seen": phase.counts.seen,
@@ -168,13 +169,14 @@ def _phases_table(forecast: Forecast, hardware: Hardware, utilisation: float) ->
         ("phase", "steps", "rows a step", "of", "seen", "predicted", "FLOPs", "time", "memory")
     ]
     for phase in forecast.phases:
-        flops, counts = phase.total_flops or 0.0, phase.counts
+        flops, counts = phase.total_flops, phase.counts
         held = _memory_on(phase, forecast.parameters, hardware)[1]
         memory = f"{held.total / 1e9:,.1f} GB" if held else "–"
-        share = f"{flops:.3g} ({flops / (forecast.total_flops or 1):.0%})"
-        time = clock(seconds_of(flops, hardware, utilisation))
+        share, steps, time = "–", "–", clock(3600 * phase.span.amount)  # where it ends by the clock
+        if flops is not None:
+            share = f"{flops:.3g} ({flops / (forecast.total_flops or 1):.0%})"
+            steps, time = f"{phase.num_steps:,}", clock(seconds_of(flops, hardware, utilisation))
         numbers = (phase.recipe.batch.rows, counts.row_length, counts.seen, counts.targets)
-        steps = f"{phase.num_steps:,}"
         rows.append((_name(phase), steps, *(f"{number:,}" for number in numbers), share, time, memory))
     return aligned(rows, numbers_from=1)
 

@@ -64,7 +64,8 @@ class World:
         if self.size == 1:
             return tensor[None]
         gathered = torch.empty((self.size, *tensor.shape), dtype=tensor.dtype, device=tensor.device)
-        dist.all_gather_into_tensor(gathered.flatten(0, 1), tensor.contiguous())
+        gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor  # its name before torch 2.13
+        gather(gathered.flatten(0, 1), tensor.contiguous())
         return gathered
 
     def all_max(self, *values: float) -> list[float]:

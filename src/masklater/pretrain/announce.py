@@ -18,6 +18,7 @@ from masklater.pretrain.evaluate import Score
 from masklater.pretrain.plan import NAMES, Judge, Phase, Plan
 from masklater.recipe.load import Recipe
 from masklater.recipe.sections import DECODERS
+from masklater.recipe.timeline import NOT_BEGUN
 
 DECODER_POSITIONS = {
     "dropped": "the decoder gets position embeddings where tokens were dropped",
@@ -104,7 +105,10 @@ def _announce_phase(plan: Plan, phase: Phase) -> None:
     if len(plan.phases) > 1:
         rate = f", learning rate times {span.lr_multiplier:g}" if span.lr_multiplier != 1 else ""
         base = f", rotary base {phase.rope_base:g}" if phase.rope_base is not None else ""
-        say(f"phase {span.number + 1}, from step {span.first + 1:,}: {span.recipe.batch.rows} rows a step{rate}{base}")
+        begins = f"from step {span.first + 1:,}"
+        if span.first == NOT_BEGUN:
+            begins = f"after {span.begins:.6g} hours"
+        say(f"phase {span.number + 1}, {begins}: {span.recipe.batch.rows} rows a step{rate}{base}")
     if len(span.recipe.data) > 1:
         say(f"of each 100 rows {', '.join(f'{100 * share:g} from {name}' for name, share in span.recipe.data.items())}")
     for source in phase.batches.rows.sources:

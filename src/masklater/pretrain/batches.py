@@ -259,6 +259,11 @@ class Prefetcher:
         self.make, self.step = make, self.step - 1
         self.next = self.pool.submit(self._make, self.step)
 
+    def make_again(self) -> None:
+        """Make the share of the next step once more, as what it is made of has changed."""
+        self.next.result()
+        self.next = self.pool.submit(self._make, self.step)
+
     def close(self) -> None:
         """End the thread."""
         self.pool.shutdown(wait=True, cancel_futures=True)

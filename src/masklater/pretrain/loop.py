@@ -69,6 +69,7 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
             progress, ledger = Progress(row_length=start.trained), begin_ledger(sources)
         else:
             progress, ledger = checkpoint.progress, checkpoint.ledger
+            plan = plan.after(progress.begun)
         num_parameters = model.num_parameters(), model.encoder.num_parameters()
         if recipe.checkpoint_every:
             model.checkpoint_activations(recipe.checkpoint_every)
@@ -154,6 +155,8 @@ class _Training:
                         self._save()
                 if not signal and self.evaluated_at != ledger.steps:
                     self._evaluate()
+                if not signal and (phase := self.phase.span.number + 1) < len(self.plan.phases):
+                    say(f"{recipe.duration} were over before phase {phase + 1} began; a longer --resume goes on to it")
                 self._save()
                 self._finish_saving()
         except DamagedDataError:  # the data has gone; what was trained so far is sound
@@ -176,7 +179,7 @@ class _Training:
         On a GPU, the loss of the step before is read while this one computes, so that the device never waits.
         """
         recipe, ledger = self.plan.recipe, self.ledger
-        self._enter_phase()
+        self._enter_phase(prefetcher)
         self._mark_decay()
         began = time.perf_counter()
         share, spending = prefetcher.take(), self.plan.spending(ledger.steps)
@@ -224,8 +227,12 @@ class _Training:
     def _share(self, step: int) -> StepShare:
         return self.plan.share(step, self.world)
 
-    def _enter_phase(self) -> None:
+    def _enter_phase(self, prefetcher: Prefetcher) -> None:
         """Where the step that follows begins a phase, make the model ready for it."""
+        if (plan := self.plan.begin_by_clock(self.ledger)) is not None:
+            self.plan, self.health.rows_of = plan, plan.rows_of
+            prefetcher.make_again()
+            say(f"phase {len(plan.begun)} begins with step {self.ledger.steps + 1:,}")
         before, self.phase = self.phase, self.plan.phase(self.ledger.steps)
         if self.phase.span.first == self.ledger.steps:
             self._catch_up()
@@ -235,7 +242,7 @@ class _Training:
             set_up(self.phase, self.model)
             extend_positions(self.phase, self.progress.row_length, self.model)
         longest = max(self.phase.span.row_length, self.progress.row_length or 0)
-        self.progress = replace(self.progress, phase=self.phase.span.number, row_length=longest)
+        self.progress = replace(self.progress, phase=self.phase.span.number, row_length=longest, begun=self.plan.begun)
 
     def _settle(self) -> None:
         """Read the loss of the last step, which waits for the device, and act on it: record, health."""

@@ -18,7 +18,7 @@ from masklater.pretrain.plan import Plan, make_plan
 from masklater.pretrain.sources import Sources, open_sources
 from masklater.pretrain.start import Start, find_start
 from masklater.recipe.load import Recipe
-from masklater.recipe.timeline import find_spans, in_phase, with_micro_rows
+from masklater.recipe.timeline import begins_by_clock, find_spans, in_phase, with_micro_rows
 from masklater.run.checkpoint import Checkpoint, list_checkpoints, load_checkpoint
 from masklater.run.folder import RunFolder
 from masklater.run.identity import is_run
@@ -119,6 +119,12 @@ def _refuse_moved_phases(run: RunFolder, plan: Plan) -> None:
     newest = list_checkpoints(run.checkpoints)
     if not newest:
         return
+    if begins_by_clock(run.recipe) != begins_by_clock(plan.recipe):
+        raise UserError(
+            f"phases of the run {run.path} begin by a duration of {run.recipe.duration}, and it would be "
+            f"{plan.recipe.duration}",
+            "Keep the unit.",
+        )
     made = int(newest[-1].name.rpartition("-")[2])
     spans = [phase.span for phase in plan.phases]
     row_lengths, step_flops = zip(*((span.row_length, plan.spending(span.first).flops) for span in spans), strict=True)

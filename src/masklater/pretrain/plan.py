@@ -27,7 +27,15 @@ from masklater.pretrain.optim import Schedule
 from masklater.pretrain.sources import Sources, mix
 from masklater.recipe.load import Recipe
 from masklater.recipe.masking import COMMON_CORRUPTION, MaskingSettings
-from masklater.recipe.timeline import Span, begins_by_flops, find_spans, in_phase, rope_base, with_micro_rows
+from masklater.recipe.timeline import (
+    Span,
+    begins_by_clock,
+    begins_by_flops,
+    find_spans,
+    in_phase,
+    rope_base,
+    with_micro_rows,
+)
 
 Judge = Literal["own", "common", "causal"]
 """How held-out rows are scored: under the recipe's own masking and under 15% uniform [MASK], as in every other run; in
@@ -78,12 +86,29 @@ class Plan:
     config: MaskLaterConfig  # of the model, nothing in it left open
     encoder: EncoderSizes
     phases: tuple[Phase, ...]
+    sources: Sources = field(repr=False)
+    begun: tuple[int, ...] = (0,)  # first steps of the phases that have begun, where they begin by the clock
     micro_rows_open: bool = False  # whether the recipe left batch.micro_rows open, so that it may be lowered
     spent_at: dict[tuple[int, float], Spending] = field(default_factory=dict, repr=False)  # by phase and masking rate
 
     def phase(self, step: int) -> Phase:
         """Return the phase that a step, from 0, is in; after the last step, the last."""
         return self.phases[bisect_right([phase.span.first for phase in self.phases], step) - 1]
+
+    def begin_by_clock(self, ledger: Ledger) -> "Plan | None":
+        """Return the plan in which the next step begins the next phase, if the time of this one is over; else None."""
+        if not begins_by_clock(self.recipe) or len(self.begun) == len(self.phases):
+            return None
+        span = self.phases[len(self.begun) - 1].span
+        if ledger.steps == span.first or ledger.hours < span.begins + span.amount:
+            return None
+        return self.after((*self.begun, ledger.steps))
+
+    def after(self, begun: tuple[int, ...]) -> "Plan":
+        """Return the plan in which phases have begun at these steps."""
+        if begun == self.begun:
+            return self
+        return replace(make_plan(self.recipe, self.sources, self.config, begun), micro_rows_open=self.micro_rows_open)
 
     def share(self, step: int, world: World) -> StepShare:
         """Return a process's own rows of a step, and what it has to know of the others'."""
@@ -142,20 +167,21 @@ class Plan:
         return replace(self, recipe=with_micro_rows(self.recipe, numbers), phases=tuple(phases))
 
 
-def make_plan(recipe: Recipe, sources: Sources, config: MaskLaterConfig) -> Plan:
+def make_plan(recipe: Recipe, sources: Sources, config: MaskLaterConfig, begun: tuple[int, ...] = (0,)) -> Plan:
     """Make the plan of a run.
 
     Args:
         recipe: Of the run.
         sources: What it trains on.
         config: Of its model, settled.
+        begun: First steps of the phases that have begun, where they begin by the clock.
 
     Raises:
         UserError: A phase has no step, a masking rate leaves no target in its rows, warm-up takes the whole run, or a
             source would be read more often than max_epochs.
     """
     encoder = encoder_sizes(config.encoder)
-    spans = find_spans(recipe, sources.row_lengths, _step_flops(recipe, sources, encoder))
+    spans = find_spans(recipe, sources.row_lengths, _step_flops(recipe, sources, encoder), begun)
     phases: list[Phase] = []
     for span, mixture in zip(spans, mix(sources, spans, recipe.seed), strict=True):
         batches = _batches(span, sources, mixture)
@@ -178,7 +204,7 @@ def make_plan(recipe: Recipe, sources: Sources, config: MaskLaterConfig) -> Plan
                     for judge, masking in judges.items()
                 }
         phases.append(Phase(span, batches, held_out, schedule, rope_base(recipe, span.number)))
-    plan = Plan(recipe, config, encoder, tuple(phases))
+    plan = Plan(recipe, config, encoder, tuple(phases), sources, begun)
     for source, epochs in plan.epochs().items():
         if recipe.max_epochs is not None and epochs > recipe.max_epochs:
             raise UserError(

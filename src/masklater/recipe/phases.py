@@ -140,7 +140,7 @@ def find_phase_faults(sections: Mapping[str, Any]) -> list[Fault]:
     duration: Duration | None = sections.get("duration")
     if duration:
         faults += _length_faults(phases, duration)
-        faults += _flops_faults(phases, duration, sections.get("masking"))
+        faults += _rate_faults(phases, duration, sections.get("masking"))
         if sections.get("max_epochs") is not None and duration.unit == "hours":
             rule = "how many rows are read in a duration in hours is up to the machine"
             faults.append(Fault("max_epochs", sections["max_epochs"], rule, "State the duration in another unit."))
@@ -183,10 +183,6 @@ def _masking_faults(number: int, phase: PhaseSettings, masking: MaskingSettings 
 
 def _length_faults(phases: Sequence[PhaseSettings], duration: Duration) -> list[Fault]:
     """Faults in how long phases are."""
-    if len(phases) > 1 and duration.unit == "hours":
-        rule = "the step at which a phase begins must be known beforehand, and here it is not"
-        remedy = "State the duration in FLOPs, steps, rows or tokens; `masklater budget` says how long that takes."
-        return [Fault("duration", str(duration), rule, remedy)]
     faults, lengths = [], [length_of(phase, duration) for phase in phases]
     for number, (phase, length) in enumerate(zip(phases, lengths, strict=True)):
         if length is None and number + 1 < len(phases):
@@ -206,18 +202,22 @@ def _length_faults(phases: Sequence[PhaseSettings], duration: Duration) -> list[
     return []
 
 
-def _flops_faults(phases: Sequence[PhaseSettings], duration: Duration, masking: MaskingSettings | None) -> list[Fault]:
-    """Faults of phases in a duration in FLOPs, whose steps have to cost the same from the first to the last."""
-    if len(phases) < 2 or duration.unit != "flops":
+def _rate_faults(phases: Sequence[PhaseSettings], duration: Duration, masking: MaskingSettings | None) -> list[Fault]:
+    """Faults of masking rates that change in phases whose steps are not known beforehand, or follow from FLOPs."""
+    if len(phases) < 2 or duration.unit not in {"flops", "hours"}:
         return []
     rule = "the step at which a phase begins follows from the FLOPs of a step, which change with this masking rate"
+    allowed = {"constant"}
+    if duration.unit == "hours":
+        rule = "what a step trains on must follow from its number alone, and hours do not say how far along a step is"
+        allowed.add("random")
     schedules = {f"phases.{number}.masking": phase.masking.schedule for number, phase in enumerate(phases)}
     if masking and masking.schedule.name == "random":  # others are refused without phases too
         schedules["masking"] = masking.schedule
     return [
         Fault(f"{where}.schedule.name", schedule.name, rule, "Keep the rate, or state the duration in steps or rows.")
         for where, schedule in schedules.items()
-        if schedule is not None and schedule.name != "constant"
+        if schedule is not None and schedule.name not in allowed
     ]
 
 

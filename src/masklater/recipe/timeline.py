@@ -14,6 +14,9 @@ from masklater.recipe.load import Recipe
 from masklater.recipe.phases import PhaseSettings, length_of
 from masklater.recipe.sections import DecoderSettings
 
+NOT_BEGUN = 2**62
+"""The first step of a phase that begins when so many hours have passed, before they have."""
+
 
 @dataclass(frozen=True)
 class Span:
@@ -23,7 +26,7 @@ class Span:
     recipe: Recipe  # the run's, as it is in this phase; `duration` is that of the whole run
     settings: PhaseSettings
     row_length: int
-    first: int  # its first step, from 0
+    first: int  # its first step, from 0; NOT_BEGUN: it waits for the clock
     steps: int | None  # None: as many as fit the duration
     begins: float  # what the run has spent before it, in the duration's unit
     amount: float  # what it is to spend
@@ -62,7 +65,14 @@ def begins_by_flops(recipe: Recipe) -> bool:
     return len(recipe.phases) > 1 and recipe.duration.unit == "flops"
 
 
-def find_spans(recipe: Recipe, row_lengths: Sequence[int], step_flops: Sequence[float] = ()) -> tuple[Span, ...]:
+def begins_by_clock(recipe: Recipe) -> bool:
+    """Whether phases begin when so many hours have passed, at steps that are not known beforehand."""
+    return len(recipe.phases) > 1 and recipe.duration.unit == "hours"
+
+
+def find_spans(
+    recipe: Recipe, row_lengths: Sequence[int], step_flops: Sequence[float] = (), begun: Sequence[int] = (0,)
+) -> tuple[Span, ...]:
     """Find the steps of each phase.
 
     A phase ends at the first step by which the run has spent what it and those before it are to spend.
@@ -72,10 +82,13 @@ def find_spans(recipe: Recipe, row_lengths: Sequence[int], step_flops: Sequence[
         row_lengths: Of the rows of each phase.
         step_flops: Of one step of each phase, where `begins_by_flops`. How many steps fit the last one is then left to
             the run, which adds up FLOPs in floating point.
+        begun: First steps of the phases that have begun, where `begins_by_clock`.
 
     Raises:
         UserError: A phase is shorter than a step.
     """
+    if begins_by_clock(recipe):
+        return _spans_by_clock(recipe, row_lengths, begun)
     duration, phases = recipe.duration, recipe.phases or (PhaseSettings(),)
     whole = Fraction(str(duration.amount))
     spans: list[Span] = []
@@ -101,6 +114,21 @@ def find_spans(recipe: Recipe, row_lengths: Sequence[int], step_flops: Sequence[
         spends = (steps or 0) * per_step
         spans.append(replace(span, steps=steps, amount=float(whole - spent if length is None else spends)))
         first, spent = first + (steps or 0), spent + spends
+    return tuple(spans)
+
+
+def _spans_by_clock(recipe: Recipe, row_lengths: Sequence[int], begun: Sequence[int]) -> tuple[Span, ...]:
+    spans: list[Span] = []
+    spent, firsts = Fraction(0), [*begun, *[NOT_BEGUN] * len(recipe.phases)]
+    for number, (phase, row_length) in enumerate(zip(recipe.phases, row_lengths, strict=True)):
+        length = length_of(phase, recipe.duration)
+        if length is None:
+            length = Fraction(str(recipe.duration.amount)) - spent
+        first, after = firsts[number : number + 2]
+        steps = None if after == NOT_BEGUN else after - first
+        own = in_phase(recipe, number)
+        spans.append(Span(number, own, phase, row_length, first, steps, float(spent), float(length)))
+        spent += length
     return tuple(spans)
 
 

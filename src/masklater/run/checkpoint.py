@@ -64,6 +64,7 @@ class Progress:
     phase: int = 0  # that its last step was part of
     row_length: int | None = None  # of the longest rows trained on so far; None: those of the run
     scaler: dict[str, float] = field(default_factory=dict)  # float16's loss scale, as torch's GradScaler keeps it
+    begun: tuple[int, ...] = (0,)  # first steps of the phases that have begun, where they begin by the clock
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
         if _hashes(path) == written and name in written:
             tree = json.loads((path / name).read_text(encoding="utf-8"))
             # Version 0.1 had neither phases nor float16.
-            progress = Progress(tree["decay"], tree.get("phase", 0), tree.get("row_length"), tree.get("scaler", {}))
+            progress = Progress(
+                tree["decay"], tree.get("phase", 0), tree.get("row_length"), tree.get("scaler", {}),
+                tuple(tree.get("begun", (0,))),
+            )  # fmt: skip
             return Checkpoint(path, Ledger(**tree["ledger"]), progress)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
