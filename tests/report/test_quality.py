@@ -145,3 +145,10 @@ def test_a_run_in_one_line(tmp_path: Path) -> None:
         "3ML_cross-only (1 layer of 64), rate 0.5 (80-10-10), encoder 4 layers of 256",
         "3ML_self (2 layers, 2 states for each [MASK]), rate 0.5 (all [MASK]), encoder 4 layers of 256",
     ]
+
+
+@pytest.mark.parametrize(("phases", "is_noted"), [("{share: 0.5, objective: causal}, {}", False),
+                                                  ("{share: 0.5, row_length: 64}, {row_length: 128}", True)])  # fmt: skip
+def test_phases_are_noted_where_held_out_rows_change(phases: str, is_noted: bool, tmp_path: Path) -> None:
+    run = read_run(make_run(tmp_path / "run", [(10, 5.0)], overrides=[f"phases=[{phases}]"]), "run")
+    assert ("is on the held-out rows of its phase" in " ".join(caveats([run], run, {}))) == is_noted

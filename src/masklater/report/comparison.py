@@ -168,7 +168,7 @@ def caveats(runs: Sequence[Run], baseline: Run, scores: dict[str, Scores]) -> li
         f"{run.name} was trained in {len(run.recipe.phases)} phases, and each evaluation is on the held-out rows of "
         "its phase: losses of different phases compare only where data and row length are the same."
         for run in runs
-        if len(run.recipe.phases) > 1
+        if any(phase.data or phase.row_length for phase in run.recipe.phases)
     ]
     for run in runs:
         if not run.finished:
