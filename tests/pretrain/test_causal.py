@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import torch
 from torch import Tensor
 
 from masklater.budget.forecast import forecast, rows_of
+from masklater.cli import main
 from masklater.corpus.shards import Shards
-from masklater.errors import UserError
+from masklater.errors import Interrupted, UserError
 from masklater.ledger import Ledger
-from masklater.pretrain import health
+from masklater.pretrain import health, loop
 from masklater.pretrain.health import Health
 from masklater.pretrain.loop import pretrain
 from masklater.pretrain.optim import muon_flops
@@ -27,7 +29,7 @@ from tests.conftest import TINY, tiny
 from tests.invariance.ranks import Job, run_jobs
 from tests.pretrain.test_phases import check_same, resumed_at
 from tests.reference.test_against_transformers import masked_lm
-from tests.runs import losses, weights
+from tests.runs import losses, stop_at, weights
 
 FEW = (
     "duration.steps=4",
@@ -175,6 +177,25 @@ def test_phases_in_flops_begin_where_the_forecast_says(
     longer = recipe.model_copy(update={"duration": Duration(flops=40 * one_step)})
     with pytest.raises(UserError, match=r"phase 2 of the run .* began at step 5, and with .* FLOPs it would begin at"):
         pretrain(longer, continuous.folder, tmp_path / "straight", resume=True)
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_what_is_taken_out_of_a_causal_phase_is_said_to_be(
+    step: int, continuous: Shards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An encoder that has only looked back is not to be published as one that has not."""
+    with monkeypatch.context() as stopped, pytest.raises(Interrupted):
+        stopped.setattr(loop, "train_step", stop_at(step))
+        pretrain(tiny("3ml-small", *FIRST), continuous.folder, tmp_path / "run")
+    for arguments in (["export", "--out", str(tmp_path / "encoder")], ["fill", "kan <mask> lot"]):
+        monkeypatch.setattr(sys, "argv", ["masklater", arguments[0], str(tmp_path / "run"), *arguments[1:]])
+        with pytest.raises(SystemExit) as leave:
+            main()
+        said = capsys.readouterr().err
+        assert not leave.value.code
+        assert (f"stands at step {step}, in a phase of next tokens" in said) == (step < 3)
+    card = (tmp_path / "encoder" / "README.md").read_text()
+    assert ("stopped in a phase of next tokens" in card) == (step < 3)
 
 
 def test_a_step_is_the_same_in_any_micro_batches(shards_folder: Path, tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def export(
     folder = RunFolder(run)
     checkpoint = folder.open_newest()
     model, pooler, step = folder.model_of(checkpoint), folder.load_pooler(), checkpoint.ledger.steps
-    origin, gone = read_origin(run, checkpoint.ledger)
+    origin, gone = read_origin(run, checkpoint.ledger, checkpoint.progress.phase)
     with complete_folder(out) as partial:
         if with_head:
             kind, parameters = export_masked_lm(model, folder.tokenizer, partial, pooler)

@@ -191,7 +191,7 @@ def next_commands(text: str) -> list[str]:
     """Return the three commands that come after the quickstart, for the same text."""
     return [
         f"masklater prepare {shlex.quote(text)} --out shards --vocab-size 16000",
-        "masklater pretrain 3ml-muon-small duration.hours=1 --data shards --out run",
+        "masklater pretrain 3ml-muon-causal-first-small duration.hours=1 --data shards --out run",
         "masklater export run --out encoder",
     ]
 

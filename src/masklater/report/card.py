@@ -217,6 +217,10 @@ def _limits(exported: Exported, origin: Origin) -> str:
         "Scores are of one run"
         + (f" with seed {origin.recipe.seed}: another seed gives others." if ledger.steps else "."),
     ]
+    if origin.causal:
+        parts.insert(
+            0, "Its training was stopped in a phase of next tokens: it has looked back alone, and is not done."
+        )
     if not exported.has_head:
         parts.append("It has no LM head: `fill-mask` with it guesses at random.")
     elif origin.recipe.decoder.kind == "late":

@@ -7,6 +7,7 @@ from pathlib import Path
 from masklater.errors import UserError
 from masklater.ledger import Ledger
 from masklater.recipe.load import Recipe
+from masklater.recipe.timeline import in_phase
 from masklater.report.runs import Evaluation, read_run
 from masklater.report.scores import Pairs, Scores, read_pairs, read_scores
 from masklater.run.data import TrainedShards, read_data
@@ -34,14 +35,16 @@ class Origin:
     ledger: Ledger  # as of the checkpoint
     data: tuple[TrainedShards, ...] | None  # None: the run began before this was recorded
     evaluation: Evaluation | None  # the last one up to the checkpoint
+    causal: bool = False  # whether its last step predicted next tokens
 
 
-def read_origin(run: Path, ledger: Ledger) -> tuple[Origin, list[str]]:
+def read_origin(run: Path, ledger: Ledger, phase: int = 0) -> tuple[Origin, list[str]]:
     """Read what a RUN says of itself; weights can be exported where its records are gone.
 
     Args:
         run: Its folder.
         ledger: Of the checkpoint that is exported.
+        phase: Of its last step.
 
     Returns:
         origin, and what could not be read, a sentence each.
@@ -60,7 +63,8 @@ def read_origin(run: Path, ledger: Ledger) -> tuple[Origin, list[str]]:
         evaluation = next((each for each in reversed(evaluations) if each.spent.steps <= ledger.steps), None)
     except UserError as error:
         notes.append(error.problem)
-    return Origin(recipe, identity, ledger, data, evaluation), notes
+    causal = in_phase(recipe, phase).masking.causal
+    return Origin(recipe, identity, ledger, data, evaluation, causal), notes
 
 
 def scores_of(

@@ -34,7 +34,7 @@ from masklater.model.config import MaskLaterConfig
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.model.positions import set_rope_base
 from masklater.recipe.load import Recipe, dump
-from masklater.recipe.timeline import rope_base
+from masklater.recipe.timeline import in_phase, rope_base
 from masklater.run.checkpoint import Checkpoint, is_sound, list_checkpoints, load_checkpoint, load_newest, set_aside
 from masklater.run.data import write_data
 from masklater.run.identity import check_same_run, identity_of, is_run, longest_of, read_identity
@@ -185,7 +185,12 @@ class RunFolder:
         return checkpoint
 
     def model_of(self, checkpoint: Checkpoint) -> MaskLaterForMaskedLM:
-        """The model of a checkpoint, in evaluation mode."""
+        """The model of a checkpoint, in evaluation mode; aloud where a causal phase was not over."""
+        if in_phase(self.recipe, checkpoint.progress.phase).masking.causal:
+            say(
+                f"{self.path} stands at step {checkpoint.ledger.steps:,}, in a phase of next tokens: its encoder looks "
+                "back alone, and fills masks badly, until a masked phase has ended it (pretrain --resume)"
+            )
         config = self.load_config()
         if (base := rope_base(self.recipe, checkpoint.progress.phase)) is not None:
             set_rope_base(config.encoder, base)
