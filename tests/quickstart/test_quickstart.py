@@ -79,5 +79,5 @@ def test_the_whole_job_made_small(tmp_path: Path) -> None:
 def test_the_next_commands_name_the_users_own_text_as_a_shell_takes_it() -> None:
     words = [shlex.split(command) for command in next_commands("/home/me/my texts; rm -r x.txt")]
     assert [(one[1], one[2]) for one in words] == [
-        ("prepare", "/home/me/my texts; rm -r x.txt"), ("pretrain", "3ml-small"), ("export", "run"),
+        ("prepare", "/home/me/my texts; rm -r x.txt"), ("pretrain", "3ml-muon-causal-first-small"), ("export", "run"),
     ]  # fmt: skip
