@@ -34,7 +34,12 @@ def shortened(words: list[str], earlier: int) -> list[str]:
     kept = [word for word in words if not word.startswith("duration.")]
     command = next(word for word in words[words.index("masklater") + 1 :])
     if command == "pretrain":
-        kept = [*kept, *SMALLER["pretrain"], f"duration.steps={2 + 2 * earlier}"]
+        duration = f"duration.steps={2 + 2 * earlier}"
+        if any("causal-first" in word for word in words) and any(word.startswith("duration.hours") for word in words):
+            duration = (
+                f"duration.hours={0.0005 * (1 + earlier)}"  # by the clock its phases do not move when it is lengthened
+            )
+        kept = [*kept, *SMALLER["pretrain"], duration]
     elif command == "quickstart":
         if "--minutes" in kept:
             place = kept.index("--minutes")
