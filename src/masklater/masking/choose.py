@@ -220,6 +220,11 @@ def word_table(shards: Any) -> WordTable[Tensor] | None:
     return None if shards.index.marked else WordTable(*map(torch.from_numpy, shards.words))
 
 
+def continued(block: RowBlock) -> Tensor | None:
+    """Return bool continues_BL, where a word is continued; None: the rows do not say."""
+    return None if block.continues_NL is None else torch.from_numpy(block.continues_NL)
+
+
 def words_of_rows(shards: Any, block: RowBlock) -> NDArray[np.int64]:
     """The word of each position of rows of SHARDS, word_NL, as `number_words` has it.
 
@@ -228,8 +233,7 @@ def words_of_rows(shards: Any, block: RowBlock) -> NDArray[np.int64]:
     """
     rows_BL = torch.from_numpy(block.ids_NL)
     maskable_BL = torch.isin(rows_BL, torch.tensor(shards.vocabulary.special), invert=True)
-    continues_BL = None if block.continues_NL is None else torch.from_numpy(block.continues_NL)
-    return number_words(rows_BL, maskable_BL, word_table(shards), continues_BL).numpy()
+    return number_words(rows_BL, maskable_BL, word_table(shards), continued(block)).numpy()
 
 
 class Chooser(NamedTuple):

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from masklater.console import say
-from masklater.corpus.shards import RowBlock, Shards, SplitRows
+from masklater.corpus.shards import Shards, SplitRows
 from masklater.corpus.target_table import TargetTable
 from masklater.errors import UserError
 from masklater.machine.distributed import ALONE, World
 from masklater.masking.batch import MaskedBatch
-from masklater.masking.choose import CHOOSERS, number_words
+from masklater.masking.choose import CHOOSERS, continued, number_words
 from masklater.masking.corrupt import Corruption, corrupt, make_corruption
 from masklater.masking.draws import Draws
 from masklater.masking.schedule import RatePath
@@ -116,11 +116,6 @@ class BatchMaker:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "masks", batch_number))
         draws = Draws(generator, before=start, after=len(places_N) - stop)
         return corrupt(torch.from_numpy(block.ids_NL), documents_BL, corruption, draws, continued(block))
-
-
-def continued(block: RowBlock) -> Tensor | None:
-    """Return bool continues_BL, where a word is continued; None: the rows do not say."""
-    return None if block.continues_NL is None else torch.from_numpy(block.continues_NL)
 
 
 def make_batches(

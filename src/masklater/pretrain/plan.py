@@ -11,6 +11,7 @@ from masklater.budget.cost import EncoderSizes, encoder_sizes, step_spending
 from masklater.errors import UserError
 from masklater.ledger import Ledger, Spending
 from masklater.machine.distributed import World
+from masklater.masking.corrupt import Corruption
 from masklater.masking.schedule import rates_in
 from masklater.model.config import MaskLaterConfig
 from masklater.pretrain.batches import (
@@ -121,8 +122,7 @@ class Plan:
         corruption = phase.batches.corruption_of_step(step)
         where = phase.span.number, corruption.rate
         if where not in self.spent_at:
-            rows, counts, maskable = phase.recipe.batch.rows, corruption.counts, corruption.maskable_per_row
-            self.spent_at[where] = step_spending(rows, self.encoder, phase.recipe.decoder, counts, maskable)
+            self.spent_at[where] = _spending(phase.recipe, self.encoder, corruption)
         return self.spent_at[where]
 
     def rows_of(self, step: int) -> dict[str, list[int]]:
@@ -185,10 +185,8 @@ def make_plan(recipe: Recipe, sources: Sources, config: MaskLaterConfig, begun: 
     phases: list[Phase] = []
     for span, mixture in zip(spans, mix(sources, spans, recipe.seed), strict=True):
         batches = _batches(span, sources, mixture)
-        corruption = batches.corruption_of_step(span.first)
         own, drops = span.recipe, recipe.decoder.drops
-        first = step_spending(own.batch.rows, encoder, own.decoder, corruption.counts, corruption.maskable_per_row)
-        after_one = Ledger()
+        after_one, first = Ledger(), _spending(own, encoder, batches.corruption_of_step(span.first))
         after_one.add_step(first, seconds=0.0, data_seconds=0.0)  # not known beforehand
         schedule = Schedule(recipe.schedule, recipe.duration, after_one, span, phases[0].schedule if phases else None)
         held_out: dict[str, dict[Judge, BatchMaker]] = {}
@@ -221,9 +219,14 @@ def _step_flops(recipe: Recipe, sources: Sources, encoder: EncoderSizes) -> list
     for number in range(len(recipe.phases) if begins_by_flops(recipe) else 0):
         own = in_phase(recipe, number)
         corruption = corruption_for(sources.of_phase(number), own.masking, own.decoder.drops, sources.targets)
-        spending = step_spending(own.batch.rows, encoder, own.decoder, corruption.counts, corruption.maskable_per_row)
-        found.append(spending.flops)
+        found.append(_spending(own, encoder, corruption).flops)
     return found
+
+
+def _spending(recipe: Recipe, encoder: EncoderSizes, corruption: Corruption) -> Spending:
+    """What a step of a phase spends, apart from time, by the recipe as it is in it."""
+    counts, maskable = corruption.counts, corruption.maskable_per_row
+    return step_spending(recipe.batch.rows, encoder, recipe.decoder, counts, maskable)
 
 
 def _batches(span: Span, sources: Sources, mixture: Mixture) -> BatchMaker:
