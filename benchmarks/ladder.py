@@ -196,10 +196,13 @@ class Ladder:
                 time.sleep(PATIENCE)  # others are at all of it, or at what decides the rest
 
     def _ready(self, left: list[Job]) -> list[Job]:
-        """What can be done now. First of all the learning rate is found; then what the choices stand for."""
+        """What can be done now. First of all the learning rate is found, then what the choices stand for.
+
+        Meanwhile cells whose rate is their own are not kept waiting, up to the budget that decides.
+        """
         undecided, tuning = self.plan.undecided(self.loss), self.plan.candidates()
         if undecided.intersection(tuning):
-            return [job for job in left if job.cell in tuning]
+            left = [job for job in left if job.cell in tuning or not self.plan.takes_tuned_lr(job.cell)]
         if undecided:
             left = [job for job in left if float(job.cell.budget) <= float(self.plan.decides)]
         return [job for job in left if job.kind == "train" or self.loss(job.cell) is not None]

@@ -85,6 +85,11 @@ class Plan:
         found = {cell.lr: loss for cell in self.candidates() if (loss := losses(cell)) is not None}
         return float(min(found, key=lambda lr: found[lr]) if found else self.tuned["lr"][0])
 
+    def takes_tuned_lr(self, cell: Cell) -> bool:
+        """Whether the rate of a cell is the one that is found."""
+        changes = self.rungs[cell.rung]
+        return any("lr: tuned" in text for change in changes for text in self.tree["parts"].get(change, [change]))
+
     def jobs(self, losses: Losses) -> list[Job]:
         """Everything in order, each once; what a choice stands for may change until its cells are finished."""
         jobs = [Job("train", cell) for cell in self.candidates()]

@@ -198,7 +198,7 @@ def plan(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_the_main_four_come_first_and_choices_follow_what_ended_lower(plan: Any) -> None:
     jobs = [str(job.cell) for job in plan.jobs(lambda cell: None)]
-    assert jobs[:4] == [f"3e13/stock/lr-{lr}" for lr in ("0.0005", "0.001", "0.002", "0.004")]
+    assert jobs[:5] == [f"3e13/stock/lr-{lr}" for lr in ("0.0005", "0.001", "0.002", "0.004", "0.008")]
     assert len(jobs) > len(set(jobs)), "the cells that are fine-tuned have been trained before"
     mains = [name for name in jobs if name.startswith("3e14/") and name.endswith("seed-0")][:4]
     assert mains == [f"3e14/{rung}/seed-0" for rung in ("stock", "muon-vanilla-40", "muon-self-50", "muon-cross-50")]
@@ -211,6 +211,17 @@ def test_the_main_four_come_first_and_choices_follow_what_ended_lower(plan: Any)
     after = [str(job.cell) for job in plan.jobs(losses)]
     assert {"1e13/muon-self-50/seed-0", "3e13/muon-self-50/seed-0", "3e13/muon-self-50-all/seed-1"} < {*after}
     assert "1e15/muon-self-50-all/seed-0" in after and "1e15/muon-self-50/seed-0" not in after
+
+
+def test_cells_with_a_rate_of_their_own_do_not_wait_for_one_to_be_found(
+    plan: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ladder = importlib.import_module("ladder").Ladder(plan, Path(), Path())
+    monkeypatch.setattr(ladder, "loss", lambda cell: None)
+    ready = [str(job.cell) for job in ladder._ready(plan.jobs(ladder.loss))]
+    assert ready[:6] == [f"3e13/stock/lr-{lr:g}" for lr in plan.tuned["lr"]] + ["1e13/muon-vanilla-40/seed-0"]
+    assert not any(name.startswith(("1e14", "3e14", "1e15")) for name in ready), "choices are decided first"
+    assert not any("/stock/seed" in name or "/self-50/" in name for name in ready)
 
 
 def test_a_rate_that_is_known_is_not_looked_for(plan: Any) -> None:
