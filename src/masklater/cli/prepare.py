@@ -1,14 +1,11 @@
 """`prepare`: text in, SHARDS out."""
 
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from masklater.cli.app import AsJson, print_result
-from masklater.console import aligned
 from masklater.corpus.keep.settings import KeepSettings, parse_duplicates, parse_slice
 from masklater.corpus.settings import (
     DocumentUnit,
@@ -19,9 +16,6 @@ from masklater.corpus.settings import (
     parse_row_lengths,
 )
 from masklater.errors import UserError
-
-if TYPE_CHECKING:
-    from masklater.corpus.prepare import PreparedRows
 
 DEFAULTS = PrepareSettings()
 KEEP = DEFAULTS.keep
@@ -243,8 +237,8 @@ def prepare(
       masklater prepare crawl/ --out shards --dedup exact,near --without glue/ --dropped dropped.jsonl
       masklater prepare corpus.txt --documents blank-line --out shards --tokenizer my-tokenizer
     """
-    from masklater.corpus.files import describe
     from masklater.corpus.prepare import prepare as run
+    from masklater.corpus.prepared_text import as_text
 
     if ray is not None and workers is not None:
         raise UserError(
@@ -260,120 +254,39 @@ def prepare(
     if trim and tokenizer is None:
         raise UserError("--trim makes a ready tokenizer smaller, and there is none", "Name it with --tokenizer.")
     row_lengths = parse_row_lengths(row_length)
-    result = run(
-        inputs,
-        out,
-        PrepareSettings(
-            tokenizer=tokenizer,
-            train_tokenizer=train_tokenizer or DEFAULTS.train_tokenizer,
-            vocab_size=vocab_size or DEFAULTS.vocab_size,
-            trim=trim,
-            trim_to=vocab_size if trim else None,
-            normalise=tuple(normalise or ()),
-            row_length=row_lengths[0],
-            further_row_lengths=row_lengths[1:],
-            encoding=encoding,
-            documents=documents,
-            text_field=text_field,
-            filters=tuple(filters or ()),
-            null_texts=null_texts,
-            marked_words=marked_words,
-            read_as=read_as,
-            valid_fraction=valid_fraction,
-            pack=pack,
-            max_unknown=max_unknown,
-            keep=KeepSettings(
-                dedup=parse_duplicates(dedup or []),
-                near_threshold=near_threshold,
-                line_documents=line_documents,
-                min_characters=min_characters,
-                max_characters=max_characters,
-                min_letters=min_letters,
-                drop_repetitive=drop_repetitive,
-                languages=tuple(language or ()),
-                without=tuple(without or ()),
-                of_documents=parse_slice(slice_),
-                dropped=dropped,
-            ),
-            workers=workers or DEFAULTS.workers,
+    settings = PrepareSettings(
+        tokenizer=tokenizer,
+        train_tokenizer=train_tokenizer or DEFAULTS.train_tokenizer,
+        vocab_size=vocab_size or DEFAULTS.vocab_size,
+        trim=trim,
+        trim_to=vocab_size if trim else None,
+        normalise=tuple(normalise or ()),
+        row_length=row_lengths[0],
+        further_row_lengths=row_lengths[1:],
+        encoding=encoding,
+        documents=documents,
+        text_field=text_field,
+        filters=tuple(filters or ()),
+        null_texts=null_texts,
+        marked_words=marked_words,
+        read_as=read_as,
+        valid_fraction=valid_fraction,
+        pack=pack,
+        max_unknown=max_unknown,
+        keep=KeepSettings(
+            dedup=parse_duplicates(dedup or []),
+            near_threshold=near_threshold,
+            line_documents=line_documents,
+            min_characters=min_characters,
+            max_characters=max_characters,
+            min_letters=min_letters,
+            drop_repetitive=drop_repetitive,
+            languages=tuple(language or ()),
+            without=tuple(without or ()),
+            of_documents=parse_slice(slice_),
+            dropped=dropped,
         ),
-        resume,
-        ray,
+        workers=workers or DEFAULTS.workers,
     )
-    read = result.read
-    odd = {
-        "empty documents left out": read.empty,
-        "records left out whose text is null": read.null,
-        "records that --filter leaves out": read.filtered,
-        "redirects left out": read.redirects,
-        "pages of other namespaces left out": read.other_namespaces,
-        "lines with invalid bytes, now \ufffd": read.invalid_lines,
-        "half surrogate pairs, now \ufffd": read.half_pairs,
-        "NUL characters removed": read.nul,
-        "byte-order marks removed": read.bom,
-        "long documents passed on in parts": read.cut,
-        "tokens left over at the end": result.left_out_tokens if len(row_lengths) == 1 else 0,
-        **{f"documents left out, {reason}": number for reason, number in result.dropped.items()},
-        "lines taken out": result.removed_lines,
-    }
-    lines = {
-        "read": f"{read.documents:,} documents, {read.characters / 1e6:,.1f} M characters in {read.files:,} files",
-        **{name: f"{count:,}" for name, count in odd.items() if count},
-        **({"not read": describe(Counter(result.passed_over))} if result.passed_over else {}),
-        **({"read more than once": f"{len(result.repeated):,} files"} if result.repeated else {}),
-        "tokenizer": f"{result.vocabulary:,} entries",
-        **({"marks of words": _marks(result.word_marks)} if marked_words else {}),
-        **_rows(result.row_lengths),
-        "unknown tokens": f"{result.unknown_tokens:,}, {result.unknown_share:.2%} of all that were read",
-        **(_sources(result.sources) if len(result.sources) > 1 else {}),
-        "speed": f"{result.tokens_per_second:,.0f} tokens/s",
-        "peak memory": f"{result.peak_memory_bytes / 2**20:,.0f} MiB",
-        **({"parts": f"{result.parts:,}, {result.parts_taken_over:,} of them from before"} if result.parts > 1 else {}),
-        "written to": f"{out}",
-    }
-    if tokenizer is None:
-        kind = train_tokenizer or DEFAULTS.train_tokenizer
-        lines["tokenizer"] += _why_of_this_size(kind, result.vocabulary, vocab_size or DEFAULTS.vocab_size)
-    print_result(result, as_json, lambda: aligned([*lines.items()]))
-
-
-def _marks(number: int) -> str:
-    return f"{number:,} taken out" if number else "none, no U+200B in the text: spaces alone tell its words apart"
-
-
-def _rows(row_lengths: "Sequence[PreparedRows]") -> dict[str, str]:
-    """What came of each row length."""
-    lines = {}
-    for one in row_lengths:
-        of = f", {one.row_length} positions" if len(row_lengths) > 1 else ""
-        lines[f"rows{of}"] = (
-            f"{one.train_rows:,} to train on, {one.valid_rows:,} held out, {one.row_length} positions each"
-        )
-        lines[f"tokens{of}"] = f"{one.tokens:,}, which fill {one.real_share:.1%} of all positions" + (
-            f"; {one.left_out_tokens:,} left over" if of and one.left_out_tokens else ""
-        )
-    return lines
-
-
-def _sources(sources: list[dict[str, Any]]) -> dict[str, str]:
-    """A line for each input as it was given."""
-    return {
-        f"of {source['name']}": f"{source['documents']:,} documents, {source['characters'] / 1e6:,.1f} M characters, "
-        f"{source['tokens']:,} tokens ({source['tokens_per_document']:,.0f} a document, {source['unknown_share']:.2%} "
-        "unknown)"
-        for source in sources
-    }
-
-
-def _why_of_this_size(kind: TokenizerKind, entries: int, asked: int) -> str:
-    """Return the explanation where a vocabulary that was trained has another size than was asked for."""
-    if entries < asked and kind == "characters":
-        return f" of {asked:,} asked for: the text has no more characters"
-    if entries < asked:
-        return (
-            f" of {asked:,} asked for: each word of the text, number and run of other signs has become one entry, and "
-            "nothing is left to merge; more text would give more"
-        )
-    if entries > asked:
-        return f", more than the {asked:,} asked for: each character of the text is one"
-    return ""
+    result = run(inputs, out, settings, resume, ray)
+    print_result(result, as_json, lambda: as_text(result, settings))
