@@ -210,7 +210,7 @@ def test_the_main_four_come_first_and_choices_follow_what_ended_lower(plan: Any)
     assert plan.tuned_lr(losses) == 0.004
     assert not plan.undecided(losses)
     after = [str(job.cell) for job in plan.jobs(losses)]
-    assert {"1e13/muon-self-50/seed-0", "3e13/muon-self-50/seed-0", "3e13/muon-self-50-all/seed-1"} < {*after}
+    assert {"3e13/muon-self-50/seed-0", "3e13/muon-self-50-all/seed-1"} < {*after}
     assert "1e15/muon-self-50-all/seed-0" in after and "1e15/muon-self-50/seed-0" not in after
 
 
@@ -220,7 +220,7 @@ def test_cells_with_a_rate_of_their_own_do_not_wait_for_one_to_be_found(
     ladder = importlib.import_module("ladder").Ladder(plan, Path(), Path())
     monkeypatch.setattr(ladder, "loss", lambda cell: None)
     ready = [str(job.cell) for job in ladder._ready(plan.jobs(ladder.loss))]
-    assert ready[:6] == [f"3e13/stock/lr-{lr:g}" for lr in plan.tuned["lr"]] + ["1e13/muon-vanilla-40/seed-0"]
+    assert ready[:6] == [f"3e13/stock/lr-{lr:g}" for lr in plan.tuned["lr"]] + ["3e13/muon-vanilla-40/seed-0"]
     assert not any(name.startswith(("1e14", "3e14", "1e15")) for name in ready), "choices are decided first"
     assert not any("/stock/seed" in name or "/self-50/" in name for name in ready)
 
@@ -229,7 +229,7 @@ def test_a_rate_that_is_known_is_not_looked_for(plan: Any) -> None:
     plan.tuned["lr"] = [2e-3]
     assert not plan.candidates()
     assert plan.tuned_lr(lambda cell: None) == 2e-3
-    assert str(plan.jobs(lambda cell: None)[0].cell) == "1e13/stock/seed-0"
+    assert str(plan.jobs(lambda cell: None)[0].cell) == "3e13/stock/seed-0"
 
 
 def test_one_rule_gives_the_size_of_every_rung(plan: Any) -> None:
