@@ -87,8 +87,12 @@ class Plan:
 
     def takes_tuned_lr(self, cell: Cell) -> bool:
         """Whether the rate of a cell is the one that is found."""
-        changes = self.rungs[cell.rung]
-        return any("lr: tuned" in text for change in changes for text in self.tree["parts"].get(change, [change]))
+        return any("lr: tuned" in text for text in self._changes(cell.rung))
+
+    def _changes(self, rung: str) -> list[str]:
+        """Settings that a rung adds to its recipe, its parts written out."""
+        _, *changes = self.rungs[rung]
+        return [text for change in changes for text in ([change] if "=" in change else self.tree["parts"][change])]
 
     def jobs(self, losses: Losses) -> list[Job]:
         """Everything in order, each once; what a choice stands for may change until its cells are finished."""
@@ -126,11 +130,10 @@ class Plan:
     def recipe(self, cell: Cell, shards: Shards, lr: float) -> Recipe:
         """The recipe of a cell: as many steps as its budget pays for."""
         sizes = self.budgets[cell.budget]
-        recipe, *changes = self.rungs[cell.rung]
+        recipe = self.rungs[cell.rung][0]
         settings = [*self.tree["common"], *self.size["overrides"], f"batch.rows={sizes['rows']}"]
         settings += [f"batch.micro_rows={sizes.get('micro_rows', sizes['rows'])}", f"seed={cell.seed}"]
-        for change in changes:
-            settings += [change] if "=" in change else self.tree["parts"][change]
+        settings += self._changes(cell.rung)
         settings = [text.replace("lr: tuned", f"lr: {cell.lr or lr:.6f}") for text in settings]
         settings += ["checkpoint.keep=1", f"model.hidden_size={sizes['width']}"]
         settings += [f"model.num_hidden_layers={sizes['layers']}", f"model.num_attention_heads={sizes['heads']}"]
