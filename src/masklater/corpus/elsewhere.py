@@ -7,6 +7,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -185,18 +186,18 @@ class _About(NamedTuple):
 
 
 def _listed(files: Any, path: str) -> dict[str, _About]:
-    """Files with what is said of them; hidden ones are left out, but for one that is named."""
+    """Files with what is said of them; hidden ones are left out, but for what is named."""
     if is_pattern(path):
         found = files.glob(path, detail=True)
     elif files.isdir(path):
         found = files.find(path, detail=True)
     else:
         return {path: _about(files.info(path))}
-    base = path.rstrip("/").count("/")
+    named = sum(1 for _ in takewhile(lambda part: not is_pattern(part), path.rstrip("/").split("/")))
     return {
         place: _about(about)
         for place, about in found.items()
-        if about["type"] == "file" and not any(part.startswith(".") for part in place.split("/")[base:])
+        if about["type"] == "file" and not any(part.startswith(".") for part in place.split("/")[named:])
     }
 
 

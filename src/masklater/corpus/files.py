@@ -2,11 +2,13 @@
 
 import glob
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 
-from masklater.corpus.elsewhere import ElsewhereFile, read_file_as
+from masklater.corpus.elsewhere import ElsewhereFile, is_pattern, read_file_as
 from masklater.corpus.parts.file_range import FileRange
 from masklater.corpus.readers import ENDINGS_SAID, ending_of, remedy_for
 from masklater.errors import UserError
@@ -18,7 +20,7 @@ ENDINGS_SHOWN = 8
 HIDDEN, LINKED_FOLDERS, BROKEN_LINKS, NO_FILES, NO_ENDING = (
     "hidden", "linked folders (named as inputs they are read)", "broken links", "pipes and devices", "without an ending"
 )  # fmt: skip
-MADE_OF_TEXT = "folders of rows, a run, a model, a tokenizer, scores or a report"
+MADE_OF_TEXT = "folders of rows, a run, a model, a tokenizer, scores or a report, whole or not"
 SIGNS = (
     ("index.json", "train-00000.rows"),  # SHARDS
     ("selection.json", "scores.npy"),
@@ -31,7 +33,10 @@ SIGNS = (
     ("report.json", "report.md"),
 )
 """By which folders are known whose json, md and txt files are no corpus."""
-
+UNFINISHED = re.compile(r"\.partial-(parts-)?\d+$")
+"""The end of the names of folders that were being written when the process was killed."""
+PARTS, PARTS_LOCK = ".parts", "lock"
+"""The end of the name of a folder of finished parts of a corpus, and the file by which it is known."""
 
 READ_AS = "Say what other endings are: --read-as txt for plain text, source code too, --read-as jsonl for JSON lines."
 
@@ -86,7 +91,13 @@ def find_matching(
     passed_over = Counter() if passed_over is None else passed_over
     others: Counter[str] = Counter()
     files: list[Path | ElsewhereFile] = []
+    made: dict[Path, bool] = {}
+    named = Path(*takewhile(lambda part: not is_pattern(part), Path(pattern).parts))  # the user's own choice
     for path in map(Path, sorted(glob.glob(pattern, recursive=True))):  # noqa: PTH207 - Path's knows no absolute ones
+        above = [parent for parent in path.parents if parent != named and parent.is_relative_to(named)]
+        made.update((parent, _is_made_of_text(parent)) for parent in above if parent not in made)
+        if any(made[parent] for parent in above):
+            continue
         if path.is_dir():
             files += [] if "**" in pattern else _inside(path, others)  # a double star has been inside already
         elif not path.is_file():
@@ -97,6 +108,8 @@ def find_matching(
             files.append(read_file_as(path, read_as))
         else:
             others[ending_shown(path.name)] += 1
+    if outermost := [one for one in made if made[one] and not any(made.get(above) for above in one.parents)]:
+        others[MADE_OF_TEXT] += len(outermost)
     if not files:
         beside = f"; it matches: {describe(others)}" if others else ""
         raise UserError(
@@ -162,7 +175,9 @@ def _inside(folder: Path, others: Counter[str]) -> list[Path]:
 
 
 def _is_made_of_text(folder: Path) -> bool:
-    """Whether a folder holds what one of the commands, or transformers, has made."""
+    """Whether a folder holds what one of the commands, or transformers, has made, or has begun to make."""
+    if UNFINISHED.search(folder.name) or (folder.name.endswith(PARTS) and (folder / PARTS_LOCK).is_file()):
+        return True
     return any(all((folder / name).is_file() for name in names) for names in SIGNS)
 
 

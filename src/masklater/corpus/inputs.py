@@ -51,7 +51,7 @@ def find_sources(inputs: Sequence[str | Path], settings: PrepareSettings, passed
             settings.filters,
             settings.null_texts,
             number,
-            name,
+            name.encode("utf-8", "backslashreplace").decode(),  # a path may hold bytes that are no text
             rows,
         )
         source.fields.check()

@@ -92,7 +92,7 @@ def prepare(
     """
     began = time.monotonic()
     refuse_existing(out)
-    settings.keep.check()
+    settings.keep.check(out)
     if settings.encoding is not None:
         check_encoding(settings.encoding)
     if settings.tokenizer is None:
@@ -259,10 +259,7 @@ def _write(out: Path, together: _Together, tasks: list[Task], common: Common, lo
                 shards: list[SplitEntry] = [getattr(one, split) for one in rows.parts]
                 places = [of_part / str(rows.row_length) for of_part in folders]
                 link_shards(zip(places, shards, strict=True), folder, split, shutil.move)
-            if rows.row_length == settings.row_length:
-                shutil.copytree(common.place / "tokenizer", folder / "tokenizer")
-            else:  # which differs in the length it says alone
-                tokenizers_.save(looked_at.tokenizer, folder / "tokenizer", rows.row_length)
+            tokenizers_.copy(common.place / "tokenizer", folder / "tokenizer", rows.row_length)
             index = make_index(
                 common.vocabulary, rows.row_length, looked_at.tokenizer_sha256, settings.pack, rows.train, rows.valid,
                 together.record(settings), settings.marked_words,

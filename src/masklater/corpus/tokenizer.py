@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,14 @@ def save(tokenizer: "PreTrainedTokenizerFast", folder: Path, row_length: int) ->
     tokenizer.save_pretrained(folder)
     make_portable(folder, tokenizer)
     return fingerprint(folder)
+
+
+def copy(saved: Path, folder: Path, row_length: int) -> None:
+    """Copy a tokenizer that `save` has written, for rows of another length; its hash stays."""
+    shutil.copytree(saved, folder)
+    path = folder / "tokenizer_config.json"
+    config = {**json.loads(path.read_text(encoding="utf-8")), "model_max_length": row_length}
+    path.write_text(json.dumps(config, indent=2, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def complete(tokenizer: "PreTrainedTokenizerFast") -> list[str]:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 TOKENIZER_SAMPLE_BYTES = 256 * 2**20
 """A tokenizer is trained on about this much text, chosen by the documents' hashes: more changes
 little and costs memory."""
+PARTS_APART = 0x9E3779B1
+"""What is added to the hash of a document for each further part: an odd number near 2^32 over the golden ratio, whose
+multiples, modulo 2^32, are spread evenly."""
 FEW_DOCUMENTS = 1000
 """A corpus of at most this many different documents holds out at least one of them, whatever the fraction says."""
 
@@ -101,7 +104,8 @@ def look_at(corpus: Corpus, place: Path, out: Path, keep: bool, ray: str | None)
         UserError: There is no text, not enough of it, or none that goes with the tokenizer.
     """
     settings = corpus.settings
-    found = _Found(place / LOOKED_AT, _identity(corpus)) if keep else None
+    saved = None if settings.tokenizer is None else _load(settings.tokenizer)
+    found = _Found(place / LOOKED_AT, _identity(corpus, saved)) if keep else None
     before = found.read() if found else {}
     peak = 0
     if "reasons" in before:
@@ -117,7 +121,7 @@ def look_at(corpus: Corpus, place: Path, out: Path, keep: bool, ray: str | None)
         tokenizer, written = tokenizers_.load(folder), before["tokenizer"].tobytes().decode()
         return LookedAt(corpus.kept, corpus.first_of_part, below, tokenizer, tokenizers_.fingerprint(folder), written)
     remove(folder)
-    tokenizer = _get_tokenizer(corpus, below, settings)
+    tokenizer = _get_tokenizer(saved, corpus, below, settings)
     for note in tokenizers_.complete(tokenizer):
         say(note)
     sha256 = tokenizers_.save(tokenizer, folder, settings.row_length)
@@ -168,8 +172,8 @@ def _bytes(text: str) -> NDArray[np.uint8]:
     return np.frombuffer(text.encode(), np.uint8)
 
 
-def _identity(corpus: Corpus) -> str:
-    """A hash of all that decides what is found out."""
+def _identity(corpus: Corpus, saved: "PreTrainedTokenizerFast | None") -> str:
+    """A hash of all that decides what is found out; a saved tokenizer counts by what it is, not by its name."""
     one = corpus.settings
     without = sorted(
         (str(file), file.stat().st_size, file.stat().st_mtime_ns)
@@ -177,7 +181,8 @@ def _identity(corpus: Corpus) -> str:
         for file in (path, *path.rglob("*"))
         if file.is_file()
     )
-    tokenizer = [str(one.tokenizer), one.train_tokenizer, one.vocab_size, one.normalise, one.row_length]
+    as_saved = saved and [saved.backend_tokenizer.to_str(), saved.special_tokens_map]
+    tokenizer = [as_saved, one.train_tokenizer, one.vocab_size, one.normalise, one.row_length]
     parts = [part.identity() for part in corpus.parts]
     return digest(__version__, parts, one.keep.describe(), without, tokenizer, one.valid_fraction, one.marked_words,
         one.trim, one.trim_to,
@@ -232,9 +237,10 @@ def held_out_below(corpus: Corpus, settings: PrepareSettings) -> int:
     return min(max(below, min(keys) + 1), max(keys))  # at least one held out, at least one to train on
 
 
-def _get_tokenizer(corpus: Corpus, held_out_below: int, settings: PrepareSettings) -> "PreTrainedTokenizerFast":
-    if settings.tokenizer is not None:
-        saved = _load(settings.tokenizer)
+def _get_tokenizer(
+    saved: "PreTrainedTokenizerFast | None", corpus: Corpus, held_out_below: int, settings: PrepareSettings
+) -> "PreTrainedTokenizerFast":
+    if saved is not None:
         return _trim(saved, corpus, held_out_below, settings) if settings.trim else saved
     with Meter("Training the tokenizer: reading", corpus.bytes or None) as meter:
 
@@ -273,18 +279,45 @@ def _trim(
 
 
 def _sample(corpus: Corpus, held_out_below: int, meter: Meter) -> Iterator[Document]:
-    """Yield the documents that a tokenizer is made for, without the marks of their words."""
-    share = min(1.0, TOKENIZER_SAMPLE_BYTES / max(sum(map(_text_bytes, corpus.sources)), 1))
+    """Yield what a tokenizer is made for: a share of what is kept and trained on, without the marks of its words.
+
+    The share is estimated by the sizes of files. Where far less came, since filters or a slice leave little of them, or
+    much of a file is no text, the corpus is read once more for the rest.
+    """
+    share, before, left = _share(sum(map(_text_bytes, corpus.sources))), 0.0, TOKENIZER_SAMPLE_BYTES
     is_unsized = [source.rows is not None and not source.rows.size for source in corpus.sources]
-    left = TOKENIZER_SAMPLE_BYTES
-    for document in corpus.documents(corpus.uncounted(), meter.advance):
-        if document.key >= held_out_below and document.key % 2**32 < share * 2**32:
-            left -= len(document.text) if is_unsized[document.source] else 0
+    marked = corpus.settings.marked_words
+    while True:
+        kept = 0
+        for document, hashed in _hashed(corpus.documents(corpus.uncounted(), meter.advance)):
+            if document.key < held_out_below:
+                continue
+            size = len(document.text.encode())
+            kept += size
+            if not before <= hashed < share:
+                continue
+            left -= size if is_unsized[document.source] else 0
             if left < 0:
                 say("the tokenizer is made for the beginning of a data set that does not tell its size")
-                break
-            marked = corpus.settings.marked_words
+                return
             yield document._replace(text=document.text.replace(WORD_MARK, "")) if marked else document
+        before, share = share, _share(kept)
+        if share < 2 * before:
+            return
+        say("much of the input is no text that is kept: it is read again for the tokenizer, which takes more of the rest")
+        meter.set(0)
+
+
+def _share(size: int) -> float:
+    return min(1.0, TOKENIZER_SAMPLE_BYTES / max(size, 1))
+
+
+def _hashed(documents: Iterator[Document]) -> Iterator[tuple[Document, float]]:
+    """With each document a number from 0 to 1; parts of a long one have their own, as a book may be half of a corpus."""
+    part = 0
+    for document in documents:
+        part = 0 if document.begins else part + 1
+        yield document, (document.key + part * PARTS_APART) % 2**32 / 2**32
 
 
 def _text_bytes(source: Source) -> int:

@@ -2,12 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from masklater.corpus.parts.folder import parts_folder
 from masklater.corpus.prepare import PrepareResult, prepare
 from masklater.corpus.settings import PrepareSettings, parse_row_lengths
 from masklater.corpus.shards import Shards
+from masklater.corpus.tokenizer import load
 from masklater.errors import DamagedDataError, UserError
 from tests.conftest import make_text
 from tests.corpus.parts.whole_folders import bytes_of
@@ -312,6 +314,111 @@ def test_other_settings_take_nothing_over(texts: Path, straight: Path, tmp_path:
         with pytest.raises(ZeroDivisionError):
             make([texts], tmp_path / "b", **settings)
     assert make([texts], tmp_path / "b", resume=True, row_length=16, **settings).parts_taken_over == 0
+
+
+def stop_at_the_end(inputs: list[Path], out: Path, **settings: object) -> None:
+    """Prepare as far as that all parts are finished."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(prepare_module, "link_shards", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            make(inputs, out, **settings)
+
+
+CHANGED: dict[str, object] = {
+    "train_tokenizer": "wordpiece", "vocab_size": 330, "normalise": ("lower",), "row_length": 16,
+    "further_row_lengths": (64,), "encoding": "latin-1", "documents": "line", "text_field": "other",
+    "filters": ("kind=a",), "null_texts": "skip", "marked_words": True, "read_as": "jsonl", "valid_fraction": 0.3,
+    "pack": "continuous", "keep": KeepSettings(min_characters=90), "tokenizer": "saved", "trim": True, "trim_to": 310,
+}  # fmt: skip
+"""Of each setting that decides what SHARDS are, another value than the one before."""
+DECIDE_NOTHING = {"max_unknown", "part_bytes", "workers"}
+
+
+@pytest.fixture(scope="module")
+def lines_of_both_kinds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files that can be read as JSON lines and as text, under an ending that is not known."""
+    folder = tmp_path_factory.mktemp("lines")
+    for part in range(3):
+        kinds = [{"text": make_text(i, 25), "other": make_text(i + 90, 25), "kind": "ab"[i % 2]} for i in range(20)]
+        lines = [json.dumps(kind) for kind in kinds[part::3]]
+        (folder / f"{part}.dat").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_a_setting_that_changed_takes_no_part_over_that_it_decides(
+    name: str, lines_of_both_kinds: Path, straight: Path, tmp_path: Path
+) -> None:
+    """Whatever was finished before, SHARDS are to the byte those of a first try."""
+    assert {*CHANGED, *DECIDE_NOTHING} == {field.name for field in fields(PrepareSettings)}
+    inputs = [lines_of_both_kinds / "*.dat"]
+    before: dict[str, object] = {"part_bytes": 2000, "read_as": "txt" if name == "read_as" else "jsonl"}
+    if name in {"trim", "trim_to"}:
+        before["tokenizer"] = straight / "tokenizer"
+    if name == "trim_to":
+        before["trim"] = True
+    changed = {**before, name: straight / "tokenizer" if name == "tokenizer" else CHANGED[name]}
+    stop_at_the_end(inputs, tmp_path / "out", **before)
+    make(inputs, tmp_path / "out", resume=True, **changed)
+    make(inputs, tmp_path / "afresh", **changed)
+    assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "afresh")
+
+
+def test_a_tokenizer_that_was_replaced_is_trimmed_anew(
+    lines_of_both_kinds: Path, straight: Path, texts: Path, tmp_path: Path
+) -> None:
+    inputs, saved = [lines_of_both_kinds / "*.dat"], tmp_path / "tokenizer"
+    settings = {"part_bytes": 2000, "read_as": "jsonl", "tokenizer": saved, "trim": True}
+    shutil.copytree(straight / "tokenizer", saved)
+    stop_at_the_end(inputs, tmp_path / "out", **settings)
+    make([texts], tmp_path / "other", vocab_size=340, normalise=("lower",))
+    shutil.rmtree(saved)
+    shutil.copytree(tmp_path / "other" / "tokenizer", saved)
+    make(inputs, tmp_path / "out", resume=True, **settings)
+    make(inputs, tmp_path / "afresh", **settings)
+    assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "afresh")
+
+
+def test_resumed_rows_of_every_length_open(texts: Path, tmp_path: Path) -> None:
+    """The tokenizer is not saved anew from what was read back, which may be written in other words."""
+    settings = {"further_row_lengths": (64,)}
+    stop_at_the_end([texts], tmp_path / "out", **settings)
+    result = make([texts], tmp_path / "out", resume=True, **settings)
+    assert result.parts_taken_over == result.parts
+    make([texts], tmp_path / "straight", **settings)
+    for length in (32, 64):
+        folder = tmp_path / "out" / f"rows-{length}"
+        assert load(Shards(folder).folder / "tokenizer").model_max_length == length
+        assert bytes_of(folder) == bytes_of(tmp_path / "straight" / f"rows-{length}")
+
+
+def test_out_inside_what_is_prepared_can_be_resumed(texts: Path, tmp_path: Path) -> None:
+    """Neither finished parts nor what a killed process has left is text, for a folder and for a pattern."""
+    folder = tmp_path / "texts"
+    shutil.copytree(texts, folder)
+    (folder / "shards.partial-123").mkdir()
+    (folder / "shards.partial-123" / "left.txt").write_text("Left behind.")
+    for inputs in ([folder], [folder / "**" / "*"]):
+        out = folder / "shards"
+        stop_at_the_end(inputs, out)
+        assert list((folder / "shards.parts").glob("*/part.json"))
+        result = make(inputs, out, resume=True)
+        assert result.parts_taken_over == result.parts
+        assert sum(one["files"] for one in result.sources) == len(list(texts.iterdir()))
+        assert bytes_of(out)["train-00000.rows"]
+        shutil.rmtree(out)
+
+
+def test_a_corpus_of_one_part_leaves_the_parts_of_another(
+    texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stop_at_the_end([texts], tmp_path / "out")
+    before = sorted(path.name for path in (tmp_path / "out.parts").iterdir())
+    with pytest.raises(UserError):
+        make([texts / "z.txt"], tmp_path / "out", resume=True)
+    assert make([texts / "z.txt"], tmp_path / "out", resume=True, valid_fraction=0.0).parts_taken_over == 0
+    assert sorted(path.name for path in (tmp_path / "out.parts").iterdir()) == before
+    assert "of another corpus, as this one is of one part: nothing is taken over" in capsys.readouterr().err
 
 
 def test_two_at_work_on_one_place(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The settings of what is kept of a corpus, and their defaults: everything is kept (nothing heavy is imported)."""
 
+import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
@@ -70,8 +71,12 @@ class KeepSettings:
             if one.name != "dropped" and getattr(self, one.name) != getattr(everything, one.name)
         )
 
-    def check(self) -> None:
-        """Raise UserError where they contradict each other."""
+    def check(self, out: Path) -> None:
+        """Raise UserError where they contradict each other, or samples cannot be written where they should be.
+
+        Args:
+            out: The folder that is made, which nothing else may stand in.
+        """
         if self.dropped is not None and not self.asks_for_anything:
             raise UserError(
                 "--dropped names a file for what is left out, and nothing is asked to be left out",
@@ -82,5 +87,15 @@ class KeepSettings:
                 f"--max-characters {self.max_characters} is below --min-characters {self.min_characters}",
                 "No document is both that long and that short.",
             )
-        if self.dropped is not None and self.dropped.exists():
+        if self.dropped is None:
+            return
+        if self.dropped.exists():
             raise UserError(f"--dropped {self.dropped} is there already", "Name another file, or remove it.")
+        if self.dropped.absolute().is_relative_to(out.absolute()):
+            raise UserError(
+                f"--dropped {self.dropped} is inside {out}, which is made as a whole and holds rows alone",
+                "Name a file beside it.",
+            )
+        above = next(parent for parent in self.dropped.absolute().parents if parent.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+            raise UserError(f"--dropped {self.dropped}: {above} cannot be written to", "Name another file.")

@@ -169,7 +169,8 @@ def _identity(source: Source) -> list[object]:
 
 def _file_identity(file: TextFile) -> list[object]:
     if isinstance(file, ElsewhereFile):
-        return [file.shown, file.size, file.version or os.urandom(8).hex()]  # what cannot be known again is another
+        version = file.version or os.urandom(8).hex()  # what cannot be known again is another
+        return [file.shown, file.name, file.size, version]  # the name's ending says what it is read as
     path = file.path if isinstance(file, FileRange) else file
     status = path.stat()
     span = [file.start, file.end] if isinstance(file, FileRange) else None

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from masklater.console import say
+from masklater.corpus.files import PARTS, PARTS_LOCK
 from masklater.corpus.parts.work import RESULT
 from masklater.errors import UserError
 from masklater.folders import disk_errors_for_people, mark_unfinished, remove
 
-LOCK = "lock"
 LOOKS = "looks"
 """The folder of what has been found out about single parts, until that about the whole follows from it."""
 LOOKED_AT = "looked-at.npz"
@@ -34,15 +34,18 @@ def parts_folder(out: Path, resume: bool, keep: bool) -> Iterator[Path]:
             written to.
     """
     real = Path(os.path.realpath(out))
-    place = real.with_name(f"{real.name}.parts")
-    if not keep and not place.exists():  # called what it is: nothing that anybody could go on with
-        place = real.with_name(f"{real.name}.partial-parts-{os.getpid()}")
+    place = real.with_name(f"{real.name}{PARTS}")
     with disk_errors_for_people(out):
-        if place.exists() and not resume and (kept := _kept(place)):
-            raise UserError(
-                f"{place} holds what an earlier prepare of {out} has finished: {kept}",
-                "Go on from it with --resume, or remove that folder.",
-            )
+        if place.exists() and (kept := _kept(place)):
+            if not resume:
+                raise UserError(
+                    f"{place} holds what an earlier prepare of {out} has finished: {kept}",
+                    "Go on from it with --resume, or remove that folder.",
+                )
+            if not keep:
+                say(f"{place} holds {kept} of another corpus, as this one is of one part: nothing is taken over")
+        if not keep:  # called what it is: nothing that anybody could go on with
+            place = real.with_name(f"{real.name}.partial-parts-{os.getpid()}")
         is_new = not place.exists()
         place.mkdir(parents=True, exist_ok=True)
         lock = _lock(place)
@@ -83,12 +86,12 @@ def _kept(place: Path) -> str:
 def _clear(place: Path, everything: bool = False) -> None:
     """Remove what was not finished."""
     for entry in (*place.iterdir(), *(place / LOOKS).glob("*")):
-        if entry.name != LOCK and (everything or re.search(r"\.partial-[^/]+$", entry.name)):
+        if entry.name != PARTS_LOCK and (everything or re.search(r"\.partial-[^/]+$", entry.name)):
             remove(entry)
 
 
 def _lock(place: Path) -> int:
-    lock = os.open(place / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    lock = os.open(place / PARTS_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
