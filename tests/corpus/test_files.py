@@ -71,6 +71,8 @@ def test_what_was_made_of_text_is_no_text(tmp_path: Path, shards: Shards) -> Non
     others.clear()
     (made / "b.txt").write_text("rain")
     assert [file.name for file in find_matching(str(made / "*"), others)] == ["b.txt"] and others[MADE_OF_TEXT] == 9
+    deep = find_matching(str(tmp_path / "**" / "*"), others)
+    assert [file.name for file in deep] == ["a.txt", "b.txt"] and others[MADE_OF_TEXT] == 18
     (made / "b.txt").unlink()
     (made / "report.json").write_text('{"text": "one of the two alone is text"}')
     assert found(tmp_path)[0] == ["a.txt", "report.json"]

@@ -17,6 +17,7 @@ from backports import zstd
 
 from masklater.corpus import hub_rows
 from masklater.corpus.elsewhere import STDIN
+from masklater.corpus.index import read_index
 from masklater.corpus.inputs import find_sources
 from masklater.corpus.prepare import PrepareResult, prepare
 from masklater.corpus.read import ReadCounts, read_documents
@@ -57,6 +58,14 @@ def test_patterns_that_no_shell_has_expanded(tmp_path: Path) -> None:
         texts_of([f"{tmp_path}/*.docx"])
     with pytest.raises(UserError, match=r"\*\.pdf matches no text: .*; it matches: 1 \.pdf"):
         texts_of([f"{tmp_path}/*.pdf"])
+
+
+def test_a_name_that_is_no_text(tmp_path: Path) -> None:
+    """Paths may hold bytes that are no UTF-8; records of what was read are."""
+    path = tmp_path / "caf\udce9.txt"
+    path.write_text("One line.\nAnd another one.")
+    prepared([path], tmp_path / "out", documents="line")
+    assert read_index(tmp_path / "out").source["sources"][0].name.endswith("caf\\udce9.txt")
 
 
 def test_files_of_other_endings_are_read_as_they_are_said_to_be(
@@ -184,6 +193,8 @@ def test_addresses_are_read_by_fsspec(bucket: str, tmp_path: Path, capsys: pytes
     assert texts_of([f"{bucket}/sub/b.parquet"]) == texts
     assert texts_of([bucket]) == texts * 3
     assert texts_of([f"{bucket}/sub/*.csv"]) == texts
+    fsspec.filesystem("memory").pipe("/bucket/.hidden/d.jsonl", FORMS["jsonl"](ROWS[:1]))
+    assert texts_of([f"{bucket}/.hidden"]) == texts_of([f"{bucket}/.hidden/*"]) == texts[:1]  # named, and so meant
     assert (
         texts_of([f"{bucket}/notes.pdf"], read_as="txt") == texts_of([f"{bucket}/*.pdf"], read_as="txt") == ["no text"]
     )

@@ -289,11 +289,14 @@ def test_prepare_leaves_out_counts_and_shows(tmp_path: Path) -> None:
         ({"dropped": Path("x.jsonl")}, "nothing is asked to be left out"),
         ({"min_characters": 9, "max_characters": 8}, "--max-characters 8 is below --min-characters 9"),
         ({"dropped": Path(__file__), "dedup": ("exact",)}, "is there already"),
+        ({"dropped": Path("shards/x.jsonl"), "dedup": ("exact",)}, "is inside .*shards, which is made as a whole"),
+        ({"dropped": Path(__file__) / "x.jsonl", "dedup": ("exact",)}, r"test_keep\.py cannot be written to"),
         ({"min_characters": 10**6}, r"in what is left of the input: 2 documents left out as short"),
     ],
 )
 def test_what_cannot_be_is_said(keep: dict[str, Any], message: str, tmp_path: Path) -> None:
     path = write(tmp_path / "corpus.jsonl", [make_text(seed, 60) for seed in range(2)])
+    keep = {**keep, "dropped": tmp_path / keep["dropped"]} if "dropped" in keep else keep
     with pytest.raises(UserError, match=message):
         run(path, tmp_path / "shards", **keep)
     assert not (tmp_path / "shards").exists()

@@ -304,7 +304,9 @@ def _sample(corpus: Corpus, held_out_below: int, meter: Meter) -> Iterator[Docum
         before, share = share, _share(kept)
         if share < 2 * before:
             return
-        say("much of the input is no text that is kept: it is read again for the tokenizer, which takes more of the rest")
+        say(
+            "much of the input is no text that is kept: it is read again for the tokenizer, which takes more of what is"
+        )
         meter.set(0)
 
 
@@ -313,7 +315,7 @@ def _share(size: int) -> float:
 
 
 def _hashed(documents: Iterator[Document]) -> Iterator[tuple[Document, float]]:
-    """With each document a number from 0 to 1; parts of a long one have their own, as a book may be half of a corpus."""
+    """With each document a number from 0 to 1; parts of a long one have their own, as a book may be half of it all."""
     part = 0
     for document in documents:
         part = 0 if document.begins else part + 1
