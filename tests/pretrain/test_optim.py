@@ -1,6 +1,7 @@
 """Parameter groups, both optimizers, and the schedule in every unit."""
 
 import copy
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -114,3 +115,7 @@ def test_hours_decay_to_their_end() -> None:
 def test_warm_up_of_another_unit_that_takes_the_whole_run() -> None:
     with pytest.raises(UserError, match="takes the whole duration"):
         Schedule(ScheduleSettings(warmup=Duration(rows=320)), Duration(steps=10), STEP)
+    for steps, fits in ((8, True), (9, False)):  # and 2 of 10 decay
+        wsd = ScheduleSettings(name="wsd", warmup=Duration(steps=steps))
+        with nullcontext() if fits else pytest.raises(UserError, match=r"warmup \(9 steps\) and .* together exceed"):
+            Schedule(wsd, Duration(steps=10), STEP)

@@ -207,10 +207,10 @@ def test_a_run_goes_on_for_longer(shards_folder: Path, tmp_path: Path) -> None:
 
 def test_a_finished_run_is_left_as_it_is(shards_folder: Path, tmp_path: Path) -> None:
     pretrain(tiny(), shards_folder, tmp_path / "run")
-    before = losses(tmp_path / "run")
+    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
     result = pretrain(tiny(), shards_folder, tmp_path / "run", resume=True)
-    assert (result.finished, result.steps, result.loss) == (True, 6, None)
-    assert losses(tmp_path / "run") == before
+    assert (result.finished, result.steps, result.loss) == (True, 6, None) and result.valid_loss is not None
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
     pretrain(tiny("3ml-small", "checkpoint.keep=1"), shards_folder, tmp_path / "run", resume=True)
     assert [path.name for path in list_checkpoints(tmp_path / "run" / "checkpoints")] == ["step-00000006"]
 
@@ -229,6 +229,73 @@ def test_what_may_not_change_on_resume(override: str, message: str, shards_folde
     pretrain(tiny("3ml-small", "duration.steps=1"), shards_folder, tmp_path / "run")
     with pytest.raises(UserError, match=message.replace("[", r"\[")):
         pretrain(tiny("3ml-small", override), shards_folder, tmp_path / "run", resume=True)
+
+
+FALLING = "masking.schedule={name: linear, end: 0.2}"
+
+
+@pytest.mark.parametrize(
+    ("began", "longer", "message"),
+    [
+        (("max_epochs=9",), ("duration.steps=5000", "max_epochs=1"), "would be read"),
+        ((FALLING,), (FALLING, "duration.steps=60"), "masking rates of the run .* follow its duration of 6 steps"),
+        (("phases=[{share: 0.5}, {masking: {rate: 0.3}}]",), ("phases=[{share: 0.5}, {masking: {rate: 0.3}}]",
+          "duration.steps=12"), "phase 2 of the run .* began at step 4"),
+    ],
+)  # fmt: skip
+def test_a_resume_that_is_refused_leaves_the_run_as_it_was(
+    began: tuple[str, ...], longer: tuple[str, ...], message: str, shards_folder: Path, tmp_path: Path
+) -> None:
+    """Twice in a row: what was refused once is not the run's own recipe from then on."""
+    pretrain(tiny("3ml-small", *began), shards_folder, tmp_path / "run")
+    before = (tmp_path / "run" / "recipe.yaml").read_text()
+    for _ in range(2):
+        with pytest.raises(UserError, match=message):
+            pretrain(tiny("3ml-small", *longer), shards_folder, tmp_path / "run", resume=True)
+        assert (tmp_path / "run" / "recipe.yaml").read_text() == before
+
+
+def test_random_masking_rates_may_go_on_for_longer(shards_folder: Path, tmp_path: Path) -> None:
+    rates = "masking.schedule={name: random, low: 0.4, high: 0.6}"
+    pretrain(tiny("3ml-small", rates), shards_folder, tmp_path / "run")
+    assert pretrain(tiny("3ml-small", rates, "duration.steps=8"), shards_folder, tmp_path / "run", resume=True).finished
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("phases=[{share: 0.5}, {rope_base: 50000}]",), "have no rotary base to set"),
+        (("decoder.hidden_size=10",), "a decoder of width 10 does not fit the encoder"),
+        (("compile=true",), "cannot compile: no compiler"),
+    ],
+)
+def test_what_cannot_be_built_is_refused_before_there_is_a_run(
+    overrides: tuple[str, ...], message: str, shards_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a model that is gone on with, whose sizes no recipe has."""
+    pretrain(tiny("3ml-roberta-small"), shards_folder, tmp_path / "source")
+    monkeypatch.setattr("masklater.machine.compilation.find_failure", lambda device: "no compiler")
+    recipe = tiny("3ml-small", f"model={{from: {tmp_path / 'source'}}}", *overrides)
+    with pytest.raises(UserError, match=message):
+        pretrain(recipe, shards_folder, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_source_that_has_changed_is_not_begun_with_again(shards_folder: Path, tmp_path: Path) -> None:
+    """A run that was stopped before its first checkpoint begins again, with the weights that it began with."""
+    pretrain(tiny(), shards_folder, tmp_path / "source")
+    recipe = tiny("3ml-small", f"model={{from: {tmp_path / 'source'}}}")
+    straight = pretrain(recipe, shards_folder, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    (tmp_path / "run" / "checkpoints").mkdir()
+    assert pretrain(recipe, shards_folder, tmp_path / "run", resume=True).loss == straight.loss
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    (tmp_path / "run" / "checkpoints").mkdir()
+    pretrain(tiny("3ml-small", "duration.steps=8"), shards_folder, tmp_path / "source", resume=True)
+    with pytest.raises(
+        UserError, match=r"source has changed since the run .*run began with it, which has no checkpoint"
+    ):
+        pretrain(recipe, shards_folder, tmp_path / "run", resume=True)
 
 
 def test_shards_of_another_tokenizer_and_other_data_are_refused(

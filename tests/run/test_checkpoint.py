@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from masklater.corpus.shards import Shards, SplitRows
 from masklater.errors import DamagedDataError, UserError
@@ -20,6 +21,7 @@ from masklater.pretrain.batches import make_batches
 from masklater.pretrain.loop import pretrain
 from masklater.pretrain.optim import Optimizers
 from masklater.pretrain.start import find_start
+from masklater.recipe.load import Recipe
 from masklater.run import checkpoint
 from masklater.run.checkpoint import list_checkpoints, load_checkpoint, load_newest
 from masklater.run.folder import RunFolder
@@ -152,6 +154,29 @@ def test_a_run_that_has_decayed_is_extended_from_before_its_decay(
         shutil.rmtree(path)
     with pytest.raises(UserError, match="no sound checkpoint before that decay"):
         pretrain(recipe(16), shards_folder, tmp_path / "run", resume=True)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("keep", [2, 3])
+def test_what_stands_before_a_decay_is_of_the_course_that_decayed(
+    keep: int, shards_folder: Path, tmp_path: Path
+) -> None:
+    """A crash after it was saved, and another rate from the checkpoint before: it is set aside, and saved anew."""
+
+    def recipe(lr: str) -> Recipe:
+        every = ("checkpoint.every_steps=3", f"checkpoint.keep={keep}")
+        return tiny("3ml-small", *WSD, "schedule.decay=0.5", "duration.steps=8", *every, lr)
+
+    pretrain(recipe("optimizer.lr=0.001"), shards_folder, tmp_path / "run")
+    folder = tmp_path / "run" / "checkpoints"
+    for name in ("step-00000006", "step-00000008"):
+        shutil.rmtree(folder / name)
+    assert len(list_checkpoints(folder)) == keep - 2
+    pretrain(recipe("optimizer.lr=0.05"), shards_folder, tmp_path / "run", resume=True)
+    stale, fresh = (
+        load_file(next((folder / name).glob("*.safetensors")))
+        for name in ("abandoned-before-decay-00000005", "before-decay-00000005")
+    )
+    assert any(not torch.equal(stale[name], fresh[name]) for name in fresh)
 
 
 def test_making_a_batch_costs_the_same_anywhere(shards: Shards, monkeypatch: pytest.MonkeyPatch) -> None:

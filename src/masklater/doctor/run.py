@@ -77,7 +77,7 @@ def _look_at_checkpoints(folder: Path, found: Examination) -> int:
                 "Remove this checkpoint, so that --resume takes the one before it.",
             )
     found.facts["sound checkpoints"] = ", ".join(names) or "none yet"
-    left = sorted(path.name for pattern in ("*.partial-*", "damaged-*") for path in folder.glob(pattern))
+    left = sorted(path.name for pattern in ("*.partial-*", "damaged-*", "abandoned-*") for path in folder.glob(pattern))
     if left:
         found.notes.append(f"left over in {folder}, never read, may be removed: {', '.join(left)}")
     return newest

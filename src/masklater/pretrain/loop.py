@@ -26,13 +26,12 @@ from masklater.pretrain.batches import Prefetcher, StepShare
 from masklater.pretrain.evaluate import Score, evaluate, pool
 from masklater.pretrain.health import Health
 from masklater.pretrain.micro_rows import lower
-from masklater.pretrain.opening import find_checkpoint, open_run
+from masklater.pretrain.opening import find_checkpoint, open_run, start_again
 from masklater.pretrain.optim import Optimizers
 from masklater.pretrain.phase import extend_positions, set_up
 from masklater.pretrain.plan import NAMES, Judge, Plan
 from masklater.pretrain.result import PretrainResult, make_result
 from masklater.pretrain.sources import begin_ledger
-from masklater.pretrain.start import find_start
 from masklater.pretrain.step import train_step
 from masklater.recipe.load import Recipe
 from masklater.run.accounts import Accounts
@@ -58,13 +57,14 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
     with join() as world, ExitStack() as held:
         if recipe.deterministic:
             held.enter_context(repeatable(world.device))
+        compilation = choose_compilation(recipe.compile, world)
         plan, run, sources, start = open_run(recipe, data, out, resume, world, held)
         checkpoint = find_checkpoint(run, plan, world)
         precision = choose_precision(recipe.precision, world.device)
         torch.manual_seed(derive_seed(recipe.seed, "weights"))
         model = MaskLaterForMaskedLM(plan.config)
         if checkpoint is None:
-            start = start or find_start(recipe, sources.longest, run.identity.source_commit)
+            start = start or start_again(run, recipe, sources)
             start.copy_weights(model)
             progress, ledger = Progress(row_length=start.trained), begin_ledger(sources)
         else:
@@ -74,7 +74,6 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
         if recipe.checkpoint_every:
             model.checkpoint_activations(recipe.checkpoint_every)
         model.to(world.device).train()
-        compilation = choose_compilation(recipe.compile, world)
         compilation.apply(stacked_layers(model))
         by_blocks = has_flex(compilation, world.device, recipe.deterministic) and model.attend_by_blocks()
         model.head.compiled = compilation.on and world.device.type == "cuda"  # on a CPU it is faster as it is
@@ -87,6 +86,8 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
         accounts = Accounts(ledger, run.path, precision, world)
         saver = Saver(world, recipe.checkpoint.writes_in_background(world.device.type))
         with world.all_or_none():
+            if world.is_main:
+                run.go_on_as(plan.recipe)
             announce(plan, num_parameters, accounts.hardware, precision, compilation, by_blocks, world, ledger)
             unigram = plan.unigram_score() if world.is_main else None
             announce_unigram(unigram)
@@ -305,7 +306,8 @@ class _Training:
             if len(self.phase.batches.rows.sources) > 1:
                 for source, scored in by_source.items():
                     record |= scored.record(f"{suffix}/{source}", what)
-        self._write(record)
+        if self.log is None or not self.log.has_evaluation_of(self.ledger.steps):
+            self._write(record)
 
     def _save(self) -> None:
         def then(ledger: Ledger) -> None:

@@ -1,5 +1,6 @@
 """Before the first step: SHARDS and RUN are opened, the RUN made or gone on with, and all that can be refused is."""
 
+import copy
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -7,11 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from masklater.console import Meter, clock, say
 from masklater.corpus.shards import Shards
 from masklater.errors import UserError
 from masklater.machine.distributed import World
+from masklater.masking.schedule import rates_in
 from masklater.model.check import check_causal, settle
+from masklater.model.masked_lm import MaskLaterForMaskedLM
+from masklater.model.positions import set_rope_base
 from masklater.pretrain.batches import share_out
 from masklater.pretrain.micro_rows import settle_micro_rows
 from masklater.pretrain.plan import Plan, make_plan
@@ -56,13 +62,17 @@ def open_run(
                 check_causal(config)
         plan = make_plan(recipe, sources, config)
         if run is not None and world.is_main:
-            _refuse_moved_phases(run, plan)
+            _refuse_other_steps(run, plan)
     plan = replace(settle_micro_rows(plan, world), micro_rows_open=micro_rows_open)
     with world.all_or_none():
         if run is None and world.is_main:
+            _refuse_what_cannot_be_built(plan)
             _verify(list(sources.shards.values()))
             came_from = (start.source, start.pooler) if start else (None, None)
-            run = RunFolder.create(out, plan.recipe, sources.shards, plan.config, *came_from, targets=sources.targets)
+            run = RunFolder.create(
+                out, plan.recipe, sources.shards, plan.config, *came_from, sources.targets,
+                start.fingerprint() if start else None,
+            )  # fmt: skip
             held.enter_context(only_process(out))
     with world.all_or_none():
         run = run or RunFolder(out)
@@ -114,8 +124,38 @@ def _with_levels(recipe: Recipe, levels: Literal["auto"] | int | None) -> Recipe
     return recipe.model_copy(update={"masking": masking})
 
 
-def _refuse_moved_phases(run: RunFolder, plan: Plan) -> None:
-    """Raise UserError where steps that have been made would be in another phase under the plan that goes on."""
+def start_again(run: RunFolder, recipe: Recipe, sources: Sources) -> Start:
+    """Find where a run began that was stopped before its first checkpoint.
+
+    Raises:
+        UserError: It began with weights that are others by now.
+    """
+    start = find_start(recipe, sources.longest, run.identity.source_commit)
+    began = run.identity.source_sha256
+    if began is not None and start.fingerprint() != began:
+        raise UserError(
+            f"{recipe.model.from_} has changed since the run {run.path} began with it, which has no checkpoint yet",
+            "Give back what it began with, or start a new run.",
+        )
+    return start
+
+
+def _refuse_what_cannot_be_built(plan: Plan) -> None:
+    """Raise UserError where the model, or what a phase asks of it, does not go together; nothing is held in memory."""
+    with torch.device("meta"):
+        model = MaskLaterForMaskedLM(copy.deepcopy(plan.config))
+    if plan.recipe.checkpoint_every:
+        model.checkpoint_activations(plan.recipe.checkpoint_every)
+    for phase in plan.phases:
+        if phase.rope_base is not None:
+            set_rope_base(copy.deepcopy(plan.config.encoder), phase.rope_base)
+
+
+def _refuse_other_steps(run: RunFolder, plan: Plan) -> None:
+    """Raise UserError where steps that have been made would be others under the plan that goes on.
+
+    They would be in another phase, or masked at another rate.
+    """
     newest = list_checkpoints(run.checkpoints)
     if not newest:
         return
@@ -124,6 +164,12 @@ def _refuse_moved_phases(run: RunFolder, plan: Plan) -> None:
             f"phases of the run {run.path} begin by a duration of {run.recipe.duration}, and it would be "
             f"{plan.recipe.duration}",
             "Keep the unit.",
+        )
+    schedule, is_longer = plan.recipe.schedule, run.recipe.duration != plan.recipe.duration
+    if is_longer and schedule.name == "wsd" and schedule.warmup and isinstance(schedule.warmup, float):
+        say(
+            f"warm-up was {schedule.warmup:g} of {run.recipe.duration}: a run that is to equal one that was meant to "
+            "be this long from its beginning has schedule.warmup.steps"
         )
     made = int(newest[-1].name.rpartition("-")[2])
     spans = [phase.span for phase in plan.phases]
@@ -135,6 +181,13 @@ def _refuse_moved_phases(run: RunFolder, plan: Plan) -> None:
                 f"phase {old.number + 1} of the run {run.path} began at step {old.first + 1:,}, and with "
                 f"{plan.recipe.duration} it would begin at step {new.first + 1:,}; {made:,} steps have been made",
                 "Keep the duration, or give phases durations of their own in a new run.",
+            )
+        steps = min(made, old.first + (made if old.steps is None else old.steps)) - old.first
+        if steps > 0 and rates_in(old).steps_by_rate(steps) != rates_in(new).steps_by_rate(steps):
+            raise UserError(
+                f"masking rates of the run {run.path} follow its duration of {run.recipe.duration}: over "
+                f"{plan.recipe.duration}, the {made:,} steps that have been made would have had others",
+                "Keep the duration, or start a new run with model.from naming this one.",
             )
 
 

@@ -198,11 +198,17 @@ class Schedule:
                 )
         else:
             self.warmup = warmup
+        if settings.name == "wsd" and self.warmup + settings.decay_share > 1 + 1e-9:
+            raise UserError(
+                f"schedule.warmup ({warmup}) and schedule.decay together exceed the whole duration ({self.name})",
+                "Shorten one of the two: between them the rate is at its peak.",
+            )
 
     def multiplier(self, ledger: Ledger) -> float:
         """The multiple of the peak for the step that follows.
 
         Warm-up counts the step itself, so that the first rate is not 0; decay does not, so that the last is not either.
+        Of a duration in hours nobody knows what the first step takes, and its rate is 0.
         """
         before = self._before(ledger)
         rising = min(1.0, (before + self.step_share) / self.warmup) if self.warmup else 1.0

@@ -1,8 +1,10 @@
 """The beginning of a run's model: random weights, or those of a model that exists."""
 
 import copy
+import hashlib
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 from transformers import PretrainedConfig
 
@@ -36,6 +38,17 @@ class Start:
     def pooler(self) -> dict[str, Tensor] | None:
         """The origin's trained pooler."""
         return None if self.origin is None else self.origin.pooler
+
+    def fingerprint(self) -> str | None:
+        """SHA-256 of the origin's weights, by name; None: it has none."""
+        if self.origin is None or self.origin.encoder is None:
+            return None
+        whole = hashlib.sha256()
+        for part in (self.origin.encoder.state_dict(), self.origin.head or {}, self.origin.decoder or {}):
+            for name, tensor in sorted(part.items()):
+                whole.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+                whole.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return whole.hexdigest()
 
     def copy_weights(self, model: MaskLaterForMaskedLM) -> None:
         """Take over the origin's weights, where there is one, and say which."""

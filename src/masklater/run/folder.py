@@ -37,7 +37,7 @@ from masklater.recipe.load import Recipe, dump
 from masklater.recipe.timeline import in_phase, rope_base
 from masklater.run.checkpoint import Checkpoint, is_sound, list_checkpoints, load_checkpoint, load_newest, set_aside
 from masklater.run.data import write_data
-from masklater.run.identity import check_same_run, identity_of, is_run, longest_of, read_identity
+from masklater.run.identity import changes, check_same_run, identity_of, is_run, longest_of, read_identity
 
 POOLER = "pooler.safetensors"
 
@@ -77,6 +77,7 @@ class RunFolder:
         source: Source | None = None,
         pooler: dict[str, Tensor] | None = None,
         targets: TargetTable | None = None,
+        source_sha256: str | None = None,
     ) -> "RunFolder":
         """Make a new RUN.
 
@@ -88,13 +89,14 @@ class RunFolder:
             source: The saved model that it starts from; None: from scratch.
             pooler: Of that model, if it has one.
             targets: The table by which it chooses what is predicted; None: none.
+            source_sha256: Of the weights that it starts from.
 
         Raises:
             UserError: Something stands under that name already.
         """
         with complete_folder(path) as partial:
             (partial / "run.json").write_text(
-                json.dumps(asdict(identity_of(shards, source, targets)), indent=1), encoding="utf-8"
+                json.dumps(asdict(identity_of(shards, source, targets, source_sha256)), indent=1), encoding="utf-8"
             )
             (partial / "recipe.yaml").write_text(dump(recipe), encoding="utf-8")
             write_data(partial, shards)
@@ -109,8 +111,12 @@ class RunFolder:
 
     def check_resumable(self, recipe: Recipe, shards: Mapping[str, Shards], targets: TargetTable | None) -> None:
         """Raise UserError where resuming under this recipe and data would not be the same run."""
-        changed = check_same_run(self.path, self.identity, self.recipe, recipe, shards, targets)
-        for change in changed:
+        check_same_run(self.path, self.identity, self.recipe, recipe, shards, targets)
+
+    def go_on_as(self, recipe: Recipe) -> None:
+        """Say what has changed in the recipe of a run that is resumed, and record it: nothing is left to refuse it."""
+        changed = changes(self.recipe, recipe)
+        for change in changed.values():
             say(f"changed on resume: {change}")
         if changed:
             self.record(recipe)
@@ -132,6 +138,7 @@ class RunFolder:
         """
         newest = load_newest(self.checkpoints)
         if newest is None:
+            self._set_aside_after(0, "damaged")
             return None
         self._set_aside_after(newest.ledger.steps, "damaged")
         if newest.progress.decay is None or newest.progress.decay in decays:
@@ -156,9 +163,13 @@ class RunFolder:
         return stable
 
     def _set_aside_after(self, step: int, why: str) -> None:
+        """Give other names to checkpoints of a course that is abandoned from this step on."""
         for path in list_checkpoints(self.checkpoints):
-            if path.name > f"step-{step:08d}":
+            if _step_of(path) > step:
                 set_aside(path, why)
+        for path in self._before_decay():
+            if _step_of(path) > step:  # the new course leaves one of its own there
+                set_aside(path, "abandoned")
 
     def load_config(self) -> MaskLaterConfig:
         """The model's config.
@@ -234,3 +245,7 @@ class RunFolder:
     def _before_decay(self) -> list[Path]:
         names = [path for path in self.checkpoints.glob("before-decay-*") if path.name.rpartition("-")[2].isdigit()]
         return sorted(names)
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])

@@ -33,6 +33,7 @@ class Identity:
     sources: dict | None = None  # SHA-256 by folder; None: --data itself is the only one
     selected_from: dict | None = None  # of folders that are SELECTIONs, the SHA-256 of their SHARDS; None: none is
     targets_sha256: str | None = None  # of the table that masking.predict_by names; None: it names none
+    source_sha256: str | None = None  # of the weights that model.from names; None: from scratch, or not known
 
     @property
     def shards_sha256(self) -> str:
@@ -47,7 +48,10 @@ class Identity:
 
 
 def identity_of(
-    shards: Mapping[str, "Shards"], source: Source | None, targets: "TargetTable | None" = None
+    shards: Mapping[str, "Shards"],
+    source: Source | None,
+    targets: "TargetTable | None" = None,
+    source_sha256: str | None = None,
 ) -> Identity:
     """Return the identity of a run that begins now on this data, from a saved model or from scratch."""
     index, commit = longest_of(shards).index, source.commit if source else None
@@ -56,7 +60,7 @@ def identity_of(
     return Identity(
         data, index.tokenizer_sha256, index.row_length, **versions(),
         source_commit=commit, sources=sources, selected_from=selected or None,
-        targets_sha256=targets.fingerprint if targets else None,
+        targets_sha256=targets.fingerprint if targets else None, source_sha256=source_sha256,
     )  # fmt: skip
 
 
@@ -113,7 +117,7 @@ def check_same_run(
     recipe: Recipe,
     shards: Mapping[str, "Shards"],
     targets: "TargetTable | None" = None,
-) -> list[str]:
+) -> None:
     """Check that a RUN stays the same run under a recipe and data.
 
     Args:
@@ -123,9 +127,6 @@ def check_same_run(
         recipe: The recipe it is to go on with.
         shards: The data it is to go on with, by folder.
         targets: The table by which it is to choose what is predicted.
-
-    Returns:
-        the settings that differ and may, a sentence each.
 
     Raises:
         UserError: The tokenizer, the data, the table or a setting that may not change is another one.
@@ -148,14 +149,18 @@ def check_same_run(
             f"the run {run} began with {', '.join(missing)} too", "Resume on the same shards, or start a new run."
         )
     _check_same_targets(run, identity.targets_sha256, targets)
-    old, new = settings_of(before), settings_of(recipe)
-    changed = {key: f"{key} was {old.get(key)}, is {new.get(key)}" for key in old | new if old.get(key) != new.get(key)}
+    changed = changes(before, recipe)
     if forbidden := [change for key, change in changed.items() if not Recipe.may_change(key)]:
         raise UserError(
             f"a resumed run cannot change {'; '.join(forbidden)}",
             f"Take the run's own recipe, {run / 'recipe.yaml'}, or start a new run.",
         )
-    return list(changed.values())
+
+
+def changes(before: Recipe, recipe: Recipe) -> dict[str, str]:
+    """Return the settings in which two recipes differ, with a sentence each."""
+    old, new = settings_of(before), settings_of(recipe)
+    return {key: f"{key} was {old.get(key)}, is {new.get(key)}" for key in old | new if old.get(key) != new.get(key)}
 
 
 def _check_same_targets(run: Path, began: str | None, targets: "TargetTable | None") -> None:

@@ -29,7 +29,7 @@ class MetricsLog:
         With a recipe, the trackers that it names show what is logged too.
         """
         self.path = folder / "metrics.jsonl"
-        self.evaluated = False
+        self.after_step, self.evaluated = after_step, False
         with disk_errors_for_people(self.path):
             if self.path.exists():
                 kept = [record for record in read_metrics(self.path) if record["step"] <= after_step]
@@ -38,6 +38,10 @@ class MetricsLog:
                 self.evaluated = any(scores)
             self.file = self.path.open("a", encoding="utf-8")
         self.trackers = None if recipe is None else Trackers(recipe, folder, after_step)
+
+    def has_evaluation_of(self, step: int) -> bool:
+        """Whether an earlier try has logged that of this step, as of a finished run that is given again."""
+        return self.evaluated and step == self.after_step
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one record; it has a `step`."""
