@@ -70,14 +70,15 @@ class Ledger:
         self.seconds += seconds
         self.data_seconds += data_seconds
 
-    def count_skipped(self, skipped: bool, overflowed: bool = False) -> None:
+    def count_skipped(self, skipped: bool, overflowed: bool = False, empty: bool = False) -> None:
         """Book whether the last step was skipped, which may be known later than what it has spent.
 
         Args:
             skipped: Loss or gradient was not finite.
             overflowed: It was skipped while float16's loss scale was being found, and says nothing about the data.
+            empty: It was skipped as it had nothing to predict, and says nothing about the run.
         """
         self.skipped_steps += skipped
         self.overflowed_steps += overflowed
-        if not overflowed:
+        if not (overflowed or empty):
             self.skipped_in_a_row = self.skipped_in_a_row + 1 if skipped else 0

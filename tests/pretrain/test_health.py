@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from masklater.corpus.prepare import prepare
+from masklater.corpus.settings import PrepareSettings
 from masklater.corpus.shards import Shards
 from masklater.errors import Interrupted, UserError
 from masklater.ledger import Ledger
@@ -221,3 +223,29 @@ def test_losses_are_read_from_the_end_of_the_log(tmp_path: Path, monkeypatch: py
     path.write_text("".join(json.dumps(record) + "\n" for record in records) + '{"step": 300, "lo')
     expected = [record["loss"] for record in records if math.isfinite(record["loss"])][-health.WINDOW :]
     assert recent_losses(path, WINDOW) == expected
+
+
+def test_steps_with_nothing_to_predict_are_no_divergence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rows of one token, of which 15% is none: weights stay, and the run ends at its end."""
+    path = tmp_path / "words.jsonl"
+    path.write_text("\n".join(json.dumps({"text": "abcdefgh"[number % 8]}) for number in range(60)))
+    settings = PrepareSettings(vocab_size=300, row_length=8, valid_fraction=0.0, workers=1)
+    prepare([path], tmp_path / "shards", settings)
+    recipe = tiny("vanilla-small", "masking.rate=0.15", "batch.rows=1", "batch.micro_rows=1", "duration.steps=25")
+    run = tmp_path / "run"
+    result = pretrain(recipe, tmp_path / "shards", run)
+    assert result.finished and result.steps == 25
+    steps = [record for record in read_metrics(run / "metrics.jsonl") if "loss" in record]
+    empty = [record["skipped"] for record in steps]
+    assert sum(empty) > 10 and [math.isnan(record["loss"]) for record in steps] == empty
+    assert "too short to have anything to predict" in capsys.readouterr().err
+    assert not (run / "diverged.json").exists()
+
+
+def test_rows_too_short_to_be_scored_are_said_to_be(tmp_path: Path) -> None:
+    path = tmp_path / "words.jsonl"
+    path.write_text("\n".join(json.dumps({"text": "abcdefgh"[number % 8]}) for number in range(60)))
+    settings = PrepareSettings(vocab_size=300, row_length=8, valid_fraction=0.2, workers=1, pack="continuous")
+    prepare([path], tmp_path / "shards", settings)
+    with pytest.raises(UserError, match=r"rows of 8 positions are too short to be scored at 15% \[MASK\]"):
+        pretrain(tiny("3ml-small", "masking.rate=0.9"), tmp_path / "shards", tmp_path / "run")

@@ -89,6 +89,14 @@ class Health:
             "checkpoint with a lower optimizer.lr or more warm-up: masklater pretrain ... --resume optimizer.lr=...",
         )
 
+    def note_empty(self, ledger: Ledger) -> None:
+        """Say of the first step with nothing to predict what it is; it says nothing about the run's health."""
+        if ledger.skipped_steps == 1:
+            say(
+                f"step {ledger.steps:,} was skipped: at this masking rate its rows are too short to have anything to "
+                "predict. Further ones are in metrics.jsonl"
+            )
+
     def note_overflow(self, ledger: Ledger, loss_scale: float) -> None:
         """Say once in a run what a step is whose gradient was too large for float16, and where further ones stand."""
         if ledger.overflowed_steps == 1:

@@ -106,6 +106,7 @@ class _Unsettled(NamedTuple):
     loss: Tensor
     norm: Tensor
     loss_scale: Tensor | None  # None: the loss is not scaled
+    empty: bool  # whether its rows had nothing to predict
 
 
 @dataclass
@@ -197,7 +198,7 @@ class _Training:
         ledger.add_step(replace(spending, flops_optimizer=self.optimizers.flops), seconds, data_seconds)
         ledger.compiled_steps += self.compilation.on
         record = step_record(ledger, recipe.optimizer.lr * multiplier, rate, seconds, data_seconds)
-        self.unsettled = _Unsettled(record, loss, norm, loss_scale)
+        self.unsettled = _Unsettled(record, loss, norm, loss_scale, empty=share.num_targets == 0)
         if not self.settles_late:
             self._settle()
         if save_failed:
@@ -249,9 +250,9 @@ class _Training:
         """Read the loss of the last step, which waits for the device, and act on it: record, health."""
         if self.unsettled is None:
             return
-        record, loss, norm, loss_scale = self.unsettled
+        record, loss, norm, loss_scale, empty = self.unsettled
         self.unsettled, ledger = None, self.ledger
-        self.loss, grad_norm = float(loss), float(norm)
+        self.loss, grad_norm = math.nan if empty else float(loss), float(norm)
         skipped = not (math.isfinite(self.loss) and math.isfinite(grad_norm))
         overflowed = False
         if loss_scale is not None:
@@ -259,14 +260,16 @@ class _Training:
             # Below 1 the scale is not what made the gradient too large.
             overflowed = skipped and math.isfinite(self.loss) and record["loss_scale"] > 1
             record["overflowed"] = overflowed
-        ledger.count_skipped(skipped, overflowed)
+        ledger.count_skipped(skipped, overflowed, empty)
         self._write({**record, "loss": self.loss, "grad_norm": grad_norm, "skipped": skipped})
         if self.world.is_main and (spike := self.health.spike(ledger, self.loss)):
             self._write(spike)
         if skipped:
             with self.world.all_or_none():
                 if self.world.is_main:
-                    if overflowed:
+                    if empty:
+                        self.health.note_empty(ledger)
+                    elif overflowed:
                         self.health.note_overflow(ledger, record["loss_scale"])
                     else:
                         self.health.check(ledger, self.loss, grad_norm)

@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Literal
 
 from masklater.budget.cost import EncoderSizes, encoder_sizes, step_spending
+from masklater.corpus.shards import Shards
 from masklater.errors import UserError
 from masklater.ledger import Ledger, Spending
 from masklater.machine.distributed import World
@@ -196,10 +197,7 @@ def make_plan(recipe: Recipe, sources: Sources, config: MaskLaterConfig, begun: 
                 if own.masking.causal:
                     judges = {"causal": own.masking}
                 held_out[folder.name or folder.key] = {
-                    judge: make_batches(
-                        shards, shards.valid, masking, drops, own.batch.attend, EVALUATION_SEED, targets=sources.targets
-                    )
-                    for judge, masking in judges.items()
+                    judge: _held_out(shards, judge, masking, own, drops, sources) for judge, masking in judges.items()
                 }
         phases.append(Phase(span, batches, held_out, schedule, rope_base(recipe, span.number)))
     plan = Plan(recipe, config, encoder, tuple(phases), sources, begun)
@@ -211,6 +209,22 @@ def make_plan(recipe: Recipe, sources: Sources, config: MaskLaterConfig, begun: 
                 "Shorten the duration, lower its share, add rows, or raise max_epochs.",
             )
     return plan
+
+
+def _held_out(
+    shards: Shards, judge: Judge, masking: MaskingSettings, recipe: Recipe, drops: bool, sources: Sources
+) -> BatchMaker:
+    attend, targets = recipe.batch.attend, sources.targets
+    try:
+        return make_batches(shards, shards.valid, masking, drops, attend, EVALUATION_SEED, targets=targets)
+    except UserError:
+        if judge != "common":
+            raise
+        raise UserError(
+            f"rows of {shards.index.row_length} positions are too short to be scored at {masking.rate:.0%} [MASK], "
+            "which every run's held-out rows are",
+            "Prepare longer rows, or hold nothing out (--valid-fraction 0).",
+        ) from None
 
 
 def _step_flops(recipe: Recipe, sources: Sources, encoder: EncoderSizes) -> list[float]:

@@ -23,7 +23,8 @@ def train_step(
     """One optimizer step.
 
     The loss is the sum over all targets of the step divided by their number, however the step is cut into micro-batches
-    and over processes. Where loss or gradient is not finite, weights and optimizers stay as they were in all of them.
+    and over processes. Where loss or gradient is not finite, or there is no target, weights and optimizers stay as they
+    were in all of them.
 
     Returns:
         loss (of all processes) and gradient norm (before clipping), float32 scalars still on the device.
@@ -35,13 +36,13 @@ def train_step(
         with gradient_sync(model, last=number + 1 == len(share.micro_batches)):
             with precision.autocast():
                 part, _ = model(batch=batch)
-            part = part / share.num_targets
+            part = part / max(1, share.num_targets)
             # Gradients are averaged over processes, and what is wanted is their sum.
             optimizers.scaler.scale(part * world.size).backward()
         loss += part.detach()
     optimizers.unscale()
     norm = nn.utils.clip_grad_norm_(model.parameters(), float("inf") if clip is None else clip)
     loss, norm = world.all_sum(loss), full_value(norm)
-    optimizers.step(lr_multiplier, skip=~(torch.isfinite(loss) & torch.isfinite(norm)))
+    optimizers.step(lr_multiplier, skip=~(torch.isfinite(loss) & torch.isfinite(norm)) | (share.num_targets == 0))
     optimizers.scaler.update()
     return loss, norm

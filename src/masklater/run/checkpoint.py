@@ -149,7 +149,8 @@ def keep_newest(folder: Path, keep: int) -> None:
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """List all complete checkpoints, oldest first."""
-    return sorted(path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdigit())
+    found = [path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdigit()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
 
 
 def load_newest(folder: Path) -> Checkpoint | None:
