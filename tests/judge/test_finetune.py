@@ -215,6 +215,16 @@ def test_a_run_that_diverges_ends_and_says_so(encoder_folder: Path, glue_folder:
     assert result.diverged and result.epochs == [] and result.best_epoch is None
 
 
+@pytest.mark.parametrize("key", ["rte", "stsb", "cola"])
+def test_a_run_whose_last_update_spoils_it_has_diverged(key: str, encoder_folder: Path, glue_folder: Path) -> None:
+    """Every loss was finite; predictions are not, and a class is always the first of what is no number."""
+    task = TASKS[key]
+    encoder = open_encoder(str(encoder_folder), Path())
+    tokens = tokenise(read_task(glue_folder, task), encoder.tokenizer(), 32, 1)
+    result = finetune(encoder, task, tokens, Setting(1e30, 64, 2, 0), CPU)  # one step an epoch
+    assert result.diverged and result.epochs == [] and result.best_epoch is None and result.answers == {}
+
+
 def test_predictions_do_not_depend_on_their_batch(encoder_folder: Path, glue_folder: Path) -> None:
     task = TASKS["stsb"]
     encoder = open_encoder(str(encoder_folder), Path())

@@ -122,6 +122,11 @@ def test_a_table_that_cannot_be_used(name: str, content: str | bytes, what: str,
     assert str(tmp_path / name) in raised.value.problem and raised.value.remedy
 
 
+def test_a_long_text_is_a_cell_like_any_other(tmp_path: Path) -> None:
+    text = "lot kan " * 20_000
+    assert rows_of(read_own(own(csv_of(tmp_path / "a.csv", ["text,label", f"{text},a", "kan,b"]))))[0] == (text, "a")
+
+
 def test_a_label_that_the_training_data_lacks(tmp_path: Path) -> None:
     train = csv_of(tmp_path / "train.csv", ["text,label", "kan,10", "lot,9"])
     dev = csv_of(tmp_path / "dev.csv", ["text,label", "kan,9", "", "lot,8"])

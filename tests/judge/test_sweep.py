@@ -22,7 +22,9 @@ from masklater.judge.finetune import Setting
 from masklater.judge.grid import GRIDS, Grid, SweepSettings, make_grid
 from masklater.judge.sweep import sweep
 from masklater.judge.tasks import TASKS, choose_tasks
+from masklater.run.lock import only_process
 from tests.judge.folders import make_glue
+from tests.judge.test_own_data import csv_of, own
 
 ONE = SweepSettings(Grid((1e-3,), (8,), 1), seeds=2)
 TWO_TASKS = [TASKS["cola"], TASKS["rte"]]
@@ -226,6 +228,41 @@ def test_a_diverged_run_counts_as_0_and_is_named(encoder_folder: Path, glue_fold
     hot = SweepSettings(Grid((1e30,), (8,), 1), seeds=1)
     entry = sweep(str(encoder_folder), str(glue_folder), tmp_path / "hot", [TASKS["rte"]], hot).scores["tasks"]["rte"]
     assert entry["metric"]["accuracy"]["values"] == [0.0] and "seed 0 diverged" in entry["note"]
+
+
+def test_a_run_that_diverged_is_never_the_best() -> None:
+    """Shown as 0, it would be above a correlation of less."""
+    encoder = {"path": "e", "sha256": "s", "run": None, "step": None}
+    records = [fake_record(0, 1e-5, []), fake_record(0, 2e-5, [-4.0])]
+    entry = table.summarise(records, {}, encoder, {"lr": [1e-5, 2e-5], "batch": [16], "epochs": 1})["tasks"]["mrpc"]
+    assert entry["setting"]["lr"] == 2e-5 and entry["metric"]["accuracy"]["median"] == -4
+
+
+def test_a_task_with_named_dev_files_that_diverged_has_its_rows(encoder_folder: Path, tmp_path: Path) -> None:
+    lines = ["text,label", *(f"kan lot {i % 5},{'ab'[i % 2]}" for i in range(12))]
+    file = csv_of(tmp_path / "a.csv", lines)
+    task = own(file, dev={"dev_hi": file, "dev_th": file})
+    hot = SweepSettings(Grid((1e30,), (8,), 1), seeds=1)
+    scores = sweep(str(encoder_folder), None, tmp_path / "scores", [task], hot).scores
+    assert [row[1] for row in table.table_rows(scores)] == ["accuracy_hi", "accuracy_th"]
+    assert "seed 0 diverged" in (tmp_path / "scores" / "scores.md").read_text()
+
+
+def test_one_process_works_on_a_sweep_and_a_run_counts_once(
+    encoder_folder: Path, glue_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "scores"
+    first = sweep(str(encoder_folder), str(glue_folder), out, [TASKS["rte"]], ONE).scores
+    with (
+        only_process(out, "{}"),
+        pytest.raises(UserError, match=r"the sweep in .*scores is being worked on by process"),
+    ):
+        sweep(str(encoder_folder), str(glue_folder), out, [TASKS["rte"]], ONE, resume=True)
+    lines = (out / "runs.jsonl").read_text()
+    (out / "runs.jsonl").write_text(lines + lines.splitlines(keepends=True)[0])
+    again = sweep(str(encoder_folder), str(glue_folder), out, [TASKS["rte"]], ONE, resume=True).scores
+    assert again["tasks"] == first["tasks"] and again["runs"] == 2
+    assert "1 runs stand there a second time" in capsys.readouterr().err
 
 
 def test_fewer_training_rows_stand_in_the_table(encoder_folder: Path, glue_folder: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from masklater.errors import FaultsError, UserError
-from masklater.judge.own_task import TaskFile
+from masklater.judge.own_task import TWO, TaskFile
 from masklater.judge.task_file import find_tasks, read_task_file
 from masklater.judge.tasks import TASKS
 from tests.judge.folders import write
@@ -79,6 +79,30 @@ def test_a_mistake(change: tuple[str, str], fault: str, folder: Path) -> None:
         read_task_file(folder / "tasks.yaml")
     assert fault in str(raised.value)
     assert all(each.remedy for each in raised.value.faults)
+
+
+PAIRS = """\
+nli:
+  kind: regression
+  range: [0, 1]
+  files: {train: a.csv, dev: {path: b.csv, columns: %s}}
+  columns: %s
+"""
+
+
+def test_the_order_in_which_columns_are_listed_means_nothing(folder: Path) -> None:
+    found = []
+    for columns in ("{label: l, second: b, first: a}", "{first: a, second: b, label: l}"):
+        (folder / "tasks.yaml").write_text(PAIRS % (columns, columns))
+        found.append(read_task_file(folder / "tasks.yaml")[0])
+    assert found[0] == found[1] and list(found[0].columns) == list(found[0].train[0].columns) == [*TWO]
+    assert list(found[0].dev["dev"].columns) == [*TWO]
+
+
+def test_columns_of_a_file_are_for_what_the_tasks_are(folder: Path) -> None:
+    (folder / "tasks.yaml").write_text(PAIRS % ("{text: a, label: l}", "{first: a, second: b, label: l}"))
+    with pytest.raises(FaultsError, match=r"nli\.files\.dev\.columns is .*: columns of a file are for what"):
+        read_task_file(folder / "tasks.yaml")
 
 
 def test_all_mistakes_are_in_one_message(tmp_path: Path) -> None:

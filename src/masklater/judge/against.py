@@ -82,12 +82,16 @@ def _compare(first: Sweep, second: Sweep) -> dict[str, Any]:
             continue
         task = rows.task
         answers: list[dict[int, dict[str, Any]]] = []
+        ran: list[set[int]] = []
         for scored in (first, second):
             runs = best_runs([record for record in scored.log.records if record["task"] == key], task.main)
+            ran.append({run["seed"] for run in runs})
             answers.append({run["seed"]: scored.log.answers(run) for run in runs if run["best_epoch"]})
         seeds = sorted(answers[0].keys() & answers[1].keys())
-        if missing := sorted((answers[0].keys() | answers[1].keys()) - set(seeds)):
-            notes.append(f"{task.title}: seed {', '.join(map(str, missing))} diverged with one of the two: left out")
+        diverged = (ran[0] & ran[1]) - {*seeds}
+        for missing, what in ((ran[0] ^ ran[1], "was run with one of the two alone"), (diverged, "diverged")):
+            if missing:
+                notes.append(f"{task.title}: seed {', '.join(map(str, sorted(missing)))} {what}: left out")
         if not seeds:
             notes.append(f"{task.title}: no seed has scores of both")
             continue

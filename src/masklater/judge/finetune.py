@@ -66,7 +66,7 @@ class RunScores:
 
     epochs: list[dict[str, float]]  # metrics in percent and the mean training loss, after each epoch
     best_epoch: int | None  # by the main metric, from 1; None where the first epoch diverged
-    diverged: bool  # the loss was not finite: the run ended there
+    diverged: bool  # the loss, or what was predicted after it, was not finite: the run ended there
     seconds: float
     parameters: Counts
     answers: dict[str, NDArray[np.float64]] = field(default_factory=dict)  # of the best epoch, by dev split: `predict`
@@ -136,10 +136,10 @@ def finetune(
                 optimizer.zero_grad(set_to_none=True)
                 loss_sum += loss.detach() * len(rows_B)
                 progress(len(rows_B))
-            if not torch.isfinite(loss_sum):
+            answers = predict_dev(model, task, tokens, precision) if torch.isfinite(loss_sum) else None
+            if answers is None or not all(np.isfinite(predicted_N).all() for predicted_N in answers.values()):
                 diverged = True
                 break
-            answers = predict_dev(model, task, tokens, precision)
             epochs.append({**score(task, tokens, answers), "loss": float(loss_sum) / len(train)})
             best = int(np.argmax([scores[task.main] for scores in epochs])) + 1
             kept = answers if best == len(epochs) else kept
@@ -172,7 +172,10 @@ def task_loss(
 
 @torch.no_grad()
 def predict(model: nn.Module, task: Task, rows: TokenRows, pad: int, precision: Precision) -> NDArray[np.float64]:
-    """The class, or the score, that a model gives each row, predicted_N; or each word, -1 where it was not read."""
+    """The class, or the score, that a model gives each row, predicted_N; or each word, -1 where it was not read.
+
+    It is nan where logits are not finite, among which none is the largest.
+    """
     model.eval()
     predicted_N = np.full(len(rows.labels_N), -1.0)
     for rows_B in scoring_batches(rows.lengths_N, SCORING_ROWS):
@@ -180,12 +183,17 @@ def predict(model: nn.Module, task: Task, rows: TokenRows, pad: int, precision: 
             logits = model(**rows.batch(rows_B, pad, precision.device)).logits.float()
         if rows.words is not None:
             word_W, row_W, place_W = rows.words.of(rows_B)
-            predicted_N[word_W] = logits.argmax(dim=2).cpu().numpy()[row_W, place_W]
+            predicted_N[word_W] = _largest(logits).cpu().numpy()[row_W, place_W]
         elif task.regression:
             predicted_N[rows_B] = (logits[:, 0] * (task.highest - task.lowest) + task.lowest).cpu().numpy()
         else:
-            predicted_N[rows_B] = logits.argmax(dim=1).cpu().numpy()
+            predicted_N[rows_B] = _largest(logits).cpu().numpy()
     return predicted_N
+
+
+def _largest(logits: Tensor) -> Tensor:
+    """The number of the largest of the last dimension, as float64; nan where not all are finite."""
+    return logits.argmax(dim=-1).double().masked_fill(~logits.isfinite().all(dim=-1), torch.nan)
 
 
 def predict_dev(

@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from masklater.corpus.read import MAX_LINE_BYTES
 from masklater.corpus.readers.separated import choose_separator
 from masklater.errors import DamagedDataError, UserError, first_line
 from masklater.extras import import_extra
@@ -37,6 +38,7 @@ def read_table(path: Path, columns: tuple[str, ...]) -> Iterator[Record]:
 
 
 def _csv(path: Path, columns: tuple[str, ...]) -> Iterator[Record]:
+    csv.field_size_limit(MAX_LINE_BYTES)  # its own is 131,072 characters, which a text may well have
     lines = (f"{line}\n" for _, line in numbered_lines(path))
     first = next(lines, None)
     if first is None:

@@ -4,6 +4,7 @@ SCORES/sweep.json   what may not change: the encoder and the settings it began w
 SCORES/encoder/     the exported encoder, where a RUN was given
 SCORES/runs.jsonl   one object a finished run, with everything needed to run it again
 SCORES/predictions/ what each run predicted for the dev splits after its best epoch
+SCORES/lock         held by the process that works on it
 SCORES/scores.json  the table for programs, SCORES/scores.md for people; both written anew at the end of a sweep
 """
 
@@ -51,15 +52,23 @@ class RunLog:
             say(f"{path}: the last line was cut off when the sweep was killed; that run is done again")
             with disk_errors_for_people(path), path.open("r+b") as file:
                 file.truncate(len(whole))
+        known: set[tuple[Any, ...]] = set()
+        again = 0
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
                 record = json.loads(line)
-                key_of(record)
+                key = key_of(record)
             except (ValueError, TypeError, KeyError, RecursionError):
                 raise DamagedDataError(
                     f"{path}, line {number} is no record of a run", "Remove the line; the run is then done again."
                 ) from None
+            if key in known:
+                again += 1
+                continue
+            known.add(key)
             self.records.append(record)
+        if again:
+            say(f"{path}: {again:,} runs stand there a second time, which two processes did; the first one counts")
 
     def append(self, record: Record) -> None:
         """Add a run, on disk when this returns; its `answers` go into a file of their own, before the line."""

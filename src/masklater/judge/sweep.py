@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from masklater.judge.tasks import Task
 from masklater.judge.workers import Job, Workers
 from masklater.machine.device import all_devices
 from masklater.machine.signals import StopOnSignal
+from masklater.run.lock import only_process
 
 
 @dataclass(frozen=True)
@@ -76,22 +77,24 @@ def sweep(
         refuse_existing(out)
     rows, faults = _read(data, tasks, settings)
     devices = devices or all_devices()
-    with nullcontext() if resume else begun_folder(out):
-        found = open_encoder(encoder, out)
-        scorer = Scorer(found, devices[0], settings.tune)
-        if resume:
-            found = check_identity(identity, found, settings)
-        else:
-            write_identity(identity, found, settings)
-    log = RunLog(out / "runs.jsonl")
-    check_data(log, rows)
-    done = {key_of(record) for record in log.records}
-    jobs = [job for key in rows for job in _jobs(key, settings) if job.key not in done]
-    _introduce(found, rows, faults, len(jobs), len(done))
-    if jobs:
-        _run(scorer, rows, jobs, log, devices)
-    scores = table.summarise(log.records, faults, _describe(found), _settings_record(settings, tasks, data))
-    write_table(out, scores)
+    with ExitStack() as held:
+        with nullcontext() if resume else begun_folder(out):
+            held.enter_context(only_process(out, "the sweep in {} is being worked on by"))
+            found = open_encoder(encoder, out)
+            scorer = Scorer(found, devices[0], settings.tune)
+            if resume:
+                found = check_identity(identity, found, settings)
+            else:
+                write_identity(identity, found, settings)
+        log = RunLog(out / "runs.jsonl")
+        check_data(log, rows)
+        done = {key_of(record) for record in log.records}
+        jobs = [job for key in rows for job in _jobs(key, settings) if job.key not in done]
+        _introduce(found, rows, faults, len(jobs), len(done))
+        if jobs:
+            _run(scorer, rows, jobs, log, devices)
+        scores = table.summarise(log.records, faults, _describe(found), _settings_record(settings, tasks, data))
+        write_table(out, scores)
     return Sweep(scores, faults, rows, log)
 
 

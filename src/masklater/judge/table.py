@@ -3,6 +3,7 @@
 Reads records only; knows nothing of models. No torch here.
 """
 
+import math
 from collections.abc import Sequence
 from statistics import median
 from typing import Any
@@ -89,7 +90,9 @@ def _summarise_task(task: Task, runs: list[dict[str, Any]], grid_points: int) ->
     best = _best(points, task.main)
     chosen = points[best]
     note = _note(chosen, len(complete) < grid_points)
-    names = [name for name in _metrics(chosen) if name != "loss"] or list(task.metrics)
+    splits = [split for split in chosen[0]["rows"] if split != "train"]
+    of_splits = [score_name(metric, split) for split in splits for metric in task.metrics]
+    names = [name for name in _metrics(chosen) if name != "loss"] or of_splits
     lr, batch, epochs = best
     return {
         "title": task.title,
@@ -138,7 +141,10 @@ def _complete(points: dict[_Point, list[dict[str, Any]]]) -> list[_Point]:
 
 
 def _best(points: dict[_Point, list[dict[str, Any]]], metric: str) -> _Point:
-    return max(_complete(points), key=lambda point: median(_value(run, metric) for run in points[point]))
+    def value(run: dict[str, Any]) -> float:  # a run that diverged is shown as 0, which a correlation may be below
+        return _value(run, metric) if run["best_epoch"] else -math.inf
+
+    return max(_complete(points), key=lambda point: median(map(value, points[point])))
 
 
 def _metrics(runs: list[dict[str, Any]]) -> list[str]:

@@ -82,7 +82,11 @@ def _file(given: Entry, where: str, entry: object, columns: Columns, by_number: 
         return TaskFile(_path(given, where, entry, by_number), columns)
     given.refuse_unknown(FILE_KEYS, where, entry)
     if "columns" in entry:
-        columns = _columns(given, f"{where}.columns", entry["columns"], by_number)
+        own = _columns(given, f"{where}.columns", entry["columns"], by_number)
+        if own and columns and own.keys() != columns.keys() and not by_number:
+            rule = f"columns of a file are for what the task's are for: {', '.join(columns)}"
+            given.fault(f"{where}.columns", rule, "Name the file's columns for these.", entry["columns"])
+        columns = own
     wanted = entry.get("where", {})
     if not isinstance(wanted, Mapping) or any(_as_text(value) is None for value in wanted.values()) or by_number:
         rule = "where is a mapping of columns to the value, text or a whole number, that rows are to have there"
@@ -145,7 +149,8 @@ def _columns(given: Entry, where: str, columns: object, by_number: bool) -> Colu
     used = [each for value in found.values() for each in (value if isinstance(value, tuple) else (value,))]
     if len(set(used)) < len(used):
         given.fault(where, "each column is used once", "Name another column.", columns)
-    return found
+    in_order = next((way for way in ways if {*way} == found.keys()), tuple(found))  # whatever order they are listed in
+    return {name: found[name] for name in in_order}
 
 
 def _is_name(value: object) -> bool:

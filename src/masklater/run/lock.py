@@ -1,4 +1,4 @@
-"""RUN/lock: one process trains a run at a time.
+"""RUN/lock and SCORES/lock: one process trains a run, or works on a sweep, at a time.
 
 The kernel holds the lock and lets go of it when the process ends, however it ends. The file stays, and says who came
 last.
@@ -31,17 +31,21 @@ class Holder:
 
 
 @contextmanager
-def only_process(run: Path) -> Iterator[None]:
-    """Hold the lock of a RUN inside the block.
+def only_process(folder: Path, busy: str = "the run {} is being trained by") -> Iterator[None]:
+    """Hold the lock of a RUN, or of a SCORES, inside the block.
+
+    Args:
+        folder: Which.
+        busy: What to say of it where another process holds the lock, but for that process.
 
     Raises:
         UserError: Another process holds it, or the folder cannot be written to.
     """
-    path = run / "lock"
+    path = folder / "lock"
     with disk_errors_for_people(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        _take(descriptor, run)
+        _take(descriptor, folder, busy)
         with disk_errors_for_people(path):
             os.ftruncate(descriptor, 0)
             os.write(descriptor, json.dumps(asdict(Holder(os.getpid(), socket.gethostname()))).encode())
@@ -50,23 +54,23 @@ def only_process(run: Path) -> Iterator[None]:
         os.close(descriptor)  # which lets go of it
 
 
-def last_holder(run: Path) -> Holder | None:
+def last_holder(folder: Path) -> Holder | None:
     """Return the process that took the lock last; None where none did, or the file does not say."""
     try:
-        return Holder(**json.loads((run / "lock").read_text(encoding="utf-8")))
+        return Holder(**json.loads((folder / "lock").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, RecursionError):
         return None
 
 
-def _take(descriptor: int, run: Path) -> None:
+def _take(descriptor: int, folder: Path, busy: str) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise UserError(
-            f"the run {run} is being trained by {last_holder(run) or 'another process'}",
+            f"{busy.format(folder)} {last_holder(folder) or 'another process'}",
             "Two processes would write over each other: wait for it or stop it, or name another folder with --out.",
         ) from None
     except OSError as error:
         if error.errno not in {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}:
             raise
-        say(f"{run} cannot be locked on this file system ({error.strerror}): see to it that nobody else trains it")
+        say(f"{folder} cannot be locked on this file system ({error.strerror}): see to it that nobody else is at it")
