@@ -30,7 +30,8 @@ def encoder(tmp_path: Path) -> Path:
     for name, content in (
         ("README.md", CARD), ("config.json", "{}"), ("model.safetensors", "weights" * 1000),
         ("odd [name]*.json", "{}"), ("encoder/config.json", "{ }"),
-        (".netrc", "password"), (".cache/token", "secret"), ("pytorch_model.bin", "pickle"),
+        (".netrc", "password"), (".cache/token", "secret"), ("pytorch_model.bin", "pickle"), ("optimizer.pickle", "pickle"),
+        ("head.joblib", "pickle"), ("x.PT", "pickle"), ("state.PKL", "pickle"), ("modeling.py", "code"), ("a.npy", "any"),
     ):  # fmt: skip
         (folder / name).write_text(content)
     (folder / "link.txt").symlink_to("/etc/hostname")
@@ -59,7 +60,7 @@ def test_what_is_listed_is_what_arrives(
     assert hub.tokens == {"Bearer hf_made_up", None}  # an upload's address needs none
     for name, size in SENT.items():
         assert any(line.split("  ")[0] == name and line.endswith(f"{size:,}") for line in said.err.splitlines()), name
-    assert "stays here: .cache/token, .netrc, link.txt, pytorch_model.bin" in said.err
+    assert "stays here: .cache/token, .netrc, a.npy, head.joblib, link.txt, modeling.py, optimizer.pickle" in said.err
     result = json.loads(said.out)
     assert (result["created"], result["private"], result["files"], result["commit"]) == (True, True, 5, COMMIT)
 

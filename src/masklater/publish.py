@@ -8,6 +8,12 @@ from pathlib import Path
 
 from masklater.errors import UserError, first_line
 
+SENT = {
+    ".safetensors", ".onnx", ".json", ".jsonl", ".model", ".vocab", ".txt", ".md", ".yaml", ".yml", ".csv", ".tsv",
+    ".bib", ".cff", ".png", ".svg", ".jpg", ".jpeg", "",
+}  # fmt: skip
+"""Endings of what is sent: weights, tokenizers, texts and pictures, none of which runs code where it is read."""
+
 
 @dataclass(frozen=True)
 class Shipment:
@@ -15,7 +21,7 @@ class Shipment:
 
     folder: Path
     files: dict[str, int]  # by name in the repository, with bytes, in order
-    left: tuple[str, ...]  # what stays here: hidden files, links, pickles
+    left: tuple[str, ...]  # what stays here: hidden files, links, and of the others what is none of `SENT`
     license: str | None  # that the model card names
 
     @property
@@ -55,7 +61,7 @@ def check_name(repository: str) -> None:
 
 
 def list_files(folder: Path) -> Shipment:
-    """List what is sent of an ENCODER: every regular file in it, but for hidden ones and pickles, which can run code.
+    """List what is sent of an ENCODER: regular files with known endings. Pickles, which can run code, are none of them.
 
     Raises:
         UserError: There is no such folder, or it lacks weights, config or a model card that huggingface_hub reads.
@@ -66,9 +72,7 @@ def list_files(folder: Path) -> Shipment:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.is_symlink() or (
-            path.is_file() and (hidden or path.suffix in {".bin", ".pt", ".pth", ".ckpt", ".pkl"})
-        ):
+        if path.is_symlink() or (path.is_file() and (hidden or path.suffix.lower() not in SENT)):
             left.append(name)
         elif path.is_file():
             files[name] = path.stat().st_size

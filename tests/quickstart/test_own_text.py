@@ -1,14 +1,18 @@
 """The quickstart on text of the user's own."""
 
 import gzip
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
 
+from masklater.cli import main
 from masklater.corpus.prepare import prepare
 from masklater.corpus.settings import PrepareSettings
 from masklater.corpus.shards import Shards
 from masklater.errors import UserError
+from masklater.quickstart.main_job import next_commands, quickstart, summary
 from masklater.quickstart.own_text import MANY_FILES, choose_documents, prompts_of
 from tests.conftest import make_text
 
@@ -56,3 +60,20 @@ def test_too_little_text_to_hold_any_out_is_said(tmp_path: Path) -> None:
     prepare([tmp_path / "text.txt"], tmp_path / "shards", settings)
     with pytest.raises(UserError, match="too few documents"):
         prompts_of(Shards(tmp_path / "shards"))
+
+
+def test_the_next_command_takes_the_text_as_the_quickstart_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One file whose lines are documents, which as one document could not be held out."""
+    monkeypatch.chdir(tmp_path)
+    Path("my text.txt").write_text("\n".join(make_text(number, 60) for number in range(150)))
+    overrides = ["duration.steps=4", "evaluation.every_steps=4", "model.hidden_size=32", "model.intermediate_size=64"]
+    quick = quickstart(Path("out"), None, overrides, vocab_size=400, text=Path("my text.txt"))
+    command = next_commands(quick.text, quick.documents)[0]
+    assert f"\n  {command}\n" in summary(quick)
+    monkeypatch.setattr(sys, "argv", shlex.split(command))
+    with pytest.raises(SystemExit) as leave:
+        main()
+    assert leave.value.code == 0, capsys.readouterr().err
+    assert Shards(Path("shards")).train.num_rows > 0

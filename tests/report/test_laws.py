@@ -14,6 +14,7 @@ from masklater.report.laws import (
     seed_deviations,
     slope_of,
 )
+from masklater.report.scaling_tables import estimate
 
 BUDGETS = (3e13, 1e14, 3e14, 1e15)
 
@@ -81,6 +82,18 @@ def test_no_multiplier_where_more_compute_does_not_help() -> None:
     assert multiplier(flat, reference, math.log(1e14), falls=True) is None
     assert multiplier(worse, reference, math.log(1e14), falls=True) is None
     assert multiplier(reference, worse, math.log(1e14), falls=True) is None
+
+
+def test_an_arm_that_may_never_get_there_has_no_upper_end() -> None:
+    """Its loss is above the other's in every draw, and in some it does not fall: that is no chance of being cheaper."""
+    base = [Level(math.log(x), (math.log(y), math.log(y - 0.1))) for x, y in ((1e13, 5.0), (2e13, 4.6), (4e13, 4.25))]
+    arm = [Level(math.log(x), (math.log(y), math.log(y - 0.1))) for x, y in ((1e13, 5.5), (2e13, 5.4))]
+    deviations = seed_deviations([base, arm])
+    law, reference = fit_law(arm, deviations, "arm"), fit_law(base, deviations, "base")
+    assert any(line.slope > 0 for line in law.draws)
+    found = multiplier(law, reference, math.log(1e13), falls=True)
+    assert found is not None and found.value > 10 and found.low is not None and found.low > 1 and found.high is None
+    assert estimate(found, 2) == f"~ {found.value:.2f} ({found.low:.2f} and more)"
 
 
 def test_accuracies_rise() -> None:

@@ -51,6 +51,7 @@ class QuickstartResult:
     fills: dict[str, list[str]]
     seconds: float
     stood_there: dict[str, str] = field(default_factory=dict)  # in the place of each prompt's mask, where it was text
+    documents: DocumentUnit = "file"  # what of the text was a document
 
 
 def quickstart(
@@ -142,8 +143,9 @@ def _main_job(
         fills=fills,
         seconds=time.monotonic() - began,
         stood_there=stood_there,
+        documents=settings.documents,
     )
-    _plot(out, quick)
+    _plot(out, quick, "Python documentation" if unit is None else str(text))
     return quick
 
 
@@ -182,15 +184,16 @@ def summary(quick: QuickstartResult) -> str:
         f"  {out}/loss.png          the loss over rows",
         "",
         "Next, the same at a size of your choice:",
-        *(f"  {command}" for command in next_commands(quick.text)),
+        *(f"  {command}" for command in next_commands(quick.text, quick.documents)),
     ]
     return "\n".join(lines)
 
 
-def next_commands(text: str) -> list[str]:
-    """Return the three commands that come after the quickstart, for the same text."""
+def next_commands(text: str, documents: str = "file") -> list[str]:
+    """Return the three commands that come after the quickstart, for the same text and documents."""
+    cut = "" if documents == "file" else f" --documents {documents}"
     return [
-        f"masklater prepare {shlex.quote(text)} --out shards --vocab-size 16000",
+        f"masklater prepare {shlex.quote(text)} --out shards --vocab-size 16000{cut}",
         "masklater pretrain 3ml-muon-causal-first-small duration.hours=1 --data shards --out run",
         "masklater export run --out encoder",
     ]
@@ -230,7 +233,7 @@ def _unigram_score(out: Path, recipe: Recipe) -> tuple[float, float]:
     return baseline.loss, baseline.accuracy
 
 
-def _plot(out: Path, quick: QuickstartResult) -> None:
+def _plot(out: Path, quick: QuickstartResult, text: str) -> None:
     from masklater.report.plots import plot_losses
     from masklater.run.metrics import read_metrics
 
@@ -238,5 +241,5 @@ def _plot(out: Path, quick: QuickstartResult) -> None:
         read_metrics(out / "run" / "metrics.jsonl"),
         {"unigram baseline": quick.unigram_loss},
         out / "loss.png",
-        f"3ML on {quick.characters / 1e6:.0f} M characters of Python documentation",
+        f"3ML on {quick.characters / 1e6:.1f} M characters of {text}",
     )

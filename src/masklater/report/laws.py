@@ -13,6 +13,8 @@ from statistics import fmean
 
 DRAWS = 1000
 INTERVAL = 0.95
+NO_END = 1e6
+"""So many times the FLOPs of another arm are as good as never."""
 FAR = 2.0
 """Budgets further apart than this give a law."""
 
@@ -65,7 +67,7 @@ class Estimate:
 
     value: float
     low: float | None  # None: nothing is known of the spread of seeds
-    high: float | None
+    high: float | None  # None beside a low: there is no upper end, as the interval holds arms that never get there
     measured: bool  # not beyond the budgets that were run
 
 
@@ -119,12 +121,23 @@ def multiplier(law: Law, reference: Law, x: float, falls: bool) -> Estimate | No
 
     None where one of the laws does not get better with compute.
     """
-    lines = [(law.line, reference.line), *zip(law.draws, reference.draws, strict=True)]
-    if any((line.slope < 0) != falls or line.slope == 0 for line in lines[0]):
+
+    def gets_better(line: Line) -> bool:
+        return line.slope != 0 and (line.slope < 0) == falls
+
+    if not (gets_better(law.line) and gets_better(reference.line)):
         return None
-    places = [own.where(base.at(x)) if own.slope else math.nan for own, base in lines]
-    ratios = [math.exp(min(place - x, 700.0)) for place in places if math.isfinite(place)]
-    return _estimate(ratios[0], ratios[1:], law.covers(places[0]) and reference.covers(x))
+    place = law.line.where(reference.line.at(x))
+    ratios = [
+        _ratio(own.where(base.at(x)) - x) if gets_better(own) else math.inf  # an arm that never gets there
+        for own, base in zip(law.draws, reference.draws, strict=True)
+        if gets_better(base)
+    ]
+    return _estimate(_ratio(place - x), ratios, law.covers(place) and reference.covers(x))
+
+
+def _ratio(logarithm: float) -> float:
+    return math.exp(logarithm) if logarithm < math.log(NO_END) else math.inf
 
 
 def _estimate(value: float, drawn: Sequence[float], measured: bool) -> Estimate:
@@ -132,4 +145,4 @@ def _estimate(value: float, drawn: Sequence[float], measured: bool) -> Estimate:
         return Estimate(value, None, None, measured)
     ordered, outside = sorted(drawn), (1 - INTERVAL) / 2
     low, high = (ordered[round(part * (len(ordered) - 1))] for part in (outside, 1 - outside))
-    return Estimate(value, low, high, measured)
+    return Estimate(value, low, high if math.isfinite(high) else None, measured)

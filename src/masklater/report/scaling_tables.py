@@ -93,8 +93,10 @@ def estimate(found: Estimate | None, decimals: int) -> str:
     if found is None:
         return "–"
     text = ("" if found.measured else "~ ") + f"{found.value:.{decimals}f}"
-    if found.low is None or found.high is None:
+    if found.low is None:
         return text
+    if found.high is None:
+        return f"{text} ({found.low:.{decimals}f} and more)"
     return f"{text} ({found.low:.{decimals}f} to {found.high:.{decimals}f})"
 
 
