@@ -55,21 +55,24 @@ def decided_one_by_one(documents: Sequence[Document], settings: KeepSettings) ->
             "".join(line for line in piece.text.splitlines(keepends=True) if line.strip() not in gone).strip()
             for piece in pieces
         ]
-        reason = why_not(texts[0], settings) or "" if texts[0] else "repeated lines only"
+        is_whole = len(pieces) == 1
+        reason = why_not(texts[0], settings, is_whole) or "" if texts[0] else "repeated lines only"
         if not reason and evaluation is not None and evaluation.share_with(texts[0]):
             reason = "evaluation text"
-        is_again = False
-        if not reason:
-            is_again = "exact" in settings.dedup and texts[0] in seen
-            seen.add(texts[0])
-            if near is not None and near.is_later(duplicates.near_signature(texts[0]), place):
-                reason = "near duplicate"
-        characters = len(pieces[0].text)
-        for piece, text in zip(pieces[1:], texts[1:], strict=True):
-            characters += len(piece.text)
+        characters = len(texts[0])
+        for number, text in enumerate(texts[1:], start=2):
+            characters += len(text)
+            if not reason and number == len(texts) and characters < settings.min_characters:
+                reason = "short"
             if not reason and settings.max_characters is not None and characters > settings.max_characters:
                 reason = "long"
             if not reason and evaluation is not None and evaluation.share_with(text):
                 reason = "evaluation text"
+        is_again = False
+        if not reason:  # what is left out is nothing that others are duplicates of
+            is_again = "exact" in settings.dedup and texts[0] in seen
+            seen.add(texts[0])
+            if near is not None and near.is_later(duplicates.near_signature(texts[0]), place):
+                reason = "near duplicate"
         reasons.append("exact duplicate" if is_again and reason in ("", "near duplicate") else reason)
     return reasons, gone

@@ -46,6 +46,10 @@ def chosen(texts: list[str], **settings: Any) -> Kept:
     return decided([[*documents_of(texts)]], 1, KeepSettings(**settings))
 
 
+def chosen_of(documents: list[Document], **settings: Any) -> Kept:
+    return decided([documents], 1, KeepSettings(**settings))
+
+
 def kept_texts(kept: Kept, texts: list[str]) -> list[str]:
     return [document.text for document in kept.apply(documents_of(texts))]
 
@@ -259,6 +263,60 @@ def test_a_document_in_parts_is_kept_or_left_out_whole(tmp_path: Path) -> None:
     assert kept_of(without=(tmp_path / "eval.txt",)) == ({"evaluation text": 1}, [each.text for each in after])
     assert kept_of(max_characters=30) == ({"long": 2}, ["the first part of it"])
     assert kept_of(dedup=("exact",)) == ({"exact duplicate": 1}, [each.text for each in parts + after[:2]])
+
+
+def test_short_is_said_of_the_whole_of_a_document_without_its_repeated_lines() -> None:
+    parts = [Document("the first part", 1, 0), Document("the second part", 1, 0, False)]
+    assert chosen_of(parts, min_characters=29).dropped == {}
+    assert chosen_of(parts, min_characters=30).dropped == {"short": 1}
+    notices = [Document("this line is everywhere", number, 0) for number in (2, 3)]
+    parts[1] = parts[1]._replace(text="this line is everywhere\nthe second part")
+    lines: dict[str, Any] = {"dedup": ("lines",), "line_documents": 2}
+    gone = {"repeated lines only": 2}
+    assert chosen_of(parts + notices, min_characters=29, **lines).dropped == gone
+    assert chosen_of(parts + notices, min_characters=30, **lines).dropped == gone | {"short": 1}
+    assert chosen_of(parts + notices, max_characters=29, **lines).dropped == gone
+    assert chosen_of(parts + notices, max_characters=28, **lines).dropped == gone | {"long": 1}
+
+
+@pytest.mark.parametrize("dedup", ["exact", "near"])
+def test_nothing_is_a_duplicate_of_a_document_that_is_left_out(dedup: Any, tmp_path: Path) -> None:
+    if dedup == "near":
+        pytest.importorskip("rensa")
+    (tmp_path / "eval.txt").write_text(make_text(9, 13))
+    begins = make_text(1, 60)
+    first = [Document(begins, 1, 0), Document(f"{make_text(9, 13)} {make_text(2, 40)}", 1, 0, False)]
+    second = [Document(begins, 1, 0), Document(make_text(3, 50), 1, 0, False)]
+    length = sum(len(part.text) for part in first)
+    evaluation = {"without": (tmp_path / "eval.txt",)}
+    for settings, reason in ((evaluation, "evaluation text"), ({"max_characters": length - 1}, "long")):
+        kept = chosen_of(first + second, dedup=(dedup,), **settings)
+        assert kept.dropped == {reason: 1} and [*kept.apply(iter(first + second))] == second
+    kept = chosen_of(second + first, dedup=(dedup,), min_characters=length)
+    assert kept.dropped == {"short": 1} and [*kept.apply(iter(second + first))] == first
+    assert chosen_of(second + first, dedup=(dedup,)).dropped == {f"{dedup} duplicate": 1}
+
+
+@pytest.mark.parametrize(
+    ("keep", "dropped"),
+    [
+        ({"dedup": ("exact",)}, {}),
+        ({"min_characters": 200}, {}),
+        ({"min_characters": 306_000}, {}),
+        ({"min_characters": 307_000}, {"short": 2}),
+        ({}, {}),
+    ],
+    ids=str,
+)
+def test_books_of_one_long_line_are_not_judged_by_their_titles(
+    keep: dict[str, Any], dropped: dict[str, int], tmp_path: Path
+) -> None:
+    (tmp_path / "books").mkdir()
+    for seed in (1, 2):
+        (tmp_path / "books" / f"{seed}.txt").write_text(f"Chapter 1\n{make_text(seed, 90_000)[:306_000]}")
+    write(tmp_path / "books" / "b.jsonl", [make_text(seed, 120_000)[:408_144] for seed in (3, 4)])
+    result = run(tmp_path / "books", tmp_path / "out", **keep)
+    assert result.dropped == dropped and result.sources[0]["documents"] == 4 - sum(dropped.values())
 
 
 def test_prepare_leaves_out_counts_and_shows(tmp_path: Path) -> None:

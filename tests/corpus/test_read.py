@@ -10,6 +10,7 @@ from masklater.corpus import read
 from masklater.corpus.files import find_files
 from masklater.corpus.read import ReadCounts, Source, read_documents
 from masklater.errors import DamagedDataError, UserError
+from tests.conftest import make_text
 
 
 def documents(path: Path, unit: str = "file", field: str = "text") -> tuple[list[str], ReadCounts]:
@@ -82,6 +83,48 @@ def test_long_documents_come_in_parts_with_one_key_and_lose_nothing(
         assert len({part.key for part in found}) == 1
         assert "".join("".join(part.text.split()) for part in found) == "".join(expected.split())
         assert (counts.documents, counts.cut) == (1, 1)
+
+
+def long_line(seed: int, size: int) -> str:
+    return make_text(seed, size // 4)[:size].strip()
+
+
+@pytest.mark.parametrize("unit", ["file", "blank-line"])
+@pytest.mark.parametrize(
+    "before",
+    ["Chapter 1\n", f"{long_line(0, 140_000)}\n", f"{long_line(0, 240_000)}\n", "a short line\n" * 9000, "\n" * 300_000],
+    ids=["title", "long line", "longer line", "short lines", "blank lines"],
+)
+def test_the_first_part_of_a_long_document_is_full_however_long_its_lines_are(
+    before: str, unit: str, tmp_path: Path
+) -> None:
+    """By it a document is judged, told from others and held out."""
+    (tmp_path / "a.txt").write_text(f"{before}{long_line(1, 306_000)}\nThe end.")
+    (tmp_path / "b.txt").write_text(f"{before}{long_line(2, 306_000)}\nThe end.")
+    counts, keys = ReadCounts(), set()
+    for name in ("a.txt", "b.txt"):
+        first, *later = read_documents(Source([tmp_path / name], unit), counts)  # type: ignore[arg-type]
+        assert read.MAX_DOCUMENT_CHARS * 15 / 16 < len(first.text) + 1 <= read.MAX_DOCUMENT_CHARS + 1
+        assert first.begins and later and not any(part.begins for part in later)
+        assert max(len(part.text) for part in later) <= read.MAX_DOCUMENT_CHARS
+        expected = " ".join((tmp_path / name).read_text().split())  # parts begin with whole words
+        assert " ".join(" ".join(part.text for part in [first, *later]).split()) == expected
+        keys |= {part.key for part in [first, *later]}
+    assert len(keys) == 2 and (counts.documents, counts.cut, counts.empty) == (2, 2, 0)
+
+
+def test_short_lines_stay_whole_in_the_parts_of_a_long_document(tmp_path: Path) -> None:
+    lines = [f"{make_text(number, 40)}\n" for number in range(4000)]
+    (tmp_path / "a.txt").write_text("".join(lines))
+    parts, counts = documents(tmp_path / "a.txt")
+    assert len(parts) > 2 and [f"{line}\n" for part in parts for line in part.split("\n")] == lines
+    assert min(map(len, parts[:-1])) > read.MAX_DOCUMENT_CHARS - max(map(len, lines)) - 1
+
+
+def test_a_document_with_nothing_but_blank_lines_behind_its_text_is_one_part(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(long_line(1, 200_000) + "\n" * 300_000)
+    parts, counts = documents(tmp_path / "a.txt")
+    assert parts == [long_line(1, 200_000)] and (counts.documents, counts.cut, counts.empty) == (1, 0, 0)
 
 
 def test_a_line_longer_than_the_limit_is_cut_between_characters(

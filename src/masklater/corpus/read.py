@@ -31,8 +31,11 @@ from masklater.corpus.unpack import DAMAGES, PACKINGS, unpack
 from masklater.errors import DamagedDataError, UserError, first_line
 
 MAX_DOCUMENT_CHARS = 2**18
-"""A longer document is passed on in parts of about this size, cut at a line or a word, which keeps memory flat and all
-cores busy. A part is hundreds of rows long, so that the cut costs nothing."""
+"""A longer document is passed on in parts of about this size, which keeps memory flat and all cores busy. A part is
+hundreds of rows long, so that the cut costs nothing."""
+CUT_WITHIN = 1 / 16
+"""A part is cut at a line, else at a word, where one ends in this share of it, the last: what a long document is judged
+by, its first part, is nearly MAX_DOCUMENT_CHARS of it, however long its lines are."""
 MAX_LINE_BYTES = 64 * 2**20
 """A longer record is refused; a longer line of plain text is cut."""
 
@@ -155,27 +158,30 @@ def _text_documents(lines: Iterable[str], source: Source, counts: ReadCounts) ->
     unit, number = source.unit, source.number
     if unit == "line":
         for line in lines:
-            yield from _emit(line, counts, number)
+            yield from _whole(line, counts, number)
         return
+    document = _Passed(counts, number)
     parts: list[str] = []
-    size, key, begun = 0, None, False
+    size = 0
     for line in lines:
-        if unit == "blank-line" and not line.strip():
+        if not line.strip() and (unit == "blank-line" or not parts):
             if parts:
-                yield from _emit("".join(parts), counts, number, key, begun=begun)
-                parts, size, key, begun = [], 0, None, False
+                yield from document.on("".join(parts))
+                document, parts, size = _Passed(counts, number), [], 0
             continue
-        if parts and size + len(line) > MAX_DOCUMENT_CHARS:
-            text = "".join(parts)
-            if key is None:
-                counts.cut += 1
-                key = _key(text.strip())
-            yield from _emit(text, counts, number, key, whole=False, begun=begun)
-            parts, size, begun = [], 0, begun or bool(text.strip())
-        parts.append(line)
-        size += len(line)
+        rest = line
+        while parts and size + len(rest) > MAX_DOCUMENT_CHARS:
+            if size < (1 - CUT_WITHIN) * MAX_DOCUMENT_CHARS:  # a long line is not left to the next part whole
+                end = _end_of_part(rest, 0, MAX_DOCUMENT_CHARS - size)
+                parts.append(rest[:end])
+                rest = rest[end:]
+            yield from document.on("".join(parts))
+            parts, size = [], 0
+        parts.append(rest)
+        size += len(rest)
     if parts or unit == "file":
-        yield from _emit("".join(parts), counts, number, key, begun=begun)
+        yield from document.on("".join(parts))
+        counts.empty += not document.parts
 
 
 def _record_documents(records: Records, place: str, source: Source, counts: ReadCounts) -> Iterator[Document]:
@@ -204,7 +210,7 @@ def _record_documents(records: Records, place: str, source: Source, counts: Read
         if "\0" in text:
             counts.nul += text.count("\0")
             text = text.replace("\0", "")
-        yield from _emit(text, counts, source.number)
+        yield from _whole(text, counts, source.number)
 
 
 def _without_surrogates(text: str, counts: ReadCounts) -> str:
@@ -217,28 +223,48 @@ def _without_surrogates(text: str, counts: ReadCounts) -> str:
     return text
 
 
-def _emit(
-    text: str, counts: ReadCounts, source: int, key: int | None = None, whole: bool = True, begun: bool = False
-) -> Iterator[Document]:
-    """Yield the document, in parts where it is too long; count it once, with its last part."""
-    text = text.strip()
-    if not text:
-        counts.empty += whole and key is None
-        return
-    if key is None:
-        key = _key(text)
-        counts.cut += len(text) > MAX_DOCUMENT_CHARS
-    counts.documents += whole
-    counts.characters += len(text)
-    start = 0
-    while len(text) - start > MAX_DOCUMENT_CHARS:
-        end = start + MAX_DOCUMENT_CHARS
-        half = start + MAX_DOCUMENT_CHARS // 2
-        line_end, word_end = text.rfind("\n", half, end), text.rfind(" ", half, end)
-        end = line_end + 1 or word_end + 1 or end
-        yield Document(text[start:end], key, source, not begun and not start)
-        start = end
-    yield Document(text[start:] if start else text, key, source, not begun and not start)
+def _whole(text: str, counts: ReadCounts, source: int) -> Iterator[Document]:
+    """Yield a document that is at hand whole, in parts where it is too long."""
+    document = _Passed(counts, source)
+    yield from document.on(text)
+    counts.empty += not document.parts
+
+
+@dataclass
+class _Passed:
+    """What of one document has been passed on; it is counted once, with its first part."""
+
+    counts: ReadCounts
+    source: int
+    parts: int = 0
+    key: int = 0
+
+    def on(self, text: str) -> Iterator[Document]:
+        """Yield the text that comes next, in parts where it is too long; nothing where it is white space."""
+        text = text.strip()
+        if not text:
+            return
+        if not self.parts:
+            self.key = _key(text)
+        self.counts.characters += len(text)
+        start = 0
+        while len(text) - start > MAX_DOCUMENT_CHARS:
+            end = _end_of_part(text, start, start + MAX_DOCUMENT_CHARS)
+            yield self._part(text[start:end])
+            start = end
+        yield self._part(text[start:] if start else text)
+
+    def _part(self, text: str) -> Document:
+        self.parts += 1
+        self.counts.documents += self.parts == 1
+        self.counts.cut += self.parts == 2
+        return Document(text, self.key, self.source, self.parts == 1)
+
+
+def _end_of_part(text: str, start: int, most: int) -> int:
+    """Where a part ends that begins at one place of a text and goes to another at most: behind a line, or a word."""
+    earliest = max(start, most - int(CUT_WITHIN * MAX_DOCUMENT_CHARS))
+    return text.rfind("\n", earliest, most) + 1 or text.rfind(" ", earliest, most) + 1 or most
 
 
 def _key(text: str) -> int:

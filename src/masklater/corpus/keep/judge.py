@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import chain, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ class Verdict(NamedTuple):
 
     reason: str  # to leave it out; nothing: there is none
     source: int
-    is_compared: bool = False  # with all others, by the next two; not where its beginning is a reason already
+    is_compared: bool = False  # with all others, by the next two; not where there is a reason already
     text_hash: int = 0  # of its beginning
     signature: bytes = b""  # likewise, of its runs of words; nothing where near duplicates are not looked for
 
@@ -34,8 +35,8 @@ def judge(
 ) -> Iterator[Verdict]:
     """Judge documents, each once.
 
-    A document that is passed on in parts is judged by the first of them, but for its length and what it shares with
-    evaluation sets.
+    A document that is passed on in parts is judged by the first of them, which is nearly all of MAX_DOCUMENT_CHARS, but
+    for its length and what it shares with evaluation sets.
 
     Args:
         documents: In order, as they are read.
@@ -49,21 +50,25 @@ def judge(
     one = _Judge(settings, evaluation)
     verdict: Verdict | None = None
     characters = 0
-    for document in documents:
+    for document, is_last in _with_ends(documents):
         if document.begins:
-            if verdict is not None:
-                yield verdict
             verdict, characters = None, 0
-        characters += len(document.text)
-        if verdict is not None and verdict.reason:
-            continue
-        text = without_lines(document.text, lines_N)[0].strip() if len(lines_N) else document.text
-        if verdict is None:
-            verdict = one.of_beginning(document, text)
-        else:
-            verdict = verdict._replace(reason=one.reason_later(text, characters))
-    if verdict is not None:
-        yield verdict
+        if verdict is None or not verdict.reason:
+            text = without_lines(document.text, lines_N)[0].strip() if len(lines_N) else document.text
+            characters += len(text)
+            if verdict is None:
+                verdict = one.of_beginning(document, text, is_last)
+            elif reason := one.reason_later(text, characters, is_last):
+                verdict = Verdict(reason, verdict.source)
+        if is_last:
+            yield verdict
+
+
+def _with_ends(documents: Iterator[Document]) -> Iterator[tuple[Document, bool]]:
+    """Documents and parts of them, each with whether its document ends with it."""
+    for document, after in pairwise(chain(documents, [None])):
+        if document is not None:
+            yield document, after is None or after.begins
 
 
 def check_libraries(settings: KeepSettings) -> None:
@@ -79,26 +84,28 @@ class _Judge:
         self.settings, self.evaluation = settings, evaluation
         self.begins_at, self.ends_at = (int(share * 2**64) for share in settings.of_documents)
 
-    def of_beginning(self, document: Document, text: str) -> Verdict:
+    def of_beginning(self, document: Document, text: str, is_whole: bool) -> Verdict:
         """Judge a document by its beginning, of which `text` is left without repeated lines."""
-        if reason := self._reason(document, text):
+        if reason := self._reason(document, text, is_whole):
             return Verdict(reason, document.source)
         text_hash = document.key if text == document.text else hash_of(text)
         signature = near_signature(text) if "near" in self.settings.dedup else b""
         return Verdict("", document.source, True, text_hash, signature)
 
-    def reason_later(self, text: str, characters: int) -> str:
-        """Return why a document is left out for a later part of it, of so many characters in all; mostly nothing."""
+    def reason_later(self, text: str, characters: int, is_last: bool) -> str:
+        """Return why a document is left out for a later part of it, with so many characters so far; mostly nothing."""
+        if is_last and characters < self.settings.min_characters:
+            return "short"
         if self.settings.max_characters is not None and characters > self.settings.max_characters:
             return "long"
         return "evaluation text" if self._is_for_evaluation(text) else ""
 
-    def _reason(self, document: Document, text: str) -> str:
+    def _reason(self, document: Document, text: str, is_whole: bool) -> str:
         if not self.begins_at <= document.key < self.ends_at:
             return "another slice"
         if not text:
             return "repeated lines only"
-        if (reason := why_not(text, self.settings)) is not None:
+        if (reason := why_not(text, self.settings, is_whole)) is not None:
             return reason
         if self.settings.languages and not _languages(self.settings.languages).include(text):
             return "other language"

@@ -20,9 +20,15 @@ MOST_IN_REPEATED_RUNS = {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10}
 """By number of words: the largest share of characters in all runs of so many that occur more than once."""
 
 
-def why_not(text: str, settings: KeepSettings) -> str | None:
-    """Return the reason to leave a document out for what it is by itself; None: there is none."""
-    if len(text) < settings.min_characters:
+def why_not(text: str, settings: KeepSettings, is_whole: bool = True) -> str | None:
+    """Return the reason to leave a document out for what it is by itself; None: there is none.
+
+    Args:
+        text: Of the document, or of the beginning of a long one, which is no reason to call it short.
+        settings: What is to be left out.
+        is_whole: Whether that is all of it.
+    """
+    if is_whole and len(text) < settings.min_characters:
         return "short"
     if settings.max_characters is not None and len(text) > settings.max_characters:
         return "long"

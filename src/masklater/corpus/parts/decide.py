@@ -109,7 +109,7 @@ def _without_duplicates(folders: Sequence[Path], looks: Sequence[VerdictsResult]
                     exact.add(entries["hash"].copy(), documents_N)
                 for document, signature in zip(documents_N.tolist(), signatures, strict=True):
                     if near is not None and near.is_later(signature, document):
-                        codes[document] = NEAR  # which comes before what a later part of it may hold
+                        codes[document] = NEAR
                 meter.advance(len(entries))
     for places_N in exact.later_ones() if exact is not None else ():
         for place in places_N.tolist():
