@@ -65,7 +65,11 @@ def test_nulls_are_skipped_and_counted_where_that_is_asked_for(tmp_path: Path) -
 VALUES: list[tuple[Any, str, bool]] = [
     ("en", "en", True), ("en", "EN", False), ("", "", True), ("a=b", "a=b", True), ("3", "3", True), (3, "3", True),
     (3, "3.0", True), (3.5, "3.5", True), (3, "x", False), (True, "true", True), (True, "1", False), (False, "False", True),
-    (None, "null", True), (None, "", False),
+    (None, "null", True), (None, "", False), (2**53, f"{2**53 + 1}", False), (2**53 + 1, f"{2**53 + 1}", True),
+    (2**53 + 1, f"{2**53}", False), (2**53 + 1, f"{2**53 + 1}.0", True), (2**53 + 1, f"{2**53}.0", False),
+    (2**53 + 1, f"{2**53}e0", False), (float(2**53), f"{2**53 + 1}", False), (-(2**64), f"-{2**64 + 1}", False),
+    (3, "3e0", True), (0.1, "0.1", True), (1e23, "1e23", True), (3.0, "3", True), (3, "snan", False), (3, "inf", False),
+    (3.5, "nan", False), (10**400, "1e400", True), (10**400, "inf", False), (3, "", False),
 ]  # fmt: skip
 
 

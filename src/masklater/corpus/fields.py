@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from masklater.corpus.settings import NullTexts
@@ -152,8 +153,17 @@ def _equals(value: object, wanted: str, name: str) -> bool:
     if value is None or isinstance(value, bool):
         return json.dumps(value) == wanted.lower()
     if isinstance(value, int | float):
-        try:
-            return float(wanted) == value
-        except (ValueError, OverflowError):
-            return False
+        return _is_number(wanted, value)
     raise WrongValueError(f"field {name!r}, which --filter compares, holds {type(value).__name__}")
+
+
+def _is_number(wanted: str, value: float) -> bool:
+    """Compare digit by digit, as a float has room for 16 and ids are longer; a fraction is the float that it reads as."""
+    try:
+        return int(wanted) == value
+    except ValueError:
+        pass
+    try:
+        return Decimal(wanted) == value if isinstance(value, int) else float(wanted) == value
+    except (ValueError, InvalidOperation):
+        return False
