@@ -316,6 +316,36 @@ def test_every_type_of_text(kind: pa.DataType, tmp_path: Path) -> None:
     assert documents == ["eins", "zwei", "eins"] and counts.nul == 1
 
 
+@pytest.mark.parametrize("form", ["parquet", "arrow", "stream.arrow"])
+def test_a_column_whose_name_another_one_has_is_refused_where_it_is_read(form: str, tmp_path: Path) -> None:
+    table = pa.table([["a"], ["b"], [1], [2]], names=["text", "text", "n", "n"])
+    path = tmp_path / f"a.{form}"
+    if form == "parquet":
+        parquet.write_table(table, path)
+    else:
+        with (ipc.new_stream if form.startswith("stream") else ipc.new_file)(path, table.schema) as writer:
+            writer.write_table(table)
+    with pytest.raises(DamagedDataError, match=rf"a\.{form}: the column 'text' stands twice\n.*Rename one"):
+        read_all(path)
+    parquet.write_table(table.select([0, 2, 3]), tmp_path / "b.parquet")
+    assert read_all(tmp_path / "b.parquet")[0] == ["a"]
+    with pytest.raises(DamagedDataError, match="the column 'n' stands twice"):
+        read_all(tmp_path / "b.parquet", filters=("n=1",))
+
+
+@pytest.mark.parametrize("form", ["parquet", "arrow"])
+def test_a_field_inside_whose_name_another_one_has_is_refused(form: str, tmp_path: Path) -> None:
+    inside = pa.StructArray.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["body", "body"])
+    table, path = pa.table({"meta": inside}), tmp_path / f"a.{form}"
+    if form == "parquet":
+        parquet.write_table(table, path)
+    else:
+        with ipc.new_file(path, table.schema) as writer:
+            writer.write_table(table)
+    with pytest.raises(DamagedDataError, match="duplicate field names"):
+        read_all(path, text_field="meta.body")
+
+
 def test_long_texts_of_a_table_come_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(read, "MAX_DOCUMENT_CHARS", 100)
     (tmp_path / "a.parquet").write_bytes(as_parquet([{"text": "word " * 500}]))

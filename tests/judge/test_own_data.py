@@ -87,6 +87,10 @@ def test_every_format_gives_the_same_rows(tmp_path: Path) -> None:
     assert read_own(own(tmp_path / "b.csv")).sha256 == by_csv.sha256
     with pytest.raises(DamagedDataError, match=r"a\.parquet: no column topic; there are label, text, n"):
         read_own(own(tmp_path / "a.parquet", columns={"text": "text", "label": "topic"}))
+    arrow = pytest.importorskip("pyarrow")
+    parquet.write_table(arrow.table([["kan"], ["a"], ["b"]], names=["text", "label", "label"]), tmp_path / "c.parquet")
+    with pytest.raises(DamagedDataError, match=r"c\.parquet: 2 columns label; there are text, label, label"):
+        read_own(own(tmp_path / "c.parquet"))
     (tmp_path / "b.parquet").write_bytes(b"PAR1 but no table")
     with pytest.raises(DamagedDataError, match=r"b\.parquet: not readable as Parquet"):
         read_own(own(tmp_path / "b.parquet"))

@@ -1,13 +1,13 @@
 """Records to texts: which fields hold the text, which records are asked for, and what a missing text means."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from masklater.corpus.settings import NullTexts
-from masklater.errors import UserError
+from masklater.errors import DamagedDataError, UserError
 
 BETWEEN_FIELDS = "\n\n"
 """Stands between the texts of several fields."""
@@ -122,6 +122,12 @@ def missing_field(where: str, name: str, there: Iterable[str]) -> UserError:
         f"{where}: no field {name!r}; the record has {', '.join(there[:FIELDS_SHOWN]) or 'no fields'}{more}",
         "Name the field that holds the text with --text-field. (A field that is compared is named by --filter.)",
     )
+
+
+def refuse_twice(where: str, needed: Iterable[str], there: Sequence[str]) -> None:
+    """Raise DamagedDataError where a column that is read has a name that another one has too."""
+    if twice := [name for name in needed if there.count(name) > 1]:
+        raise DamagedDataError(f"{where}: the column {twice[0]!r} stands twice", "Rename one of the two.")
 
 
 def _find(record: Mapping[str, Any], path: str) -> Any:

@@ -78,14 +78,16 @@ def _tsv(path: Path, columns: tuple[str, ...]) -> Iterator[Record]:
 
 def _places(where: str, header: list[str], columns: tuple[str, ...]) -> list[int]:
     names = [name.strip() for name in header]
+    _check(where, names, columns, "Name the columns in the first line, and use the names that stand there.")
+    return [names.index(column) for column in columns]
+
+
+def _check(where: str, names: list[str], columns: tuple[str, ...], remedy: str) -> None:
+    """Raise DamagedDataError where a column that is wanted is not there, or is there more than once."""
     for column in columns:
         if (count := names.count(column)) != 1:
             what = "no column" if count == 0 else f"{count} columns"
-            raise DamagedDataError(
-                f"{where}: {what} {column}; there are {', '.join(names)[:300]}",
-                "Name the columns in the first line, and use the names that stand there.",
-            )
-    return [names.index(column) for column in columns]
+            raise DamagedDataError(f"{where}: {what} {column}; there are {', '.join(names)[:300]}", remedy)
 
 
 def _fields(where: str, fields: list[str], width: int, places: list[int], columns: tuple[str, ...]) -> Record:
@@ -119,11 +121,7 @@ def _parquet(path: Path, columns: tuple[str, ...]) -> Iterator[Record]:
     try:
         file = parquet.ParquetFile(path)
         names = list(file.schema_arrow.names)
-        if missing := [column for column in columns if column not in names]:
-            raise DamagedDataError(
-                f"{path}: no column {missing[0]}; there are {', '.join(names)[:300]}",
-                "Name the columns as the file does.",
-            )
+        _check(str(path), names, columns, "Name the columns as the file does, each once.")
         values = file.read(columns=list(columns)).to_pydict()
     except UserError:
         raise

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
 
-from masklater.corpus.fields import Fields, MissingFieldError, missing_field
+from masklater.corpus.fields import Fields, MissingFieldError, missing_field, refuse_twice
 from masklater.corpus.readers.opened import Opened, Record, Records
 from masklater.errors import DamagedDataError
 
@@ -94,6 +94,5 @@ def _needed(opened: Opened, header: list[str], number: int) -> list[str]:
         needed = opened.fields.columns(header)
     except MissingFieldError as missing:
         raise missing_field(where, str(missing), header) from None
-    if twice := [name for name in needed if header.count(name) > 1]:
-        raise DamagedDataError(f"{where}: the column {twice[0]!r} stands twice", "Rename one of the two.")
+    refuse_twice(where, needed, header)
     return needed

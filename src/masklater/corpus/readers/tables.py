@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from masklater.corpus.fields import MissingFieldError, missing_field
+from masklater.corpus.fields import MissingFieldError, missing_field, refuse_twice
 from masklater.corpus.readers.opened import Opened, Records
 from masklater.errors import DamagedDataError, UserError, first_line
 from masklater.extras import import_extra
@@ -57,9 +57,11 @@ def read_arrow(opened: Opened) -> Records:
 
 def _columns(opened: Opened, schema: Any) -> list[str]:
     try:
-        return opened.fields.columns(schema.names)
+        columns = opened.fields.columns(schema.names)
     except MissingFieldError as missing:
         raise missing_field(opened.name, str(missing), schema.names) from None
+    refuse_twice(opened.name, columns, schema.names)
+    return columns
 
 
 class _Bounded:
