@@ -83,6 +83,18 @@ def test_few_rows_stay_open(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(piece for row in rows for piece in pieces(row)) == sorted(documents)
 
 
+def test_open_rows_hold_no_more_than_stands_in_them() -> None:
+    packer = make_packer("documents", 16, SPECIAL, np.uint16)
+    whole = [np.arange(10, 10 + length, dtype=np.uint16) for length in (5, 14 * 1000 + 3, 14 * 50, 14 * 20 + 9)]
+    for ids in whole:
+        for row in packer.add(ids):
+            assert not any(np.shares_memory(row.ids, each) for each in whole)
+    assert isinstance(packer, pack.DocumentPacker) and packer.num_open == 2
+    pieces_held = [piece for rows in packer.open_rows for row in rows for piece in row]
+    held = [piece if piece.base is None else piece.base for piece in pieces_held]
+    assert sum(map(np.size, held)) == sum(map(len, pieces_held)) == 5 + 3 + 9
+
+
 def test_a_split_smaller_than_a_row_keeps_its_one_padded_row() -> None:
     rows, left_out = run("continuous", [[10, 11], [12]], 16)
     assert len(rows) == 1

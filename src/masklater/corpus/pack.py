@@ -100,7 +100,7 @@ class DocumentPacker:
         whole = len(ids) - len(ids) % self.capacity
         for position in range(0, whole, self.capacity):
             yield self._row([ids[position : position + self.capacity]])
-        rest = ids[whole:]
+        rest = ids[whole:].copy() if whole else ids  # a view would keep the whole of a long document in memory
         if len(rest):
             yield from self._place(rest)
 
