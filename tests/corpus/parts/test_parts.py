@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from masklater.corpus import prepare as prepare_module
+from masklater.corpus import whole as whole_module
 from masklater.corpus.keep.settings import KeepSettings, parse_duplicates
 from masklater.corpus.parts import looks as looks_module
 from masklater.corpus.parts import make as make_module
@@ -295,6 +296,27 @@ def test_a_damaged_input_ends_its_part_and_no_other(
     assert make([folder], tmp_path / "out", resume=True, **settings).parts_taken_over == 2
     make([folder], tmp_path / "straight", **settings)
     assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "straight")
+
+
+@pytest.mark.parametrize("when", ["held_out_below", "make_parts"])
+@pytest.mark.parametrize(("number", "found"), [(61, "more documents than the 60"), (59, "59 documents, not the 60")])
+def test_an_input_that_has_changed_since_it_was_looked_at_is_said(
+    when: str, number: int, found: str, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [json.dumps({"text": make_text(i, 30)}) + "\n" for i in range(61)]
+    (tmp_path / "a.jsonl").write_text("".join(lines[:60]))
+    module = whole_module if when == "held_out_below" else prepare_module
+    original = getattr(module, when)
+
+    def changing(*arguments: object) -> object:
+        (tmp_path / "a.jsonl").write_text("".join(lines[:number]))
+        return original(*arguments)
+
+    monkeypatch.setattr(module, when, changing)
+    settings = {"tokenizer": straight / "tokenizer", "keep": KeepSettings(dedup=("exact",)), "part_bytes": 2**20}
+    with pytest.raises(UserError, match=rf"the input has changed since it was looked at: it holds {found}"):
+        make([tmp_path / "a.jsonl"], tmp_path / "out", **settings)
+    assert not (tmp_path / "out").exists()
 
 
 def test_other_settings_take_nothing_over(texts: Path, straight: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from masklater.corpus.keep.duplicates import without_lines
 from masklater.corpus.read import Document
+from masklater.errors import UserError
 from masklater.folders import write_file
 
 REASONS = (
@@ -47,10 +48,15 @@ class Kept:
         Args:
             documents: All, as they were when it was chosen.
             samples: Takes what is left out.
+
+        Raises:
+            UserError: They are more by now, or fewer, so that nothing says which of them are kept.
         """
         place = -1
         for document in documents:
             place += document.begins
+            if place == len(self.reasons):
+                raise _changed(f"more documents than the {place:,}")
             if code := self.reasons[place]:
                 if samples is not None and document.begins:
                     samples.add(REASONS[code], document.text, document.source)
@@ -63,6 +69,15 @@ class Kept:
                 samples.add_lines(document, text, gone)
             if text.strip():
                 yield document._replace(text=text.strip())
+        if place + 1 < len(self.reasons):
+            raise _changed(f"{place + 1:,} documents, not the {len(self.reasons):,}")
+
+
+def _changed(found: str) -> UserError:
+    return UserError(
+        f"the input has changed since it was looked at: it holds {found} of which it was chosen what to keep",
+        "Run the command again when nothing writes to the input any more, or prepare a copy of it.",
+    )
 
 
 def _counted(codes_N: NDArray[np.uint8]) -> list[tuple[int, int]]:
