@@ -9,17 +9,18 @@ from torch import Tensor
 from masklater.errors import UserError
 from masklater.masking.batch import IGNORE, MaskedBatch, batch_from_inputs
 from masklater.masking.corrupt import Corruption, corrupt, make_corruption
+from masklater.masking.counts import share_of, share_of_each
 from masklater.recipe.masking import MaskingSettings
 from tests.conftest import draws
 
 BOS, PAD, EOS, UNK, MASK, V, L = 0, 1, 2, 3, 4, 200, 32
 
 
-def make(drop: bool = True, maskable: float = L - 2, **masking: float) -> Corruption:
+def make(drop: bool = True, maskable: float = L - 2, row_length: int = L, **masking: float) -> Corruption:
     return make_corruption(
         MaskingSettings(**masking),  # type: ignore[arg-type]
         drop=drop,
-        row_length=L,
+        row_length=row_length,
         maskable_per_row=maskable,
         vocabulary_size=V,
         special_ids=(BOS, PAD, EOS, UNK, MASK),
@@ -142,6 +143,37 @@ def test_rows_of_almost_nothing_but_separators(drop: bool) -> None:
     rows_BL[2, 1:] = PAD
     batch = corrupt(rows_BL, None, make(drop), draws())
     assert (batch.target_ids_BT != IGNORE).sum(dim=1).tolist() == [1, 0, 0, 1, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("percent", range(1, 101))
+def test_counts_of_rows_are_those_that_slots_were_counted_by(percent: int) -> None:
+    """Every share in percent of every number of positions, halves among them."""
+    numbers = torch.arange(4097)
+    for share in (percent / 100, percent / 100 + 0.005):
+        assert share_of_each(share, numbers).tolist() == [share_of(share, number) for number in range(4097)]
+
+
+@pytest.mark.parametrize(("mask", "length", "rate"), [(0.55, 222, 0.5), (0.7, 92, 0.5)])
+@pytest.mark.parametrize("drop", [True, False])
+def test_all_that_is_to_be_a_mask_is_one_and_nothing_else_is_dropped(
+    mask: float, length: int, rate: float, drop: bool
+) -> None:
+    """Where the share of the corrupted positions is a half, which float32 rounds to the other side."""
+    rows_BL = torch.randint(5, V, (16, length), generator=draws(1).generator)
+    rows_BL[:, 0], rows_BL[:, -1] = BOS, EOS
+    corruption = make(drop, length - 2, length, rate=rate, mask=mask, random=0.0, keep=1 - mask)
+    batch, num_masks = corrupt(rows_BL, None, corruption, draws()), round(mask * corruption.counts.corrupted)
+    is_target_BL, is_dropped_BL = states(rows_BL, batch)
+    is_mask_BL = is_dropped_BL if drop else batch.seen_ids_BS == MASK
+    assert (is_mask_BL.sum(dim=1) == num_masks).all()
+    assert not (is_mask_BL & ~is_target_BL).any()
+
+
+@pytest.mark.parametrize("predict", [0.55, 0.7])
+def test_slots_of_what_is_predicted_are_as_many_as_targets(predict: float) -> None:
+    for number in range(1, L - 2):
+        batch = corrupt(full_rows(4), None, make(rate=number / (L - 2), predict=predict), draws())
+        assert (batch.target_ids_BT != IGNORE).all(), number
 
 
 def test_a_rate_too_low_for_the_rows() -> None:

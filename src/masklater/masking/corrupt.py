@@ -18,7 +18,7 @@ from torch import Tensor
 from masklater.errors import UserError
 from masklater.masking.batch import IGNORE, MaskedBatch
 from masklater.masking.choose import CHOOSERS, number_words, rank_uniform, rank_weighted
-from masklater.masking.counts import Counts, count
+from masklater.masking.counts import Counts, count, share_of_each
 from masklater.masking.draws import Draws
 from masklater.masking.next_tokens import predict_next
 from masklater.masking.schedule import rates_of
@@ -130,11 +130,12 @@ def corrupt(
     padding_BL = rows_BL == corruption.pad_id
 
     # Corrupted positions of each row: C, less those whose place padding takes.
-    wanted_B = (corruption.rate * maskable_BL.sum(dim=1)).round().long()
+    wanted_B = share_of_each(corruption.rate, maskable_BL.sum(dim=1))
     corrupted_B = C - (C - wanted_B).clamp(min=0).minimum(padding_BL.sum(dim=1))
     corrupted_B = corrupted_B.minimum(maskable_BL.sum(dim=1))
-    masks_B = (settings.mask * corrupted_B).round().long()
-    randoms_B = ((settings.mask + settings.random) * corrupted_B).round().long() - masks_B
+    masks_B = share_of_each(settings.mask, corrupted_B)
+    replaced = round(settings.mask + settings.random, 9)  # 0.6 + 0.3 is a little less than 0.9
+    randoms_B = share_of_each(replaced, corrupted_B) - masks_B
 
     chooser = CHOOSERS[settings.choose]
     of_BL = number_words(rows_BL, maskable_BL, corruption.table, continues_BL) if chooser.by_words else rows_BL
@@ -159,7 +160,7 @@ def corrupt(
     targets_B = corrupted_B
     if settings.predict < 1:  # some of the corrupted positions, whatever the encoder reads there
         order_BL = _rank_targets(rank_BL < corrupted_B[:, None], rows_BL, corruption, draws)
-        targets_B = (settings.predict * corrupted_B).round().long()
+        targets_B = share_of_each(settings.predict, corrupted_B)
     target_pos_BT = order_BL[:, :T]
     in_use_BT = torch.arange(T) < targets_B[:, None]
     return MaskedBatch(

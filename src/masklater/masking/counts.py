@@ -1,8 +1,11 @@
 """Counts of corrupted, dropped and predicted positions, the same for every row without padding (no torch)."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from masklater.recipe.masking import MaskingSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Counts(NamedTuple):
@@ -30,11 +33,25 @@ def count(settings: MaskingSettings, rate: float, drop: bool, row_length: int, m
         maskable_per_row: Mean number of maskable positions of a row without padding.
     """
     if settings.causal:  # a row begins and ends with a special token
-        return Counts(row_length, corrupted=0, dropped=0, targets=round(settings.predict * (row_length - 2)))
-    corrupted = min(round(rate * maskable_per_row), row_length - 2)
+        return Counts(row_length, corrupted=0, dropped=0, targets=share_of(settings.predict, row_length - 2))
+    corrupted = min(share_of(rate, maskable_per_row), row_length - 2)
     return Counts(
         row_length=row_length,
         corrupted=corrupted,
-        dropped=round(settings.mask * corrupted) if drop else 0,
-        targets=round(settings.predict * corrupted),
+        dropped=share_of(settings.mask, corrupted) if drop else 0,
+        targets=share_of(settings.predict, corrupted),
     )
+
+
+def share_of(share: float, number: float) -> int:
+    """Return the share of so many positions as a whole number: rounded in float64, halves to the even one."""
+    return round(share * number)
+
+
+def share_of_each(share: float, number_B: "Tensor") -> "Tensor":
+    """Return `share_of` each of several numbers, int64.
+
+    In float64 too: float32 makes other whole numbers of some halves (0.55 x 110), and counts of rows would then not be
+    those that their slots were counted by.
+    """
+    return (share * number_B.double()).round().long()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from masklater.masking.batch import IGNORE, CausalBatch
 from masklater.masking.choose import rank_uniform
+from masklater.masking.counts import share_of_each
 from masklater.masking.draws import Draws
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def predict_next(rows_BL: Tensor, documents_BL: Tensor | None, corruption: "Corr
     predicts_BL[:, :-1] = ~corruption.is_special_V[rows_BL[:, 1:]]
     if documents_BL is not None:
         predicts_BL[:, :-1] &= documents_BL[:, :-1] == documents_BL[:, 1:]
-    targets_B = (corruption.settings.predict * predicts_BL.sum(dim=1)).round().long()
+    targets_B = share_of_each(corruption.settings.predict, predicts_BL.sum(dim=1))
     target_pos_BT = rank_uniform(predicts_BL, draws)[:, :T]
     in_use_BT = torch.arange(T) < targets_B[:, None]
     next_BL = rows_BL.roll(-1, dims=1)
