@@ -106,12 +106,13 @@ def check_causal(config: MaskLaterConfig) -> None:
         UserError: It does.
     """
     small, L = _small_copy(config.encoder, config.row_length), config.row_length
-    pad = small.pad_token_id or 0
+    pad, ordinary_K = small.pad_token_id or 0, _ordinary_ids(small)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         encoder = _build(small)
-        ids_BL = torch.randint(pad + 5, small.vocab_size - 1, (1, L))
-        changed_BL = torch.where(torch.arange(L) < L // 2, ids_BL, ids_BL + 1)
+        which_BL = torch.randint(len(ordinary_K) - 1, (1, L))
+        ids_BL, other_BL = ordinary_K[which_BL], ordinary_K[which_BL + 1]
+        changed_BL = torch.where(torch.arange(L) < L // 2, ids_BL, other_BL)
         before_BLL = torch.ones(1, L, L, dtype=torch.bool).tril()
         offset, pos_BL = (pad + 1 if config.position_offset else 0), torch.arange(L)[None]
         first_BLD, second_BLD = (
@@ -140,11 +141,13 @@ def _find_by_trial(config_json: str, row_length: int, drops: bool) -> Positions:
         config = _small_copy(config, row_length)
     except (AttributeError, NotImplementedError, ValueError) as error:  # one of several models, or without sizes
         raise _cannot_be_called(config, f"its config is not that of an encoder of text ({first_line(error)})") from None
-    pad = config.pad_token_id or 0
+    pad, ordinary_K = config.pad_token_id or 0, _ordinary_ids(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         encoder = _build(config)
-        ids_BL = torch.randint(pad + 5, config.vocab_size, (1, row_length))
+        ids_BL = ordinary_K[torch.randint(len(ordinary_K), (1, row_length))]
+    if not drops and (mask_id := getattr(config, "mask_token_id", None)) is not None:
+        ids_BL[:, ::6] = mask_id  # vanilla MLM reads [MASK]s, by which some families scale what they read
     seen_L = torch.tensor([position % 3 != 1 for position in range(row_length)])
     differences, theirs_BXD = [], None
     with torch.no_grad():
@@ -227,6 +230,17 @@ def _cannot_be_called(config: PretrainedConfig, reason: str) -> UserError:
     )
 
 
+def _ordinary_ids(config: PretrainedConfig) -> Tensor:
+    """Return the ids of a small copy that are none of its special tokens, ids_K: some encoders take those otherwise.
+
+    The first few are left out too, where the special tokens stand that a config does not name.
+    """
+    named = [value for name, value in config.to_dict().items() if name.endswith("_token_id")]
+    special = {each for value in named for each in (value if isinstance(value, (list, tuple)) else [value])}
+    first = (config.pad_token_id or 0) + 5
+    return torch.tensor([token_id for token_id in range(first, config.vocab_size) if token_id not in special])
+
+
 def _small_copy(config: PretrainedConfig, row_length: int) -> PretrainedConfig:
     small = copy.deepcopy(config)
     # Each kind of layer once, for families that mix kinds.
@@ -250,4 +264,6 @@ def _small_copy(config: PretrainedConfig, row_length: int) -> PretrainedConfig:
         small.layer_types = (kinds * num_layers)[:num_layers]
     if small.pad_token_id is None or small.pad_token_id >= sizes["vocab_size"] // 2:
         small.pad_token_id = 0
+    if (getattr(small, "mask_token_id", None) or 0) >= sizes["vocab_size"]:
+        small.mask_token_id = sizes["vocab_size"] - 1
     return small

@@ -25,6 +25,9 @@ from masklater.recipe.families import DEBERTA, ONE_STACK, PRE_NORM, ROTARY, WIND
 GLOBAL, LOCAL = "full_attention", "sliding_attention"
 """transformers' names for the kinds of layers."""
 
+ESM_UNMASKED = 1 - 0.15 * 0.8
+"""The share of tokens that were no [MASK] when ESM-2 was trained, at which its `token_dropout` scales nothing."""
+
 
 @dataclass(frozen=True)
 class LayerSizes:
@@ -183,8 +186,8 @@ def encode(
     if mask_B1SS is not None:
         inputs["attention_mask"] = mask_B1SS
         if encoder.config.model_type == "esm":  # its embeddings take no mask per pair, so they are computed beforehand
-            ids_BS = inputs.pop("input_ids")
-            inputs["inputs_embeds"] = encoder.embeddings(input_ids=ids_BS, position_ids=inputs["position_ids"])
+            assert attend_BSS is not None
+            inputs["inputs_embeds"] = _embed_esm(encoder, inputs.pop("input_ids"), pos_BS, attend_BSS)
     return encoder(**inputs).last_hidden_state
 
 
@@ -210,6 +213,21 @@ def _embed(encoder: PreTrainedModel, ids_BX: Tensor, pos_BX: Tensor, token_types
         return encoder.embeddings(input_ids=ids_BX)
     types_BX = torch.zeros_like(ids_BX) if token_types_BX is None else token_types_BX
     return encoder.embeddings(input_ids=ids_BX, position_ids=pos_BX, token_type_ids=types_BX)
+
+
+def _embed_esm(encoder: PreTrainedModel, ids_BS: Tensor, pos_BS: Tensor, attend_BSS: Tensor) -> Tensor:
+    """Return an ESM's embeddings, embedded_BSD, of each token as its family embeds it among those it attends to alone.
+
+    With `token_dropout` a [MASK] is 0, and all others are scaled by how many of the tokens are none. The family counts
+    these over a whole row of the tensor, padding, other documents and what is to be hidden among them.
+    """
+    words_BSD = encoder.get_input_embeddings()(ids_BS)
+    if encoder.config.token_dropout:
+        is_mask_BS = ids_BS == encoder.config.mask_token_id
+        unmasked_BS = (attend_BSS & ~is_mask_BS[:, None]).sum(dim=2)
+        scale_BS = ESM_UNMASKED * attend_BSS.sum(dim=2) / unmasked_BS.clamp(min=1)
+        words_BSD = words_BSD * scale_BS.masked_fill(is_mask_BS, 0)[:, :, None].to(words_BSD.dtype)
+    return encoder.embeddings(inputs_embeds=words_BSD, position_ids=pos_BS)
 
 
 def _run_layers(
