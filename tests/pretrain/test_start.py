@@ -119,6 +119,19 @@ def test_words_saved_beside_a_checkpoint_that_has_no_rows_for_them(
         torch.testing.assert_close(model.word_embeddings[token_id], words_VD[parts].mean(dim=0))
 
 
+def test_a_head_that_stays_behind_is_said_to_with_the_reason(
+    continuous: Shards, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for tied, said in ((True, "encoder, LM head; new: decoder"), (False, "they are not tied), decoder")):
+        folder = tmp_path / f"{tied}"
+        save_masked_lm("roberta", continuous, folder, tie_word_embeddings=tied)
+        start = find_start(continue_from(folder), continuous)
+        start.copy_weights(MaskLaterForMaskedLM(start.config))
+        text = " ".join(capsys.readouterr().err.split())
+        assert said in text, text
+        assert ("new: LM head (the source's stays behind: its output embedding" in text) == (not tied)
+
+
 @pytest.mark.parametrize("decoder", ["self", "cross"])
 def test_a_run_as_the_source_brings_its_decoder(decoder: str, continuous: Shards, tmp_path: Path) -> None:
     pretrain(tiny("3ml-small", f"decoder.kind={decoder}"), continuous.folder, tmp_path / "first")

@@ -11,6 +11,9 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForMaskedLM,
+    AutoModelForPreTraining,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     AutoTokenizer,
     DataCollatorForLanguageModeling,
     PretrainedConfig,
@@ -182,6 +185,59 @@ def test_a_pooler_that_stays_behind_is_said_to(family: str, tmp_path: Path, recw
         MaskLaterForMaskedLM.from_encoder(source, mask_token_id=4)
         said = [str(warning.message) for warning in recwarn if "pooler" in str(warning.message)]
         assert len(said) == has_pooler, said
+
+
+OTHER_HEADS = {
+    "roberta": ({"tie_word_embeddings": False}, "its output embedding is not the word embedding: they are not tied"),
+    "bert": ({"hidden_act": "relu"}, r"it computes something else than dense, .* hidden_act is relu\)"),
+    "albert": ({"embedding_size": 16}, r"it computes something else than dense, .* hidden_act is gelu_new\)"),
+    "eurobert": ({}, "it is not one dense layer, one LayerNorm and the word embedding"),
+    "rembert": ({"input_embedding_size": 16}, "it is not one dense layer, one LayerNorm and the word embedding"),
+}
+"""Settings under which a family's LM head is not ours, and why."""
+
+
+@pytest.mark.parametrize("family", OTHER_HEADS)
+def test_a_head_that_stays_behind_is_said_to(family: str) -> None:
+    others, reason = OTHER_HEADS[family]
+    torch.manual_seed(0)
+    source = AutoModelForMaskedLM.from_config(tiny_config(family, **others)).eval()
+    randomize(source)
+    with pytest.warns(UserWarning, match=f"^the source's head is left behind, and a new LM head .*: {reason}$"):
+        model = MaskLaterForMaskedLM.from_encoder(source, {"kind": "none"}, mask_token_id=4)
+    assert not model.head.bias.any()
+    words_VE = source.get_input_embeddings().weight
+    assert torch.equal(model.word_embeddings, words_VE)
+
+
+@pytest.mark.parametrize("make", [AutoModelForSequenceClassification, AutoModelForTokenClassification])
+@pytest.mark.parametrize("family", ["bert", "modernbert"])
+def test_a_head_that_predicts_no_tokens_stays_behind(family: str, make: Any) -> None:
+    """ModernBERT's has a dense layer and a LayerNorm of the right shapes."""
+    with pytest.warns(UserWarning, match="the source's head is left behind, and a new LM head begins at random: it "):
+        model = MaskLaterForMaskedLM.from_encoder(make.from_config(tiny_config(family)), mask_token_id=4)
+    assert not model.head.bias.any()
+
+
+@pytest.mark.parametrize("family", ["bert", "ernie", "megatron-bert"])
+def test_a_head_beside_that_of_the_next_sentence_is_taken_over(family: str, recwarn: pytest.WarningsRecorder) -> None:
+    torch.manual_seed(0)
+    source = AutoModelForPreTraining.from_config(tiny_config(family)).eval()
+    randomize(source)
+    model = MaskLaterForMaskedLM.from_encoder(source.train(), {"kind": "none"}, mask_token_id=4).eval()
+    assert source.training
+    ids_BL = torch.randint(5, 320, (2, 12))
+    expected = source.eval()(input_ids=ids_BL).prediction_logits
+    torch.testing.assert_close(model(input_ids=ids_BL).logits, expected, rtol=1e-4, atol=1e-4)
+    assert not [warning for warning in recwarn if "head is left behind" in str(warning.message)]
+
+
+@pytest.mark.parametrize("family", ["roberta", "bert", "modernbert", "electra", "esm"])
+def test_nothing_is_said_of_a_head_that_is_taken_over_or_of_none(family: str, recwarn: pytest.WarningsRecorder) -> None:
+    reference = masked_lm(family)
+    for source in (reference, getattr(reference, reference.base_model_prefix), tiny_config(family)):
+        MaskLaterForMaskedLM.from_encoder(source, mask_token_id=4)
+    assert not [warning for warning in recwarn if "head is left behind" in str(warning.message)]
 
 
 @pytest.mark.parametrize(

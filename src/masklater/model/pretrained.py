@@ -69,7 +69,8 @@ class MaskLaterPreTrainedModel(PreTrainedModel):
     ) -> Self:
         """Make a model around an encoder: the decoder is new, the encoder's weights and LM head are the source's.
 
-        A pooler of the source stays behind, with a warning.
+        A pooler of the source stays behind, with a warning, and so does a head that ours cannot hold: one with an
+        output embedding of its own, with another activation than GELU, of other parts, or none of a masked LM.
 
         Args:
             source: A transformers encoder or masked LM, whose weights are copied; or the folder of a saved one, or
@@ -91,6 +92,11 @@ class MaskLaterPreTrainedModel(PreTrainedModel):
         origin = saved.open_source(source)
         if origin.pooler is not None:
             warnings.warn("the source's pooler is left behind: a masked language model trains none", stacklevel=2)
+        if origin.head_left_behind is not None:
+            warnings.warn(
+                f"the source's head is left behind, and a new LM head begins at random: {origin.head_left_behind}",
+                stacklevel=2,
+            )
         if mask_token_id is None:
             mask_token_id = origin.mask_token_id
         if mask_token_id is None:

@@ -38,6 +38,14 @@ class Origin:
     decoder: dict[str, Tensor] | None  # of a model of ours
     mask_token_id: int | None
     pooler: dict[str, Tensor] | None = None  # a trained one, by its names in the encoder; pre-training trains none
+    head_left_behind: str | None = None  # why a head that the source has is not `head`; None: it has none, or it is
+
+
+class FoundHead(NamedTuple):
+    """The LM head of a transformers model, or why what it has is not taken for one."""
+
+    weights: dict[str, Tensor] | None  # by the names of our LMHead
+    left_behind: str | None
 
 
 class HeadParts(NamedTuple):
@@ -46,6 +54,7 @@ class HeadParts(NamedTuple):
     dense: nn.Linear
     norm: nn.LayerNorm
     biases: list[nn.Parameter]  # one for each token; some families hold two, of which one is in use, some none
+    others: list[nn.Linear]  # other products, that with the word embedding among them
 
 
 class Carried(NamedTuple):
@@ -104,8 +113,8 @@ def _open_model(
         decoder = model.decoder.state_dict()
         return Origin(model.config.encoder, model.encoder, model.head.state_dict(), decoder, mask_token_id)
     base = base_of(model)
-    head = find_head(model, base) if has_head and base is not model else None
-    return Origin(base.config, base, head, None, mask_token_id, pooler)
+    head = find_head(model, base) if has_head and base is not model else FoundHead(None, None)
+    return Origin(base.config, base, head.weights, None, mask_token_id, pooler, head.left_behind)
 
 
 def base_of(model: PreTrainedModel) -> PreTrainedModel:
@@ -174,35 +183,55 @@ def _copy_rows(source: Tensor, target: Tensor, name: str) -> None:
         target[: len(source)].copy_(source)
 
 
-def find_head(model: PreTrainedModel, base: PreTrainedModel) -> dict[str, Tensor] | None:
-    """Find the LM head of a transformers masked LM, by the names of our LMHead; None where it is another kind of head.
+def find_head(model: PreTrainedModel, base: PreTrainedModel) -> FoundHead:
+    """Find the LM head of a transformers masked LM, by the names of our LMHead, or say why it is another kind of head.
 
     All families' heads are dense, GELU, LayerNorm, word embedding transposed plus bias, under different names, and some
     without a bias. The parts are found by their shapes and tried out: with them, the logits must be the model's own.
     """
+    try:
+        parts = head_parts(model, base)
+        if parts is None:
+            return FoundHead(None, "it is not one dense layer, one LayerNorm and the word embedding")
+        return _try_out(parts, model, base)
+    except Exception as error:  # whatever a model raises that is no encoder of text with a head; settle says what is
+        return FoundHead(None, f"it could not be tried out ({first_line(error)})")
+
+
+def _try_out(parts: HeadParts, model: PreTrainedModel, base: PreTrainedModel) -> FoundHead:
     words_VE = base.get_input_embeddings().weight
     (V, E), D = words_VE.shape, base.config.hidden_size
-    parts = head_parts(model, base)
-    if parts is None:
-        return None
     head = LMHead(D, E, V, parts.norm.eps)
     with torch.no_grad():
         for name, found in (("dense", parts.dense), ("norm", parts.norm)):
             part = getattr(head, name)
             part.weight.copy_(found.weight)
             part.bias.copy_(torch.zeros_like(part.bias) if found.bias is None else found.bias)
-        was_training = model.training
-        model.eval()
         ids_BL = torch.arange(V - min(V, 16), V, device=words_VE.device)[None]
-        expected = model(input_ids=ids_BL).logits.float()
-        hidden = base(input_ids=ids_BL).last_hidden_state.float()
-        model.train(was_training)
+        was_training = model.training
+        try:
+            output = model.eval()(input_ids=ids_BL)
+            hidden = base(input_ids=ids_BL).last_hidden_state.float()
+        finally:
+            model.train(was_training)
+        expected = output.get("logits", output.get("prediction_logits"))  # the latter beside BERT's next sentence
+        if expected is None or expected.shape != (*ids_BL.shape, V):
+            return FoundHead(None, "it does not predict tokens")
         unbiased = head.to(hidden.device)(hidden, words_VE.float())
         # Some families hold two biases of which one is in use, some none.
         errors = {float((unbiased + bias - expected).abs().max()): bias for bias in (head.bias, *parts.biases)}
         head.bias.copy_(errors[min(errors)])
     tolerance = 1e-4 if words_VE.dtype == torch.float32 else 5e-2
-    return head.state_dict() if min(errors) <= tolerance * float(expected.abs().max()) else None
+    difference = min(errors) / float(expected.abs().max())
+    if difference <= tolerance:
+        return FoundHead(head.state_dict(), None)
+    if any(module.weight.shape == (V, E) and not torch.equal(module.weight, words_VE) for module in parts.others):
+        return FoundHead(None, "its output embedding is not the word embedding: they are not tied")
+    return FoundHead(
+        None,
+        f"it computes something else than dense, GELU, LayerNorm and word embedding (logits differ by {difference:.0e} "
+        f"of the largest; hidden_act is {getattr(base.config, 'hidden_act', 'not set')})",
+    )
 
 
 def head_parts(model: PreTrainedModel, base: PreTrainedModel) -> HeadParts | None:
@@ -216,7 +245,7 @@ def head_parts(model: PreTrainedModel, base: PreTrainedModel) -> HeadParts | Non
         return None
     rest = [module for module in outside if module not in (dense[0], norms[0])]
     biases = [p for module in rest for p in module.parameters(recurse=False) if p.shape == (V,)]
-    return HeadParts(dense[0], norms[0], biases)
+    return HeadParts(dense[0], norms[0], biases, [module for module in rest if isinstance(module, nn.Linear)])
 
 
 def longest_row(config: PretrainedConfig) -> int:

@@ -56,7 +56,8 @@ class Start:
             return
         carried = saved.copy_weights(self.origin, model, *self.rows)
         parts = ["encoder", *(["LM head"] if carried.head else []), *(["decoder"] if carried.decoder else [])]
-        new = [] if carried.head else ["LM head"]
+        why = self.origin.head_left_behind
+        new = [] if carried.head else ["LM head" + (f" (the source's stays behind: {why})" if why else "")]
         if not carried.decoder and list(model.decoder.parameters()):
             new.append("decoder")
         if self.pooler is not None:
