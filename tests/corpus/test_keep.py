@@ -4,6 +4,8 @@ import itertools
 import json
 import random
 import sys
+import time
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,6 +69,64 @@ def run(path: Path, out: Path, **keep: Any) -> PrepareResult:
 def test_words_are_those_of_the_script() -> None:
     assert words_of("Don't go, HTML-Köche! 3.5") == ["don", "t", "go", "html", "köche", "3", "5"]
     assert words_of("我们 ok ไป") == ["我", "们", "ok", "ไ", "ป"]
+
+
+WORDS_OF_SCRIPTS = {
+    "Hindi": ("यह हिन्दी में लिखा हुआ एक वाक्य है।", 8),
+    "Hindi, of three words": ("किताबें मेज़ पर", 3),
+    "Bengali": ("আমার সোনার বাংলা, আমি তোমায় ভালোবাসি।", 6),
+    "Tamil": ("யாதும் ஊரே யாவரும் கேளிர்", 4),
+    "Telugu": ("తెలుగు భాష చాలా తీయనిది", 4),
+    "Sinhala, with joiners": ("ශ්\u200dරී ලංකාව සුන්දර රටකි", 4),
+    "Hebrew, pointed": ("בְּרֵאשִׁית בָּרָא אֱלֹהִים", 3),
+    "Arabic, pointed": ("بِسْمِ اللَّهِ الرَّحْمَٰنِ الرَّحِيمِ", 4),
+    "Persian, with joiners": ("نمی\u200cخواهم کتاب\u200cها را ببینم", 4),
+    "Vietnamese": ("Tất cả mọi người sinh ra", 6),
+    "Lithuanian, with marks that no letter is composed with": ("vi\u0307\u0301rus mė̃nuo", 2),
+    "Greek": ("Ἐν ἀρχῇ ἦν ὁ λόγος", 5),
+    "Korean": ("모든 인간은 태어날 때부터", 4),
+    "Tibetan, of syllables": ("བོད་ཀྱི་སྐད་ཡིག", 4),
+    "Chakma, beyond the first plane": ("𑄌𑄋𑄴𑄟𑄳𑄦 𑄞𑄌𑄴", 2),
+    "Thai, of characters": ("ไปไหน", 5),
+    "Thai, of characters and their signs": ("ที่นี่", 6),
+    "Chinese, of characters": ("我们去", 3),
+    "Japanese, of characters": ("がぎぐ", 3),
+}
+
+
+@pytest.mark.parametrize("script", WORDS_OF_SCRIPTS)
+def test_a_word_goes_on_over_its_marks(script: str) -> None:
+    phrase, number = WORDS_OF_SCRIPTS[script]
+    words = words_of(phrase)
+    assert len(words) == number
+    assert words == words_of(unicodedata.normalize("NFD", phrase)) == words_of(unicodedata.normalize("NFC", phrase))
+    if " " in phrase:
+        assert words == [word.strip(",।") for word in unicodedata.normalize("NFC", phrase).lower().split()]
+
+
+def test_marks_and_joiners_make_no_words_of_their_own() -> None:
+    assert words_of("\u0301 \u200d \u200c\u200c x\u200c \u2260 =\u0338 a\u200c\u200cb c\u200d, \u0130") == [
+        "x", "a", "b", "c", "i\u0307",
+    ]  # fmt: skip
+    assert words_of("我\ufe0f a我\u0301b") == ["我", "a", "我", "b"]  # a mark belongs to no word there, as ever
+    assert words_of("k\u0e34 ก\u0e34") == ["k", "\u0e34", "ก", "\u0e34"]
+
+
+def test_every_mark_is_known() -> None:
+    """Over all of Unicode; of the scripts without spaces each character is a word, marks too."""
+    marks = [one for one in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(one)[0] == "M"]
+    cut = [mark for mark in marks if len(words_of(f"q{mark}q")) != 1]
+    assert len(marks) > 2000 and all(len(words_of(mark)) == 1 for mark in cut)
+    scripts = {unicodedata.name(mark).split()[0] for mark in cut}
+    assert scripts == {"THAI", "LAO", "MYANMAR", "KHMER", "COMBINING"}  # the last are those of kana's voiced sounds
+
+
+def test_many_marks_out_of_order_take_no_time() -> None:
+    """Python's sorting of marks takes the square of their number: two minutes for a document of these alone."""
+    text = "a" + "\u0301\u0316" * 2**17
+    began = time.monotonic()
+    assert len(words_of(text)) == 1
+    assert time.monotonic() - began < 10
 
 
 def test_runs_of_words_have_one_hash_each() -> None:

@@ -1,22 +1,63 @@
 """Words and runs of words, as duplicates and contamination are told by."""
 
 import re
+import unicodedata
 from functools import lru_cache
 from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
 
+from masklater.corpus.split import JOINERS, is_mark
+
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 """Scripts that put no spaces between words: Thai, Lao, Burmese, Khmer, kana and Han."""
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
+_MAY_BE_MARKS = (range(0x300, 0x20000), range(0xE0100, 0xE01F0))
+"""The planes of Unicode that have marks."""
+_MOST_MARKS = 30
+"""Marks in a row that are put in order, as in Unicode's annex 15: sorting takes the square of their number."""
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 """An odd number with bits all over: the golden ratio's."""
 
 
 def words_of(text: str) -> list[str]:
-    """Return the words of a text in lower case, without marks; in scripts without spaces each character is one."""
-    return _WORD.findall(text.lower())
+    """Return the words of a text in lower case, without punctuation; in scripts without spaces each character is one.
+
+    A word goes on over combining marks (vowel signs, points, accents) and over a joiner inside of it. Whether letters
+    are composed with their marks (NFC) or not (NFD) makes no difference.
+    """
+    word, _ = _patterns()
+    return word.findall(_composed(text).lower())
+
+
+def _composed(text: str) -> str:
+    if unicodedata.is_normalized("NFC", text):
+        return text
+    _, many_marks = _patterns()
+    return unicodedata.normalize("NFC", many_marks.sub(lambda found: found[0][:_MOST_MARKS], text))
+
+
+@lru_cache(maxsize=1)
+def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """What a word is, and more marks in a row than any text has. Made when needed: `re` has no name for marks."""
+    unspaced = re.compile(f"[{_UNSPACED}]")
+    marks = [chr(number) for numbers in _MAY_BE_MARKS for number in numbers if is_mark(chr(number))]
+    mark = "".join(_ranges([one for one in marks if not unspaced.match(one)]))
+    letter = rf"[^\W{_UNSPACED}]"
+    within = rf"(?<=[{mark}])|(?<=[{JOINERS}])(?=[{mark}]|{letter})"
+    word = rf"[{_UNSPACED}]|{letter}+(?:[\u0300-\U0010ffff](?:{within}){letter}*)*"
+    return re.compile(word), re.compile(rf"[{''.join(_ranges(marks))}]{{{_MOST_MARKS + 1},}}")
+
+
+def _ranges(characters: list[str]) -> list[str]:
+    """The same characters, in order, as ranges of a regular expression: `a-z`."""
+    ranges: list[str] = []
+    for one in characters:
+        if ranges and ord(one) == ord(ranges[-1][-1]) + 1:
+            ranges[-1] = ranges[-1][:2] + one
+        else:
+            ranges.append(f"{one}-{one}")
+    return ranges
 
 
 def hash_of(text: str) -> int:
