@@ -7,8 +7,8 @@ import pytest
 
 from masklater.errors import DamagedDataError, UserError
 from masklater.report.runs import read_run
-from masklater.run.metrics import MetricsLog, read_metrics, recent_losses
-from tests.report.made_up import make_run
+from masklater.run.metrics import MetricsLog, read_metrics, recent_losses, training_sha256
+from tests.report.made_up import make_run, write_metrics
 
 ENDINGS = {"cut short": 40, "half a character": 40, "whole without its end": 1}
 """Bytes of the last line that are missing."""
@@ -57,3 +57,25 @@ def test_a_log_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read: No such file"):
         read_metrics(tmp_path / "metrics.jsonl")
     assert recent_losses(tmp_path / "metrics.jsonl", 10) == []
+
+
+def test_what_was_logged_of_the_training_tells_weights_apart(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", [(5, 4.0)])
+    records = read_metrics(run / "metrics.jsonl")
+    found = training_sha256(run, 8)
+    assert found is not None
+    assert len(found) == 64
+
+    def changed(step: int, **fields: float) -> str | None:
+        write_metrics(run, [each | (fields if each["step"] == step else {}) for each in records])
+        return training_sha256(run, 8)
+
+    assert changed(8, step_seconds=1.0, data_seconds=2.0, rows=1, energy_joules=3.0) == found  # the machine's business
+    assert changed(9, loss=1.0) == changed(5, valid_loss=9.0) == found  # later, or no step
+    assert len({found, changed(8, loss=9.1), changed(1, loss=9.1), changed(8, lr=1.0), changed(2, grad_norm=2.0)}) == 5
+    assert changed(8, loss=float("nan")) not in {found, None}
+    assert training_sha256(run, 7) != found
+    assert [training_sha256(run, step) for step in (0, 11)] == [None, None]
+    assert training_sha256(tmp_path, 8) is None
+    (run / "metrics.jsonl").write_text("broken\n")
+    assert training_sha256(run, 8) is None

@@ -37,5 +37,12 @@ def compare(
     from masklater.report.compare import compare as run
     from masklater.report.document import as_text
 
-    document, figures = run(runs, out, x, baseline, scores or [])
+    document, figures = run(runs, out, x, baseline, scores or [], _hash_of)
     print_result(figures, as_json, lambda: f"{as_text(document)}\n\nThe report is in {out}; open {out}/index.html.")
+
+
+def _hash_of(folder: Path) -> str:
+    """Hash an encoder as `judge` does; what loads encoders is imported only where there is one to look into."""
+    from masklater.judge.encoder import hash_folder
+
+    return hash_folder(folder)

@@ -1,6 +1,7 @@
 """`export`: a run's encoder as a plain Hugging Face folder, or a masked LM with its head."""
 
 import re
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,8 +11,11 @@ from masklater.cli.app import AsJson, print_result
 from masklater.errors import UserError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from masklater.model.masked_lm import MaskLaterForMaskedLM
     from masklater.recipe.sections import DecoderSettings
-    from masklater.report.scores import Pairs, Scores
+    from masklater.run.folder import RunFolder
 
 
 def export(
@@ -57,7 +61,7 @@ def export(
     from masklater.console import say
     from masklater.model.export import export_encoder, export_masked_lm
     from masklater.report.card import model_card
-    from masklater.report.origin import Exported, read_origin
+    from masklater.report.origin import Exported, read_origin, scores_of
     from masklater.run.folder import RunFolder
 
     folder = RunFolder(run)
@@ -70,7 +74,10 @@ def export(
         else:
             kind = type(model.encoder).__name__
             parameters = export_encoder(model, folder.tokenizer, partial, pooler)
-        found, pairs, left_out = _find_scores(run, step, partial, scores or [])
+        hashes: set[str] = set()
+        if scores or (run / "scores").is_dir():  # weights are read for nothing where there is nothing to compare with
+            hashes = _hashes_of(partial, with_head, folder, model, pooler)
+        found, pairs, left_out = scores_of(run, step, hashes, scores or [])
         exported = Exported(out.resolve().name, kind, parameters, with_head, pooler is not None, license_)
         (partial / "README.md").write_text(model_card(exported, origin, found, pairs), encoding="utf-8")
     for note in [*gone, *left_out]:
@@ -94,17 +101,19 @@ def check_license(identifier: str | None) -> None:
         )
 
 
-def _find_scores(
-    run: Path, step: int, folder: Path, named: list[Path]
-) -> "tuple[list[Scores], Pairs | None, list[str]]":
-    """Find the scores of what has been written into a folder."""
+def _hashes_of(
+    written: Path, has_head: bool, run: "RunFolder", model: "MaskLaterForMaskedLM", pooler: "dict[str, Tensor] | None"
+) -> set[str]:
+    """Return what SCORES may have as the hash of what was written, or of the encoder in it, as `judge` exports it."""
     from masklater.judge.encoder import hash_folder
-    from masklater.report.origin import scores_of
+    from masklater.model.export import ENCODER, export_encoder
 
-    hashes: set[str] = set()
-    if named or (run / "scores").is_dir():  # weights are read for nothing where there is nothing to compare with
-        hashes = {hash_folder(each) for each in (folder, folder / "encoder") if each.is_dir()}
-    return scores_of(run, step, hashes, named)
+    hashes = {hash_folder(each) for each in (written, written / ENCODER) if each.is_dir()}
+    if has_head and not (written / ENCODER).is_dir():
+        with tempfile.TemporaryDirectory(dir=written) as place:
+            export_encoder(model, run.tokenizer, Path(place) / ENCODER, pooler)
+            hashes.add(hash_folder(Path(place) / ENCODER))
+    return hashes
 
 
 def _about_card(out: Path, identifier: str | None) -> str:

@@ -31,6 +31,7 @@ from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.model.saved import load_masked_lm
 from masklater.run.folder import RunFolder
 from masklater.run.identity import is_run
+from masklater.run.metrics import training_sha256
 
 TOKENS_AT_ONCE = 2**13
 """Most tokens of one forward pass: on a CPU more of them leave its cache, and fewer keep it waiting."""
@@ -100,6 +101,7 @@ class BlimpResult:
     left_out: int  # identical, too long or unreadable
     seconds: float
     device: str
+    training_sha256: str | None = None  # of the run's steps up to there, as it logged them
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,7 @@ def score_pairs(run: Path | str, data: Path) -> BlimpResult:
         left_out=sum(score.identical + score.too_long + len(score.unreadable) for score in scores.values()),
         seconds=time.monotonic() - began,
         device=device.type,
+        training_sha256=None if step is None else training_sha256(Path(run), step),
     )
 
 

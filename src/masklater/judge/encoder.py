@@ -24,6 +24,7 @@ from transformers.utils import logging as transformers_logging
 from masklater import hub
 from masklater.errors import DamagedDataError, UserError, first_line
 from masklater.run.identity import is_run
+from masklater.run.metrics import training_sha256
 
 LONGEST_ROW = 512
 """Longer rows are truncated, as in fairseq's GLUE recipe; so are rows longer than the encoder has positions for."""
@@ -44,6 +45,7 @@ class Encoder:
     sha256: str
     run: str | None = None  # the RUN it was exported from
     step: int | None = None  # and the step of its checkpoint
+    training_sha256: str | None = None  # of the run's steps up to there, as it logged them
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """Its tokenizer.
@@ -198,10 +200,11 @@ def _export(run_path: Path, scores: Path) -> Encoder:
 
     run = RunFolder(run_path)
     model, step = run.load_model()
+    trained = training_sha256(run_path, step)
     folder = scores / "encoder"
     if not folder.exists():
         export_encoder(model, run.tokenizer, folder, run.load_pooler())
-        return Encoder(str(folder), folder, hash_folder(folder), str(run_path), step)
+        return Encoder(str(folder), folder, hash_folder(folder), str(run_path), step, trained)
     with tempfile.TemporaryDirectory() as temporary:
         export_encoder(model, run.tokenizer, Path(temporary) / "encoder", run.load_pooler())
         sha256 = hash_folder(Path(temporary) / "encoder")
@@ -210,7 +213,7 @@ def _export(run_path: Path, scores: Path) -> Encoder:
             f"the run {run_path} is at step {step:,} now, which is not the encoder in {folder}",
             f"Go on with that encoder: masklater glue {folder} ... --resume; or name another folder with --out.",
         )
-    return Encoder(str(folder), folder, sha256, str(run_path), step)
+    return Encoder(str(folder), folder, sha256, str(run_path), step, trained)
 
 
 def _does_not_load(encoder: Encoder, error: Exception) -> UserError:

@@ -32,6 +32,9 @@ Record = dict[str, Any]
 SETTING = ("task", "lr", "batch", "epochs", "seed")
 """The settings that tell the runs of one sweep apart."""
 
+OF_RUN = ("run", "step", "training_sha256")
+"""What sweep.json says of the RUN that the encoder was exported from."""
+
 
 class RunLog:
     """runs.jsonl: read once, then appended to."""
@@ -146,13 +149,13 @@ def check_identity(path: Path, encoder: Encoder, settings: SweepSettings) -> Enc
             f"{str(before.get('encoder_sha256'))[:12]}...; {encoder.path} has {encoder.sha256[:12]}...",
             "Give the encoder it began with, or name another folder with --out.",
         )
-    changed = [name for name in changed if name not in {"encoder_path", "run", "step"}]  # the same one may have moved
+    changed = [name for name in changed if name not in {"encoder_path", *OF_RUN}]  # the same one may have moved
     if changed:
         listed = "; ".join(f"{name} was {before.get(name)}, is {now[name]}" for name in changed)
         raise UserError(
             f"a resumed sweep cannot change {listed}", "Give what it began with, or name another folder with --out."
         )
-    return encoder if encoder.run else replace(encoder, run=before.get("run"), step=before.get("step"))
+    return encoder if encoder.run else replace(encoder, **{name: before.get(name) for name in OF_RUN})
 
 
 def check_data(log: RunLog, rows: Mapping[str, TaskData]) -> None:
@@ -178,8 +181,7 @@ def _identity(encoder: Encoder, settings: SweepSettings) -> dict[str, Any]:
     return {
         "encoder_path": encoder.path,
         "encoder_sha256": encoder.sha256,
-        "run": encoder.run,
-        "step": encoder.step,
+        **{name: getattr(encoder, name) for name in OF_RUN},
         **asdict(settings.grid),
         "max_train_rows": settings.max_train_rows,
         "tune": str(settings.tune),

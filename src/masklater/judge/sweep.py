@@ -21,7 +21,16 @@ from masklater.judge.grid import SweepSettings
 from masklater.judge.hub import read_from_hub
 from masklater.judge.own_data import read_own
 from masklater.judge.own_task import OwnTask
-from masklater.judge.records import Record, RunLog, check_data, check_identity, key_of, write_identity, write_table
+from masklater.judge.records import (
+    OF_RUN,
+    Record,
+    RunLog,
+    check_data,
+    check_identity,
+    key_of,
+    write_identity,
+    write_table,
+)
 from masklater.judge.scorer import Scorer
 from masklater.judge.tasks import Task
 from masklater.judge.workers import Job, Workers
@@ -208,7 +217,7 @@ def _introduce(encoder: Encoder, rows: dict[str, TaskData], faults: dict[str, st
 
 
 def _describe(encoder: Encoder) -> dict[str, Any]:
-    return {"path": encoder.path, "sha256": encoder.sha256, "run": encoder.run, "step": encoder.step}
+    return {"path": encoder.path, "sha256": encoder.sha256, **{name: getattr(encoder, name) for name in OF_RUN}}
 
 
 def _settings_record(settings: SweepSettings, tasks: Sequence[Task | OwnTask], data: str | None) -> dict[str, Any]:

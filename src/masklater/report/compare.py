@@ -26,6 +26,7 @@ def compare(
     unit: Unit = "flops",
     baseline: Path | None = None,
     scores: Sequence[Path] = (),
+    hash_of: Callable[[Path], str] | None = None,
 ) -> tuple[Document, dict[str, Any]]:
     """Write a REPORT on some runs: index.html, report.md, report.json and plots.
 
@@ -35,6 +36,7 @@ def compare(
         unit: What the first plots stand over.
         baseline: The run the others are compared with; the first unless one is named.
         scores: SCORES folders beyond RUN/scores.
+        hash_of: The hash that SCORES would have of an encoder's folder; None: no such folder is looked into.
 
     Returns:
         the report, and its figures as they stand in report.json.
@@ -51,9 +53,9 @@ def compare(
             meter.advance(1, name)
     check_comparable(runs)
     chosen = choose_baseline(runs, baseline)
-    found, left_out = find_scores(runs, scores)
-    pairs = find_pairs(runs)
-    notes = (*caveats(runs, chosen, found), *of_pairs(runs, pairs), *left_out)
+    found, left_out = find_scores(runs, scores, hash_of)
+    pairs, left_out_pairs = find_pairs(runs)
+    notes = (*caveats(runs, chosen, found), *of_pairs(runs, pairs), *left_out, *left_out_pairs)
     comparison = Comparison(tuple(runs), chosen, unit, found, notes, pairs)
 
     drawings = _drawings(comparison)

@@ -9,7 +9,7 @@ from masklater.ledger import Ledger
 from masklater.recipe.load import Recipe
 from masklater.recipe.timeline import in_phase
 from masklater.report.runs import Evaluation, read_run
-from masklater.report.scores import Pairs, Scores, read_pairs, read_scores
+from masklater.report.scores import Pairs, Scores, read_pairs, read_scores, why_not_of
 from masklater.run.data import TrainedShards, read_data
 from masklater.run.identity import Identity, read_identity
 
@@ -91,7 +91,7 @@ def scores_of(
             raise UserError(
                 f"--scores {folder} scored {scores.encoder.run or scores.encoder.path}"
                 f"{'' if scores.encoder.step is None else f' at step {scores.encoder.step:,}'}, which is not what is "
-                f"exported here, {run} at step {step:,}",
+                f"exported here, {run} at step {step:,}: {_hashes(scores, hashes)}",
                 "Score the encoder that is exported, or leave --scores out.",
             )
         found.append(scores)
@@ -102,7 +102,7 @@ def scores_of(
             if _belong(scores, hashes, run, step):
                 found.append(scores)
             else:
-                notes.append(f"{own} scored another step of the run, and was left out")
+                notes.append(f"{own} scored other weights, and was left out: {_hashes(scores, hashes)}")
     except UserError as error:
         notes.append(error.problem)
     try:
@@ -112,10 +112,23 @@ def scores_of(
     if pairs and pairs.step != step:
         notes.append(f"the minimal pairs of {run} were scored at step {pairs.step:,}, and were left out")
         pairs = None
+    elif pairs and (why := why_not_of(run, pairs)):
+        notes.append(f"the minimal pairs of {run} were scored with other weights ({why}), and were left out")
+        pairs = None
     return found, pairs, notes
 
 
 def _belong(scores: Scores, hashes: set[str], run: Path, step: int) -> bool:
+    """Tell whether the weights that were scored are those exported, wherever run and SCORES lie.
+
+    The hash of the folder decides, or what the run logged on its way to the weights: another version of transformers
+    writes another config beside the same ones.
+    """
     encoder = scores.encoder
-    same_run = encoder.run is not None and Path(encoder.run).resolve() == run.resolve() and encoder.step == step
-    return same_run or encoder.sha256 in hashes
+    same_training = encoder.training_sha256 is not None and why_not_of(run, encoder) is None
+    return encoder.sha256 in hashes or (same_training and encoder.step == step)
+
+
+def _hashes(scores: Scores, hashes: set[str]) -> str:
+    expected = " or ".join(f"{each[:12]}..." for each in sorted(hashes))
+    return f"its encoder has SHA-256 {scores.encoder.sha256[:12]}..., and {expected} was expected"

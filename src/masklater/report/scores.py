@@ -1,6 +1,6 @@
 """SCORES folders as a report sees them: what scores.json says of an encoder, and of which run the encoder is."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from masklater.errors import DamagedDataError, UserError
 from masklater.report.runs import Run
+from masklater.run.metrics import training_sha256
 
 
 class _Part(BaseModel):
@@ -47,12 +48,16 @@ class TaskScore(_Part):
 
 
 class ScoredEncoder(_Part):
-    """The encoder that was scored: a folder, and the RUN it was exported from where that is known."""
+    """The encoder that was scored: a folder, and the RUN it was exported from where that is known.
+
+    Names are as they were given; where they are no whole paths, they were seen from where the command stood.
+    """
 
     path: str
     sha256: str
     run: str | None = None
     step: int | None = None  # of the run, when its encoder was exported
+    training_sha256: str | None = None  # of the run up to that step; None: no run, or scored by an earlier version
 
 
 class Average(_Part):
@@ -77,6 +82,7 @@ class Pairs(_Part):
     accuracy: float  # percent of the pairs
     pairs: int
     step: int  # of the run, when it was scored
+    training_sha256: str | None = None  # of the run up to that step; None: scored by an earlier version
 
 
 @dataclass(frozen=True)
@@ -158,14 +164,23 @@ def _read(path: Path, kind: type[Kind]) -> Kind:
         raise DamagedDataError(f"{path} is damaged: {where}: {first['msg']}", "Score the encoder again.") from None
 
 
-def find_pairs(runs: Sequence[Run]) -> dict[str, Pairs]:
+def find_pairs(runs: Sequence[Run]) -> tuple[dict[str, Pairs], list[str]]:
     """Read the scores of runs on minimal pairs, by the run's name: RUN/blimp.json, or RUN/scores/blimp.json.
+
+    Returns:
+        scores by run name, and notes on what was left out.
 
     Raises:
         DamagedDataError: It is not what scoring writes.
     """
-    found = {run.name: read_pairs(run.path) for run in runs}
-    return {name: pairs for name, pairs in found.items() if pairs is not None}
+    found, notes = {}, []
+    for run in runs:
+        pairs = read_pairs(run.path)
+        if pairs is not None and (why := why_not_of(run.path, pairs)):
+            notes.append(f"{run.name}: its minimal pairs are of other weights ({why}), and were left out.")
+        elif pairs is not None:
+            found[run.name] = pairs
+    return found, notes
 
 
 def read_pairs(run: Path) -> Pairs | None:
@@ -180,8 +195,29 @@ def read_pairs(run: Path) -> Pairs | None:
     return None
 
 
-def find_scores(runs: Sequence[Run], named: Sequence[Path]) -> tuple[dict[str, Scores], list[str]]:
+def why_not_of(run: Path, scored: ScoredEncoder | Pairs) -> str | None:
+    """Say what rules out that weights are a run's, wherever they lie and whatever they are called; None: nothing does.
+
+    Scores of earlier versions, and of encoders whose run is not known, do not say enough.
+    """
+    if scored.step is None or scored.training_sha256 is None:
+        return None
+    expected = training_sha256(run, scored.step)
+    if expected == scored.training_sha256:
+        return None
+    of_run = "the run has not come that far" if expected is None else f"{expected[:12]}... was expected"
+    return f"training up to step {scored.step:,} has SHA-256 {scored.training_sha256[:12]}..., and {of_run}"
+
+
+def find_scores(
+    runs: Sequence[Run], named: Sequence[Path], hash_of: Callable[[Path], str] | None = None
+) -> tuple[dict[str, Scores], list[str]]:
     """The scores of each run, by the run's name: RUN/scores, and named folders that say they scored one of the runs.
+
+    Args:
+        runs: That are compared.
+        named: SCORES folders.
+        hash_of: The hash that SCORES would have of an encoder's folder; None: no folder is looked into.
 
     Returns:
         scores by run name, and notes on what was left out.
@@ -193,19 +229,20 @@ def find_scores(runs: Sequence[Run], named: Sequence[Path]) -> tuple[dict[str, S
     notes = []
     for run in runs:
         folder = run.path / "scores"
+        is_named = any(folder.resolve() == path.resolve() for path in named)
         if (folder / "scores.json").is_file():
-            found[run.name] = (folder, read_scores(folder))
-        elif folder.is_dir() and not any(folder.resolve() == path.resolve() for path in named):
+            scores = read_scores(folder)
+            if (why := why_not_of(run.path, scores.encoder)) is None:
+                found[run.name] = (folder, scores)
+            elif not is_named:
+                notes.append(f"{run.name}: its scores are of other weights ({why}), and were left out.")
+        elif folder.is_dir() and not is_named:
             notes.append(f"{run.name}: scores holds no scores.json yet, and was left out.")
     for folder in named:
         scores = read_scores(folder)
-        owners = [run for run in runs if _is_of(run, folder, scores.encoder)]
+        owners = [run for run in runs if _is_of(run, folder, scores.encoder, hash_of)]
         if not owners:
-            source = f"run {scores.encoder.run}" if scores.encoder.run else f"encoder {scores.encoder.path}"
-            raise UserError(
-                f"--scores {folder} scored the {source}, which is none of the runs compared",
-                "Name that run too; or, where the folders were moved, put the scores into RUN/scores of their run.",
-            )
+            raise _of_none(runs, folder, scores.encoder)
         owner = owners[0].name
         if owner in found and found[owner][0].resolve() != folder.resolve():
             raise UserError(f"the run {owner} has two SCORES: {found[owner][0]} and {folder}", "Name one of them.")
@@ -213,9 +250,50 @@ def find_scores(runs: Sequence[Run], named: Sequence[Path]) -> tuple[dict[str, S
     return {name: scores for name, (_, scores) in found.items()}, notes
 
 
-def _is_of(run: Run, folder: Path, encoder: ScoredEncoder) -> bool:
-    """Tell whether scores belong to a run: the encoder was exported from it, or they or the encoder lie inside it."""
+def _of_none(runs: Sequence[Run], folder: Path, encoder: ScoredEncoder) -> UserError:
+    source = f"run {encoder.run}" if encoder.run else f"encoder {encoder.path}"
+    reasons = {run.name: why for run in runs if (why := why_not_of(run.path, encoder))}
+    why = "".join(f"; {name}: {reason}" for name, reason in reasons.items())
+    remedy = "Name that run too"
+    if not reasons:
+        remedy += "; or, where the folders were moved, put the scores into RUN/scores of their run"
+    return UserError(f"--scores {folder} scored the {source}, which is none of the runs compared{why}", f"{remedy}.")
+
+
+def _is_of(run: Run, folder: Path, encoder: ScoredEncoder, hash_of: Callable[[Path], str] | None) -> bool:
+    """Tell whether scores belong to a run.
+
+    What it logged on its way to the weights decides where that was recorded. Else the encoder was exported from it, or
+    they or the encoder lie inside it.
+    """
+    if encoder.step is not None and encoder.training_sha256 is not None:
+        return why_not_of(run.path, encoder) is None
     home = run.path.resolve()
-    if encoder.run is not None and Path(encoder.run).resolve() == home:
-        return True
-    return any(path.resolve().is_relative_to(home) for path in (Path(encoder.path), folder))
+    if encoder.run is not None and (_stood_in(folder, encoder) / encoder.run).resolve() == home:
+        return encoder.step is None or encoder.step <= run.spent.steps
+    return folder.resolve().is_relative_to(home) or _lies_inside(home, encoder, hash_of)
+
+
+def _stood_in(folder: Path, encoder: ScoredEncoder) -> Path:
+    """The folder that the names in SCORES are seen from: today's, unless the place of SCORES tells which it was then.
+
+    The encoder of a RUN is exported into SCORES, and named with the name of SCORES before it.
+    """
+    exported, here = Path(encoder.path), folder.resolve()
+    above = Path(*here.parts[: len(here.parts) - len(exported.parent.parts)])
+    if exported.name == "encoder" and not exported.is_absolute() and (above / exported.parent).resolve() == here:
+        return above
+    return Path.cwd()
+
+
+def _lies_inside(home: Path, encoder: ScoredEncoder, hash_of: Callable[[Path], str] | None) -> bool:
+    """Tell whether the encoder lies inside of a run: what stands there must be what was scored, if anything does."""
+    path = Path(encoder.path)
+    if not path.resolve().is_relative_to(home):
+        return False
+    if not path.is_dir() or hash_of is None:
+        return path.is_absolute()  # any other name may have been seen from elsewhere
+    try:
+        return hash_of(path) == encoder.sha256
+    except UserError:
+        return False

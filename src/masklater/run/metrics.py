@@ -1,5 +1,6 @@
 """metrics.jsonl: one object a step, one an evaluation, losses in full precision."""
 
+import hashlib
 import json
 import math
 from collections.abc import Iterator
@@ -141,6 +142,25 @@ def recent_losses(path: Path, number: int) -> list[float]:
         if len(finite) >= number or others or read >= size:
             return finite[-number:]
         read *= 2
+
+
+def training_sha256(run: Path, step: int) -> str | None:
+    """SHA-256 of what a run has logged of its steps up to one: it tells the weights there from those of other runs.
+
+    Loss and gradient norm follow from the weights before a step, the learning rate says what it made of them; seconds
+    and all else that may differ between two runs with the same weights are left out. None: there is no sound log, or it
+    does not reach that step.
+    """
+    digest, reached = hashlib.sha256(), 0
+    try:
+        for _, record in numbered_records(run / "metrics.jsonl"):
+            if "loss" in record and record["step"] <= step:
+                of_step = [record["step"], record["loss"], record.get("lr"), record.get("grad_norm")]
+                digest.update(f"{json.dumps(of_step)}\n".encode())
+                reached = record["step"]
+    except UserError:
+        return None
+    return digest.hexdigest() if reached == step > 0 else None
 
 
 def _records(path: Path, content: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
