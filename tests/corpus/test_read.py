@@ -92,7 +92,13 @@ def long_line(seed: int, size: int) -> str:
 @pytest.mark.parametrize("unit", ["file", "blank-line"])
 @pytest.mark.parametrize(
     "before",
-    ["Chapter 1\n", f"{long_line(0, 140_000)}\n", f"{long_line(0, 240_000)}\n", "a short line\n" * 9000, "\n" * 300_000],
+    [
+        "Chapter 1\n",
+        f"{long_line(0, 140_000)}\n",
+        f"{long_line(0, 240_000)}\n",
+        "a short line\n" * 9000,
+        "\n" * 300_000,
+    ],
     ids=["title", "long line", "longer line", "short lines", "blank lines"],
 )
 def test_the_first_part_of_a_long_document_is_full_however_long_its_lines_are(
@@ -116,7 +122,7 @@ def test_the_first_part_of_a_long_document_is_full_however_long_its_lines_are(
 def test_short_lines_stay_whole_in_the_parts_of_a_long_document(tmp_path: Path) -> None:
     lines = [f"{make_text(number, 40)}\n" for number in range(4000)]
     (tmp_path / "a.txt").write_text("".join(lines))
-    parts, counts = documents(tmp_path / "a.txt")
+    parts, _counts = documents(tmp_path / "a.txt")
     assert len(parts) > 2 and [f"{line}\n" for part in parts for line in part.split("\n")] == lines
     assert min(map(len, parts[:-1])) > read.MAX_DOCUMENT_CHARS - max(map(len, lines)) - 1
 

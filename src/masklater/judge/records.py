@@ -155,7 +155,11 @@ def check_identity(path: Path, encoder: Encoder, settings: SweepSettings) -> Enc
         raise UserError(
             f"a resumed sweep cannot change {listed}", "Give what it began with, or name another folder with --out."
         )
-    return encoder if encoder.run else replace(encoder, **{name: before.get(name) for name in OF_RUN})
+    if encoder.run:
+        return encoder
+    return replace(
+        encoder, run=before.get("run"), step=before.get("step"), training_sha256=before.get("training_sha256")
+    )
 
 
 def check_data(log: RunLog, rows: Mapping[str, TaskData]) -> None:
