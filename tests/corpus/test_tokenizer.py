@@ -1,15 +1,22 @@
 """Tokenizers: trained, loaded, saved; RoBERTa's ids from public files; nothing in a text becomes a special token."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer, models
 from transformers import AutoTokenizer
 
 from masklater.corpus import tokenizer as tokenizers_
+from masklater.corpus.index import read_index
+from masklater.corpus.prepare import prepare
 from masklater.corpus.read import Document
+from masklater.corpus.settings import PrepareSettings
+from masklater.corpus.shards import Shards
 from masklater.corpus.tokenise import tokenise
+from masklater.doctor.examine import examine
 from masklater.errors import DamagedDataError, UserError
 from tests.conftest import DATA, make_text
 
@@ -145,3 +152,93 @@ def test_a_tokenizer_without_a_mask_is_refused(tmp_path: Path, trained: Path) ->
     tokenizer.save_pretrained(tmp_path / "maskless")
     with pytest.raises(UserError, match="the tokenizer lacks a mask token"):
         tokenizers_.load(tmp_path / "maskless")
+
+
+ROLE_NAMES = {"bos": ("cls", "bos"), "eos": ("sep", "eos"), "pad": ("pad",), "mask": ("mask",), "unk": ("unk",)}
+
+
+def with_one_token(trained: Path, role: str, other: str, folder: Path) -> Path:
+    """The tokenizer with one token for two roles, as anybody saves it."""
+    tokenizer = AutoTokenizer.from_pretrained(trained)
+    for name in ROLE_NAMES[role]:
+        setattr(tokenizer, f"{name}_token", getattr(tokenizer, f"{other}_token"))
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("role", "other", "said"),
+    [
+        ("pad", "eos", "'</s>' for its padding token and its last token"),
+        ("pad", "bos", "'<s>' for its padding token and its first token"),
+        ("pad", "unk", "'<unk>' for its padding token and its unknown token"),
+        ("pad", "mask", "'<mask>' for its padding token and its mask token"),
+        ("mask", "pad", "'<pad>' for its padding token and its mask token"),
+        ("mask", "eos", "'</s>' for its mask token and its last token"),
+        ("mask", "bos", "'<s>' for its mask token and its first token"),
+        ("mask", "unk", "'<unk>' for its mask token and its unknown token"),
+        ("eos", "pad", "'<pad>' for its padding token and its last token"),
+    ],
+)
+def test_padding_and_mask_have_to_be_tokens_of_their_own(
+    role: str, other: str, said: str, trained: Path, tmp_path: Path
+) -> None:
+    folder = with_one_token(trained, role, other, tmp_path / "one")
+    with pytest.raises(UserError, match=rf"the tokenizer in {folder} has {said}, which rows could not") as refused:
+        tokenizers_.load(folder)
+    code = re.search(r"tokenizer\.add_special_tokens\((\{.*\})\)", refused.value.remedy)
+    assert code is not None
+    mended = AutoTokenizer.from_pretrained(folder)
+    mended.add_special_tokens(json.loads(code[1]))
+    mended.save_pretrained(tmp_path / "mended")
+    vocabulary = tokenizers_.vocabulary(tokenizers_.load(tmp_path / "mended"))
+    assert len({vocabulary.pad, vocabulary.mask} - {vocabulary.bos, vocabulary.eos, mended.unk_token_id}) == 2
+
+
+def test_gpt2_with_one_token_for_all_goes_on_once_it_has_padding_and_mask(tmp_path: Path) -> None:
+    """As GPT-2 itself has it, `pad_token = eos_token` included, by which it is padded everywhere."""
+    write_gpt2(tmp_path / "files", fairseq=False)
+    names = dict.fromkeys(("bos", "eos", "unk", "pad"), "<|endoftext|>")
+    files = [str(tmp_path / "files" / name) for name in ("vocab.json", "merges.txt")]
+    tokenizer = tokenizers_.named(Tokenizer(models.BPE.from_file(*files)), names | {"mask": "<mask>"})
+    tokenizer.save_pretrained(tmp_path / "one")
+    with pytest.raises(UserError, match=r"padding token and its first token.*\n.*\{\"pad_token\": \"<pad>\"\}"):
+        tokenizers_.load(tmp_path / "one")
+    tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    tokenizer.save_pretrained(tmp_path / "own")
+    vocabulary = tokenizers_.vocabulary(tokenizers_.load(tmp_path / "own"))
+    assert vocabulary.bos == vocabulary.eos == 258 and vocabulary.pad == 260
+
+
+def test_an_eos_that_no_row_has_may_be_the_padding(trained: Path, tmp_path: Path) -> None:
+    """Beside cls and sep, which begin and end rows."""
+    tokenizer = AutoTokenizer.from_pretrained(trained)
+    tokenizer.add_special_tokens({"cls_token": "[CLS]", "sep_token": "[SEP]"})
+    tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.save_pretrained(tmp_path)
+    vocabulary = tokenizers_.vocabulary(tokenizers_.load(tmp_path))
+    assert tokenizer.convert_ids_to_tokens([vocabulary.bos, vocabulary.eos, vocabulary.pad]) == ["[CLS]", "[SEP]", "</s>"]
+
+
+@pytest.mark.parametrize("trim", [False, True])
+def test_prepare_refuses_it_before_anything_is_made(
+    trim: bool, corpus: Path, shards_folder: Path, tmp_path: Path
+) -> None:
+    one = with_one_token(shards_folder / "tokenizer", "pad", "eos", tmp_path / "one")
+    with pytest.raises(UserError, match="for its padding token and its last token"):
+        prepare([corpus], tmp_path / "out", PrepareSettings(tokenizer=one, trim=trim))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("role", "other"), [("pad", "eos"), ("pad", "mask"), ("mask", "bos")])
+def test_an_index_that_has_one_id_for_padding_or_mask_and_another_is_refused(
+    role: str, other: str, shards_folder: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(shards_folder, tmp_path / "data"))
+    index = read_index(folder)
+    special = index.special.model_copy(update={role: getattr(index.special, other)})
+    old = index.model_copy(update={"special": special, "format": 1, "checksum": None})  # which has no checksum
+    (folder / "index.json").write_text(old.model_dump_json())
+    with pytest.raises(UserError, match=rf"index\.json has the id {getattr(special, other)} for the .* tell apart"):
+        Shards(folder)
+    assert any("which rows cannot tell apart" in problem for problem in examine(folder).problems)

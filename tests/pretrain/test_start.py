@@ -99,6 +99,15 @@ def test_another_text_and_a_vocabulary_grown_by_its_words(continuous: Shards, tm
     torch.testing.assert_close(ours[:, :, :V], theirs, rtol=1e-4, atol=1e-5)
 
 
+def test_a_source_whose_tokenizer_pads_with_its_last_token_is_refused(continuous: Shards, tmp_path: Path) -> None:
+    save_masked_lm("bert", continuous, tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.save_pretrained(tmp_path / "model")
+    with pytest.raises(UserError, match=r"model has '</s>' for its padding token and its last token"):
+        find_start(continue_from(tmp_path / "model"), continuous)
+
+
 def test_words_saved_beside_a_checkpoint_that_has_no_rows_for_them(
     continuous: Shards, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,7 +11,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, Valid
 
 from masklater.corpus.marked import row_dtype
 from masklater.corpus.settings import Packing
-from masklater.corpus.vocabulary import SpecialIds, Vocabulary
+from masklater.corpus.vocabulary import ROLES, SpecialIds, Vocabulary, find_shared
 from masklater.errors import DamagedDataError, UserError
 from masklater.recipe.section import Section
 
@@ -162,7 +162,8 @@ def read_index_file(folder: Path) -> tuple[Index, str]:
         index, and the SHA-256 of the file it was read from.
 
     Raises:
-        UserError: There is no such folder, or it is no SHARDS folder of this format.
+        UserError: There is no such folder, it is no SHARDS folder of this format, or its padding or mask is another
+            special token too.
         DamagedDataError: The index is not what was written.
     """
     path = folder / "index.json"
@@ -181,6 +182,13 @@ def read_index_file(folder: Path) -> tuple[Index, str]:
         raise DamagedDataError(
             f"{path} has changed since it was written (its checksum does not match)",
             "Restore the file from a copy, or prepare the data again.",
+        )
+    if shared := find_shared(index.special.model_dump(exclude={"all"})):
+        role, other = shared
+        raise UserError(
+            f"{path} has the id {getattr(index.special, role)} for the {ROLES[role]} and the {ROLES[other]}, which rows "
+            "cannot tell apart",
+            f"Prepare the data again with a tokenizer that has a {ROLES[role]} of its own.",
         )
     for name in SPLITS:
         split: SplitEntry = getattr(index, name)

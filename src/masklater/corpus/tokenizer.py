@@ -13,7 +13,7 @@ from masklater.corpus.settings import TokenizerKind  # noqa: F401 - as below
 from masklater.corpus.special import BERT_TOKENS, ESM_TOKENS, ROBERTA_TOKENS, esm, finish, wrap_texts
 from masklater.corpus.split import gpt2_split
 from masklater.corpus.train import train  # noqa: F401 - a tokenizer's users find it here
-from masklater.corpus.vocabulary import Vocabulary
+from masklater.corpus.vocabulary import ROLES, Vocabulary, find_shared
 from masklater.errors import DamagedDataError, UserError, first_line
 from masklater.extras import import_extra
 
@@ -156,7 +156,7 @@ def vocabulary(tokenizer: "PreTrainedTokenizerFast") -> Vocabulary:
     """Sizes and special ids of a tokenizer.
 
     Raises:
-        UserError: A special token that masked language modelling needs is not there.
+        UserError: A special token that masked language modelling needs is not there, or is another one too.
     """
     ids = {
         "a first token (bos or cls)": _first(tokenizer.cls_token_id, tokenizer.bos_token_id),
@@ -172,8 +172,22 @@ def vocabulary(tokenizer: "PreTrainedTokenizerFast") -> Vocabulary:
         )
     bos, eos, pad, mask = (int(token_id) for token_id in ids.values() if token_id is not None)
     unknown = unknown_id(tokenizer)
+    # A bos or eos beside cls or sep does not stand in rows, and may be anything.
+    if shared := find_shared({"bos": bos, "eos": eos, "pad": pad, "mask": mask, "unk": unknown}):
+        raise _shared(tokenizer, *shared)
     special = {*map(int, tokenizer.all_special_ids), bos, eos, pad, mask, *([] if unknown is None else [unknown])}
     return Vocabulary(bos=bos, eos=eos, pad=pad, mask=mask, all=tuple(sorted(special)), size=num_ids(tokenizer))
+
+
+def _shared(tokenizer: "PreTrainedTokenizerFast", role: str, other: str) -> UserError:
+    token = str(getattr(tokenizer, f"{role}_token"))
+    own = next(names[role] for names in (ROBERTA_TOKENS, BERT_TOKENS) if names[role] != token)
+    where = f" in {tokenizer.name_or_path}" if tokenizer.name_or_path else ""
+    return UserError(
+        f"the tokenizer{where} has {token!r} for its {ROLES[role]} and its {ROLES[other]}, which rows could not tell apart",
+        f'Give it one of its own, tokenizer.add_special_tokens({{"{role}_token": "{own}"}}), and save it with '
+        "save_pretrained.",
+    )
 
 
 def num_ids(tokenizer: "PreTrainedTokenizerFast") -> int:

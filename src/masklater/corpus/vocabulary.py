@@ -1,5 +1,7 @@
 """The vocabulary of a tokenizer, as all that handles its ids needs to know it."""
 
+from collections.abc import Mapping
+
 from pydantic import NonNegativeInt, PositiveInt
 
 from masklater.recipe.section import Section
@@ -24,3 +26,16 @@ class Vocabulary(SpecialIds):
     def special(self) -> tuple[int, ...]:
         """All special ids, sorted."""
         return self.all
+
+
+ROLES = {"bos": "first token", "eos": "last token", "pad": "padding token", "mask": "mask token", "unk": "unknown token"}
+
+
+def find_shared(ids: Mapping[str, int | None]) -> tuple[str, str] | None:
+    """Return which of padding and mask has an id that another of ROLES has too, and which that is; None: neither.
+
+    Wherever an id of padding stands, nothing is attended to, and wherever the mask stands, a token was masked. First
+    and last token may be one and the same, as in GPT-2's kin and XLM, and the unknown one may be either.
+    """
+    pairs = ((one, other) for one in ("pad", "mask") for other in ids if other != one)
+    return next(((one, other) for one, other in pairs if ids[one] is not None and ids[one] == ids[other]), None)
