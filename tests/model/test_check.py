@@ -184,3 +184,79 @@ def test_convolutions_keep_from_leaving_out_alone() -> None:
     with pytest.raises(UserError, match="type nystromformer cannot leave tokens out"):
         check_encoder(config, 24)
     assert find_positions(config, 24).offset == 2
+
+
+NARROW = {
+    "electra": "embedding_size",
+    "albert": "embedding_size",
+    "deberta-v2": "embedding_size",
+    "rembert": "input_embedding_size",
+}
+"""Families whose word embeddings may be narrower than hidden states, and what says how wide they are."""
+
+
+@pytest.mark.parametrize("family", NARROW)
+def test_a_word_embedding_is_widened_as_the_encoder_does(family: str) -> None:
+    """[MASK] is read by the decoder alone, in the encoder's width, and its row is trained."""
+    torch.manual_seed(0)
+    config = tiny_config(family, **{NARROW[family]: 16})
+    model = MaskLaterForMaskedLM.from_encoder(config, {"mask_embedding": "word"}, mask_token_id=4, row_length=16)
+    randomize(model)
+    ids_BL = torch.randint(5, 320, (2, 16))
+    ids_BL[:, 3::4] = 4
+    words_VE = model.word_embeddings
+    assert words_VE.shape == (320, 16)
+    before_BLV = model.eval()(input_ids=ids_BL).logits[:, :, 5:]
+    before_BLV.square().sum().backward()
+    assert words_VE.grad[4].abs().max() > 1e-4
+    with torch.no_grad():
+        words_VE[4] += 1
+        assert not torch.allclose(model(input_ids=ids_BL).logits[:, :, 5:], before_BLV, atol=1e-3)
+
+
+def test_a_word_embedding_that_is_not_known_to_be_widened_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoders, "WIDENED_BY", ())
+    config = tiny_config("albert", embedding_size=16)
+    with pytest.raises(UserError, match=r"mask_embedding is word.* type albert .* 16 wide, .* 32, is not known"):
+        MaskLaterForMaskedLM.from_encoder(config, {"mask_embedding": "word"}, mask_token_id=4)
+    for decoder in ({}, {"kind": "none", "mask_embedding": "word"}):  # whose [MASK]s are the encoder's own
+        MaskLaterForMaskedLM.from_encoder(config, decoder, mask_token_id=4)
+
+
+@pytest.mark.parametrize("family", ["modernbert", "gte", "roformer"])
+@pytest.mark.parametrize("decoder", [{"kind": "none"}, {"positions": "dropped"}])
+def test_heads_of_an_odd_width_are_refused_where_pairs_are_turned(family: str, decoder: dict[str, str]) -> None:
+    if family not in CONFIG_MAPPING_NAMES:
+        pytest.skip(f"this transformers does not know {family}")
+    config = tiny_config(family, hidden_size=14, num_attention_heads=2)
+    # RoFormer's config does not say that it turns anything; the trial finds out.
+    said = (
+        "it does not take" if family == "roformer" else "turns pairs of numbers by position, and its heads are 7 wide"
+    )
+    with pytest.raises(UserError, match=f"an encoder of type {family} .*{said}"):
+        MaskLaterForMaskedLM.from_encoder(config, decoder, mask_token_id=4, row_length=16)
+
+
+@pytest.mark.parametrize("family", ["bert", "esm"])
+def test_heads_of_an_odd_width_are_heads_where_nothing_is_turned(family: str) -> None:
+    config = tiny_config(family, hidden_size=14, num_attention_heads=2)
+    model = MaskLaterForMaskedLM.from_encoder(config, mask_token_id=4, row_length=16)
+    assert model(input_ids=torch.randint(5, 320, (2, 16))).logits.shape == (2, 16, 320)
+
+
+@pytest.mark.parametrize(("family", "most"), [("roberta", 38), ("bert", 40), ("deberta-v2", 40)])
+@pytest.mark.parametrize("kind", ["self", "none"])
+def test_rows_are_no_longer_than_an_encoder_has_positions_for(family: str, most: int, kind: str) -> None:
+    config, ids_BL = tiny_config(family), torch.randint(5, 320, (1, most))
+    model = MaskLaterForMaskedLM.from_encoder(config, {"kind": kind}, mask_token_id=4, row_length=most)
+    assert model(input_ids=ids_BL).logits.shape == (1, most, 320)
+    for row_length in (most + 1, 1000):
+        said = f"row_length is {row_length}, and the encoder has positions for rows of {most}"
+        with pytest.raises(UserError, match=said):
+            MaskLaterForMaskedLM.from_encoder(config, {"kind": kind}, mask_token_id=4, row_length=row_length)
+
+
+@pytest.mark.parametrize("kind", ["self", "none"])
+def test_an_encoder_that_turns_has_positions_for_any_row(kind: str) -> None:
+    model = MaskLaterForMaskedLM.from_encoder(tiny_config("modernbert"), {"kind": kind}, mask_token_id=4, row_length=64)
+    assert model(input_ids=torch.randint(5, 320, (1, 64))).logits.shape == (1, 64, 320)

@@ -46,6 +46,11 @@ def test_naming_a_unit_replaces_the_recipes() -> None:
     assert recipe.schedule.warmup == Duration(hours=0.1)
 
 
+def test_heads_of_an_odd_width_are_heads_where_nothing_is_turned() -> None:
+    sizes = ["model.hidden_size=14", "model.num_attention_heads=2"]
+    assert load("3ml-small", [*sizes, "model.family=roberta"]).model.hidden_size == 14
+
+
 def test_two_units_are_a_fault() -> None:
     with pytest.raises(RecipeError, match="exactly one of steps, rows, tokens, flops, hours; it has steps and rows"):
         load("3ml-small", ["duration.steps=5", "duration.rows=7"])
@@ -117,6 +122,15 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
         (["decoder.hidden_size=100"], "it must be a multiple of the encoder's head size, 64"),
         (["decoder.hidden_size=512"], "and at most its width, 256"),
         (["decoder.positions=rotary", "model.num_attention_heads=256"], "and heads are 1 wide"),
+        *(
+            (
+                [f"model.family={family}", "model.hidden_size=14", "model.num_attention_heads=2", *of_decoder],
+                f"heads of {family}, which turns pairs of numbers by position, must be an even number wide; hidden_size "
+                "14 and num_attention_heads 2 make them 7",
+            )
+            for family in ("modernbert", "esm")
+            for of_decoder in ([], ["decoder.kind=none"], ["decoder.positions=dropped"])
+        ),
         (
             ["decoder.positions=rotary", "decoder.kind=late", "decoder.enter_layer=1"],
             "those of roberta-prelayernorm turn nothing",

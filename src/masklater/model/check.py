@@ -18,7 +18,15 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from masklater.errors import UserError, first_line
 from masklater.model.config import MaskLaterConfig
-from masklater.model.encoder import build_encoder, check_can_turn, check_one_stack, encode
+from masklater.model.encoder import (
+    build_encoder,
+    check_can_turn,
+    check_embeds_word,
+    check_heads,
+    check_one_stack,
+    encode,
+    head_width,
+)
 
 TOLERANCE = 1e-4
 """Largest difference between two ways of computing the same hidden states in float32; equal ones differ by 1e-6."""
@@ -61,6 +69,7 @@ def settle(config: MaskLaterConfig) -> MaskLaterConfig:
             f"decoder.enter_layer is {decoder.enter_layer}, and the encoder's {depth} layers count from 0",
             f"Choose a number from 0, which is vanilla MLM, to {depth - 1}.",
         )
+    check_heads(config.encoder)
     if config.position_offset is None or decoder.positions == "auto":
         positions = (check_encoder if decoder.drops else find_positions)(config.encoder, config.row_length)
         config.position_offset = positions.offset
@@ -71,6 +80,8 @@ def settle(config: MaskLaterConfig) -> MaskLaterConfig:
         check_one_stack(config.encoder)
     if decoder.drops and decoder.positions == "rotary":
         check_can_turn(config.encoder, decoder.kind == "late")
+    if decoder.drops and decoder.mask_embedding == "word":
+        check_embeds_word(config.encoder)
     return config
 
 
@@ -139,7 +150,7 @@ def _find_by_trial(config_json: str, row_length: int, drops: bool) -> Positions:
     config = AutoConfig.for_model(**json.loads(config_json))
     try:
         config = _small_copy(config, row_length)
-    except (AttributeError, NotImplementedError, ValueError) as error:  # one of several models, or without sizes
+    except (AttributeError, NotImplementedError, TypeError, ValueError) as error:  # one of several models, or no sizes
         raise _cannot_be_called(config, f"its config is not that of an encoder of text ({first_line(error)})") from None
     pad, ordinary_K = config.pad_token_id or 0, _ordinary_ids(config)
     with torch.random.fork_rng(devices=[]):
@@ -246,14 +257,16 @@ def _small_copy(config: PretrainedConfig, row_length: int) -> PretrainedConfig:
     # Each kind of layer once, for families that mix kinds.
     kinds = list(dict.fromkeys(getattr(small, "layer_types", None) or []))
     num_layers = max(2, len(kinds))
+    # Heads of an odd width stay odd, as what is turned comes in pairs. A few families have no heads.
+    width = 7 if getattr(config, "num_attention_heads", None) and head_width(config) % 2 else 8
     sizes = {
         "vocab_size": 97,
-        "hidden_size": 32,
-        "embedding_size": 32,
+        "hidden_size": 4 * width,
+        "embedding_size": 4 * width,
         "num_hidden_layers": num_layers,
         "num_attention_heads": 4,
         "num_key_value_heads": 4,
-        "head_dim": 8,
+        "head_dim": width,
         "intermediate_size": 48,
         "max_position_embeddings": row_length + 64,
     }

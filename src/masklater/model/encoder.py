@@ -5,10 +5,11 @@ Pre-training builds its encoders here, and calls them from here alone. Letters: 
 
 import inspect
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask
 from transformers import (
     MODEL_MAPPING,
@@ -84,6 +85,11 @@ def build_encoder(config: PretrainedConfig) -> PreTrainedModel:
     if hasattr(encoder, "contact_head"):  # ESM's, for protein contacts: no masked LM trains it
         encoder.contact_head.requires_grad_(False)
     return encoder
+
+
+WIDENED_BY = ("embeddings_project", "encoder.embedding_hidden_mapping_in", "embeddings.embed_proj")
+"""The places of the layer that makes word embeddings as wide as hidden states: ELECTRA's, ALBERT's and RemBERT's,
+DeBERTa's."""
 
 
 def calls_torchs_attention(config: PretrainedConfig) -> bool:
@@ -248,8 +254,23 @@ def _run_layers(
 def embed_word(encoder: PreTrainedModel, token_id: int) -> Tensor:
     """Return the word embedding of one token in the encoder's width, hidden_D."""
     word = encoder.get_input_embeddings().weight[token_id]
-    project = getattr(encoder, "embeddings_project", None)  # ELECTRA's, where its embeddings are narrower
-    return word if project is None else project(word)
+    for place in WIDENED_BY:
+        widen = reduce(lambda module, name: getattr(module, name, None), place.split("."), encoder)
+        if isinstance(widen, nn.Linear):
+            return widen(word)
+    return word
+
+
+def check_embeds_word(config: PretrainedConfig) -> None:
+    """Raise UserError unless a word embedding is known to become as wide as such an encoder is."""
+    with torch.device("meta"):  # shapes alone
+        word_D = embed_word(build_encoder(config), 0)
+    if len(word_D) != config.hidden_size:
+        raise UserError(
+            f"decoder.mask_embedding is word, and how an encoder of type {config.model_type} makes its word embedding, "
+            f"{len(word_D)} wide, as wide as its hidden states, {config.hidden_size}, is not known",
+            "Set decoder.mask_embedding=own.",
+        )
 
 
 def check_one_stack(config: PretrainedConfig) -> None:
@@ -259,6 +280,27 @@ def check_one_stack(config: PretrainedConfig) -> None:
             f"decoder.kind late calls the encoder's layers one by one, which is not known how to do for an encoder of "
             f"type {config.model_type}",
             f"Choose among {', '.join(sorted(ONE_STACK))}, or decoder.kind self or cross.",
+        )
+
+
+def turns(config: PretrainedConfig) -> bool:
+    """Whether an encoder of that config turns queries and keys by position, as all say but RoFormer's."""
+    rotary = getattr(config, "position_embedding_type", None) == "rotary"
+    return rotary or getattr(config, "rope_parameters", None) is not None
+
+
+def head_width(config: PretrainedConfig) -> int:
+    """Return the width of an encoder's heads."""
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
+def check_heads(config: PretrainedConfig) -> None:
+    """Raise UserError where an encoder is to turn pairs of numbers, and its heads are an odd number of them wide."""
+    if turns(config) and head_width(config) % 2:
+        raise UserError(
+            f"an encoder of type {config.model_type} turns pairs of numbers by position, and its heads are "
+            f"{head_width(config)} wide",
+            "Choose a width and a number of heads that make heads an even width.",
         )
 
 

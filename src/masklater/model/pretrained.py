@@ -78,13 +78,14 @@ class MaskLaterPreTrainedModel(PreTrainedModel):
             decoder: The `decoder` section of a recipe, or it as a dict, such as `{"kind": "cross", "num_layers": 1}`:
                 `masklater pretrain --settings` prints names, meanings and defaults.
             mask_token_id: The mask token; None: that of the source's tokenizer or config, where there is one.
-            row_length: Longest row; None: as long as the encoder has positions for, at most 512.
+            row_length: Longest row, no longer than the encoder has positions for; None: as long as that, at most 512.
             attn_implementation: The encoder's, `sdpa` or `eager`; None: as the source has it.
             of_0_1: The decoder's settings by their names of version 0.1, such as `num_decoder_layers`, in its place.
 
         Raises:
             TypeError: An argument of another name.
-            UserError: The encoder cannot carry the method, or not with this decoder or attention implementation.
+            UserError: The encoder cannot carry the method, or not with this decoder, row length or attention
+                implementation.
             ValueError: The mask token is not known.
         """
         if unknown := sorted(of_0_1.keys() - NAMES_OF_0_1.keys()):
@@ -104,7 +105,10 @@ class MaskLaterPreTrainedModel(PreTrainedModel):
         encoder = copy.deepcopy(origin.encoder_config)  # the source keeps its own
         if attn_implementation is not None:
             encoder._attn_implementation = attn_implementation
-        row_length = row_length or min(512, saved.longest_row(origin.encoder_config))
+        if row_length is None:
+            row_length = min(512, saved.longest_row(encoder))
+        else:
+            saved.check_row_length(encoder, row_length)
         model = cls(MaskLaterConfig(encoder, decoder, row_length=row_length, mask_token_id=mask_token_id, **of_0_1))
         saved.copy_weights(origin, model)
         return model

@@ -25,6 +25,7 @@ from masklater import hub
 from masklater.errors import UserError, first_line
 from masklater.model.check import find_positions
 from masklater.model.config import MaskLaterConfig
+from masklater.model.encoder import turns
 from masklater.model.head import LMHead
 
 
@@ -252,6 +253,15 @@ def longest_row(config: PretrainedConfig) -> int:
     """Return how many positions an encoder has for a row."""
     offset = find_positions(config, 12).offset  # which refuses what has no row of text
     return config.max_position_embeddings - offset
+
+
+def check_row_length(config: PretrainedConfig, row_length: int) -> None:
+    """Raise UserError where rows are longer than an encoder has positions for; what turns has them for any."""
+    if not turns(config) and row_length > (longest := longest_row(config)):
+        raise UserError(
+            f"row_length is {row_length}, and the encoder has positions for rows of {longest}",
+            f"Give {longest} or less, or leave it out.",
+        )
 
 
 def _load(source: hub.Source) -> tuple[PreTrainedModel, bool, dict[str, Tensor] | None]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import AfterValidator, Field, model_validator
 
 from masklater.recipe.duration import Duration
-from masklater.recipe.families import WINDOWED, WINDOWS
+from masklater.recipe.families import ROTARY, WINDOWED, WINDOWS
 from masklater.recipe.section import MOST, ON_RESUME, Section, listed, one_of
 
 Family = Literal[
@@ -105,6 +105,11 @@ class ModelSettings(Section):
             raise ValueError(
                 f"num_attention_heads must divide hidden_size; {self.num_attention_heads} heads do not divide "
                 f"{self.hidden_size}"
+            )
+        elif self.family in ROTARY and (width := (self.hidden_size or 0) // (self.num_attention_heads or 1)) % 2:
+            raise ValueError(
+                f"heads of {self.family}, which turns pairs of numbers by position, must be an even number wide; "
+                f"hidden_size {self.hidden_size} and num_attention_heads {self.num_attention_heads} make them {width}"
             )
         elif self.family not in WINDOWED and (self.global_every, self.window) != (None, None):
             raise ValueError(f"global_every and window belong to family modernbert; family is {self.family}")
