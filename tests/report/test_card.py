@@ -3,7 +3,6 @@
 import json
 import math
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from huggingface_hub import ModelCard
 
 from masklater.errors import UserError
 from masklater.ledger import Ledger
-from masklater.recipe.load import load
 from masklater.report.card import model_card
 from masklater.report.origin import Exported, Origin, read_origin, scores_of
 from tests.report.made_up import make_run, make_scores
@@ -81,26 +79,6 @@ def test_what_is_recorded_stands_in_it(run: Path) -> None:
     ):
         assert part in text, part
     assert "## Scores" not in text
-
-
-@pytest.mark.parametrize(
-    ("recipe", "said"),
-    [
-        ("3ml-small", "50% of a row's tokens are corrupted. Made"),
-        ("vanilla-dynamic-small", "30% of a row's tokens are corrupted at first, 15% in the end. Made"),
-        (
-            "3ml-stepwise-small",
-            "50% of a row's tokens are corrupted at first, 40% from 50% of the way on, 30% from 80%",
-        ),
-        (
-            "3ml-muon-causal-first-small",
-            "In phase 1 next tokens are predicted and none is corrupted, in phase 2 50% of",
-        ),
-    ],
-)
-def test_it_says_how_much_was_masked_and_when(recipe: str, said: str, run: Path) -> None:
-    text = model_card(ENCODER, replace(read(run), recipe=load(recipe)))
-    assert said in text
 
 
 def test_an_earlier_checkpoint_has_the_evaluation_up_to_it(run: Path) -> None:

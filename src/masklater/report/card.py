@@ -9,9 +9,7 @@ import yaml
 from masklater.hub import REPOSITORY
 from masklater.ledger import Ledger
 from masklater.recipe.load import Recipe, dump
-from masklater.recipe.masking import MaskingSettings
 from masklater.recipe.sections import DECODERS
-from masklater.recipe.timeline import in_phase
 from masklater.report.origin import Exported, Origin
 from masklater.report.quantities import digits, power, scale_for
 from masklater.report.runs import Evaluation
@@ -77,29 +75,8 @@ def _what_it_is(exported: Exported, origin: Origin) -> str:
     began = f", going on from {_code(source)}{commit}" if source else " from scratch"
     return (
         f"{what} of {exported.parameters:,} parameters (`{exported.kind}`), pre-trained{began} {how}. "
-        f"{_masked(recipe)}. Made with masklater {origin.identity.masklater}."
+        f"{recipe.masking.rate:.0%} of a row's tokens are corrupted. Made with masklater {origin.identity.masklater}."
     )
-
-
-def _masked(recipe: Recipe) -> str:
-    """How much was masked, phase by phase where phases differ, as a sentence without its end."""
-    phases = [_masked_in(in_phase(recipe, number).masking) for number in range(max(1, len(recipe.phases)))]
-    if len({*phases}) == 1:
-        return phases[0]
-    told = [f"in phase {number + 1} {phase[0].lower()}{phase[1:]}" for number, phase in enumerate(phases)]
-    return f"{told[0][0].upper()}{told[0][1:]}, {', '.join(told[1:])}"
-
-
-def _masked_in(masking: MaskingSettings) -> str:
-    what, schedule = "of a row's tokens are corrupted", masking.schedule
-    if masking.causal:
-        return "Next tokens are predicted and none is corrupted"
-    if schedule.name == "random":
-        return f"{schedule.low:.0%} to {schedule.high:.0%} {what}, drawn anew at each step"
-    if schedule.name == "linear":
-        return f"{masking.rate:.0%} {what} at first, {schedule.end:.0%} in the end"
-    later = [f"{rate:.0%} from {share:.0%} of the way on" for share, rate in schedule.steps]
-    return ", ".join([f"{masking.rate:.0%} {what}" + (" at first" if later else ""), *later])
 
 
 def _how_to_load(exported: Exported, recipe: Recipe) -> str:
