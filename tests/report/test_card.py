@@ -88,6 +88,57 @@ def test_an_earlier_checkpoint_has_the_evaluation_up_to_it(run: Path) -> None:
     assert "There is no evaluation" in model_card(ENCODER, read(run, Ledger(steps=3)))
 
 
+MASKED = {
+    "3ml-small": ([], 0, "50% of a row's tokens are corrupted."),
+    "vanilla-dynamic-small": (
+        [], 0, "30% of a row's tokens are corrupted, falling to 15% over the run."
+    ),
+    "3ml-stepwise-small": (
+        [], 0, "50% of a row's tokens are corrupted, 40% from 50% of the run on, 30% from 80% of the run on."
+    ),
+    "3ml-whole-word-small": (
+        ["masking.schedule={name: random, low: 0.2, high: 0.6}", "masking.predict=0.5"], 0,
+        "20% to 60% of a row's tokens are corrupted, chosen as whole words, drawn at each step; 50% of those are "
+        "predicted.",
+    ),
+    "3ml-muon-causal-first-small": (
+        [], 1,
+        "In phase 1, 25% of the duration, nothing is masked, positions see those before them, and each next token is "
+        "predicted; in phase 2, 75% of the duration, 50% of a row's tokens are corrupted.",
+    ),
+    "3ml-causal-first-small": (
+        [], 0,
+        "nothing is masked, positions see those before them, and each next token is predicted. Of its 2 phases 1 had "
+        "not begun.",
+    ),
+    "3ml-base-two-phase": (
+        ["phases.1.masking={rate: 0.3, schedule: {name: linear, end: 0.4}}", "phases.0.duration={steps: 9}",
+         "phases.0.share=null"], 1,
+        "50% of a row's tokens are corrupted; in phase 2, 10% of the duration, 30% of a row's tokens are corrupted, "
+        "rising to 40% over the phase.",
+    ),
+}  # fmt: skip
+"""By recipe: what is changed in it, the phase of the last step, and how the card says that it masked."""
+
+
+@pytest.mark.parametrize("recipe", MASKED)
+def test_how_it_was_masked_follows_the_timeline_of_the_recipe(recipe: str, tmp_path: Path) -> None:
+    overrides, phase, said = MASKED[recipe]
+    run = make_run(tmp_path / "run", [(10, 3.5)], recipe=recipe, overrides=overrides)
+    origin, _ = read_origin(run, LEDGER, phase)
+    what_it_is = model_card(ENCODER, origin).partition("## How to load")[0]
+    assert f" {said} Made with" in what_it_is
+    assert what_it_is.count("corrupted") == said.count("corrupted")
+
+
+def test_a_run_that_is_not_done_and_held_out_rows_at_one_rate(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", [(5, 3.5)], recipe="vanilla-dynamic-small")
+    text = model_card(ENCODER, read(run, Ledger(steps=7)))
+    assert "over the run. Of its duration, 10 steps, 70.0% is done. Made with" in text
+    assert "is done" not in model_card(ENCODER, read(run))
+    assert "| masked as in training, but at 30% throughout |" in text
+
+
 def test_shares_of_a_mixture(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", [(10, 3.5)], overrides=["data={general: 0.7, medical: 0.3}"])
     data = [shards("general", source("g.txt")), shards("medical/rows-128", source("m.txt"))]

@@ -130,6 +130,7 @@ def test_a_run_in_one_line(tmp_path: Path) -> None:
     vanilla = ["masking.rate=0.4", "masking.mask=1", "masking.random=0", "masking.keep=0", "model.num_hidden_layers=1"]
     late = ["decoder.kind=late", "decoder.enter_layer=3", "masking.choose=span", "masking.schedule.name=linear",
             "masking.schedule.end=0.15"]  # fmt: skip
+    phases = ["phases=[{share: 0.5, objective: causal}, {share: 0.3}, {masking: {rate: 0.3}}]"]
     narrow = ["decoder.kind=cross-only", "decoder.hidden_size=64", "decoder.num_layers=1"]
     lines = [
         describe(read_run(make_run(tmp_path / "self", []), "self")),
@@ -137,13 +138,15 @@ def test_a_run_in_one_line(tmp_path: Path) -> None:
         describe(read_run(make_run(tmp_path / "late", [], overrides=late), "late")),
         describe(read_run(make_run(tmp_path / "narrow", [], overrides=narrow), "narrow")),
         describe(read_run(make_run(tmp_path / "states", [], recipe="3ml-states-small"), "states")),
+        describe(read_run(make_run(tmp_path / "phases", [], overrides=phases), "phases")),
     ]
     assert lines == [
         "3ML_self (2 layers), rate 0.5 (80-10-10), encoder 4 layers of 256",
         "vanilla MLM, rate 0.4 (all [MASK]), encoder 1 layer of 256",
-        "[MASK]s enter the encoder at layer 3, rate 0.5 (80-10-10, linear, by span), encoder 4 layers of 256",
+        "[MASK]s enter the encoder at layer 3, rate 0.5 (80-10-10, falling to 0.15 over the run, by span), encoder 4 layers of 256",
         "3ML_cross-only (1 layer of 64), rate 0.5 (80-10-10), encoder 4 layers of 256",
         "3ML_self (2 layers, 2 states for each [MASK]), rate 0.5 (all [MASK]), encoder 4 layers of 256",
+        "3ML_self (2 layers), causal in a phase, rate 0.5 (80-10-10), then rate 0.3 (80-10-10), encoder 4 layers of 256",
     ]
 
 

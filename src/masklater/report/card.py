@@ -10,9 +10,10 @@ from masklater.hub import REPOSITORY
 from masklater.ledger import Ledger
 from masklater.recipe.load import Recipe, dump
 from masklater.recipe.sections import DECODERS
+from masklater.recipe.timeline import in_phase
+from masklater.report.masked import as_sentences, percent
 from masklater.report.origin import Exported, Origin
 from masklater.report.quantities import digits, power, scale_for
-from masklater.report.runs import Evaluation
 from masklater.report.scores import Pairs, Scores, Spread
 from masklater.report.table import Table, markdown
 
@@ -35,7 +36,7 @@ def model_card(exported: Exported, origin: Origin, scores: Sequence[Scores] = ()
         f"## How to load\n\n{_how_to_load(exported, origin.recipe)}",
         f"## Data\n\n{_data(origin)}",
         f"## Training\n\n{_training(origin)}",
-        f"## Held-out text\n\n{_held_out(origin.evaluation)}",
+        f"## Held-out text\n\n{_held_out(origin)}",
         *([f"## Scores\n\n{_scores(scores, pairs)}"] if scores or pairs else []),
         f"## Limits\n\n{_limits(exported, origin)}",
         f"## Licence\n\n{_license(exported.license)}",
@@ -73,9 +74,12 @@ def _what_it_is(exported: Exported, origin: Origin) -> str:
     source = recipe.model.from_
     commit = f", commit {origin.identity.source_commit}" if origin.identity.source_commit else ""
     began = f", going on from {_code(source)}{commit}" if source else " from scratch"
+    done = ""
+    if origin.done < 1 - 1e-9:  # sums of seconds may differ in their last digits
+        done = f" Of its duration, {recipe.duration}, {math.floor(1000 * origin.done) / 10:.1f}% is done."
     return (
         f"{what} of {exported.parameters:,} parameters (`{exported.kind}`), pre-trained{began} {how}. "
-        f"{recipe.masking.rate:.0%} of a row's tokens are corrupted. Made with masklater {origin.identity.masklater}."
+        f"{as_sentences(recipe, origin.phase)}{done} Made with masklater {origin.identity.masklater}."
     )
 
 
@@ -162,12 +166,16 @@ def _energy(ledger: Ledger) -> str:
     return f"{digits(ledger.energy_joules / 3.6e6)} kWh ({ledger.energy_source})"
 
 
-def _held_out(evaluation: Evaluation | None) -> str:
+def _held_out(origin: Origin) -> str:
+    evaluation, masking = origin.evaluation, in_phase(origin.recipe, origin.phase).masking
     if evaluation is None:
         return "There is no evaluation on held-out text."
+    own = "masked as in training"
+    if masking.schedule.name != "constant":
+        own += f", but at {percent(masking.rate)} throughout"
     rows = [
         ["15% of the tokens masked", _number(evaluation.loss), _percent(evaluation.accuracy)],
-        ["masked as in training", _number(evaluation.own_loss), _percent(evaluation.own_accuracy)],
+        [own, _number(evaluation.own_loss), _percent(evaluation.own_accuracy)],
         *([f"15% masked, {_code(name)}", _number(loss), "–"] for name, loss in evaluation.by_source.items()),
     ]
     table = markdown(Table("", ["held-out rows", "loss, nats a token", "accuracy"], rows))

@@ -10,6 +10,7 @@ from typing import Any
 from masklater.errors import UserError
 from masklater.recipe.load import settings_of
 from masklater.report.arms import Arm, Spread, find_arms, mean_spent, spread_of
+from masklater.report.masked import in_short
 from masklater.report.quality import Reached, first_reach
 from masklater.report.runs import Run, Unit
 from masklater.report.scaling import SIZES, Scaling, find_scaling
@@ -240,8 +241,7 @@ def different_settings(comparison: Comparison) -> dict[str, dict[str, Any]]:
 def describe(run: Run) -> str:
     """One line on what a run is: its objective, masking and encoder, as far as its recipe states them."""
     settings = settings_of(run.recipe)
-    causal = "causal in a phase" if any(phase.objective == "causal" for phase in run.recipe.phases) else ""
-    return ", ".join(part for part in (_objective(settings), causal, _masking(settings), _encoder(settings)) if part)
+    return ", ".join(part for part in (_objective(settings), in_short(run.recipe), _encoder(settings)) if part)
 
 
 def _objective(settings: dict[str, Any]) -> str:
@@ -255,19 +255,6 @@ def _objective(settings: dict[str, Any]) -> str:
     if states := settings.get("decoder.states"):
         size += f"{', ' if size else ''}{states} states for each [MASK]"
     return f"3ML_{kind} ({size})" if size else f"3ML_{kind}"
-
-
-def _masking(settings: dict[str, Any]) -> str:
-    rate = settings.get("masking.rate")
-    if rate is None:
-        return ""
-    schedule = settings.get("masking.schedule.name", "constant")
-    shares = [settings.get(f"masking.{part}") for part in ("mask", "random", "keep")]
-    split = "-".join(f"{100 * part:g}" for part in shares if part is not None)
-    how = ["all [MASK]" if shares[0] == 1 else split]
-    how += [schedule] if schedule != "constant" else []
-    how += [f"by {settings['masking.choose']}"] if settings.get("masking.choose", "uniform") != "uniform" else []
-    return f"rate {rate:.4g} ({', '.join(how)})"
 
 
 def _encoder(settings: dict[str, Any]) -> str:

@@ -35,7 +35,17 @@ class Origin:
     ledger: Ledger  # as of the checkpoint
     data: tuple[TrainedShards, ...] | None  # None: the run began before this was recorded
     evaluation: Evaluation | None  # the last one up to the checkpoint
-    causal: bool = False  # whether its last step predicted next tokens
+    phase: int = 0  # of its last step
+
+    @property
+    def causal(self) -> bool:
+        """Whether its last step predicted next tokens."""
+        return in_phase(self.recipe, self.phase).masking.causal
+
+    @property
+    def done(self) -> float:
+        """How much of the duration in the recipe it had spent."""
+        return self.recipe.duration.spent(self.ledger) / self.recipe.duration.amount
 
 
 def read_origin(run: Path, ledger: Ledger, phase: int = 0) -> tuple[Origin, list[str]]:
@@ -63,8 +73,7 @@ def read_origin(run: Path, ledger: Ledger, phase: int = 0) -> tuple[Origin, list
         evaluation = next((each for each in reversed(evaluations) if each.spent.steps <= ledger.steps), None)
     except UserError as error:
         notes.append(error.problem)
-    causal = in_phase(recipe, phase).masking.causal
-    return Origin(recipe, identity, ledger, data, evaluation, causal), notes
+    return Origin(recipe, identity, ledger, data, evaluation, phase), notes
 
 
 def scores_of(
