@@ -217,7 +217,11 @@ def test_an_eos_that_no_row_has_may_be_the_padding(trained: Path, tmp_path: Path
     tokenizer.pad_token = tokenizer.eos_token
     tokenizer.save_pretrained(tmp_path)
     vocabulary = tokenizers_.vocabulary(tokenizers_.load(tmp_path))
-    assert tokenizer.convert_ids_to_tokens([vocabulary.bos, vocabulary.eos, vocabulary.pad]) == ["[CLS]", "[SEP]", "</s>"]
+    assert tokenizer.convert_ids_to_tokens([vocabulary.bos, vocabulary.eos, vocabulary.pad]) == [
+        "[CLS]",
+        "[SEP]",
+        "</s>",
+    ]
 
 
 @pytest.mark.parametrize("trim", [False, True])

@@ -186,8 +186,8 @@ def read_index_file(folder: Path) -> tuple[Index, str]:
     if shared := find_shared(index.special.model_dump(exclude={"all"})):
         role, other = shared
         raise UserError(
-            f"{path} has the id {getattr(index.special, role)} for the {ROLES[role]} and the {ROLES[other]}, which rows "
-            "cannot tell apart",
+            f"{path} has the id {getattr(index.special, role)} for the {ROLES[role]} and the {ROLES[other]}, which "
+            "rows cannot tell apart",
             f"Prepare the data again with a tokenizer that has a {ROLES[role]} of its own.",
         )
     for name in SPLITS:

@@ -184,7 +184,8 @@ def _shared(tokenizer: "PreTrainedTokenizerFast", role: str, other: str) -> User
     own = next(names[role] for names in (ROBERTA_TOKENS, BERT_TOKENS) if names[role] != token)
     where = f" in {tokenizer.name_or_path}" if tokenizer.name_or_path else ""
     return UserError(
-        f"the tokenizer{where} has {token!r} for its {ROLES[role]} and its {ROLES[other]}, which rows could not tell apart",
+        f"the tokenizer{where} has {token!r} for its {ROLES[role]} and its {ROLES[other]}, which rows could not tell "
+        "apart",
         f'Give it one of its own, tokenizer.add_special_tokens({{"{role}_token": "{own}"}}), and save it with '
         "save_pretrained.",
     )

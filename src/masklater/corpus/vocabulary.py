@@ -28,7 +28,13 @@ class Vocabulary(SpecialIds):
         return self.all
 
 
-ROLES = {"bos": "first token", "eos": "last token", "pad": "padding token", "mask": "mask token", "unk": "unknown token"}
+ROLES = {
+    "bos": "first token",
+    "eos": "last token",
+    "pad": "padding token",
+    "mask": "mask token",
+    "unk": "unknown token",
+}
 
 
 def find_shared(ids: Mapping[str, int | None]) -> tuple[str, str] | None:
