@@ -122,7 +122,7 @@ def test_the_first_part_of_a_long_document_is_full_however_long_its_lines_are(
 def test_short_lines_stay_whole_in_the_parts_of_a_long_document(tmp_path: Path) -> None:
     lines = [f"{make_text(number, 40)}\n" for number in range(4000)]
     (tmp_path / "a.txt").write_text("".join(lines))
-    parts, _counts = documents(tmp_path / "a.txt")
+    parts, _ = documents(tmp_path / "a.txt")
     assert len(parts) > 2 and [f"{line}\n" for part in parts for line in part.split("\n")] == lines
     assert min(map(len, parts[:-1])) > read.MAX_DOCUMENT_CHARS - max(map(len, lines)) - 1
 

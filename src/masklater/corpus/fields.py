@@ -164,7 +164,7 @@ def _equals(value: object, wanted: str, name: str) -> bool:
 
 
 def _is_number(wanted: str, value: float) -> bool:
-    """Compare digit by digit, as a float has room for 16 and ids are longer; a fraction is the float it reads as."""
+    """Compare whole numbers digit by digit, of which a float has room for 16; others are the floats they read as."""
     try:
         return int(wanted) == value
     except ValueError:

@@ -9,8 +9,8 @@ from typing import Any
 
 from masklater.console import say
 from masklater.corpus.index import SPLITS, Index, Split, SplitEntry, joined, make_index
+from masklater.corpus.same_ids import have_same_ids
 from masklater.corpus.shards import Shards
-from masklater.corpus.tokenizer import have_same_ids
 from masklater.errors import UserError
 from masklater.folders import complete_folder, refuse_existing
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import NonNegativeInt
 
+from masklater.corpus.same_ids import have_same_ids
 from masklater.corpus.scored import (
     FORMAT,
     RESTORE,
@@ -28,7 +29,7 @@ from masklater.corpus.scored import (
     write_array,
 )
 from masklater.corpus.shards import Shards
-from masklater.corpus.tokenizer import fingerprint, have_same_ids
+from masklater.corpus.tokenizer import fingerprint
 from masklater.errors import DamagedDataError, UserError
 from masklater.folders import complete_folder
 

@@ -124,20 +124,6 @@ def fingerprint(folder: Path) -> str:
         ) from None
 
 
-def have_same_ids(one: Path, other: Path) -> bool:
-    """Tell whether two saved tokenizers give the same ids to the same tokens, made of the same merges.
-
-    Files that differ may: transformers writes a tokenizer that it has read in other words.
-    """
-
-    def ids(folder: Path) -> list[object]:
-        tree = json.loads((folder / "tokenizer.json").read_bytes())
-        added = {token["content"]: token["id"] for token in tree["added_tokens"]}
-        return [added, *(tree["model"].get(part) for part in ("type", "vocab", "merges"))]
-
-    return fingerprint(one) == fingerprint(other) or ids(one) == ids(other)
-
-
 def token_types(folder: Path) -> int:
     """Return how many kinds of segment a saved tokenizer tells apart in a pair of texts: 2 for BERT's.
 

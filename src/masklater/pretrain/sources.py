@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from masklater.corpus.same_ids import have_same_ids
 from masklater.corpus.scored import ScoredRecord
 from masklater.corpus.selection import SelectedShards, open_data
 from masklater.corpus.shards import Shards
 from masklater.corpus.target_table import TargetTable
-from masklater.corpus.tokenizer import have_same_ids
 from masklater.errors import UserError
 from masklater.ledger import Ledger
 from masklater.pretrain.mixture import Mixture, Source

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from masklater.corpus.tokenizer import have_same_ids
+from masklater.corpus.same_ids import have_same_ids
 from masklater.errors import DamagedDataError, UserError
 from masklater.hub import Source
 from masklater.machine.versions import versions

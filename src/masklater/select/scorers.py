@@ -8,10 +8,10 @@ from typing import Any, Literal, TypeVar
 
 from masklater.budget.cost import encoder_sizes, row_flops
 from masklater.console import say
+from masklater.corpus.same_ids import have_same_ids
 from masklater.corpus.scored import ScoringRun
 from masklater.corpus.selection import is_selection, shards_of
 from masklater.corpus.shards import Shards
-from masklater.corpus.tokenizer import have_same_ids
 from masklater.errors import UserError
 from masklater.machine.distributed import ALONE
 from masklater.machine.precision import Precision, choose_precision

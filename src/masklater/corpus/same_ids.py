@@ -1,0 +1,101 @@
+"""Whether two saved tokenizers are one and the same to rows of ids: told by their entries, and by what they do.
+
+Files that differ may: transformers writes a tokenizer that it has read in other words, and what one version writes as a
+normalizer another writes as a pre-tokenizer. So steps are not compared as they are written. Texts are encoded: of many
+scripts, and of the entries themselves, without which a step that matters to this vocabulary might not show.
+"""
+
+import json
+import math
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from tokenizers import Tokenizer
+
+from masklater.corpus.tokenizer import fingerprint
+from masklater.errors import DamagedDataError, first_line
+
+TEXTS = (
+    "The tree, isn't it? IT'S Her 3rd (well-known) e-mail: a_b@C.org/x?y=1&z=2; $1,234.50 #99 12345678",
+    "two  spaces\n\nand\ttabs \r\n   if (x != 1) {\n    return;\n}\n ▁ Ġ ## _ \\n",
+    "déjà vu NAÏVE Ångström Straße ẞ İstanbul ıI ﬁ ½ ² ™ … — “quoted” ‘so’ ``and'' so",
+    "ΣΑΣ σοφός Ёжик йод в 2024 году її שָׁלוֹם עולם مَرْحَبًا بالعالم ۱۲۳ می‌روم হ্যালো",
+    "नमस्ते दुनिया வணக்கம் తెలుగు สวัสดีชาวโลก မင်္ဂလာပါ ខ្មែរ አማርኛ",
+    "我们在这里。ＡＢＣ１２３ 東京タワー、ﾃｽﾄ が 안녕하세요 한국어 𠀀",
+    "👩‍👩‍👧 🏽 a\u200bb a\u00a0b a\u00adb a\u3000b a\u0007b a\ufeffb \ue000 \U000e0001 \U0001f9ff",
+    "Pneumonoultramicroscopicsilicovolcanoconiosis " * 2 + "aB" * 120,
+)
+FORMS: tuple[Literal["NFC", "NFD", "NFKC", "NFKD"], ...] = ("NFC", "NFD", "NFKC", "NFKD")
+MOST_ENTRIES = 2048
+"""Of a vocabulary, entries that make a text; of a larger one every so-manieth."""
+ENTRIES_IN_A_WORD = 4
+
+
+def have_same_ids(one: Path, other: Path) -> bool:
+    """Tell whether two saved tokenizers give the same ids to the same tokens and make the same tokens of a text.
+
+    What they put around a text is not looked at: rows have their own first and last token.
+
+    Raises:
+        DamagedDataError: The tokenizer.json of one does not load.
+    """
+    if fingerprint(one) == fingerprint(other):
+        return True
+    here, there = _load(one), _load(other)
+    return _same_entries(here, there) and all(_ids(here, text) == _ids(there, text) for text in _texts(here))
+
+
+def _load(folder: Path) -> Tokenizer:
+    file = folder / "tokenizer.json"
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # tokenizers raises plain Exception
+        raise DamagedDataError(f"{file} does not load: {first_line(error)}", "Restore it.") from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True  # as rows are made
+    return tokenizer
+
+
+def _same_entries(one: Tokenizer, other: Tokenizer) -> bool:
+    """Compare entries and merges, as the library at hand writes both."""
+    (*here, vocab_here), (*there, vocab_there) = map(_entries, (one, other))
+    return here == there and _same_vocab(vocab_here, vocab_there)
+
+
+def _entries(tokenizer: Tokenizer) -> tuple[Any, ...]:
+    tree = json.loads(tokenizer.to_str())
+    added, model = {token["content"]: token["id"] for token in tree["added_tokens"]}, tree["model"]
+    return added, model["type"], model.get("merges"), model["vocab"]
+
+
+def _same_vocab(one: Any, other: Any) -> bool:
+    """Compare entries with their ids, or, of Unigram, in order with their scores, which lose a last digit in a file."""
+    if not isinstance(one, list):
+        return bool(one == other)
+    return len(one) == len(other) and all(
+        token == token_there and math.isclose(score, score_there)
+        for (token, score), (token_there, score_there) in zip(one, other, strict=True)
+    )
+
+
+def _ids(tokenizer: Tokenizer, text: str) -> list[int] | None:
+    """The ids of a text; None where the tokenizer has none for it and no unknown token."""
+    try:
+        ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+    except Exception:  # tokenizers raises plain Exception
+        return None
+    return ids
+
+
+def _texts(tokenizer: Tokenizer) -> Iterator[str]:
+    """Texts as documents are, without white space around them; some of the entries, apart and joined to words."""
+    ids = sorted(tokenizer.get_vocab().values())
+    decoded = (tokenizer.decode([one], skip_special_tokens=False) for one in ids[:: len(ids) // MOST_ENTRIES + 1])
+    entries = [entry.removeprefix("##").strip() for entry in decoded]
+    words = ["".join(entries[start : start + ENTRIES_IN_A_WORD]) for start in range(0, len(entries), ENTRIES_IN_A_WORD)]
+    for text in (*TEXTS, " ".join(entries), " ".join(words)):
+        forms = (unicodedata.normalize(form, text) for form in FORMS)
+        yield from {one.strip() for one in (text, text.upper(), text.lower(), *forms)}
