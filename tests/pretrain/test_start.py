@@ -15,6 +15,7 @@ from masklater.corpus.tokenizer import load as load_tokenizer
 from masklater.errors import UserError
 from masklater.model.export import export_encoder
 from masklater.model.masked_lm import MaskLaterForMaskedLM
+from masklater.model.saved import copy_weights, open_source
 from masklater.pretrain.batches import make_batches
 from masklater.pretrain.loop import pretrain
 from masklater.pretrain.start import find_start
@@ -151,6 +152,43 @@ def test_a_run_as_the_source_brings_its_decoder(decoder: str, continuous: Shards
     with torch.no_grad():
         expected, count = first(batch=batch)
     assert first_loss(tmp_path / "second") == pytest.approx(float(expected / count), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"positions": "all"}, {"positions": "dropped"}),
+        ({"positions": "dropped"}, {"positions": "all"}),
+        ({"kind": "late", "enter_layer": 1}, {"kind": "late", "enter_layer": 2}),
+    ],
+)
+def test_a_decoder_of_the_same_shapes_that_means_something_else_stays_behind(
+    before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    config = tiny_config("roberta", num_hidden_layers=3)
+    source = MaskLaterForMaskedLM.from_encoder(config, before)
+    randomize(source)
+    flows = {**before, "blocked_flows": ["masked-to-masked"]}
+    for settings, carried in ((after, False), (before, True), (flows, True)):
+        model = MaskLaterForMaskedLM.from_encoder(config, settings)
+        theirs, ours = source.decoder.state_dict(), model.decoder.state_dict()
+        assert {name: part.shape for name, part in ours.items()} == {name: part.shape for name, part in theirs.items()}
+        assert copy_weights(open_source(source), model).decoder == carried
+        assert all(torch.equal(part, theirs[name]) for name, part in model.decoder.state_dict().items()) == carried
+
+
+@pytest.mark.parametrize("states", [1, 2])
+def test_a_model_of_ours_is_taken_over_with_the_links_between_its_states(states: int) -> None:
+    settings = {"num_layers": 1, "states": states}
+    source = MaskLaterForMaskedLM.from_encoder(tiny_config("roberta"), settings).eval()
+    randomize(source)
+    model = MaskLaterForMaskedLM.from_encoder(source, settings).eval()
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, source.get_parameter(name)), name
+    assert any(name.startswith("prediction.") for name, _ in model.named_parameters()) == (states == 2)
+    ids_BL = torch.randint(5, 320, (2, 16))
+    ids_BL[:, 3::3] = 4
+    assert torch.equal(model(input_ids=ids_BL).logits, source(input_ids=ids_BL).logits)
 
 
 @pytest.mark.parametrize("kind", ["self", "cross"])

@@ -67,7 +67,9 @@ class MaskLaterPreTrainedModel(PreTrainedModel):
         attn_implementation: str | None = None,
         **of_0_1: Any,
     ) -> Self:
-        """Make a model around an encoder: the decoder is new, the encoder's weights and LM head are the source's.
+        """Make a model around an encoder: the encoder's weights and LM head are the source's, the decoder is new.
+
+        Of a model of ours the decoder is the source's too, where it is the same but for its blocked flows.
 
         A pooler of the source stays behind, with a warning, and so does a head that ours cannot hold: one with an
         output embedding of its own, with another activation than GELU, of other parts, or none of a masked LM.

@@ -27,6 +27,11 @@ from masklater.model.check import find_positions
 from masklater.model.config import MaskLaterConfig
 from masklater.model.encoder import turns
 from masklater.model.head import LMHead
+from masklater.recipe.sections import DecoderSettings
+
+DECIDES = ("kind", "enter_layer", "mask_embedding", "positions", "states")
+"""The settings that decide what a decoder's weights are for: position embeddings that are added at all positions are
+others than those of dropped ones, and a [MASK] that enters at layer 1 is another than one that enters at layer 2."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +41,11 @@ class Origin:
     encoder_config: PretrainedConfig
     encoder: PreTrainedModel | None  # None: nothing but a config, weights are random
     head: dict[str, Tensor] | None  # by the names of our LMHead; None: there is none that fits
-    decoder: dict[str, Tensor] | None  # of a model of ours
+    decoder: dict[str, Tensor] | None  # of a model of ours, by the names they have in it
     mask_token_id: int | None
     pooler: dict[str, Tensor] | None = None  # a trained one, by its names in the encoder; pre-training trains none
     head_left_behind: str | None = None  # why a head that the source has is not `head`; None: it has none, or it is
+    decoder_settings: DecoderSettings | None = None  # of a model of ours
 
 
 class FoundHead(NamedTuple):
@@ -111,8 +117,14 @@ def _open_model(
     model: PreTrainedModel, has_head: bool, pooler: dict[str, Tensor] | None, mask_token_id: int | None
 ) -> Origin:
     if isinstance(model.config, MaskLaterConfig):
-        decoder = model.decoder.state_dict()
-        return Origin(model.config.encoder, model.encoder, model.head.state_dict(), decoder, mask_token_id)
+        return Origin(
+            model.config.encoder,
+            model.encoder,
+            model.head.state_dict(),
+            _decoder_of(model),
+            mask_token_id,
+            decoder_settings=model.config.decoder,
+        )
     base = base_of(model)
     head = find_head(model, base) if has_head and base is not model else FoundHead(None, None)
     return Origin(base.config, base, head.weights, None, mask_token_id, pooler, head.left_behind)
@@ -163,12 +175,25 @@ def copy_weights(
                     _copy_rows(origin.head[name], ours, name)
             for token_id, parts in (rows or {}).items():
                 model.head.bias[token_id] = origin.head["bias"][parts].float().mean()
-    ours = model.decoder.state_dict()
+    ours = _decoder_of(model)
     shapes = {name: tensor.shape for name, tensor in ours.items()}
     has_decoder = bool(shapes) and shapes == {name: part.shape for name, part in (origin.decoder or {}).items()}
-    if has_decoder:
-        model.decoder.load_state_dict(origin.decoder)
+    has_decoder = has_decoder and _mean_the_same(origin.decoder_settings, model.config.decoder)
+    if origin.decoder is not None and has_decoder:
+        with torch.no_grad():
+            for name, tensor in ours.items():
+                tensor.copy_(origin.decoder[name])
     return Carried(True, origin.head is not None, has_decoder)
+
+
+def _decoder_of(model: PreTrainedModel) -> dict[str, Tensor]:
+    """Return the weights of a decoder of ours, and of the links between states that it may have, by their names."""
+    return {name: part for name, part in model.state_dict().items() if name.startswith(("decoder.", "prediction."))}
+
+
+def _mean_the_same(one: DecoderSettings | None, other: DecoderSettings) -> bool:
+    """Whether weights of one decoder do in the other what they were trained to do, if they fit: shapes do not tell."""
+    return one is not None and all(getattr(one, name) == getattr(other, name) for name in DECIDES)
 
 
 def _copy_rows(source: Tensor, target: Tensor, name: str) -> None:
