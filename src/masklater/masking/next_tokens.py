@@ -1,8 +1,11 @@
 """Rows of a causal phase: nothing is masked, and positions predict what stands one further.
 
-Targets are what the masked objective could predict too, so never a special token, and never the first token of a
-document that begins inside the row, as nothing of it comes before. T = round(predict x (L - 2)) slots in every row,
-however many targets it has: a row begins and ends with a special token. Letters: see masking/batch.py.
+Targets are what the masked objective could predict too, so never a special token, and where documents do not see each
+other never the first token of one that begins inside the row, as nothing of it comes before. Where all of the row is
+seen (`batch.attend: row`) what comes before is the text before it, and it is a target. T = round(predict x (L - 2))
+slots in every row, however many targets it has: a row begins and ends with a special token.
+
+Letters: see masking/batch.py.
 """
 
 from typing import TYPE_CHECKING
