@@ -66,7 +66,7 @@ def decided_one_by_one(documents: Sequence[Document], settings: KeepSettings) ->
                 reason = "short"
             if not reason and settings.max_characters is not None and characters > settings.max_characters:
                 reason = "long"
-            if not reason and evaluation is not None and evaluation.share_with(text):
+            if not reason and evaluation is not None and evaluation.share_with(" ".join(texts[:number])):
                 reason = "evaluation text"
         is_again = False
         if not reason:  # what is left out is nothing that others are duplicates of

@@ -31,7 +31,7 @@ from masklater.corpus.keep.quality import is_repetitive, share_of_letters, why_n
 from masklater.corpus.keep.settings import KeepSettings, parse_duplicates, parse_slice
 from masklater.corpus.keep.tokens import hash_of, hashes_of, run_hashes, words_of
 from masklater.corpus.prepare import PrepareResult, prepare
-from masklater.corpus.read import Document
+from masklater.corpus.read import MAX_DOCUMENT_CHARS, Document, ReadCounts, Source, read_documents
 from masklater.corpus.settings import PrepareSettings
 from masklater.errors import UserError
 from tests.conftest import DATA, make_text
@@ -258,7 +258,7 @@ def test_parts_decide_what_one_after_the_other_does(dedup: tuple[Any, ...], tmp_
         lines = [*rng.sample(notices, rng.randrange(3)), text if rng.random() < 0.95 else notices[0]]
         documents.append(Document("\n".join(lines), hash_of("\n".join(lines)), number // 60))
         for _ in range(rng.randrange(3) * (rng.random() < 0.3)):
-            later = rng.choice([make_text(number, 20), rng.choice(notices), secret])
+            later = rng.choice([make_text(number, 20), rng.choice(notices), secret, secret[:60], secret[60:]])
             documents.append(Document(later, documents[-1].key, number // 60, False))
     asked = KeepSettings(
         dedup=dedup, line_documents=12, min_characters=60, max_characters=450, without=(tmp_path / "eval.txt",)
@@ -377,6 +377,41 @@ def test_books_of_one_long_line_are_not_judged_by_their_titles(
     write(tmp_path / "books" / "b.jsonl", [make_text(seed, 120_000)[:408_144] for seed in (3, 4)])
     result = run(tmp_path / "books", tmp_path / "out", **keep)
     assert result.dropped == dropped and result.sources[0]["documents"] == 4 - sum(dropped.values())
+
+
+def test_evaluation_text_is_found_over_the_borders_of_parts(tmp_path: Path) -> None:
+    """Wherever the border is, of words and inside of one, and where parts between hold less than a run."""
+    words = [f"secret{number}" for number in range(13)]
+    secret = " ".join(words)
+    (tmp_path / "eval.txt").write_text(secret)
+    settings = KeepSettings(without=(tmp_path / "eval.txt",))
+
+    def is_left_out(*texts: str) -> bool:
+        parts = [Document(text, 1, 0, place == 0) for place, text in enumerate(texts)]
+        return bool(decided([parts], 1, settings).dropped)
+
+    for border in range(len(secret) + 1):
+        assert is_left_out(f"some words, {secret[:border]}", f"{secret[border:]} and some more"), border
+    assert is_left_out("some words", *words, "and more")
+    assert is_left_out("some words", " ".join(words[:6]), "...", " ".join(words[6:]))
+    for place in range(13):
+        assert not is_left_out("some words", *words[:place], *words[place + 1 :], "and more")
+        assert is_left_out("some words", *words[:place], "else", *words[place:], "and more") == (place == 0)
+    one, other = (Document(half, number, 0) for number, half in enumerate((secret[:50], secret[50:])))
+    assert not decided([[one, other]], 1, settings).dropped  # two documents
+
+
+def test_prepare_finds_evaluation_text_on_the_border_of_its_parts(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    secret = " ".join(f"secret{number}" for number in range(13))
+    (tmp_path / "eval.txt").write_text(secret)
+    filler = " ".join(rng.choice(["kan", "lot", "mit", "sob"]) for _ in range(2 * MAX_DOCUMENT_CHARS // 4))
+    tails = (28, 60, 92)
+    texts = [f"{filler[: MAX_DOCUMENT_CHARS - tail]}{secret} {filler[MAX_DOCUMENT_CHARS:]}" for tail in tails]
+    path = write(tmp_path / "corpus.jsonl", [*texts, filler, make_text(1, 60)])
+    borders = [[document.text for document in read_documents(Source([path]), ReadCounts())][at] for at in (0, 3, 6)]
+    assert not any(secret in border for border in borders) and all("secret0" in border for border in borders)
+    assert run(path, tmp_path / "shards", without=(tmp_path / "eval.txt",)).dropped == {"evaluation text": 3}
 
 
 def test_prepare_leaves_out_counts_and_shows(tmp_path: Path) -> None:

@@ -46,13 +46,43 @@ class EvaluationRuns:
 
     def share_with(self, text: str) -> bool:
         """Tell whether a text holds one of the runs."""
-        hashes_W = hashes_of(words_of(text))
+        return self.are_in(words_of(text))
+
+    def are_in(self, words: list[str]) -> bool:
+        """Tell whether one of the runs is among words in a row."""
+        hashes_W = hashes_of(words)
         for length, known_N in self.by_length.items():
             runs_P = run_hashes(hashes_W, length)
             place = np.searchsorted(known_N, runs_P).clip(max=len(known_N) - 1)
             if (known_N[place] == runs_P).any():
                 return True
         return False
+
+
+class EvaluationSearch:
+    """The search for these runs in documents that come in parts, over the borders of parts too."""
+
+    def __init__(self, runs: EvaluationRuns) -> None:
+        self.runs = runs
+        self.last_words: list[str] = []  # of the document so far, as many as a run has
+
+    def finds_in(self, text: str, begins: bool) -> bool:
+        """Tell whether a run ends in the next part of a document.
+
+        Args:
+            text: The part.
+            begins: Whether it is the first one of a document.
+        """
+        words = words_of(text)
+        before = [] if begins else self.last_words
+        in_a_row = [*before, *words]
+        self.last_words = in_a_row[-RUN:]
+        if self.runs.are_in(in_a_row):
+            return True
+        if not before or not words:
+            return False
+        cut_word = before[-1] + words[0]  # where a text has no white space for long, the border is inside of a word
+        return self.runs.are_in([*before[:-1], cut_word, *words[1:RUN]])
 
 
 def _files_of(path: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from masklater.corpus.keep.contamination import EvaluationRuns
+from masklater.corpus.keep.contamination import EvaluationRuns, EvaluationSearch
 from masklater.corpus.keep.duplicates import near_signature, without_lines
 from masklater.corpus.keep.languages import Languages
 from masklater.corpus.keep.quality import why_not
@@ -81,7 +81,8 @@ def check_libraries(settings: KeepSettings) -> None:
 
 class _Judge:
     def __init__(self, settings: KeepSettings, evaluation: EvaluationRuns | None) -> None:
-        self.settings, self.evaluation = settings, evaluation
+        self.settings = settings
+        self.evaluation = None if evaluation is None else EvaluationSearch(evaluation)
         self.begins_at, self.ends_at = (int(share * 2**64) for share in settings.of_documents)
 
     def of_beginning(self, document: Document, text: str, is_whole: bool) -> Verdict:
@@ -98,7 +99,7 @@ class _Judge:
             return "short"
         if self.settings.max_characters is not None and characters > self.settings.max_characters:
             return "long"
-        return "evaluation text" if self._is_for_evaluation(text) else ""
+        return "evaluation text" if self._is_for_evaluation(text, begins=False) else ""
 
     def _reason(self, document: Document, text: str, is_whole: bool) -> str:
         if not self.begins_at <= document.key < self.ends_at:
@@ -109,10 +110,10 @@ class _Judge:
             return reason
         if self.settings.languages and not _languages(self.settings.languages).include(text):
             return "other language"
-        return "evaluation text" if self._is_for_evaluation(text) else ""
+        return "evaluation text" if self._is_for_evaluation(text, begins=True) else ""
 
-    def _is_for_evaluation(self, text: str) -> bool:
-        return self.evaluation is not None and self.evaluation.share_with(text)
+    def _is_for_evaluation(self, text: str, begins: bool) -> bool:
+        return self.evaluation is not None and self.evaluation.finds_in(text, begins)
 
 
 @lru_cache(maxsize=1)
