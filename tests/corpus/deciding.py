@@ -20,7 +20,9 @@ from masklater.corpus.read import Document, Source
 from masklater.corpus.settings import PrepareSettings
 
 
-def decided(parts: Sequence[Sequence[Document]], num_sources: int, settings: KeepSettings) -> Kept:
+def decided(
+    parts: Sequence[Sequence[Document]], num_sources: int, settings: KeepSettings, marked_words: bool = False
+) -> Kept:
     """What `prepare` keeps of parts that hold these documents."""
     given = [
         Part(number, tuple(Source([], number=source, name=f"{number}") for source in range(num_sources)))
@@ -28,7 +30,8 @@ def decided(parts: Sequence[Sequence[Document]], num_sources: int, settings: Kee
     ]
     with tempfile.TemporaryDirectory() as place, pytest.MonkeyPatch.context() as patched:
         patched.setattr(looks, "_documents", lambda part, on_progress: iter(parts[part.number]))
-        decision = decide(given, PrepareSettings(keep=settings, workers=1), Path(place), Path(place), None)
+        asked = PrepareSettings(keep=settings, marked_words=marked_words, workers=1)
+        decision = decide(given, asked, Path(place), Path(place), None)
     begun = [sum(document.begins for document in part) for part in parts]
     assert decision.first_of_part == [sum(begun[:number]) for number in range(len(parts))]
     return decision.kept

@@ -160,6 +160,57 @@ def test_filters_of_one_document(text: str, settings: dict[str, Any], reason: st
     assert why_not(text, KeepSettings(**settings)) == reason
 
 
+def test_marked_text_is_judged_without_its_marks(tmp_path: Path) -> None:
+    """As it is kept; text that is not said to be marked keeps its U+200B, which count."""
+    plain = ["我们去北京", "我们去北京看朋友", "我们去", "这是别的一句话"]
+    marked = [
+        "我们\u200b去\u200b北京",
+        "我们\u200b去\u200b北京\u200b看\u200b朋友",
+        "我\u200b们\u200b去",
+        "这是\u200b别的\u200b一句话",
+    ]
+
+    def reasons(texts: list[str], marked_words: bool, **settings: Any) -> list[str]:
+        kept = decided([[*documents_of(texts)]], 1, KeepSettings(**settings), marked_words)
+        return [REASONS[code] for code in kept.reasons]
+
+    for settings, expected in (
+        ({"min_characters": 6}, ["short", "", "short", ""]),
+        ({"max_characters": 7}, ["", "long", "", ""]),
+        ({"min_characters": 4, "max_characters": 5}, ["", "long", "short", "long"]),
+    ):
+        assert reasons(plain, False, **settings) == reasons(marked, True, **settings) == expected
+    assert reasons(marked, False, min_characters=6) == ["", "", "short", ""]
+    again = [marked[0], plain[0], "我\u200b们\u200b去\u200b北京", plain[2]]
+    assert reasons(again, True, dedup=("exact",)) == ["", "exact duplicate", "exact duplicate", ""]
+    assert reasons(again, False, dedup=("exact",)) == [""] * 4
+    parts = [Document(text, 1, 0, place == 0) for place, text in enumerate(marked[:2])]
+    for most, expected in ((13, ""), (12, "long")):
+        kept = decided([parts], 1, KeepSettings(max_characters=most), marked_words=True)
+        assert REASONS[kept.reasons[0]] == expected
+    # Words that are set apart by nothing else, of a script whose words are letters between spaces.
+    (tmp_path / "eval.txt").write_text(" ".join(f"go{number}on" for number in range(13)))
+    words = " ".join(f"go{number}\u200bon" for number in range(13))
+    assert reasons([words, "other"], True, without=(tmp_path / "eval.txt",)) == ["evaluation text", ""]
+    assert reasons(["\u200b\u200b", "other"], True, min_characters=1) == ["short", ""]
+
+
+def test_marks_do_not_make_a_line_long_enough_to_go() -> None:
+    lines = LineCounts()
+    for document, line in enumerate(
+        ("我们去", "我\u200b们\u200b去\u200b北\u200b京\u200b", "一二三四五六七八\u200b九十") * 2
+    ):
+        lines.add(line, document)
+    counted = np.concatenate([*lines.counted()])
+    assert counted["hash"].tolist() == [hash_of("一二三四五六七八\u200b九十")]
+    assert (
+        without_lines(
+            "我\u200b们\u200b去\u200b北\u200b京\u200b", np.array([hash_of("我\u200b们\u200b去\u200b北\u200b京\u200b")])
+        )[1]
+        == 0
+    )
+
+
 def test_repetition_by_hand() -> None:
     words = [f"w{number:03}" for number in range(100)]  # 4 characters each
     assert not is_repetitive(" ".join(words))

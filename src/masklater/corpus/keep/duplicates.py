@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from masklater.corpus.keep.buckets import Buckets
 from masklater.corpus.keep.tokens import hash_of, words_of
+from masklater.corpus.marked import WORD_MARK
 from masklater.extras import import_extra
 
 SHINGLE = 5
@@ -93,7 +94,7 @@ class LineCounts:
 
     def add(self, text: str, document: int) -> None:
         """Take the lines of a document, or of a part of one."""
-        lines = {hash_of(line) for line in map(str.strip, text.splitlines()) if len(line) >= SHORTEST_LINE}
+        lines = {hash_of(line) for line in map(str.strip, text.splitlines()) if _is_long(line)}
         if lines:
             hashes_N = np.fromiter(lines, np.uint64, len(lines))
             self.buckets.add(hashes_N, np.full(len(lines), document, np.uint64))
@@ -106,6 +107,10 @@ class LineCounts:
             counted = np.empty(len(values), LINE)
             counted["hash"], counted["documents"] = values, numbers
             yield counted
+
+
+def _is_long(line: str) -> bool:
+    return len(line) >= SHORTEST_LINE and len(line) - line.count(WORD_MARK) >= SHORTEST_LINE
 
 
 def in_many(counted: NDArray[np.void], most: int) -> NDArray[np.uint64]:
@@ -128,7 +133,7 @@ def without_lines(text: str, hashes_N: NDArray[np.uint64]) -> tuple[str, int]:
     """
     lines = text.splitlines(keepends=True)
     stripped = [line.strip() for line in lines]
-    asked = np.array([hash_of(line) if len(line) >= SHORTEST_LINE else 0 for line in stripped], np.uint64)
+    asked = np.array([hash_of(line) if _is_long(line) else 0 for line in stripped], np.uint64)
     place = np.searchsorted(hashes_N, asked).clip(max=max(len(hashes_N) - 1, 0))
     goes = (hashes_N[place] == asked) & (asked != 0) if len(hashes_N) else np.zeros(len(asked), bool)
     if not goes.any():

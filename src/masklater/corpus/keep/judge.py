@@ -14,6 +14,7 @@ from masklater.corpus.keep.languages import Languages
 from masklater.corpus.keep.quality import why_not
 from masklater.corpus.keep.settings import KeepSettings
 from masklater.corpus.keep.tokens import hash_of
+from masklater.corpus.marked import WORD_MARK
 from masklater.corpus.read import Document
 
 
@@ -32,8 +33,9 @@ def judge(
     settings: KeepSettings,
     evaluation: EvaluationRuns | None,
     lines_N: NDArray[np.uint64],
+    marked_words: bool = False,
 ) -> Iterator[Verdict]:
-    """Judge documents, each once.
+    """Judge documents, each once, by the text that is kept of them.
 
     A document that is passed on in parts is judged by the first of them, which is nearly all of MAX_DOCUMENT_CHARS, but
     for its length and what it shares with evaluation sets.
@@ -43,22 +45,23 @@ def judge(
         settings: What is to be left out.
         evaluation: Runs of words that may not be trained on; None: there are none.
         lines_N: Hashes of the lines that are taken out, in order.
+        marked_words: Whether WORD_MARK between words is no text.
 
     Raises:
         UserError: A library that is needed is not installed.
     """
-    one = _Judge(settings, evaluation)
+    one = _Judge(settings, evaluation, marked_words)
     verdict: Verdict | None = None
     characters = 0
     for document, is_last in _with_ends(documents):
         if document.begins:
             verdict, characters = None, 0
         if verdict is None or not verdict.reason:
-            text = without_lines(document.text, lines_N)[0].strip() if len(lines_N) else document.text
-            characters += len(text)
+            left = without_lines(document.text, lines_N)[0].strip() if len(lines_N) else document.text
+            characters += len(one.without_marks(left))
             if verdict is None:
-                verdict = one.of_beginning(document, text, is_last)
-            elif reason := one.reason_later(text, characters, is_last):
+                verdict = one.of_beginning(document, left, is_last)
+            elif reason := one.reason_later(left, characters, is_last):
                 verdict = Verdict(reason, verdict.source)
         if is_last:
             yield verdict
@@ -80,31 +83,36 @@ def check_libraries(settings: KeepSettings) -> None:
 
 
 class _Judge:
-    def __init__(self, settings: KeepSettings, evaluation: EvaluationRuns | None) -> None:
-        self.settings = settings
+    def __init__(self, settings: KeepSettings, evaluation: EvaluationRuns | None, marked_words: bool) -> None:
+        self.settings, self.marked_words = settings, marked_words
         self.evaluation = None if evaluation is None else EvaluationSearch(evaluation)
         self.begins_at, self.ends_at = (int(share * 2**64) for share in settings.of_documents)
 
-    def of_beginning(self, document: Document, text: str, is_whole: bool) -> Verdict:
-        """Judge a document by its beginning, of which `text` is left without repeated lines."""
-        if reason := self._reason(document, text, is_whole):
+    def without_marks(self, text: str) -> str:
+        """Return a text as it will be tokenised."""
+        return text.replace(WORD_MARK, "") if self.marked_words else text
+
+    def of_beginning(self, document: Document, left: str, is_whole: bool) -> Verdict:
+        """Judge a document by its beginning, of which so much is left without repeated lines."""
+        text = self.without_marks(left)
+        if reason := self._reason(document.key, left, text, is_whole):
             return Verdict(reason, document.source)
         text_hash = document.key if text == document.text else hash_of(text)
         signature = near_signature(text) if "near" in self.settings.dedup else b""
         return Verdict("", document.source, True, text_hash, signature)
 
-    def reason_later(self, text: str, characters: int, is_last: bool) -> str:
+    def reason_later(self, left: str, characters: int, is_last: bool) -> str:
         """Return why a document is left out for a later part of it, with so many characters so far; mostly nothing."""
         if is_last and characters < self.settings.min_characters:
             return "short"
         if self.settings.max_characters is not None and characters > self.settings.max_characters:
             return "long"
-        return "evaluation text" if self._is_for_evaluation(text, begins=False) else ""
+        return "evaluation text" if self._is_for_evaluation(self.without_marks(left), begins=False) else ""
 
-    def _reason(self, document: Document, text: str, is_whole: bool) -> str:
-        if not self.begins_at <= document.key < self.ends_at:
+    def _reason(self, key: int, left: str, text: str, is_whole: bool) -> str:
+        if not self.begins_at <= key < self.ends_at:
             return "another slice"
-        if not text:
+        if not left:
             return "repeated lines only"
         if (reason := why_not(text, self.settings, is_whole)) is not None:
             return reason

@@ -100,17 +100,19 @@ class JudgeDocuments(Work[VerdictsResult]):
         runs = self.evaluation.by_length if self.evaluation else {}
         hashes = {length: hashlib.sha256(runs_P.tobytes()).hexdigest() for length, runs_P in sorted(runs.items())}
         lines = hashlib.sha256(self.lines_N.tobytes()).hexdigest()
-        return digest(__version__, self.title, self.settings.keep.describe(), hashes, lines)
+        keep, marked_words = self.settings.keep.describe(), self.settings.marked_words
+        return digest(__version__, self.title, keep, marked_words, hashes, lines)
 
     def make(self, task: Task, folder: Path, threads: int, on_progress: OnProgress) -> VerdictsResult:
         """Write the verdicts on a part's documents."""
-        keep, place, compared, signature_bytes = self.settings.keep, -1, 0, 0
+        settings, place, compared, signature_bytes = self.settings, -1, 0, 0
         documents = {source.number: 0 for source in task.part.sources}
         with ExitStack() as opened:
             codes, entries, signatures = (
                 opened.enter_context((folder / name).open("wb")) for name in (CODES, COMPARED, SIGNATURES)
             )
-            for verdict in judge(_documents(task.part, on_progress), keep, self.evaluation, self.lines_N):
+            read = _documents(task.part, on_progress)
+            for verdict in judge(read, settings.keep, self.evaluation, self.lines_N, settings.marked_words):
                 place += 1
                 documents[verdict.source] += 1
                 codes.write(bytes([REASONS.index(verdict.reason)]))
