@@ -122,6 +122,9 @@ MISTAKES = {
     "two tokenizers": (["prepare", "{corpus}", "--out", "{tmp}/o", "--tokenizer", "x", "--vocab-size", "500"], "ready tokenizer"),
     "nothing to trim": (["prepare", "{corpus}", "--out", "{tmp}/o", "--trim"], "--trim makes a ready tokenizer smaller"),
     "trimmed too far": (["prepare", "{corpus}", "--out", "{tmp}/o", "--tokenizer", "{shards}/tokenizer", "--trim", "--vocab-size", "9"], "stay in any case"),
+    "a similarity of nothing": (["prepare", "{corpus}", "--out", "{tmp}/o", "--near-threshold", "0.8"], "--near-threshold 0.8 is for --dedup near"),
+    "a similarity of other duplicates": (["prepare", "{corpus}", "--out", "{tmp}/o", "--dedup", "exact,lines", "--near-threshold", "0.9"], "Add --dedup near"),
+    "a number of documents for no lines": (["prepare", "{corpus}", "--out", "{tmp}/o", "--dedup", "exact,near", "--line-documents", "10"], "--line-documents 10 is for --dedup lines"),
     "a tokenizer that is none": (["prepare", "{corpus}", "--out", "{tmp}/o", "--tokenizer", "{tmp}/empty"], "holds no tokenizer"),
     "an output that exists": (["prepare", "{corpus}", "--out", "{tmp}/full"], "exists already"),
     "an output place that is a file": (["prepare", "{corpus}", "--out", "{tmp}/full/file/o"], "cannot be written"),
@@ -156,6 +159,22 @@ def inside(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     with pytest.raises(SystemExit) as leave:
         main()
     return int(leave.value.code or 0)
+
+
+def test_what_lines_are_counted_by_is_taken_where_they_are(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a word of it the usual number holds; neither is refused."""
+    records = [json.loads(line) for line in corpus.read_text().splitlines()]
+    with (tmp_path / "corpus.jsonl").open("w") as file:
+        for number, record in enumerate(records):
+            notice = "This is said in five documents.\n" if number < 5 else ""
+            file.write(json.dumps({"text": notice + record["text"]}) + "\n")
+    for name, wanted, taken_out in (("usual", (), 0), ("asked", ("--line-documents", 4), 5)):
+        sizes = ("--vocab-size", 320, "--row-length", 32, "--dedup", "lines", *wanted)
+        out = ("--out", tmp_path / name, "--json")
+        assert inside(monkeypatch, "prepare", tmp_path / "corpus.jsonl", *out, *sizes) == 0
+        assert json.loads(capsys.readouterr().out.splitlines()[-1])["removed_lines"] == taken_out
 
 
 @pytest.mark.parametrize("name", MISTAKES)

@@ -161,11 +161,22 @@ def prepare(
         ),
     ] = None,
     near_threshold: Annotated[
-        float, typer.Option(min=0.1, max=1, help="Similarity from which near counts.", rich_help_panel=KEPT)
-    ] = KEEP.near_threshold,
+        float | None,
+        typer.Option(
+            min=0.1,
+            max=1,
+            help=f"Similarity from which near counts [default: {KEEP.near_threshold}].",
+            rich_help_panel=KEPT,
+        ),
+    ] = None,
     line_documents: Annotated[
-        int, typer.Option(min=1, help="Documents that a line may stand in, for lines.", rich_help_panel=KEPT)
-    ] = KEEP.line_documents,
+        int | None,
+        typer.Option(
+            min=1,
+            help=f"Documents that a line may stand in, for lines [default: {KEEP.line_documents}].",
+            rich_help_panel=KEPT,
+        ),
+    ] = None,
     min_characters: Annotated[
         int, typer.Option(min=0, help="Leave out shorter documents.", rich_help_panel=KEPT)
     ] = KEEP.min_characters,
@@ -253,6 +264,17 @@ def prepare(
         )
     if trim and tokenizer is None:
         raise UserError("--trim makes a ready tokenizer smaller, and there is none", "Name it with --tokenizer.")
+    duplicates = parse_duplicates(dedup or [])
+    if near_threshold is not None and "near" not in duplicates:
+        raise UserError(
+            f"--near-threshold {near_threshold} is for --dedup near, which is not asked for",
+            "Add --dedup near, or leave --near-threshold away.",
+        )
+    if line_documents is not None and "lines" not in duplicates:
+        raise UserError(
+            f"--line-documents {line_documents} is for --dedup lines, which is not asked for",
+            "Add --dedup lines, or leave --line-documents away.",
+        )
     row_lengths = parse_row_lengths(row_length)
     settings = PrepareSettings(
         tokenizer=tokenizer,
@@ -274,9 +296,9 @@ def prepare(
         pack=pack,
         max_unknown=max_unknown,
         keep=KeepSettings(
-            dedup=parse_duplicates(dedup or []),
-            near_threshold=near_threshold,
-            line_documents=line_documents,
+            dedup=duplicates,
+            near_threshold=KEEP.near_threshold if near_threshold is None else near_threshold,
+            line_documents=KEEP.line_documents if line_documents is None else line_documents,
             min_characters=min_characters,
             max_characters=max_characters,
             min_letters=min_letters,
