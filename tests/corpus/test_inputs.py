@@ -109,6 +109,45 @@ def test_files_of_other_endings_are_read_as_they_are_said_to_be(
     assert "named 2 times, and read as often: b.log" in capsys.readouterr().err
 
 
+EFFECTS: dict[str, tuple[dict[str, Any], list[str], list[str], str]] = {
+    "documents": (
+        {"documents": "line"}, ["a.txt"], ["a.jsonl", "a.parquet", "a.csv.gz", "a.fasta"],
+        r"--documents line cuts plain text, and the input is records",
+    ),
+    "text field": (
+        {"text_field": "body"}, ["a.jsonl", "a.parquet", "a.fasta"], ["a.txt", "b.md.gz"],
+        r"--text-field body is about the fields of records, and the input is plain text",
+    ),
+    "null texts": (
+        {"null_texts": "skip"}, ["a.jsonl", "a.csv.gz"], ["a.txt", "b.md.gz"],
+        r"--null-texts skip is about the fields of records, and the input is plain text",
+    ),
+    "encoding": (
+        {"encoding": "latin-1"}, ["a.txt", "a.jsonl", "a.csv.gz", "a.fasta"], ["a.parquet", "a.arrow", "a.xml"],
+        r"--encoding latin-1 is of text files, and the input says itself",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EFFECTS)
+def test_an_option_by_which_nothing_is_read_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options, acted_on, others, message = EFFECTS[name]
+    settings = PrepareSettings(**options)
+    for file in (*acted_on, *others):
+        Path(file).write_text("not looked into")
+    for inputs in (others, *([one] for one in others)):
+        with pytest.raises(UserError, match=rf"{message}.*\n.*Leave it out"):
+            find_sources(inputs, settings, Counter())
+    for one in acted_on:
+        assert len(find_sources([one], settings, Counter())) == 1
+        assert len(find_sources([*others, one], settings, Counter())) == len(others) + 1
+    assert len(find_sources(["."], settings, Counter())[0].files) == len(acted_on) + len(others)
+    assert len(find_sources(others, PrepareSettings(), Counter())) == len(others)
+
+
 def piped(content: bytes, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     given = [
         sys.executable,

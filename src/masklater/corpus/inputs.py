@@ -61,6 +61,7 @@ def find_sources(inputs: Sequence[str | Path], settings: PrepareSettings, passed
             say(f"{name}: split {rows.split}{said}")
     _check_read_as(sources, settings.read_as)
     _check_filters(sources)
+    _check_effects(sources, settings)
     return sources
 
 
@@ -120,3 +121,27 @@ def _check_filters(sources: list[Source]) -> None:
                     f"--filter compares fields, and {file} is plain text, which has none",
                     "Leave the file or the filter out.",
                 )
+
+
+def _check_effects(sources: list[Source], settings: PrepareSettings) -> None:
+    """Refuse options by which nothing of the input is read; where something is, the rest is no matter."""
+    endings = [ending_of(file.name) for source in sources for file in source.files]
+    readers = [READERS[ending.kind] for ending in endings if ending]
+    has_records = any(source.rows for source in sources) or any(reader.records for reader in readers)
+    usual = PrepareSettings()
+    if settings.documents != usual.documents and all(reader.records for reader in readers):
+        raise UserError(
+            f"--documents {settings.documents} cuts plain text, and the input is records, each of them a document",
+            "Leave it out.",
+        )
+    for option, name in (("--text-field", "text_field"), ("--null-texts", "null_texts")):
+        if (value := getattr(settings, name)) != getattr(usual, name) and not has_records:
+            raise UserError(
+                f"{option} {value} is about the fields of records, and the input is plain text, which has none",
+                "Leave it out. Files are told by their endings, standard input by --read-as: .jsonl has records, .txt "
+                "has none.",
+            )
+    if settings.encoding is not None and not any(reader.has_encoding for reader in readers):
+        raise UserError(
+            f"--encoding {settings.encoding} is of text files, and the input says itself what it is in", "Leave it out."
+        )
