@@ -312,7 +312,7 @@ def test_parts_decide_what_one_after_the_other_does(dedup: tuple[Any, ...], tmp_
             later = rng.choice([make_text(number, 20), rng.choice(notices), secret, secret[:60], secret[60:]])
             documents.append(Document(later, documents[-1].key, number // 60, False))
     asked = KeepSettings(
-        dedup=dedup, line_documents=12, min_characters=60, max_characters=450, without=(tmp_path / "eval.txt",)
+        dedup=dedup, line_documents=12, min_characters=60, max_characters=330, without=(tmp_path / "eval.txt",)
     )
     starts = [place for place, document in enumerate(documents) if document.begins]
     for settings in (asked, KeepSettings(dedup=dedup, line_documents=12)):
