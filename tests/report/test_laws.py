@@ -1,11 +1,15 @@
 """Laws over compute: exact where figures lie on one, and as uncertain as seeds are."""
 
+import json
 import math
+from dataclasses import asdict, replace
 
 import pytest
 
 from masklater.report.laws import (
+    Estimate,
     Level,
+    Line,
     can_have_law,
     fit_law,
     fit_line,
@@ -93,7 +97,32 @@ def test_an_arm_that_may_never_get_there_has_no_upper_end() -> None:
     assert any(line.slope > 0 for line in law.draws)
     found = multiplier(law, reference, math.log(1e13), falls=True)
     assert found is not None and found.value > 10 and found.low is not None and found.low > 1 and found.high is None
-    assert estimate(found, 2) == f"~ {found.value:.2f} ({found.low:.2f} and more)"
+    assert estimate(found, 2) == f"~ {found.value:.2f} ({found.low:.2f} to no upper end)"
+
+
+def test_draws_of_a_reference_that_does_not_get_better_say_nothing() -> None:
+    reference = fit_law(levels(4.0, -0.07), (), "")
+    law = replace(reference, draws=(Line(4.0, -0.07), Line(4.0, -0.07)))
+
+    def found(*draws: Line) -> Estimate | None:
+        return multiplier(law, replace(reference, draws=draws), math.log(1e14), falls=True)
+
+    low = Line(4.0 + 0.07, -0.07)  # where the arm is at a factor of e fewer FLOPs
+    assert found(low, Line(0.0, 0.07)) == found(low, low)
+    assert found(low, low) == Estimate(pytest.approx(1.0), pytest.approx(1 / math.e), pytest.approx(1 / math.e), True)
+    assert found(Line(0.0, 0.07), Line(4.0, 0.0)) == Estimate(pytest.approx(1.0), 0.0, None, True)
+
+
+def test_more_than_a_million_times_the_flops_is_never() -> None:
+    reference, hardly = fit_law(levels(4.0, -0.07), (), ""), fit_law(levels(6.0, -0.001), (), "")
+    found = multiplier(hardly, reference, math.log(1e14), falls=True)
+    assert found == Estimate(1e6, None, None, False)
+    assert estimate(found, 2) == "~ over 1,000,000"
+    drawn = [replace(law, draws=(law.line,) * 3) for law in (hardly, reference)]
+    found = multiplier(*drawn, math.log(1e14), falls=True)
+    assert found == Estimate(1e6, 1e6, None, False)
+    assert estimate(found, 2) == "~ over 1,000,000 (over 1,000,000 to no upper end)"
+    json.dumps(asdict(found), allow_nan=False)
 
 
 def test_accuracies_rise() -> None:

@@ -99,6 +99,36 @@ def test_every_number_along_an_axis_is_written_out(tmp_path: Path) -> None:
     assert "stock (4 budgets)" in (tmp_path / "report" / "plots" / "loss-flops.svg").read_text()
 
 
+def test_an_arm_that_may_never_be_as_good_has_no_upper_end(tmp_path: Path) -> None:
+    """In some of its draws its loss rises, though it is higher than the baseline's in all of them."""
+    losses = {"stock": {"3e13": (5.0, 4.9), "1e14": (4.6, 4.5), "3e14": (4.25, 4.15)},
+              "cross": {"3e13": (5.5, 5.4), "1e14": (5.40, 5.30)}}  # fmt: skip
+    runs = [
+        run_at(
+            tmp_path, budget, name, loss, recipe="vanilla-small" if name == "stock" else "3ml-cross-small", seed=seed
+        )
+        for name, budgets in losses.items()
+        for budget, each in budgets.items()
+        for seed, loss in enumerate(each)
+    ]
+    _, tree = compare(runs, tmp_path / "report")
+    costs = tree["scaling"]["arms"][1]["multipliers"]["loss"]
+    assert len(costs) == 3
+    assert all(cost["high"] is None and 1 < cost["low"] < cost["value"] <= 1e6 for cost in costs)
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert json.loads((tmp_path / "report" / "report.json").read_text())["scaling"] == json.loads(
+        json.dumps(tree["scaling"])
+    )
+    ends = re.findall(r"~ (\S+|over 1,000,000) \(\S+ to no upper end\)", text)
+    assert len(ends) == 5  # at each budget, and at the largest in the first finding and the record
+    assert ends.count("over 1,000,000") == 3
+    assert text.count("No upper end: some of these laws never get there.") == 1
+    svg = (tmp_path / "report" / "plots" / "multiplier-loss.svg").read_text()
+    assert "arrows: no upper end" in svg
+    assert ">10,000<" in svg  # powers of ten, where numbers a step apart would stand upon each other
+    assert "arrows" not in (tmp_path / "report" / "plots" / "law-loss.svg").read_text()
+
+
 @pytest.mark.usefixtures("unrendered")
 def test_single_seeds_have_no_intervals(tmp_path: Path) -> None:
     _, tree = compare(ladder(tmp_path, seeds=(0.0,), blimp=False), tmp_path / "report")

@@ -8,13 +8,13 @@ those of all arms that have several seeds.
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 DRAWS = 1000
 INTERVAL = 0.95
-NO_END = 1e6
-"""So many times the FLOPs of another arm are as good as never."""
+NEVER = 1e6
+"""So many times the FLOPs of another arm are as good as never; no figure of a multiplier is higher."""
 FAR = 2.0
 """Budgets further apart than this give a law."""
 
@@ -70,6 +70,11 @@ class Estimate:
     high: float | None  # None beside a low: there is no upper end, as the interval holds arms that never get there
     measured: bool  # not beyond the budgets that were run
 
+    @property
+    def is_endless(self) -> bool:
+        """Whether the interval has no upper end."""
+        return self.low is not None and self.high is None
+
 
 def can_have_law(levels: Sequence[Level]) -> bool:
     """Tell whether budgets lie far enough apart for a law."""
@@ -119,7 +124,8 @@ def slope_of(law: Law) -> Estimate:
 def multiplier(law: Law, reference: Law, x: float, falls: bool) -> Estimate | None:
     """FLOPs of an arm over those of the reference where both are as good as the reference is at one of its budgets.
 
-    None where one of the laws does not get better with compute.
+    None where one of the laws does not get better with compute. Of the draws, one of the arm that does not get better
+    never gets there; one of the reference that does not says nothing.
     """
 
     def gets_better(line: Line) -> bool:
@@ -129,15 +135,18 @@ def multiplier(law: Law, reference: Law, x: float, falls: bool) -> Estimate | No
         return None
     place = law.line.where(reference.line.at(x))
     ratios = [
-        _ratio(own.where(base.at(x)) - x) if gets_better(own) else math.inf  # an arm that never gets there
+        _ratio(own.where(base.at(x)) - x) if gets_better(own) else NEVER
         for own, base in zip(law.draws, reference.draws, strict=True)
         if gets_better(base)
     ]
-    return _estimate(_ratio(place - x), ratios, law.covers(place) and reference.covers(x))
+    found = _estimate(_ratio(place - x), ratios, law.covers(place) and reference.covers(x))
+    if reference.draws and not ratios:
+        return replace(found, low=0.0)  # nothing is ruled out
+    return replace(found, high=None) if found.high == NEVER else found
 
 
 def _ratio(logarithm: float) -> float:
-    return math.exp(logarithm) if logarithm < math.log(NO_END) else math.inf
+    return math.exp(logarithm) if logarithm < math.log(NEVER) else NEVER
 
 
 def _estimate(value: float, drawn: Sequence[float], measured: bool) -> Estimate:
@@ -145,4 +154,4 @@ def _estimate(value: float, drawn: Sequence[float], measured: bool) -> Estimate:
         return Estimate(value, None, None, measured)
     ordered, outside = sorted(drawn), (1 - INTERVAL) / 2
     low, high = (ordered[round(part * (len(ordered) - 1))] for part in (outside, 1 - outside))
-    return Estimate(value, low, high if math.isfinite(high) else None, measured)
+    return Estimate(value, low, high, measured)

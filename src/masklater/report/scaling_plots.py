@@ -1,7 +1,7 @@
 """The plots of arms over several budgets: quality over compute with its law, and FLOPs at equal quality."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from masklater.report.arms import spread_of
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 ACROSS = 60
 """Places at which a law is drawn."""
+WIDE = 30
+"""An axis from one number to so many times it has powers of ten; evenly spaced numbers would crowd at its top."""
 
 
 def law_plot(comparison: Comparison, quality: Quality) -> Picture:
@@ -53,6 +55,7 @@ def multiplier_plot(comparison: Comparison, quality: Quality) -> Picture:
     assert scaling is not None
     assert scaling.baseline is not None
     handles, names = [], []
+    endless: list[tuple[float, float, str]] = []
     with style():
         figure = new_figure(WIDTH, 3.5)
         axes = figure.subplots()
@@ -70,16 +73,28 @@ def multiplier_plot(comparison: Comparison, quality: Quality) -> Picture:
                     (cost.value if cost.high is None else max(cost.high, cost.value)) - cost.value for _, cost in known
                 ]
                 handles.append(axes.errorbar(x, y, yerr=[low, high], capsize=2, markersize=5, elinewidth=1.1, **look))
+                endless += [(flops, cost.value, look["color"]) for flops, cost in known if cost.is_endless]
                 names.append(method.name)
         _logarithmic(axes, y_too=True)
+        _draw_endless(axes, endless)
         title = f"FLOPs at {AT_EQUAL[quality]}"
         axes.set(
             xlabel=f"{_compute(comparison)} of {scaling.baseline.name}", ylabel=f"x {scaling.baseline.name}'s FLOPs"
         )
         axes.set_title(title)
         bars = "bars: 95% of bootstrapped laws; " if _has_draws(scaling, quality) else ""
+        bars += "arrows: no upper end\n" if endless else ""
         legend(figure, handles, names, f"{bars}below 1: cheaper than {scaling.baseline.name}")
         return picture(figure, f"multiplier-{quality}", title)
+
+
+def _draw_endless(axes: "Axes", bars: Sequence[tuple[float, float, str]]) -> None:
+    """Draw an arrow from each point to the top; there is room for one above the highest."""
+    if bars:
+        axes.set_ylim(top=1.5 * axes.get_ylim()[1])
+    for x, y, colour in bars:
+        arrow = {"arrowstyle": "->", "color": colour, "linewidth": 1.1, "shrinkA": 0, "shrinkB": 0}
+        axes.annotate("", xy=(x, axes.get_ylim()[1]), xytext=(x, y), arrowprops=arrow)
 
 
 def _draw_law(axes: "Axes", law: Law, look: dict[str, Any], quality: Quality) -> Any:
@@ -122,13 +137,15 @@ def _compute(comparison: Comparison) -> str:
 
 
 def _logarithmic(axes: "Axes", y_too: bool) -> None:
-    """Powers of ten along x; along a logarithmic y axis, which spans less than a decade, plain numbers."""
-    from matplotlib.ticker import MaxNLocator
+    """Powers of ten along x; plain numbers along a logarithmic y axis, which seldom spans more than a decade."""
+    from matplotlib.ticker import LogLocator, MaxNLocator
 
     logarithmic_x(axes, lambda value: power(value).replace(".00", "").removeprefix("1·"))
     if y_too:
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
+        low, high = axes.get_ylim()
+        over_decades = high > WIDE * low
+        axes.yaxis.set_major_locator(LogLocator() if over_decades else MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}" if over_decades else f"{value:.3g}")
         axes.yaxis.set_minor_formatter(lambda value, _: "")
         axes.tick_params(axis="y", which="minor", length=0)

@@ -4,13 +4,14 @@ import math
 
 from masklater.report.arms import Spread, spread_of
 from masklater.report.comparison import COMMON, Comparison, describe
-from masklater.report.laws import Estimate, slope_of
+from masklater.report.laws import NEVER, Estimate, slope_of
 from masklater.report.quantities import power, signed
 from masklater.report.scaling import Method, Quality, Scaling, foresight, next_budget
 from masklater.report.table import Table
 
 AT_EQUAL: dict[Quality, str] = {"loss": "equal loss", "pairs": "equal BLiMP"}
 BEYOND = "~: beyond the budgets that were run, by the law alone."
+NO_UPPER_END = "No upper end: some of these laws never get there."
 INTERVALS = "In brackets: where 95% of the laws lie that other seeds might have given (bootstrap)."
 
 
@@ -74,17 +75,17 @@ def multipliers(scaling: Scaling, quality: Quality) -> Table:
     """FLOPs at equal quality, at every budget of the baseline."""
     baseline = scaling.baseline
     assert baseline is not None
-    rows = [
-        [method.name, *(estimate(scaling.multiplier(quality, method, arm), 2) for arm in baseline.arms)]
-        for method in scaling.methods
-        if method is not baseline
-    ]
+    others = [method for method in scaling.methods if method is not baseline]
+    found = {method.name: [scaling.multiplier(quality, method, arm) for arm in baseline.arms] for method in others}
+    rows = [[name, *(estimate(each, 2) for each in costs)] for name, costs in found.items()]
     columns = ["arm", *(f"at {power(arm.spent.flops)}" for arm in baseline.arms)]
     law = "power laws" if quality == "loss" else "straight lines over the logarithm of FLOPs"
     caption = (
         f"FLOPs of each arm over those of {baseline.name} where both are as good as {baseline.name} is at the budget "
         f"that heads the column, by {law}. {INTERVALS} {BEYOND}"
     )
+    if any(cost is not None and cost.is_endless for costs in found.values() for cost in costs):
+        caption += f" {NO_UPPER_END}"
     return Table(f"Compute at {AT_EQUAL[quality]}", columns, rows, caption)
 
 
@@ -92,12 +93,15 @@ def estimate(found: Estimate | None, decimals: int) -> str:
     """A figure with its interval; a dash where there is none."""
     if found is None:
         return "–"
-    text = ("" if found.measured else "~ ") + f"{found.value:.{decimals}f}"
+    text = ("" if found.measured else "~ ") + _figure(found.value, decimals)
     if found.low is None:
         return text
-    if found.high is None:
-        return f"{text} ({found.low:.{decimals}f} and more)"
-    return f"{text} ({found.low:.{decimals}f} to {found.high:.{decimals}f})"
+    high = "no upper end" if found.high is None else _figure(found.high, decimals)
+    return f"{text} ({_figure(found.low, decimals)} to {high})"
+
+
+def _figure(value: float, decimals: int) -> str:
+    return f"over {NEVER:,.0f}" if value >= NEVER else f"{value:.{decimals}f}"
 
 
 def _pairs(comparison: Comparison, method: Method) -> Spread | None:
