@@ -1,8 +1,14 @@
 """What is kept: filters, duplicates and evaluation text against plain computations of the same, and all of it in prepare."""
 
+import bz2
+import codecs
+import gzip
+import io
 import itertools
 import json
+import lzma
 import random
+import re
 import sys
 import time
 import unicodedata
@@ -12,7 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from backports import zstd
+from pyarrow import ipc, parquet
 
 from masklater.corpus.index import read_index
 from masklater.corpus.keep import buckets, duplicates
@@ -352,12 +361,188 @@ def test_evaluation_text_is_found_wherever_it_stands(tmp_path: Path) -> None:
     (tmp_path / "bad.jsonl").write_text("{}\nno json\n")
     (tmp_path / "few.txt").write_text("too few words\n")
     for name, message in (
-        ("nowhere", "there is no such file"),
-        ("bad.jsonl", "line 2: no JSON"),
+        ("nowhere", "--without: there is no file or folder .*nowhere"),
+        ("bad.jsonl", "--without: .*bad.jsonl, line 2: not JSON"),
         ("few.txt", "holds no text of 8 words"),
     ):
         with pytest.raises(UserError, match=message):
             EvaluationRuns((tmp_path / name,))
+
+
+SECRETS = [" ".join(f"{name}{number}" for number in range(length)) for name, length in (("long", 15), ("whole", 8))]
+
+
+def in_columns(**more: Any) -> Any:
+    """A table that has the two texts in two of its columns."""
+    return pa.table({"id": [1, 2], "text": pa.array([SECRETS[0], None]), "other": [None, SECRETS[1]], **more})
+
+
+def as_parquet(table: Any) -> bytes:
+    out = io.BytesIO()
+    parquet.write_table(table, out)
+    return out.getvalue()
+
+
+def as_arrow(table: Any) -> bytes:
+    out = io.BytesIO()
+    with ipc.new_file(out, table.schema) as writer:
+        writer.write_table(table)
+    return out.getvalue()
+
+
+NESTED = {
+    "rows": pa.array([[{"answer": SECRETS[0], "at": 3}], []]),
+    "pairs": pa.array([[], [("key", SECRETS[1])]], pa.map_(pa.string(), pa.string())),
+    "time": pa.array([1, 2], pa.timestamp("ns")),  # of which Python has no object
+    "price": pa.array([None, 1]).cast(pa.decimal128(38, 2)),
+    "image": pa.array([b"\xff\xd8\xff", None]),
+}
+LINES = "\n".join(["a few words", *SECRETS])
+ROWS = [["id", "text"], ["1", SECRETS[0]], ["2", SECRETS[1]]]
+EVALUATION_FILES: dict[str, bytes] = {
+    "a.txt": LINES.encode(),
+    "utf-16.txt": LINES.encode("utf-16"),
+    "mark.md": codecs.BOM_UTF8 + LINES.encode(),
+    "tabs.txt": f"1\t{SECRETS[0]}\t{SECRETS[1]}".encode(),
+    "a.jsonl": "".join(json.dumps({"a": {"b": [1, secret]}}) + "\n" for secret in SECRETS).encode(),
+    "lines of anything.ndjson": "\n\n".join(map(json.dumps, [SECRETS, None, 5])).encode(),
+    "utf-16.jsonl": "\n".join(map(json.dumps, SECRETS)).encode("utf-16"),
+    "array.json": json.dumps([{"text": SECRETS[0]}, [SECRETS[1]]], indent=1).encode(),
+    "strings.json": json.dumps(SECRETS).encode(),
+    "one.json": json.dumps({"data": [{"text": secret} for secret in SECRETS]}, indent=1).encode(),
+    "a.csv": "\n".join(f'{number},"{secret}"' for number, secret in ROWS).encode(),
+    "no header.csv": "\r\n".join(f'"{secret}",{number}' for number, secret in ROWS[1:]).encode(),
+    "a header over two lines.csv": f'id,"text\nof it"\n1,"{SECRETS[0]}"\n2,"{SECRETS[1]}"'.encode(),
+    "semicolons.csv": "\n".join(f"{number};{secret};1,5" for number, secret in ROWS).encode(),
+    "tabs.csv": "\n".join("\t".join(row) for row in ROWS).encode(),
+    "a.tsv": "\n".join("\t".join(row) for row in ROWS).encode(),
+    "no header.tsv": "\n".join("\t".join(row) for row in ROWS[1:]).encode(),
+    "rows of any length.tsv": "\n".join("\t".join([*row, *"abc"[:place]]) for place, row in enumerate(ROWS)).encode(),
+    "a column twice.tsv": f"text\ttext\n{SECRETS[0]}\t{SECRETS[1]}\n".encode(),
+    "a.parquet": as_parquet(in_columns()),
+    "a.arrow": as_arrow(in_columns()),
+    "nested.parquet": as_parquet(pa.table(NESTED)),
+    "nested.arrow": as_arrow(pa.table(NESTED)),
+    "binary.parquet": as_parquet(pa.table({"text": [secret.encode() for secret in SECRETS]})),
+    "categories.parquet": as_parquet(pa.table({"text": pa.array(SECRETS).dictionary_encode()})),
+}
+PACKED: dict[str, Any] = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": zstd.compress}
+
+
+@pytest.mark.parametrize("packing", ["", *PACKED])
+@pytest.mark.parametrize("name", EVALUATION_FILES)
+def test_evaluation_files_are_read_as_inputs_are(name: str, packing: str, tmp_path: Path) -> None:
+    (tmp_path / "eval").mkdir()
+    file = tmp_path / "eval" / f"{name}{packing}"
+    file.write_bytes(PACKED.get(packing, bytes)(EVALUATION_FILES[name]))
+    for path in (file, tmp_path / "eval"):
+        runs = EvaluationRuns((path,))
+        assert {length: len(found) for length, found in runs.by_length.items()} == {13: 3, 8: 1}
+        assert runs.share_with(f"A text: {SECRETS[0][:-8]}.") and runs.share_with(f"Said {SECRETS[1]}, and more.")
+        assert not runs.share_with("Nothing of " + " ".join(word for secret in SECRETS for word in secret.split()[::2]))
+
+
+@pytest.mark.parametrize("sign", ["\u2028", "\u2029", "\u0085", "\x0b", "\x0c", "\x1c", "\x1e", "\r"], ids=ascii)
+def test_only_line_feeds_end_the_lines_of_evaluation_files(sign: str, tmp_path: Path) -> None:
+    """Valid JSON and tables may hold the others; so may a line of plain text, whose words are then in a row."""
+    words = SECRETS[0].split()
+    text = f"{' '.join(words[:8])}{sign}{' '.join(words[8:])}"
+    record = json.dumps({"text": text}, ensure_ascii=ord(sign) < 0x20)
+    contents = {"a.jsonl": record, "a.txt": text, "a.csv": f'id,text\n1,"{text}"', "a.tsv": f"1\t{text}"}
+    for name, content in contents.items():
+        if sign == "\r" and name == "a.tsv":
+            continue  # the csv module takes it for the end of a row that has no quotes
+        (tmp_path / name).write_bytes(f"{content}\n".encode())
+        assert EvaluationRuns((tmp_path / name,)).share_with(SECRETS[0]), name
+
+
+UNREADABLE: dict[str, tuple[bytes, str]] = {
+    "a.dat": (LINES.encode(), r"does not end in .*\.txt.*\n  Name a copy of it by what it holds: \.txt for lines"),
+    "a.pdf": (b"%PDF", r"does not end in .*\n  Take the text out of it first"),
+    "a.zip": (b"PK", r"does not end in .*\n  Unpack it first"),
+    "latin-1.txt": (f"caf\xe9\n{LINES}".encode("latin-1"), r"line 1: bytes that are not utf-8\n  Make it UTF-8 first"),
+    "latin-1.csv": (
+        f"1,caf\xe9\n2,{SECRETS[0]}".encode("latin-1"),
+        "line 1: bytes that are not utf-8\n  Make it UTF-8",
+    ),
+    "latin-1.jsonl": (f'["\xe9"]\n["{SECRETS[0]}"]'.encode("latin-1"), "line 1: bytes that are not utf-8\n  Make it"),
+    "no mark.txt": (LINES.encode("utf-16-le"), r"characters are NUL.*\n  Make it UTF-8 first"),
+    "no mark.jsonl": (f'["{SECRETS[0]}"]'.encode("utf-16-be"), r"characters are NUL.*\n  Make it UTF-8 first"),
+    "cut.txt.gz": (gzip.compress(LINES.encode())[:-9], r" is a damaged or truncated gzip file"),
+    "a.parquet": (b"PAR1", " is a damaged or truncated Parquet file"),
+    "twice.jsonl": (f'{{"a": "{SECRETS[0]}", "a": ""}}'.encode(), "line 1: not JSON .the field 'a' stands twice"),
+    "twice.parquet": (
+        as_parquet(pa.Table.from_arrays([pa.array(SECRETS)] * 2, ["a", "a"])),
+        ": the column 'a' stands twice",
+    ),
+    "twice.arrow": (
+        as_arrow(pa.Table.from_arrays([pa.array(SECRETS)] * 2, ["a", "a"])),
+        ": the column 'a' stands twice",
+    ),
+    "array.json": (f'[\n"{SECRETS[0]}",\n"'.encode(), "line 3: not JSON"),
+    "quotes.csv": (f'1,"{SECRETS[0]}\n'.encode(), "line 1: no row of a table"),
+    "a.xml": (b"<html/>", "is no MediaWiki dump"),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_evaluation_files_that_cannot_be_read_are_refused_by_name(name: str, tmp_path: Path) -> None:
+    content, message = UNREADABLE[name]
+    (tmp_path / name).write_bytes(content)
+    (tmp_path / "sound.txt").write_text(LINES)
+    with pytest.raises(UserError, match=rf"^--without: {re.escape(str(tmp_path / name))}.*{message}") as refused:
+        EvaluationRuns((tmp_path / "sound.txt", tmp_path / name))
+    assert "Name its encoding" not in str(refused.value) and "--read-as" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "library", "message"),
+    [
+        ("a.parquet", "pyarrow.parquet", r"a\.parquet needs pyarrow.*\n.*masklater\[parquet\]"),
+        ("a.arrow", "pyarrow.ipc", r"a\.arrow needs pyarrow.*\n.*masklater\[parquet\]"),
+        ("a.txt.zst", "backports.zstd", r"a\.txt\.zst needs backports\.zstd.*\n.*masklater\[zstd\]"),
+    ],
+)
+def test_a_library_that_evaluation_files_need_is_named(
+    name: str, library: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if library.startswith("backports") and sys.version_info >= (3, 14):
+        pytest.skip("Python has it itself")
+    monkeypatch.setitem(sys.modules, library, None)
+    (tmp_path / name).write_bytes(EVALUATION_FILES.get(name, b""))
+    with pytest.raises(UserError, match=f"^--without: .*{message}"):
+        EvaluationRuns((tmp_path,))
+
+
+def test_what_a_folder_of_evaluation_files_holds_beside_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.txt", "b.jsonl.gz", "c.pdf", "d.pdf", ".hidden.txt"):
+        (tmp_path / name).write_bytes(gzip.compress(json.dumps(SECRETS).encode()) if name == "b.jsonl.gz" else b"few")
+    EvaluationRuns((tmp_path,))
+    said = capsys.readouterr().err
+    assert f"--without {tmp_path}, reading: 1 .jsonl.gz, 1 .txt\n" in said
+    assert f"--without {tmp_path}, not read: 2 .pdf, 1 hidden (text ends in .txt" in said
+    EvaluationRuns((tmp_path / "b.jsonl.gz",))
+    assert capsys.readouterr().err == ""
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "a.dat").write_text(LINES)
+    with pytest.raises(UserError, match=r"^--without: the folder .*none holds no text.*1 \.dat\n  Name a copy of it"):
+        EvaluationRuns((tmp_path / "none",))
+
+
+def test_evaluation_text_in_scripts_with_vowel_signs(tmp_path: Path) -> None:
+    """Of too few words it cannot be found again; of enough it is, composed or not."""
+    (tmp_path / "few.txt").write_text("हिन्दी में किताबें\n")  # 3 words, which fall into 11 pieces between their signs
+    with pytest.raises(UserError, match="holds no text of 8 words"):
+        EvaluationRuns((tmp_path / "few.txt",))
+    text = "किताबों की दुकान में ज़्यादा लोग नहीं थे और वह चुपचाप पढ़ता रहा शाम तक"
+    assert len(text.split()) == 15
+    (tmp_path / "eval.txt").write_text(unicodedata.normalize("NFD", text))
+    runs = EvaluationRuns((tmp_path / "eval.txt",))
+    assert runs.by_length.keys() == {13} and len(runs.by_length[13]) == 3
+    words = unicodedata.normalize("NFC", text).split()
+    assert runs.share_with(" ".join(words[2:])) and not runs.share_with(" ".join(words[:12]))
 
 
 def test_a_document_in_parts_is_kept_or_left_out_whole(tmp_path: Path) -> None:

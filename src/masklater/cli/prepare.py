@@ -200,7 +200,8 @@ def prepare(
     without: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Evaluation files, or a folder of them: leave out documents that share 13 words in a row.",
+            help="An evaluation file of any kind that is read, or a folder of such: leave out documents that share 13 "
+            "words in a row with a text in it. May be several.",
             rich_help_panel=KEPT,
         ),
     ] = None,

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, ClassVar
 
 from masklater.corpus.settings import NullTexts
 from masklater.errors import DamagedDataError, UserError
@@ -38,6 +38,7 @@ class Fields:
     filters: tuple[str, ...] = ()  # FIELD=VALUE, of which all must hold
     null_texts: NullTexts = "refuse"
     wanted: tuple[tuple[str, str], ...] = field(init=False)
+    are_all: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         pairs = tuple((name.strip(), value) for name, _, value in (one.partition("=") for one in self.filters))
@@ -108,10 +109,29 @@ class Fields:
         return [name for name in there if name in needed]
 
     @property
-    def keys(self) -> frozenset[str]:
-        """The names that may stand but once in a record."""
+    def keys(self) -> frozenset[str] | None:
+        """The names that may stand but once in a record; None: no name may stand twice."""
         paths = [*self.names, *(name for name, _ in self.wanted)]
         return frozenset([*paths, *(part for path in paths for part in path.split("."))])
+
+
+@dataclass(frozen=True)
+class AllFields(Fields):
+    """Every field, whatever it is called: of evaluation sets, in which any string is a text.
+
+    Tables are read without regard to a header, which is text as well, and JSON that is no object is a record too.
+    """
+
+    are_all: ClassVar[bool] = True
+
+    def columns(self, there: Iterable[str]) -> list[str]:
+        """All columns."""
+        return list(there)
+
+    @property
+    def keys(self) -> None:
+        """None: no name may stand twice."""
+        return None
 
 
 def missing_field(where: str, name: str, there: Iterable[str]) -> UserError:

@@ -41,7 +41,7 @@ PARTS, PARTS_LOCK = ".parts", "lock"
 READ_AS = "Say what other endings are: --read-as txt for plain text, source code too, --read-as jsonl for JSON lines."
 
 
-def find_files(inputs: list[Path], passed_over: Counter[str] | None = None) -> list[Path]:
+def find_files(inputs: list[Path], passed_over: Counter[str] | None = None, otherwise: str | None = None) -> list[Path]:
     """Find all text files among the inputs and, sorted, inside their folders; one that is named twice is there twice.
 
     Endings are matched without regard to case. Links to files are followed, links to folders are not.
@@ -49,6 +49,7 @@ def find_files(inputs: list[Path], passed_over: Counter[str] | None = None) -> l
     Args:
         inputs: Files and folders.
         passed_over: Counts, by ending or kind, of what the folders hold beside; updated.
+        otherwise: What to do about files of other endings; None: what can be done about inputs of `prepare`.
 
     Raises:
         UserError: An input is missing, is no file, has an ending that is not read, or is a folder without text or
@@ -64,14 +65,15 @@ def find_files(inputs: list[Path], passed_over: Counter[str] | None = None) -> l
             found = _inside(path, others)
             if not found:
                 beside = f"; it holds: {describe(others)}" if others else ""
+                remedy = otherwise or f"Name another, or files by a pattern, '{path}/**/*'. {READ_AS}"
                 raise UserError(
                     f"the folder {path} holds no text: no file in it ends in {ENDINGS_SAID}{beside}",
-                    remedy_for(most_frequent(others), f"Name another, or files by a pattern, '{path}/**/*'. {READ_AS}"),
+                    remedy_for(most_frequent(others), remedy),
                 )
             files += found
             passed_over.update(others)
         else:
-            files.append(_checked(path))
+            files.append(_checked(path, otherwise or READ_AS))
     return files
 
 
@@ -187,7 +189,7 @@ def ending_shown(name: str) -> str:
     return (os.path.splitext(stem)[1] if last in COMPRESSIONS else "") + last or NO_ENDING  # noqa: PTH122
 
 
-def _checked(path: Path) -> Path:
+def _checked(path: Path, otherwise: str) -> Path:
     """A file that was named itself."""
     is_handle = str(path) == "-" or str(path).startswith(("/dev/stdin", "/dev/fd/", "/proc/"))
     if is_handle or (path.exists() and not path.is_file()):
@@ -202,5 +204,5 @@ def _checked(path: Path) -> Path:
     if not path.exists():
         raise UserError(f"there is no file or folder {path}", "Check the path.")
     if not ending_of(path.name):
-        raise UserError(f"{path} does not end in {ENDINGS_SAID}", remedy_for(path.name, READ_AS))
+        raise UserError(f"{path} does not end in {ENDINGS_SAID}", remedy_for(path.name, otherwise))
     return path

@@ -46,6 +46,10 @@ class LongLineError(Exception):
     """The number of a line that is longer than the limit, where it may not be cut."""
 
 
+class EncodingError(DamagedDataError):
+    """A file is in another encoding than it is read in."""
+
+
 @dataclass
 class Oddities:
     """Counts of what was odd about the lines of one file so far, with the line where it began."""
@@ -101,7 +105,7 @@ class TextLines:
 
     Raises:
         LongLineError: While iterating: a line is longer, and may not be cut.
-        DamagedDataError: While iterating: the file is in another encoding, or no text.
+        EncodingError: While iterating: the file is in another encoding, or no text.
     """
 
     def __init__(
@@ -139,9 +143,9 @@ class TextLines:
         self.check()
 
     def check(self, share: float = SMALL_SHARE, first: str = "") -> None:
-        """Raise DamagedDataError where more than a share of what was read is not in this encoding."""
+        """Raise EncodingError where more than a share of what was read is not in this encoding."""
         if doubt := self.doubt(share, first):
-            raise DamagedDataError(f"{self.path}, line {doubt.line}: {doubt.what}", doubt.remedy)
+            raise EncodingError(f"{self.path}, line {doubt.line}: {doubt.what}", doubt.remedy)
 
     def doubt(self, share: float = SMALL_SHARE, first: str = "") -> Doubt | None:
         """Return what speaks against the encoding; None where no more than a share is wrong."""

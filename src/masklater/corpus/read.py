@@ -7,6 +7,7 @@ truncated file, a line that is not JSON, text in another encoding) is refused by
 
 import io
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -22,9 +23,9 @@ from masklater.corpus.fields import (
     missing_field,
 )
 from masklater.corpus.hub_rows import HubRows
-from masklater.corpus.lines import LongLineError
+from masklater.corpus.lines import EncodingError, LongLineError
 from masklater.corpus.parts.file_range import FileRange
-from masklater.corpus.readers import READERS, Ending, ending_of
+from masklater.corpus.readers import READERS, Ending, Reader, ending_of
 from masklater.corpus.readers.opened import BUFFER_BYTES, Metered, Opened, Records
 from masklater.corpus.settings import DocumentUnit, NullTexts
 from masklater.corpus.unpack import DAMAGES, PACKINGS, unpack
@@ -92,34 +93,34 @@ def read_documents(
         yield from _record_documents(rows, f"{source.rows.shown}, row", source, counts)
     for path in source.files:
         counts.files += _is_beginning(path)
-        try:
-            yield from _file_documents(path, source, counts, on_bytes)
-        except LongLineError as line:
-            reader = READERS[_ending(path).kind]
-            raise DamagedDataError(
-                f"{path}, {reader.place} {line}: longer than {MAX_LINE_BYTES // 2**20} MiB",
-                "Split the document before preparing it.",
-            ) from None
-        except DAMAGES as error:
-            kind = PACKINGS[_ending(path).packing]
-            raise DamagedDataError(
-                f"{path} is a damaged or truncated {kind} file ({error})", "Fetch it again, or leave it out."
-            ) from None
-        except UnicodeError as error:  # of a codec that cannot go on
-            raise DamagedDataError(
-                f"{path} is not {source.encoding}: {error}",
-                "Name its encoding with --encoding: utf-16-le or utf-16-be, say.",
-            ) from None
-        except OSError as error:
-            raise UserError(
-                f"{path} cannot be read: {error.strerror or first_line(error)}", "Check its permissions and the disk."
-            ) from None
+        with open_file(path, source.encoding, source.fields, counts, on_bytes) as (reader, opened):
+            if reader.records is None:
+                yield from _text_documents(opened.lines(cut=True), source, counts)
+            else:
+                yield from _record_documents(reader.records(opened), f"{path}, {reader.place}", source, counts)
 
 
-def _file_documents(
-    path: TextFile, source: Source, counts: ReadCounts, on_bytes: Callable[[int], None]
-) -> Iterator[Document]:
-    """Documents of one file."""
+@contextmanager
+def open_file(
+    path: TextFile,
+    encoding: str | None,
+    fields: Fields,
+    counts: ReadCounts,
+    on_bytes: Callable[[int], None] = lambda _: None,
+) -> Iterator[tuple[Reader, Opened]]:
+    """Open a file for its reader, unpacked. What goes wrong as long as it is open is told by the file's name.
+
+    Args:
+        path: The file, whose ending a reader takes.
+        encoding: Of text without a byte-order mark; None: UTF-8.
+        fields: Of its records, those that matter.
+        counts: Updated as reading goes on.
+        on_bytes: Called with the number of bytes read from disk since its last call.
+
+    Raises:
+        DamagedDataError: It is truncated or damaged, in another encoding, or has a line that is too long.
+        UserError: A library is missing, or it cannot be read.
+    """
     ending = _ending(path)
     reader = READERS[ending.kind]
 
@@ -127,19 +128,35 @@ def _file_documents(
         counts.bytes += read
         on_bytes(read)
 
-    with path.open("rb", buffering=0) as file:
-        metered = Metered(file, book)
-        raw = io.BufferedReader(metered, BUFFER_BYTES)
-        stream = unpack(raw, ending.packing, str(path)) if ending.packing else raw
-        opened = Opened(str(path), stream, bool(ending.packing), source.encoding, MAX_LINE_BYTES, source.fields, counts)
-        opened.begins = _is_beginning(path)
-        if reader.records is None:
-            yield from _text_documents(opened.lines(cut=True), source, counts)
-        else:
-            yield from _record_documents(reader.records(opened), f"{path}, {reader.place}", source, counts)
-        if opened.text:
-            counts.add(opened.text.odd)
-        metered.finish()
+    try:
+        with path.open("rb", buffering=0) as file:
+            metered = Metered(file, book)
+            raw = io.BufferedReader(metered, BUFFER_BYTES)
+            stream = unpack(raw, ending.packing, str(path)) if ending.packing else raw
+            opened = Opened(str(path), stream, bool(ending.packing), encoding, MAX_LINE_BYTES, fields, counts)
+            opened.begins = _is_beginning(path)
+            yield reader, opened
+            if opened.text:
+                counts.add(opened.text.odd)
+            metered.finish()
+    except LongLineError as line:
+        raise DamagedDataError(
+            f"{path}, {reader.place} {line}: longer than {MAX_LINE_BYTES // 2**20} MiB",
+            "Split the document before preparing it.",
+        ) from None
+    except DAMAGES as error:
+        kind = PACKINGS[ending.packing]
+        raise DamagedDataError(
+            f"{path} is a damaged or truncated {kind} file ({error})", "Fetch it again, or leave it out."
+        ) from None
+    except UnicodeError as error:  # of a codec that cannot go on
+        raise EncodingError(
+            f"{path} is not {encoding}: {error}", "Name its encoding with --encoding: utf-16-le or utf-16-be, say."
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read: {error.strerror or first_line(error)}", "Check its permissions and the disk."
+        ) from None
 
 
 def _is_beginning(path: TextFile) -> bool:

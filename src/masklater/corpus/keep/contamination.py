@@ -1,42 +1,56 @@
 """Documents that share runs of words with evaluation sets, whose scores would measure memory."""
 
-import csv
-import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from masklater.console import say
+from masklater.corpus.counts import ReadCounts
+from masklater.corpus.fields import AllFields
+from masklater.corpus.files import describe, find_files
 from masklater.corpus.keep.tokens import hashes_of, run_hashes, words_of
+from masklater.corpus.lines import EncodingError
+from masklater.corpus.read import open_file
+from masklater.corpus.readers import ENDINGS_SAID, ending_of
 from masklater.errors import UserError
 
 RUN, SHORTEST_RUN = 13, 8
 """Words that a document may not share with an evaluation set in a row; a shorter text counts whole, from 8 words on."""
-ENDINGS = (".txt", ".tsv", ".csv", ".jsonl", ".json")
+OTHERWISE = "Name a copy of it by what it holds: .txt for lines, .tsv for cells between tabs, .jsonl for JSON lines."
+"""What to do about a file of another ending."""
+IN_UTF_8 = "Make it UTF-8 first, with iconv; --encoding is that of the text that is prepared."
 
 
 class EvaluationRuns:
     """The runs of words in evaluation files, by their hashes.
 
     Args:
-        paths: Files, or folders of them: every text in a JSON record, every cell of a table, every line.
+        paths: Files that a reader of text takes, or folders of them: every string in a record, every cell of a table,
+            every line.
 
     Raises:
-        UserError: A path is not there, or holds nothing that is long enough to be found again.
+        UserError: A path is not there, cannot be read whole, or holds nothing that is long enough to be found again.
     """
 
     def __init__(self, paths: tuple[Path, ...]) -> None:
         found: dict[int, list[NDArray[np.uint64]]] = {}
         for path in paths:
             before = sum(map(len, found.values()))
-            for file in _files_of(path):
-                for text in _texts_of(file):
-                    hashes_W = hashes_of(words_of(text))
-                    length = min(RUN, len(hashes_W))
-                    if length >= SHORTEST_RUN:
-                        found.setdefault(length, []).append(run_hashes(hashes_W, length))
+            try:
+                for file in _files_of(path):
+                    for text in _texts_of(file):
+                        hashes_W = hashes_of(words_of(text))
+                        length = min(RUN, len(hashes_W))
+                        if length >= SHORTEST_RUN:
+                            found.setdefault(length, []).append(run_hashes(hashes_W, length))
+            except UserError as error:
+                remedy = IN_UTF_8 if isinstance(error, EncodingError) else error.remedy
+                raise UserError(f"--without: {error.problem}", remedy) from None
             if sum(map(len, found.values())) == before:
                 raise UserError(
                     f"--without {path} holds no text of {SHORTEST_RUN} words or more",
@@ -86,50 +100,40 @@ class EvaluationSearch:
 
 
 def _files_of(path: Path) -> list[Path]:
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in ENDINGS and file.is_file())
-        if files:
-            return files
-    elif path.is_file():
-        return [path]
-    raise UserError(
-        f"--without {path}: there is no such file, or a folder without {', '.join(ENDINGS)}", "Check the path."
-    )
+    """The evaluation files of a path. It is said of which kinds they are, where of several, and what is not read."""
+    beside: Counter[str] = Counter()
+    files = find_files([path], beside, OTHERWISE)
+    kinds = Counter("".join(ending_of(file.name) or "") for file in files)
+    if len(kinds) > 1:
+        say(f"--without {path}, reading: {describe(kinds)}")
+    if beside:
+        say(f"--without {path}, not read: {describe(beside)} (text ends in {ENDINGS_SAID})")
+    return files
 
 
 def _texts_of(file: Path) -> Iterator[str]:
-    try:
-        content = file.read_text(encoding="utf-8-sig", errors="replace")
-    except OSError as error:
-        raise UserError(f"--without {file} cannot be read: {error.strerror}", "Check its permissions.") from None
-    ending = file.suffix.lower()
-    if ending in (".jsonl", ".json"):
-        parts = content.splitlines() if ending == ".jsonl" else [content]
-        for number, part in enumerate(parts, start=1):
-            if part.strip():
-                try:
-                    yield from _strings_in(json.loads(part))
-                except (ValueError, RecursionError):
-                    raise UserError(
-                        f"--without {file}, line {number}: no JSON", "Mend it, or name the file .txt to take lines."
-                    ) from None
-    elif ending == ".csv":
-        try:
-            for row in csv.reader(content.splitlines(keepends=True)):
-                yield from row
-        except csv.Error as error:
-            raise UserError(f"--without {file}: no CSV ({error})", "Mend it, or name it .txt to take lines.") from None
-    else:
-        for line in content.splitlines():
-            yield from line.split("\t")
+    """Every string of a record, nested too; of plain text every line, by its tabs."""
+    with open_file(file, None, AllFields(), ReadCounts()) as (reader, opened):
+        if reader.records is None:
+            for line in opened.lines(cut=True):
+                yield from line.split("\t")
+        else:
+            for _, record in reader.records(opened):
+                yield from _strings_in(record)
+        if opened.text and opened.text.odd.invalid_lines:  # a word with one such byte is not found again
+            place = f"{file}, line {opened.text.odd.first_invalid}"
+            raise EncodingError(f"{place}: bytes that are not {opened.text.encoding}")
 
 
 def _strings_in(tree: Any) -> Iterator[str]:
     if isinstance(tree, str):
         yield tree
-    elif isinstance(tree, dict):
+    elif isinstance(tree, bytes):  # text in a binary column; an image is none
+        with suppress(UnicodeDecodeError):
+            yield tree.decode("utf-8")
+    elif isinstance(tree, Mapping):
         for value in tree.values():
             yield from _strings_in(value)
-    elif isinstance(tree, list):
+    elif isinstance(tree, list | tuple):
         for value in tree:
             yield from _strings_in(value)

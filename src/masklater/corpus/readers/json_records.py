@@ -2,11 +2,12 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
-from masklater.corpus.lines import LongLineError, TextLines
+from masklater.corpus.lines import EncodingError, LongLineError, TextLines
 from masklater.corpus.readers.opened import Opened, Records
 from masklater.errors import DamagedDataError
 
@@ -44,23 +45,26 @@ def _record(text: str, number: int, opened: Opened, lines: TextLines) -> dict[st
     except (ValueError, RecursionError) as error:
         raise _no_json(where, str(error), lines) from None
     if not isinstance(record, dict):
+        if opened.fields.are_all:
+            return {"": record}
         raise DamagedDataError(f"{where}: a {type(record).__name__}, not an object", "Mend or remove the line.")
     return record
 
 
 def _no_json(where: str, why: str, lines: TextLines) -> DamagedDataError:
-    doubt = lines.doubt()  # in another encoding there is no JSON to be seen
-    remedy = f"{doubt.what[0].upper()}{doubt.what[1:]}. {doubt.remedy}" if doubt else "Mend or remove the line."
-    return DamagedDataError(f"{where}: not JSON ({why})", remedy)
+    if doubt := lines.doubt():  # in another encoding there is no JSON to be seen
+        remedy = f"{doubt.what[0].upper()}{doubt.what[1:]}. {doubt.remedy}"
+        return EncodingError(f"{where}: not JSON ({why})", remedy)
+    return DamagedDataError(f"{where}: not JSON ({why})", "Mend or remove the line.")
 
 
-def _object(pairs: list[tuple[str, object]], names: Iterable[str]) -> dict[str, object]:
+def _object(pairs: list[tuple[str, object]], names: Iterable[str] | None) -> dict[str, object]:
     """A JSON object; where a field that matters stands twice, nothing says which one is meant."""
     record = dict(pairs)
     if len(record) < len(pairs):
-        there = [key for key, _ in pairs]
-        for name in names:
-            if there.count(name) > 1:
+        there = Counter(key for key, _ in pairs)
+        for name in there if names is None else names:
+            if there[name] > 1:
                 raise ValueError(f"the field {name!r} stands twice")
     return record
 

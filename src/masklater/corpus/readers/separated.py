@@ -33,7 +33,10 @@ def _rows(opened: Opened, separators: str, quoting: int) -> Iterator[tuple[int, 
     first = next(rest, None)
     if first is None:
         return
-    separator = choose_separator(first, partial(_has_fields, opened.fields), separators)
+    if opened.fields.are_all:
+        separator = _most_cells(first, separators)
+    else:
+        separator = choose_separator(first, partial(_has_fields, opened.fields), separators)
     reader = csv.reader(chain([first], rest), delimiter=separator, quoting=quoting, strict=True)  # type: ignore[arg-type]
     header: list[str] | None = None
     needed: list[str] = []
@@ -49,7 +52,9 @@ def _rows(opened: Opened, separators: str, quoting: int) -> Iterator[tuple[int, 
             ) from None
         if cells is None:
             return
-        if header is None:
+        if opened.fields.are_all:
+            yield number, {str(place): cell for place, cell in enumerate(cells)}
+        elif header is None:
             header, needed = cells, _needed(opened, cells, number)
         elif cells:
             if len(cells) != len(header):
@@ -79,6 +84,17 @@ def choose_separator(header: str, fits: Callable[[list[str]], bool], separators:
         except csv.Error:
             continue
     return separators[0]
+
+
+def _most_cells(line: str, separators: str) -> str:
+    """The separator that cuts a line into most cells; of equals the first. A cell in quotes may go on in the next."""
+    cells = {}
+    for separator in separators:
+        try:
+            cells[separator] = len(next(csv.reader([line], delimiter=separator), []))
+        except csv.Error:
+            cells[separator] = 0
+    return max(separators, key=lambda separator: cells[separator])
 
 
 def _has_fields(fields: Fields, header: list[str]) -> bool:

@@ -56,12 +56,22 @@ def read_arrow(opened: Opened) -> Records:
 
 
 def _columns(opened: Opened, schema: Any) -> list[str]:
-    try:
-        columns = opened.fields.columns(schema.names)
-    except MissingFieldError as missing:
-        raise missing_field(opened.name, str(missing), schema.names) from None
+    if opened.fields.are_all:
+        columns = [column.name for column in schema if _may_hold_text(column.type)]
+    else:
+        try:
+            columns = opened.fields.columns(schema.names)
+        except MissingFieldError as missing:
+            raise missing_field(opened.name, str(missing), schema.names) from None
     refuse_twice(opened.name, columns, schema.names)
     return columns
+
+
+def _may_hold_text(kind: Any) -> bool:
+    """Tell what is text, or has parts that may be, from numbers and times: some of these Python has no objects for."""
+    from pyarrow import types
+
+    return not (types.is_primitive(kind) or types.is_decimal(kind) or types.is_null(kind))
 
 
 class _Bounded:
