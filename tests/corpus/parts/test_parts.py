@@ -374,7 +374,7 @@ def test_a_setting_that_changed_takes_no_part_over_that_it_decides(
     """Whatever was finished before, SHARDS are to the byte those of a first try."""
     assert {*CHANGED, *DECIDE_NOTHING} == {field.name for field in fields(PrepareSettings)}
     inputs = [lines_of_both_kinds / "*.dat"]
-    before: dict[str, object] = {"part_bytes": 2000, "read_as": "txt" if name == "read_as" else "jsonl"}
+    before: dict[str, object] = {"part_bytes": 2000, "read_as": "txt" if name in {"read_as", "documents"} else "jsonl"}
     if name in {"trim", "trim_to"}:
         before["tokenizer"] = straight / "tokenizer"
     if name == "trim_to":
