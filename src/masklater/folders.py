@@ -4,7 +4,7 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -70,8 +70,12 @@ def complete_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def begun_folder(path: Path) -> Iterator[None]:
+def begun_folder(path: Path, hold: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Make a folder that grows from now on. Where the block fails, which makes its beginning, nothing of it is left.
+
+    Args:
+        path: Its name.
+        hold: Keeps other processes out of it, once it is there. Where that fails, one was faster, and all stays.
 
     Raises:
         UserError: The name is taken, the disk is full, or the place cannot be written to.
@@ -80,6 +84,7 @@ def begun_folder(path: Path) -> Iterator[None]:
     made = not path.exists()
     with disk_errors_for_people(path):
         path.mkdir(parents=True, exist_ok=True)
+        hold()
         try:
             yield
         except BaseException:

@@ -16,6 +16,7 @@ import torch
 from masklater.cli import main
 from masklater.errors import DamagedDataError, Interrupted, UserError
 from masklater.judge import scorer as scorers
+from masklater.judge import sweep as sweep_module
 from masklater.judge import table
 from masklater.judge.data import TaskData
 from masklater.judge.finetune import Setting
@@ -249,7 +250,11 @@ def test_a_task_with_named_dev_files_that_diverged_has_its_rows(encoder_folder: 
 
 
 def test_one_process_works_on_a_sweep_and_a_run_counts_once(
-    encoder_folder: Path, glue_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    encoder_folder: Path,
+    glue_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "scores"
     first = sweep(str(encoder_folder), str(glue_folder), out, [TASKS["rte"]], ONE).scores
@@ -258,6 +263,15 @@ def test_one_process_works_on_a_sweep_and_a_run_counts_once(
         pytest.raises(UserError, match=r"the sweep in .*scores is being worked on by process"),
     ):
         sweep(str(encoder_folder), str(glue_folder), out, [TASKS["rte"]], ONE, resume=True)
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    with monkeypatch.context() as late:  # it was empty when the slower of two looked
+        late.setattr("masklater.folders.refuse_existing", lambda path: None)
+        late.setattr(sweep_module, "refuse_existing", lambda path: None)
+        with only_process(fresh, "{}"), pytest.raises(UserError, match="is being worked on by"):
+            (fresh / "sweep-of-the-faster").write_text("kept")
+            sweep(str(encoder_folder), str(glue_folder), fresh, [TASKS["rte"]], ONE)
+    assert (fresh / "sweep-of-the-faster").read_text() == "kept"
     lines = (out / "runs.jsonl").read_text()
     (out / "runs.jsonl").write_text(lines + lines.splitlines(keepends=True)[0])
     again = sweep(str(encoder_folder), str(glue_folder), out, [TASKS["rte"]], ONE, resume=True).scores

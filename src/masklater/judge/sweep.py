@@ -87,8 +87,15 @@ def sweep(
     rows, faults = _read(data, tasks, settings)
     devices = devices or all_devices()
     with ExitStack() as held:
-        with nullcontext() if resume else begun_folder(out):
+
+        def hold() -> None:
             held.enter_context(only_process(out, "the sweep in {} is being worked on by"))
+            if not resume and identity.exists():  # begun by another process since that was looked at first
+                raise UserError(f"{out} holds a sweep already", "Go on with --resume, or name another folder.")
+
+        if resume:
+            hold()
+        with nullcontext() if resume else begun_folder(out, hold):
             found = open_encoder(encoder, out)
             scorer = Scorer(found, devices[0], settings.tune)
             if resume:
