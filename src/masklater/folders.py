@@ -190,7 +190,7 @@ def disk_errors_for_people(path: Path) -> Iterator[None]:
     except Exception as error:
         number = _error_number(error)
         if number in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-            free = shutil.disk_usage(_existing(path)).free
+            free = shutil.disk_usage(nearest_existing(path)).free
             raise UserError(
                 f"the disk is full: {path} could not be written ({os.strerror(number)}; {free / 2**20:,.0f} MiB free)",
                 "Free some space or name a place on another disk; nothing incomplete was left behind.",
@@ -219,7 +219,8 @@ def _error_number(error: Exception) -> int | None:
     return int(in_message[1]) if in_message else None
 
 
-def _existing(path: Path) -> Path:
+def nearest_existing(path: Path) -> Path:
+    """Return a path, or the innermost folder above it that exists."""
     for parent in (path, *path.absolute().parents):
         if os.path.exists(parent):  # noqa: PTH110 - Path.exists raises for a name that is too long
             return parent

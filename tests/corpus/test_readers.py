@@ -288,16 +288,21 @@ WRONG_TYPES = {
 }
 
 
+def write_table(table: pa.Table, path: Path) -> None:
+    """In the form that its name ends in: .parquet, .arrow, or .stream.arrow."""
+    if path.suffix == ".parquet":
+        parquet.write_table(table, path)
+        return
+    with (ipc.new_stream if ".stream" in path.suffixes else ipc.new_file)(path, table.schema) as writer:
+        writer.write_table(table)
+
+
 @pytest.mark.parametrize("name", WRONG_TYPES)
 @pytest.mark.parametrize("form", ["parquet", "arrow"])
 def test_columns_of_another_type(form: str, name: str, tmp_path: Path) -> None:
     column, message = WRONG_TYPES[name]
     table, path = pa.table({"text": column}), tmp_path / f"a.{form}"
-    if form == "parquet":
-        parquet.write_table(table, path)
-    else:
-        with ipc.new_file(path, table.schema) as writer:
-            writer.write_table(table)
+    write_table(table, path)
     with pytest.raises(DamagedDataError, match=rf"a\.{form}, {message}"):
         read_all(path)
 
@@ -320,11 +325,7 @@ def test_every_type_of_text(kind: pa.DataType, tmp_path: Path) -> None:
 def test_a_column_whose_name_another_one_has_is_refused_where_it_is_read(form: str, tmp_path: Path) -> None:
     table = pa.table([["a"], ["b"], [1], [2]], names=["text", "text", "n", "n"])
     path = tmp_path / f"a.{form}"
-    if form == "parquet":
-        parquet.write_table(table, path)
-    else:
-        with (ipc.new_stream if form.startswith("stream") else ipc.new_file)(path, table.schema) as writer:
-            writer.write_table(table)
+    write_table(table, path)
     with pytest.raises(DamagedDataError, match=rf"a\.{form}: the column 'text' stands twice\n.*Rename one"):
         read_all(path)
     parquet.write_table(table.select([0, 2, 3]), tmp_path / "b.parquet")
@@ -337,11 +338,7 @@ def test_a_column_whose_name_another_one_has_is_refused_where_it_is_read(form: s
 def test_a_field_inside_whose_name_another_one_has_is_refused(form: str, tmp_path: Path) -> None:
     inside = pa.StructArray.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["body", "body"])
     table, path = pa.table({"meta": inside}), tmp_path / f"a.{form}"
-    if form == "parquet":
-        parquet.write_table(table, path)
-    else:
-        with ipc.new_file(path, table.schema) as writer:
-            writer.write_table(table)
+    write_table(table, path)
     with pytest.raises(DamagedDataError, match="duplicate field names"):
         read_all(path, text_field="meta.body")
 

@@ -279,7 +279,7 @@ def test_a_fault_inside_the_block_names_the_file_it_is_about(tmp_path: Path) -> 
     with pytest.raises(ZeroDivisionError), complete_folder(tmp_path / "out"):
         raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []
-    assert folders._existing(Path("/" + "x" * 300)) == Path("/")
+    assert folders.nearest_existing(Path("/" + "x" * 300)) == Path("/")
 
 
 @pytest.mark.parametrize("progress", [{}, [], {"ledger": 3, "decay": None}, {"ledger": {"stepz": 1}, "decay": None}])

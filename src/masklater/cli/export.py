@@ -1,7 +1,6 @@
 """`export`: a run's encoder as a plain Hugging Face folder, or a masked LM with its head."""
 
 import re
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -105,14 +104,12 @@ def _hashes_of(
     written: Path, has_head: bool, run: "RunFolder", model: "MaskLaterForMaskedLM", pooler: "dict[str, Tensor] | None"
 ) -> set[str]:
     """Return what SCORES may have as the hash of what was written, or of the encoder in it, as `judge` exports it."""
-    from masklater.judge.encoder import hash_folder
-    from masklater.model.export import ENCODER, export_encoder
+    from masklater.judge.encoder import hash_folder, hash_of_export
+    from masklater.model.export import ENCODER
 
     hashes = {hash_folder(each) for each in (written, written / ENCODER) if each.is_dir()}
     if has_head and not (written / ENCODER).is_dir():
-        with tempfile.TemporaryDirectory(dir=written) as place:
-            export_encoder(model, run.tokenizer, Path(place) / ENCODER, pooler)
-            hashes.add(hash_folder(Path(place) / ENCODER))
+        hashes.add(hash_of_export(model, run.tokenizer, pooler, written))
     return hashes
 
 

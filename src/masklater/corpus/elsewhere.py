@@ -5,7 +5,7 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -75,6 +75,11 @@ def _with_ending(name: str, ending: str) -> str:
 def is_pattern(name: str) -> bool:
     """Tell whether a name stands for those that match it."""
     return any(sign in name for sign in "*?[")
+
+
+def named_parts(parts: Sequence[str]) -> list[str]:
+    """Return the first parts of a pattern, those that stand for themselves: the user's own choice."""
+    return [*takewhile(lambda part: not is_pattern(part), parts)]
 
 
 def is_remote(name: str) -> bool:
@@ -193,7 +198,7 @@ def _listed(files: Any, path: str) -> dict[str, _About]:
         found = files.find(path, detail=True)
     else:
         return {path: _about(files.info(path))}
-    named = sum(1 for _ in takewhile(lambda part: not is_pattern(part), path.rstrip("/").split("/")))
+    named = len(named_parts(path.rstrip("/").split("/")))
     return {
         place: _about(about)
         for place, about in found.items()

@@ -4,11 +4,11 @@ import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
-from itertools import takewhile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from masklater.corpus.elsewhere import ElsewhereFile, is_pattern, read_file_as
+from masklater.console import say
+from masklater.corpus.elsewhere import ElsewhereFile, named_parts, read_file_as
 from masklater.corpus.parts.file_range import FileRange
 from masklater.corpus.readers import ENDINGS_SAID, ending_of, remedy_for
 from masklater.errors import UserError
@@ -94,7 +94,7 @@ def find_matching(
     others: Counter[str] = Counter()
     files: list[Path | ElsewhereFile] = []
     made: dict[Path, bool] = {}
-    named = Path(*takewhile(lambda part: not is_pattern(part), Path(pattern).parts))  # the user's own choice
+    named = Path(*named_parts(Path(pattern).parts))
     for path in map(Path, sorted(glob.glob(pattern, recursive=True))):  # noqa: PTH207 - Path's knows no absolute ones
         above = [parent for parent in path.parents if parent != named and parent.is_relative_to(named)]
         made.update((parent, _is_made_of_text(parent)) for parent in above if parent not in made)
@@ -133,6 +133,21 @@ def describe(numbers: Counter[str]) -> str:
     shown = [f"{number:,} {what}" for what, number in ranked[:ENDINGS_SHOWN]]
     rest = sum(number for _, number in ranked[ENDINGS_SHOWN:])
     return ", ".join([*shown, f"{rest:,} with other endings"] if rest else shown)
+
+
+def say_kinds(names: Iterable[str], passed_over: Counter[str], of: str = "") -> None:
+    """Say of which kinds files are, where of several, and what beside them is not read.
+
+    Args:
+        names: Of the files.
+        passed_over: By ending or kind, what is not read.
+        of: What each line begins with.
+    """
+    kinds = Counter("".join(ending_of(name) or "") for name in names)
+    if len(kinds) > 1:
+        say(f"{of}reading: {describe(kinds)}")
+    if passed_over:
+        say(f"{of}not read: {describe(passed_over)} (text ends in {ENDINGS_SAID})")
 
 
 def repeated(files: Sequence[Path | ElsewhereFile | FileRange]) -> dict[str, int]:

@@ -14,10 +14,10 @@ from masklater.corpus.elsewhere import (
     read_file_as,
     spool_stdin,
 )
-from masklater.corpus.files import describe, find_files, find_matching, repeated
+from masklater.corpus.files import find_files, find_matching, repeated, say_kinds
 from masklater.corpus.hub_rows import find_hub_rows, is_hub
 from masklater.corpus.read import Source, TextFile
-from masklater.corpus.readers import ENDINGS_SAID, READERS, ending_of
+from masklater.corpus.readers import READERS, ending_of
 from masklater.corpus.settings import PrepareSettings
 from masklater.errors import UserError
 
@@ -71,11 +71,7 @@ def say_what_is_read(sources: list[Source], passed_over: Counter[str]) -> dict[s
     Returns:
         How often each file is read that is read several times.
     """
-    kinds = Counter("".join(ending_of(file.name) or "") for source in sources for file in source.files)
-    if len(kinds) > 1:
-        say(f"reading: {describe(kinds)}")
-    if passed_over:
-        say(f"not read: {describe(passed_over)} (text ends in {ENDINGS_SAID})")
+    say_kinds((file.name for source in sources for file in source.files), passed_over)
     if any(is_remote(source.name) or source.rows for source in sources):
         say("what is not on this machine is read again in each pass: to train a tokenizer, and to write rows")
     twice = repeated([file for source in sources for file in source.files])

@@ -40,9 +40,14 @@ def make_portable(folder: Path, tokenizer: "PreTrainedTokenizerFast") -> None:
         candidates.append("RobertaTokenizer")
     for name in (*candidates, "PreTrainedTokenizerFast"):
         config["tokenizer_class"] = name
-        path.write_text(json.dumps(config, indent=2, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
+        write_config(path, config)
         if _is_the_same(name, folder, tokenizer):
             return
+
+
+def write_config(path: Path, config: dict[str, Any]) -> None:
+    """Write a tokenizer_config.json, the same bytes for the same config."""
+    path.write_text(json.dumps(config, indent=2, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _is_the_same(name: str, folder: Path, tokenizer: "PreTrainedTokenizerFast") -> bool:

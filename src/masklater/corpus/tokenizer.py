@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models
 
-from masklater.corpus.portable import make_portable
+from masklater.corpus.portable import make_portable, write_config
 from masklater.corpus.settings import TokenizerKind  # noqa: F401 - as below
 from masklater.corpus.special import BERT_TOKENS, ESM_TOKENS, ROBERTA_TOKENS, esm, finish, wrap_texts
 from masklater.corpus.split import gpt2_split
@@ -88,8 +88,7 @@ def copy(saved: Path, folder: Path, row_length: int) -> None:
     """Copy a tokenizer that `save` has written, for rows of another length; its hash stays."""
     shutil.copytree(saved, folder)
     path = folder / "tokenizer_config.json"
-    config = {**json.loads(path.read_text(encoding="utf-8")), "model_max_length": row_length}
-    path.write_text(json.dumps(config, indent=2, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
+    write_config(path, {**json.loads(path.read_text(encoding="utf-8")), "model_max_length": row_length})
 
 
 def complete(tokenizer: "PreTrainedTokenizerFast") -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from transformers import (
@@ -25,6 +26,9 @@ from masklater import hub
 from masklater.errors import DamagedDataError, UserError, first_line
 from masklater.run.identity import is_run
 from masklater.run.metrics import training_sha256
+
+if TYPE_CHECKING:
+    from masklater.model.masked_lm import MaskLaterForMaskedLM
 
 LONGEST_ROW = 512
 """Longer rows are truncated, as in fairseq's GLUE recipe; so are rows longer than the encoder has positions for."""
@@ -205,15 +209,31 @@ def _export(run_path: Path, scores: Path) -> Encoder:
     if not folder.exists():
         export_encoder(model, run.tokenizer, folder, run.load_pooler())
         return Encoder(str(folder), folder, hash_folder(folder), str(run_path), step, trained)
-    with tempfile.TemporaryDirectory() as temporary:
-        export_encoder(model, run.tokenizer, Path(temporary) / "encoder", run.load_pooler())
-        sha256 = hash_folder(Path(temporary) / "encoder")
+    sha256 = hash_of_export(model, run.tokenizer, run.load_pooler())
     if sha256 != hash_folder(folder):
         raise UserError(
             f"the run {run_path} is at step {step:,} now, which is not the encoder in {folder}",
             f"Go on with that encoder: masklater glue {folder} ... --resume; or name another folder with --out.",
         )
     return Encoder(str(folder), folder, sha256, str(run_path), step, trained)
+
+
+def hash_of_export(
+    model: "MaskLaterForMaskedLM", tokenizer: Path, pooler: dict[str, torch.Tensor] | None, within: Path | None = None
+) -> str:
+    """Return the hash that the encoder of a model has once it is exported.
+
+    Args:
+        model: Whose encoder.
+        tokenizer: The folder of its tokenizer.
+        pooler: That goes with it.
+        within: The folder in which it is written for as long as that takes; None: one for temporary files.
+    """
+    from masklater.model.export import export_encoder
+
+    with tempfile.TemporaryDirectory(dir=within) as place:
+        export_encoder(model, tokenizer, Path(place) / "encoder", pooler)
+        return hash_folder(Path(place) / "encoder")
 
 
 def _does_not_load(encoder: Encoder, error: Exception) -> UserError:

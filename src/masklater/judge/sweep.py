@@ -81,8 +81,7 @@ def sweep(
     if resume and not identity.is_file():
         raise UserError(f"there is no sweep in {out} to go on with", "Leave --resume out to begin one.")
     if not resume:
-        if identity.exists():
-            raise UserError(f"{out} holds a sweep already", "Go on with --resume, or name another folder with --out.")
+        _refuse_begun(identity)
         refuse_existing(out)
     rows, faults = _read(data, tasks, settings)
     devices = devices or all_devices()
@@ -90,8 +89,8 @@ def sweep(
 
         def hold() -> None:
             held.enter_context(only_process(out, "the sweep in {} is being worked on by"))
-            if not resume and identity.exists():  # begun by another process since that was looked at first
-                raise UserError(f"{out} holds a sweep already", "Go on with --resume, or name another folder.")
+            if not resume:
+                _refuse_begun(identity)  # by another process, since that was looked at first
 
         if resume:
             hold()
@@ -112,6 +111,13 @@ def sweep(
         scores = table.summarise(log.records, faults, _describe(found), _settings_record(settings, tasks, data))
         write_table(out, scores)
     return Sweep(scores, faults, rows, log)
+
+
+def _refuse_begun(identity: Path) -> None:
+    if identity.exists():
+        raise UserError(
+            f"{identity.parent} holds a sweep already", "Go on with --resume, or name another folder with --out."
+        )
 
 
 def _read(

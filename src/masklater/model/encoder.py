@@ -28,6 +28,9 @@ GLOBAL, LOCAL = "full_attention", "sliding_attention"
 
 ESM_UNMASKED = 1 - 0.15 * 0.8
 """The share of tokens that were no [MASK] when ESM-2 was trained, at which its `token_dropout` scales nothing."""
+WIDENED_BY = ("embeddings_project", "encoder.embedding_hidden_mapping_in", "embeddings.embed_proj")
+"""The places of the layer that makes word embeddings as wide as hidden states: ELECTRA's, ALBERT's and RemBERT's,
+DeBERTa's."""
 
 
 @dataclass(frozen=True)
@@ -85,11 +88,6 @@ def build_encoder(config: PretrainedConfig) -> PreTrainedModel:
     if hasattr(encoder, "contact_head"):  # ESM's, for protein contacts: no masked LM trains it
         encoder.contact_head.requires_grad_(False)
     return encoder
-
-
-WIDENED_BY = ("embeddings_project", "encoder.embedding_hidden_mapping_in", "embeddings.embed_proj")
-"""The places of the layer that makes word embeddings as wide as hidden states: ELECTRA's, ALBERT's and RemBERT's,
-DeBERTa's."""
 
 
 def calls_torchs_attention(config: PretrainedConfig) -> bool:

@@ -25,7 +25,7 @@ from masklater.pretrain.sources import Sources, open_sources
 from masklater.pretrain.start import Start, find_start
 from masklater.recipe.load import Recipe
 from masklater.recipe.timeline import begins_by_clock, find_spans, in_phase, with_micro_rows
-from masklater.run.checkpoint import Checkpoint, list_checkpoints, load_checkpoint
+from masklater.run.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, step_of
 from masklater.run.folder import RunFolder
 from masklater.run.identity import is_run
 from masklater.run.lock import only_process
@@ -171,7 +171,7 @@ def _refuse_other_steps(run: RunFolder, plan: Plan) -> None:
             f"warm-up was {schedule.warmup:g} of {run.recipe.duration}: a run that is to equal one that was meant to "
             "be this long from its beginning has schedule.warmup.steps"
         )
-    made = int(newest[-1].name.rpartition("-")[2])
+    made = step_of(newest[-1])
     spans = [phase.span for phase in plan.phases]
     row_lengths, step_flops = zip(*((span.row_length, plan.spending(span.first).flops) for span in spans), strict=True)
     began = find_spans(run.recipe, row_lengths, step_flops)

@@ -149,8 +149,12 @@ def keep_newest(folder: Path, keep: int) -> None:
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """List all complete checkpoints, oldest first."""
-    found = [path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdigit()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+    return sorted((path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdigit()), key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """Return the step that a checkpoint's name ends with."""
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def load_newest(folder: Path) -> Checkpoint | None:

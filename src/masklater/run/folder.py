@@ -35,7 +35,15 @@ from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.model.positions import set_rope_base
 from masklater.recipe.load import Recipe, dump
 from masklater.recipe.timeline import in_phase, rope_base
-from masklater.run.checkpoint import Checkpoint, is_sound, list_checkpoints, load_checkpoint, load_newest, set_aside
+from masklater.run.checkpoint import (
+    Checkpoint,
+    is_sound,
+    list_checkpoints,
+    load_checkpoint,
+    load_newest,
+    set_aside,
+    step_of,
+)
 from masklater.run.data import write_data
 from masklater.run.identity import changes, check_same_run, identity_of, is_run, longest_of, read_identity
 
@@ -165,10 +173,10 @@ class RunFolder:
     def _set_aside_after(self, step: int, why: str) -> None:
         """Give other names to checkpoints of a course that is abandoned from this step on."""
         for path in list_checkpoints(self.checkpoints):
-            if _step_of(path) > step:
+            if step_of(path) > step:
                 set_aside(path, why)
         for path in self._before_decay():
-            if _step_of(path) > step:  # the new course leaves one of its own there
+            if step_of(path) > step:  # the new course leaves one of its own there
                 set_aside(path, "abandoned")
 
     def load_config(self) -> MaskLaterConfig:
@@ -244,8 +252,4 @@ class RunFolder:
 
     def _before_decay(self) -> list[Path]:
         names = [path for path in self.checkpoints.glob("before-decay-*") if path.name.rpartition("-")[2].isdigit()]
-        return sorted(names)
-
-
-def _step_of(checkpoint: Path) -> int:
-    return int(checkpoint.name.rpartition("-")[2])
+        return sorted(names, key=step_of)

@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from masklater.console import say
 from masklater.corpus.counts import ReadCounts
 from masklater.corpus.fields import AllFields
-from masklater.corpus.files import describe, find_files
+from masklater.corpus.files import find_files, say_kinds
 from masklater.corpus.keep.tokens import hashes_of, run_hashes, words_of
 from masklater.corpus.lines import EncodingError
 from masklater.corpus.read import open_file
-from masklater.corpus.readers import ENDINGS_SAID, ending_of
 from masklater.errors import UserError
 
 RUN, SHORTEST_RUN = 13, 8
@@ -103,11 +101,7 @@ def _files_of(path: Path) -> list[Path]:
     """The evaluation files of a path. It is said of which kinds they are, where of several, and what is not read."""
     beside: Counter[str] = Counter()
     files = find_files([path], beside, OTHERWISE)
-    kinds = Counter("".join(ending_of(file.name) or "") for file in files)
-    if len(kinds) > 1:
-        say(f"--without {path}, reading: {describe(kinds)}")
-    if beside:
-        say(f"--without {path}, not read: {describe(beside)} (text ends in {ENDINGS_SAID})")
+    say_kinds((file.name for file in files), beside, f"--without {path}, ")
     return files
 
 

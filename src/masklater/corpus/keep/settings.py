@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from masklater.errors import UserError
+from masklater.folders import nearest_existing
 
 Duplicates = Literal["exact", "near", "lines"]
 DUPLICATES: tuple[Duplicates, ...] = get_args(Duplicates)
@@ -96,6 +97,6 @@ class KeepSettings:
                 f"--dropped {self.dropped} is inside {out}, which is made as a whole and holds rows alone",
                 "Name a file beside it.",
             )
-        above = next(parent for parent in self.dropped.absolute().parents if parent.exists())
+        above = nearest_existing(self.dropped)
         if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
             raise UserError(f"--dropped {self.dropped}: {above} cannot be written to", "Name another file.")
