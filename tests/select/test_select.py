@@ -35,9 +35,9 @@ from tests.runs import losses, stop_at, weights
 from tests.select.conftest import scorer
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def half(folder: Path) -> Path:
-    """A SELECTION of half of the rows."""
+    """A SELECTION of half of the rows, beside what it was made of; once, however often a worker comes back here."""
     select_from(folder, folder / "half", 0.5)
     return folder / "half"
 

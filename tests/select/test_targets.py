@@ -48,9 +48,9 @@ def targets_of(batch: MaskedBatch) -> Counter[int]:
     return Counter(batch.target_ids_BT[batch.target_ids_BT != IGNORE].tolist())
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def made(folder: Path) -> tuple[Path, TargetsResult]:
-    """A TABLE of the SHARDS, and what was said of it."""
+    """A TABLE of the SHARDS, and what was said of it; once, however often a worker comes back here."""
     out = folder / "table"
     return out, make_targets(folder / "shards", folder / "early", folder / "reference", out, precision="float32")
 
