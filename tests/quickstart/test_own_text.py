@@ -1,6 +1,7 @@
 """The quickstart on text of the user's own."""
 
 import gzip
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -12,8 +13,9 @@ from masklater.corpus.prepare import prepare
 from masklater.corpus.settings import PrepareSettings
 from masklater.corpus.shards import Shards
 from masklater.errors import UserError
-from masklater.quickstart.main_job import next_commands, quickstart, summary
+from masklater.quickstart.main_job import quickstart, summary
 from masklater.quickstart.own_text import MANY_FILES, choose_documents, prompts_of
+from masklater.report import plots
 from tests.conftest import make_text
 
 
@@ -62,18 +64,31 @@ def test_too_little_text_to_hold_any_out_is_said(tmp_path: Path) -> None:
         prompts_of(Shards(tmp_path / "shards"))
 
 
-def test_the_next_command_takes_the_text_as_the_quickstart_did(
+def test_the_next_commands_take_the_text_as_the_quickstart_did(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One file whose lines are documents, which as one document could not be held out."""
+    """One file whose lines are documents, which as one document could not be held out, nor half a percent of them."""
     monkeypatch.chdir(tmp_path)
+    titles = []
+    monkeypatch.setattr(plots, "plot_losses", lambda records, baselines, out, title: titles.append(title))
     Path("my text.txt").write_text("\n".join(make_text(number, 60) for number in range(150)))
-    overrides = ["duration.steps=4", "evaluation.every_steps=4", "model.hidden_size=32", "model.intermediate_size=64"]
-    quick = quickstart(Path("out"), None, overrides, vocab_size=400, text=Path("my text.txt"))
-    command = next_commands(quick.text, quick.documents)[0]
-    assert f"\n  {command}\n" in summary(quick)
-    monkeypatch.setattr(sys, "argv", shlex.split(command))
-    with pytest.raises(SystemExit) as leave:
-        main()
-    assert leave.value.code == 0, capsys.readouterr().err
-    assert Shards(Path("shards")).train.num_rows > 0
+    size = Path("my text.txt").stat().st_size - 149
+    small = ["evaluation.every_steps=4", "model.hidden_size=32", "model.intermediate_size=64"]
+    quick = quickstart(Path("out"), None, ["duration.steps=4", *small], vocab_size=400, text=Path("my text.txt"))
+    assert titles == [f"3ML on {size:,} characters of my text.txt"]
+    printed = summary(quick)
+    assert f"\n{size:,} characters read; " in printed
+    commands = re.findall(r"^  (masklater .*)$", printed.partition("\nNext, ")[2], re.MULTILINE)
+    assert [shlex.split(command)[1] for command in commands] == ["prepare", "pretrain", "export"]
+    smaller = {"pretrain": [*small, "model.num_hidden_layers=2", "duration.hours=2e-4", "batch.rows=8"]}
+    for command in commands:
+        words = shlex.split(command)
+        monkeypatch.setattr(sys, "argv", [*words, *smaller.get(words[1], [])])
+        with pytest.raises(SystemExit) as leave:
+            main()
+        assert leave.value.code == 0, capsys.readouterr().err
+    own, its = Shards(Path("shards")).index, Shards(Path("out/shards")).index
+    assert own.pack == its.pack == "continuous"
+    assert [own.source[name] == its.source[name] for name in ("unit", "valid_fraction")] == [True, True]
+    assert own.valid.rows > 0
+    assert Path("encoder/model.safetensors").is_file()

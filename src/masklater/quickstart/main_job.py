@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from masklater.console import clock, say
 from masklater.corpus.prepare import prepare
@@ -25,6 +26,10 @@ PROMPTS = (
     "Raises a ValueError if the <mask> is not valid.",
 )
 
+
+PREPARED: dict[str, Any] = {"pack": "continuous", "valid_fraction": 0.02}
+"""What the text is prepared with, beside how it is cut into documents; the next command has the same."""
+NEXT_VOCABULARY = 16_000
 
 MEANING = {"line": "a document a line", "blank-line": "documents between blank lines"}
 
@@ -98,7 +103,7 @@ def _main_job(
     """Run the job on text that is there; `unit` is None where it was gathered here."""
     began = time.monotonic()
     say("2/5  prepare: tokenizer and shards")
-    settings = PrepareSettings(vocab_size=vocab_size, pack="continuous", valid_fraction=0.02, documents=unit or "file")
+    settings = PrepareSettings(vocab_size=vocab_size, documents=unit or "file", **PREPARED)
     prepared = prepare([text], out / "shards", settings)
     stood_there = {} if unit is None else prompts_of(Shards(out / "shards"))
 
@@ -145,7 +150,7 @@ def _main_job(
         stood_there=stood_there,
         documents=settings.documents,
     )
-    _plot(out, quick, "Python documentation" if unit is None else str(text))
+    _plot(out, quick, "Python documentation" if unit is None else text.resolve().name)
     return quick
 
 
@@ -174,7 +179,7 @@ def summary(quick: QuickstartResult) -> str:
         lines.append(f"  {''.join(map(visible, prompt))}\n      {', '.join(map(_shown, words))}{was}")
     lines += [
         "",
-        f"{quick.characters / 1e6:.1f} M characters read; {quick.rows:,} rows trained on in {quick.steps:,} steps and "
+        f"{_characters(quick.characters)} read; {quick.rows:,} rows trained on in {quick.steps:,} steps and "
         f"{clock(quick.learning_seconds)} ({quick.rows_per_second:,.0f} rows/s); {clock(quick.seconds)} in all",
         "",
         f"  {quick.text}  the text",
@@ -191,12 +196,21 @@ def summary(quick: QuickstartResult) -> str:
 
 def next_commands(text: str, documents: str = "file") -> list[str]:
     """Return the three commands that come after the quickstart, for the same text and documents."""
-    cut = "" if documents == "file" else f" --documents {documents}"
+    settings = {"vocab_size": NEXT_VOCABULARY, "documents": documents, **PREPARED}
+    options = [
+        f"--{name.replace('_', '-')} {value}"
+        for name, value in settings.items()
+        if value != getattr(PrepareSettings(), name)
+    ]
     return [
-        f"masklater prepare {shlex.quote(text)} --out shards --vocab-size 16000{cut}",
+        f"masklater prepare {shlex.quote(text)} --out shards {' '.join(options)}",
         "masklater pretrain 3ml-muon-causal-first-small duration.hours=1 --data shards --out run",
         "masklater export run --out encoder",
     ]
+
+
+def _characters(number: int) -> str:
+    return f"{number / 1e6:.1f} M characters" if number >= 1e6 else f"{number:,} characters"
 
 
 def _shown(token: str) -> str:
@@ -241,5 +255,5 @@ def _plot(out: Path, quick: QuickstartResult, text: str) -> None:
         read_metrics(out / "run" / "metrics.jsonl"),
         {"unigram baseline": quick.unigram_loss},
         out / "loss.png",
-        f"3ML on {quick.characters / 1e6:.1f} M characters of {text}",
+        f"3ML on {_characters(quick.characters)} of {text}",
     )
