@@ -32,6 +32,7 @@ def encoder(tmp_path: Path) -> Path:
         ("odd [name]*.json", "{}"), ("encoder/config.json", "{ }"),
         (".netrc", "password"), (".cache/token", "secret"), ("pytorch_model.bin", "pickle"), ("optimizer.pickle", "pickle"),
         ("head.joblib", "pickle"), ("x.PT", "pickle"), ("state.PKL", "pickle"), ("modeling.py", "code"), ("a.npy", "any"),
+        ("state", "pickle"), ("weights.safetensors.pickle", "pickle"),
     ):  # fmt: skip
         (folder / name).write_text(content)
     (folder / "link.txt").symlink_to("/etc/hostname")
@@ -60,7 +61,10 @@ def test_what_is_listed_is_what_arrives(
     assert hub.tokens == {"Bearer hf_made_up", None}  # an upload's address needs none
     for name, size in SENT.items():
         assert any(line.split("  ")[0] == name and line.endswith(f"{size:,}") for line in said.err.splitlines()), name
-    assert "stays here: .cache/token, .netrc, a.npy, head.joblib, link.txt, modeling.py, optimizer.pickle" in said.err
+    assert (
+        "stays here: .cache/token, .netrc, a.npy, head.joblib, link.txt, modeling.py, optimizer.pickle, "
+        "pytorch_model.bin, state, state.PKL, weights.safetensors.pickle, x.PT\n"
+    ) in said.err
     result = json.loads(said.out)
     assert (result["created"], result["private"], result["files"], result["commit"]) == (True, True, 5, COMMIT)
 
@@ -98,6 +102,38 @@ def test_a_hub_that_refuses(hub: StandIn, encoder: Path) -> None:
     with pytest.raises(UserError, match=r"the hub did not take someone/tiny: Invalid metadata in README\.md"):
         send(list_files(encoder), "someone/tiny")
     assert not hub.uploaded
+
+
+def test_a_repository_that_was_made_for_nothing_is_said(hub: StandIn, encoder: Path) -> None:
+    hub.refuses = 403
+    with pytest.raises(UserError) as before:
+        send(list_files(encoder), "someone/tiny")
+    assert "empty" not in str(before.value)
+    assert not hub.repositories
+    hub.refuses = None
+    card = (encoder / "README.md").read_text()
+    (encoder / "README.md").write_text("---\nlicense: my-own\n---\n")
+    for made in (True, False):
+        with pytest.raises(UserError) as after:
+            send(list_files(encoder), "someone/tiny")
+        assert ("; the repository was made for it, and stands there empty\n" in str(after.value)) == made
+        assert ("remove the repository in its settings" in str(after.value)) == made
+    assert hub.repositories == {"someone/tiny": {"private": False, "files": {}}}
+    (encoder / "README.md").write_text(card)
+    assert not send(list_files(encoder), "someone/tiny").created
+
+
+def test_a_commit_whose_files_the_hub_does_not_list_is_named(
+    hub: StandIn, encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise OSError("the network is down")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.list_repo_files", fails)
+    with pytest.raises(
+        UserError, match=f"someone/tiny took commit {COMMIT}, and the hub did not say what arrived: the"
+    ):
+        send(list_files(encoder), "someone/tiny")
 
 
 def test_a_file_that_does_not_arrive_is_named(hub: StandIn, encoder: Path) -> None:

@@ -10,9 +10,11 @@ from masklater.errors import UserError, first_line
 
 SENT = {
     ".safetensors", ".onnx", ".json", ".jsonl", ".model", ".vocab", ".txt", ".md", ".yaml", ".yml", ".csv", ".tsv",
-    ".bib", ".cff", ".png", ".svg", ".jpg", ".jpeg", "",
+    ".bib", ".cff", ".png", ".svg", ".jpg", ".jpeg",
 }  # fmt: skip
 """Endings of what is sent: weights, tokenizers, texts and pictures, none of which runs code where it is read."""
+SENT_WITHOUT_ENDING = {"license", "licence", "copying", "notice", "authors", "citation", "readme"}
+"""Names that texts have; anything else without an ending may be a pickle."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def list_files(folder: Path) -> Shipment:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.is_symlink() or (path.is_file() and (hidden or path.suffix.lower() not in SENT)):
+        if path.is_symlink() or (path.is_file() and (hidden or not _may_go(path))):
             left.append(name)
         elif path.is_file():
             files[name] = path.stat().st_size
@@ -84,6 +86,10 @@ def list_files(folder: Path) -> Shipment:
             f"{folder} is no ENCODER: it has no weights (*.safetensors)", "Make it with `masklater export`."
         )
     return Shipment(folder, files, tuple(left), _license_of(folder / "README.md"))
+
+
+def _may_go(path: Path) -> bool:
+    return path.suffix.lower() in SENT if path.suffix else path.name.lower() in SENT_WITHOUT_ENDING
 
 
 def _license_of(card: Path) -> str | None:
@@ -118,7 +124,7 @@ def send(shipment: Shipment, repository: str, private: bool = False) -> Publishe
     from huggingface_hub.errors import RepositoryNotFoundError
 
     check_name(repository)
-    api, created = HfApi(library_name="masklater"), False
+    api, created, commit = HfApi(library_name="masklater"), False, None
     try:
         try:
             is_private = bool(api.model_info(repository).private)
@@ -139,9 +145,17 @@ def send(shipment: Shipment, repository: str, private: bool = False) -> Publishe
     except UserError:
         raise
     except Exception as error:  # huggingface_hub raises whatever its HTTP library, the disk and the hub do
+        if commit is not None:
+            raise UserError(
+                f"{repository} took commit {commit.oid}, and the hub did not say what arrived: {first_line(error)}",
+                f"See {api.endpoint}/{repository} for yourself, or push again.",
+            ) from None
+        left = "; the repository was made for it, and stands there empty" if created else ""
+        remedy = "Push again when that is mended, or remove the repository in its settings there. " if created else ""
         raise UserError(
-            f"the hub did not take {repository}: {first_line(error)}",
-            "Log in with `hf auth login`, with a token that may write, and see that the owner is you or one of yours.",
+            f"the hub did not take {repository}: {first_line(error)}{left}",
+            f"{remedy}Log in with `hf auth login`, with a token that may write, and see that the owner is you or one "
+            "of yours.",
         ) from None
     if missing := [name for name in shipment.files if name not in there]:
         raise UserError(
