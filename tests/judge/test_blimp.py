@@ -8,7 +8,8 @@ from threading import Thread
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from masklater import hub
 from masklater.cli import main
@@ -35,7 +36,7 @@ def slow_twin(run: Path, sentence: str) -> float:
     (ids,) = scorer.tokenise([sentence])
     total = 0.0
     for position, token in enumerate(ids):
-        if token in scorer.special:
+        if token in scorer.tokenizer.all_special_ids and token != scorer.tokenizer.unk_token_id:
             continue
         masked = torch.tensor([ids])
         masked[0, position] = scorer.tokenizer.mask_token_id
@@ -56,9 +57,9 @@ def test_batched_scores_are_those_of_the_slow_twin(
     folder = RunFolder(run)
     model, _ = folder.load_model()
     scorer = SentenceScorer(model, folder.tokenizer)
-    texts = [*sentences(9, seed=5), "kan", ""]
+    texts = [*sentences(9, seed=5), "kan", "kan <unk> lot", ""]
     rows = scorer.tokenise(texts)
-    assert len({len(row) for row in rows}) > 3
+    assert len({len(row) for row in rows}) > 3 and scorer.tokenizer.unk_token_id in rows[-2]
     expected = [slow_twin(run, text) for text in texts]
     assert scorer.score(rows).tolist() == pytest.approx(expected, abs=1e-4)
     assert scorer.score(rows)[-1] == 0  # nothing to predict
@@ -171,7 +172,7 @@ def plain_twin(folder: Path, sentence: str) -> float:
     (ids,) = tokenizer([sentence])["input_ids"]
     total = 0.0
     for position, token in enumerate(ids):
-        if token not in tokenizer.all_special_ids:
+        if token not in tokenizer.all_special_ids or token == tokenizer.unk_token_id:
             masked = torch.tensor([ids])
             masked[0, position] = tokenizer.mask_token_id
             with torch.no_grad():
@@ -208,3 +209,49 @@ def test_any_masked_lm_by_category_and_with_ties(
     assert "category   pairs  accuracy\nagreement      2    50.00%\norder          1   100.00%" in text
     with pytest.raises(UserError, match=r"encoder has no LM head, or not all of it"):
         score_pairs(encoder_folder, tmp_path / "pairs.jsonl")
+
+
+def test_a_model_that_has_diverged_has_no_score(masked_lm: Path, tmp_path: Path) -> None:
+    """Of NaN none is the larger one: every pair would count as wrong."""
+    model = AutoModelForMaskedLM.from_pretrained(masked_lm)
+    with torch.no_grad():
+        model.get_input_embeddings().weight.fill_(torch.nan)
+    model.save_pretrained(tmp_path / "dead")
+    AutoTokenizer.from_pretrained(masked_lm).save_pretrained(tmp_path / "dead")
+    write(tmp_path / "pairs.jsonl", pair("kan lot", "kan net"))
+    with pytest.raises(UserError, match=r"dead gives likelihoods that are not finite"):
+        score_pairs(str(tmp_path / "dead"), tmp_path / "pairs.jsonl")
+
+
+def of_words(folder: Path, out: Path, **roles: str) -> Path:
+    """A masked LM whose tokenizer knows two words."""
+    entries = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "kan", "lot"]
+    words = Tokenizer(models.WordLevel({word: number for number, word in enumerate(entries)}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
+    usual = {
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "pad_token": "<pad>",
+        "unk_token": "<unk>",
+        "mask_token": "<mask>",
+    }
+    PreTrainedTokenizerFast(tokenizer_object=words, **{**usual, **roles}).save_pretrained(out)
+    torch.manual_seed(1)
+    config = AutoConfig.from_pretrained(folder, vocab_size=len(entries))
+    AutoModelForMaskedLM.from_config(config).save_pretrained(out)
+    return out
+
+
+def test_a_word_that_the_tokenizer_does_not_know_is_part_of_the_sentence(masked_lm: Path, tmp_path: Path) -> None:
+    """Left out, each would make its sentence likelier: about ln 7 nats, with random weights."""
+    lm = of_words(masked_lm, tmp_path / "lm")
+    scorer = SentenceScorer(load_masked_lm(hub.find(str(lm), (), "it")), lm)
+    texts = ["kan lot", "kan xyz", "xyz", "kan xyz xyz xyz"]
+    assert scorer.tokenise(texts)[1] == [0, 5, 3, 2]
+    scores = scorer.score(scorer.tokenise(texts)).tolist()
+    assert scores == pytest.approx([plain_twin(lm, text) for text in texts], abs=1e-4)
+    write(tmp_path / "pairs.jsonl", pair(texts[0], texts[3]))
+    assert score_pairs(str(lm), tmp_path / "pairs.jsonl").accuracy == 100
+    ends = of_words(masked_lm, tmp_path / "ends", unk_token="</s>")  # as GPT-2's: it ends each row, and is special
+    assert SentenceScorer(load_masked_lm(hub.find(str(ends), (), "it")), ends).special >= {0, 1, 2, 4}

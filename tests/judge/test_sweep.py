@@ -246,7 +246,8 @@ def test_a_task_with_named_dev_files_that_diverged_has_its_rows(encoder_folder: 
     hot = SweepSettings(Grid((1e30,), (8,), 1), seeds=1)
     scores = sweep(str(encoder_folder), None, tmp_path / "scores", [task], hot).scores
     assert [row[1] for row in table.table_rows(scores)] == ["accuracy_hi", "accuracy_th"]
-    assert "seed 0 diverged" in (tmp_path / "scores" / "scores.md").read_text()
+    text = (tmp_path / "scores" / "scores.md").read_text()
+    assert "seed 0 diverged" in text and text.count("| diverged |") == 2
 
 
 def test_one_process_works_on_a_sweep_and_a_run_counts_once(
@@ -277,6 +278,20 @@ def test_one_process_works_on_a_sweep_and_a_run_counts_once(
     again = sweep(str(encoder_folder), str(glue_folder), out, [TASKS["rte"]], ONE, resume=True).scores
     assert again["tasks"] == first["tasks"] and again["runs"] == 2
     assert "1 runs stand there a second time" in capsys.readouterr().err
+
+
+def test_scores_that_are_not_finite_in_a_record_of_before_count_as_diverged(
+    encoder_folder: Path, glue_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "scores"
+    settings = SweepSettings(Grid((1e-3, 2e-3), (8,), 1), seeds=1)
+    sweep(str(encoder_folder), str(glue_folder), out, [TASKS["stsb"]], settings)
+    first, second = lines_of(out)
+    first["scores"][0]["pearson"] = float("nan")
+    (out / "runs.jsonl").write_text(f"{json.dumps(first)}\n{json.dumps(second)}\n")
+    scores = sweep(str(encoder_folder), str(glue_folder), out, [TASKS["stsb"]], settings, resume=True).scores
+    assert scores["tasks"]["stsb"]["setting"]["lr"] == 2e-3 and scores["tasks"]["stsb"]["grid"][0]["values"] == [0]
+    assert "1 runs stand there with scores that are not finite" in capsys.readouterr().err
 
 
 def test_fewer_training_rows_stand_in_the_table(encoder_folder: Path, glue_folder: Path, tmp_path: Path) -> None:

@@ -49,5 +49,5 @@ def blimp(
     if out is not None:
         from masklater.folders import write_file
 
-        write_file(out, json.dumps(asdict(result), indent=1) + "\n")
+        write_file(out, json.dumps(asdict(result), indent=1, allow_nan=False) + "\n")
     print_result(result, as_json, lambda: as_text(result))

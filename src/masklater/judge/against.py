@@ -68,7 +68,7 @@ def judge(
         begun = resume and (out / name / "sweep.json").is_file()
         second = sweep(rival, data, out / name, tasks, settings, begun)
         comparison[name] = {"encoder": second.scores["encoder"], **_compare(first, second)}
-    write_file(out / "comparison.json", json.dumps(comparison, indent=1), replace=True)
+    write_file(out / "comparison.json", json.dumps(comparison, indent=1, allow_nan=False), replace=True)
     write_file(out / "comparison.md", as_markdown(comparison), replace=True)
     return first, comparison
 

@@ -121,7 +121,7 @@ def score_pairs(run: Path | str, data: Path) -> BlimpResult:
         data: A .jsonl file, or a folder of them.
 
     Raises:
-        UserError: There is no such model, no file, or no pair that can be scored.
+        UserError: There is no such model, no file, or no pair that can be scored, or a likelihood is not finite.
     """
     began = time.monotonic()
     files = _find_files(data)
@@ -139,7 +139,7 @@ def score_pairs(run: Path | str, data: Path) -> BlimpResult:
     scores: dict[str, FileScore] = {}
     with Meter("Scoring pairs", total) as meter:
         for name, each in pairs.items():
-            scores[name] = _score_file(scorer, each, meter)
+            scores[name] = _score_file(scorer, each, meter, str(run))
             meter.advance(0, name)
     whole = sum((score.tally for score in scores.values()), Tally())
     if whole.accuracy is None or whole.accuracy_ties_half is None:
@@ -195,7 +195,10 @@ class SentenceScorer:
         if tokenizer.mask_token_id is None:
             raise UserError(f"the tokenizer in {tokenizer_folder} has no mask", "Save the model's own there.")
         self.tokenizer = tokenizer
-        self.special = set(tokenizer.all_special_ids)
+        # The unknown token stands for a part of the sentence, unless it is one of these as well: a sentence that it is
+        # left out of would be the likelier, the less of it the tokenizer knows.
+        others = {getattr(tokenizer, f"{role}_token_id") for role in ("bos", "eos", "cls", "sep", "pad", "mask")}
+        self.special = set(tokenizer.all_special_ids) - ({tokenizer.unk_token_id} - others)
         if isinstance(model, MaskLaterForMaskedLM):
             self.row_length, self.vocabulary = model.config.row_length, model.config.encoder.vocab_size
         else:
@@ -246,7 +249,12 @@ class SentenceScorer:
         return likelihood_B.double().cpu().numpy()
 
 
-def _score_file(scorer: SentenceScorer, pairs: _Pairs, meter: Meter) -> FileScore:
+def _score_file(scorer: SentenceScorer, pairs: _Pairs, meter: Meter, model: str) -> FileScore:
+    """Score the pairs of a file; `model` is what messages call it.
+
+    Raises:
+        UserError: A likelihood is not finite, so that no sentence would be the likelier one.
+    """
     tally, too_long = Tally(), 0
     categories: dict[str, Tally] = {}
     for start in range(0, len(pairs.good), PAIRS_AT_ONCE):
@@ -255,6 +263,8 @@ def _score_file(scorer: SentenceScorer, pairs: _Pairs, meter: Meter) -> FileScor
         fits = [max(len(one), len(other)) <= scorer.row_length for one, other in zip(good, bad, strict=True)]
         good, bad = ([ids for ids, fit in zip(side, fits, strict=True) if fit] for side in (good, bad))
         scores = scorer.score([*good, *bad])
+        if not np.isfinite(scores).all():
+            raise UserError(f"{model} gives likelihoods that are not finite", "Its weights are damaged, or diverged.")
         better = scores[: len(good)] - scores[len(good) :]
         about = [each for each, fit in zip(pairs.category[start : start + PAIRS_AT_ONCE], fits, strict=True) if fit]
         for difference, category in zip(better.tolist(), about, strict=True):

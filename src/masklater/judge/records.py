@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any, cast
 
@@ -56,12 +57,13 @@ class RunLog:
             with disk_errors_for_people(path), path.open("r+b") as file:
                 file.truncate(len(whole))
         known: set[tuple[Any, ...]] = set()
-        again = 0
+        again = dead = 0
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
                 record = json.loads(line)
                 key = key_of(record)
-            except (ValueError, TypeError, KeyError, RecursionError):
+                finite = all(isfinite(value) for scores in record["scores"] for value in scores.values())
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
                 raise DamagedDataError(
                     f"{path}, line {number} is no record of a run", "Remove the line; the run is then done again."
                 ) from None
@@ -69,7 +71,12 @@ class RunLog:
                 again += 1
                 continue
             known.add(key)
+            if not finite:  # as versions before 0.2 left it, and a number that is none wins the grid
+                dead += 1
+                record |= {"scores": [], "best_epoch": None, "diverged": True}
             self.records.append(record)
+        if dead:
+            say(f"{path}: {dead:,} runs stand there with scores that are not finite, and count as diverged")
         if again:
             say(f"{path}: {again:,} runs stand there a second time, which two processes did; the first one counts")
 
@@ -79,7 +86,7 @@ class RunLog:
         if answers:
             record["predictions"] = self._write(record, answers)
         with disk_errors_for_people(self.path), self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(json.dumps(record, allow_nan=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
         self.records.append(record)
@@ -194,5 +201,6 @@ def _identity(encoder: Encoder, settings: SweepSettings) -> dict[str, Any]:
 
 def write_table(out: Path, scores: dict[str, Any]) -> None:
     """Write scores.json and scores.md, each whole or not at all; what stood there before is replaced."""
-    for name, text in (("scores.json", json.dumps(scores, indent=1)), ("scores.md", as_markdown(scores))):
+    in_json = json.dumps(scores, indent=1, allow_nan=False)
+    for name, text in (("scores.json", in_json), ("scores.md", as_markdown(scores))):
         write_file(out / name, text, replace=True)

@@ -203,7 +203,9 @@ def table_rows(scores: Scores) -> list[tuple[str, ...]]:
             first = name == entry["main"]
             outside = " (not averaged)" if entry["in_average"] is False else ""
             dev = next(rows for split, rows in entry["rows"].items() if split != "train" and _is_of(name, split, entry))
-            statistics = (f"{numbers[part]:.2f}" for part in ("median", "min", "max"))
+            statistics = [f"{numbers[part]:.2f}" for part in ("median", "min", "max")]
+            if not any(entry["best_epochs"]):
+                statistics = ["diverged", "-", "-"]
             setting = (f"{entry['setting']['lr']:g}", str(entry["setting"]["batch"]), str(entry["setting"]["epochs"]))
             title = entry["title"] + outside + ("*" if entry["note"] else "") if first else ""
             counts = (f"{entry['rows']['train']:,}", f"{dev:,}")

@@ -77,7 +77,7 @@ def judge_zero_shot(
         for name, rival in rivals.items():
             second = _score(rival, pairs, out / name)
             comparison[name] = {"encoder": second.record["encoder"], "files": _compare(pairs, first, second)}
-        write_file(out / "comparison.json", json.dumps(comparison, indent=1))
+        write_file(out / "comparison.json", json.dumps(comparison, indent=1, allow_nan=False))
         write_file(out / "comparison.md", comparison_as_markdown(comparison))
     return first.record, comparison
 
@@ -114,7 +114,7 @@ def _score(name: str, pairs: Sequence[PairRows], out: Path) -> _Scored:
         "versions": versions(),
         "seconds": round(time.monotonic() - began, 3),
     }
-    write_file(out / "zero-shot.json", json.dumps(scores, indent=1))
+    write_file(out / "zero-shot.json", json.dumps(scores, indent=1, allow_nan=False))
     write_file(out / "zero-shot.md", scores_as_markdown(scores))
     return _Scored(scores, answers)
 
