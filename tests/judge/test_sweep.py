@@ -8,6 +8,8 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,14 +17,17 @@ import torch
 
 from masklater.cli import main
 from masklater.errors import DamagedDataError, Interrupted, UserError
+from masklater.judge import finetune, table
 from masklater.judge import scorer as scorers
 from masklater.judge import sweep as sweep_module
-from masklater.judge import table
 from masklater.judge.data import TaskData
+from masklater.judge.encoder import Encoder
 from masklater.judge.finetune import Setting
 from masklater.judge.grid import GRIDS, Grid, SweepSettings, make_grid
 from masklater.judge.sweep import sweep
 from masklater.judge.tasks import TASKS, choose_tasks
+from masklater.judge.workers import Job
+from masklater.machine.precision import Precision
 from masklater.run.lock import only_process
 from tests.judge.folders import make_glue
 from tests.judge.test_own_data import csv_of, own
@@ -203,6 +208,64 @@ def test_what_may_not_change_on_resume(encoder_folder: Path, tmp_path: Path) -> 
     (out / "runs.jsonl").write_text("{}\n" + (out / "runs.jsonl").read_text())
     with pytest.raises(DamagedDataError, match="line 1 is no record of a run"):
         sweep(str(encoder_folder), str(glue), out, [TASKS["wnli"]], ONE, resume=True)
+
+
+def test_runs_of_two_arithmetics_do_not_mix(
+    encoder_folder: Path, glue_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that computes in bfloat16, and one that does not; or another version's weight decay."""
+    out = tmp_path / "scores"
+    more, arguments = SweepSettings(ONE.grid, seeds=3), (str(encoder_folder), str(glue_folder), out, [TASKS["rte"]])
+
+    def computes_in(name: str) -> None:
+        monkeypatch.setattr(scorers, "choose_precision", lambda _, device: Precision(name, "the test says so", device))
+
+    computes_in("bfloat16")
+    sweep(*arguments, ONE)
+    kept = (out / "runs.jsonl").read_text()
+    computes_in("float32")
+    with pytest.raises(
+        UserError, match=r"in .*runs\.jsonl were computed with precision bfloat16, which here is float32"
+    ):
+        sweep(*arguments, more, resume=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(finetune, "PROTOCOL", replace(finetune.PROTOCOL, weight_decay=0.5))
+        with pytest.raises(UserError, match=r"computed with weight_decay 0\.1, which here is 0\.5; precision bf"):
+            sweep(*arguments, more, resume=True)
+    assert (out / "runs.jsonl").read_text() == kept
+    computes_in("bfloat16")
+    assert sweep(*arguments, more, resume=True).scores["runs"] == 3
+    computes_in("float32")  # records of before, which do not say in what they were computed
+    fields = [
+        {name: value for name, value in record.items() if name not in {"precision", "protocol"}}
+        for record in lines_of(out)
+    ]
+    (out / "runs.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in fields))
+    assert sweep(*arguments, more, resume=True).scores["runs"] == 3
+
+
+def test_all_devices_compute_in_what_the_first_one_does(
+    encoder_folder: Path, glue_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker is handed it: by themselves two kinds of GPU may choose differently."""
+    monkeypatch.setattr(scorers, "choose_precision", lambda wanted, device: Precision({"auto": "float16"}.get(wanted, wanted), "", device))  # fmt: skip
+    handed: list[str] = []
+
+    class OnePlace:
+        def __init__(
+            self, encoder: Encoder, rows: dict[str, TaskData], jobs: list[Job], devices: object, precision: str
+        ) -> None:
+            self.encoder, self.rows, self.jobs = encoder, rows, jobs
+            handed.append(precision)
+
+        def run(self, stop: object) -> Iterator[dict]:
+            made = scorers.Scorer(self.encoder, torch.device("cpu"), precision=handed[0])
+            yield from (made.score(self.rows[job.task], job.setting) for job in self.jobs)
+
+    monkeypatch.setattr(sweep_module, "Workers", OnePlace)
+    two = [torch.device("cpu"), torch.device("cpu")]
+    sweep(str(encoder_folder), str(glue_folder), tmp_path / "scores", [TASKS["rte"]], ONE, devices=two)
+    assert handed == ["float16"] == list({record["precision"] for record in lines_of(tmp_path / "scores")})
 
 
 def test_nothing_is_overwritten_and_nothing_left_behind(

@@ -188,6 +188,28 @@ def check_data(log: RunLog, rows: Mapping[str, TaskData]) -> None:
                 )
 
 
+def check_arithmetic(log: RunLog, protocol: Mapping[str, Any], precision: str) -> None:
+    """Refuse to go on where runs would be computed otherwise than those that are there, and share medians with them.
+
+    Args:
+        log: Its records; what one does not say of itself is taken to be the same.
+        protocol: The settings that all runs share, now.
+        precision: What is computed in, now.
+
+    Raises:
+        UserError: Something differs.
+    """
+    now = json.loads(json.dumps({**protocol, "precision": precision}))
+    for record in log.records:
+        before = {**record.get("protocol", {}), "precision": record.get("precision", precision)}
+        if changed := [name for name in now if before.get(name, now[name]) != now[name]]:
+            listed = "; ".join(f"{name} {before[name]}, which here is {now[name]}" for name in changed)
+            raise UserError(
+                f"the runs in {log.path} were computed with {listed}",
+                "Go on where it was begun, with the same version, or name another folder with --out.",
+            )
+
+
 def _identity(encoder: Encoder, settings: SweepSettings) -> dict[str, Any]:
     return {
         "encoder_path": encoder.path,

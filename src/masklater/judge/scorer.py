@@ -23,7 +23,9 @@ from masklater.machine.versions import versions
 class Scorer:
     """Fine-tunes one encoder on one device, task after task."""
 
-    def __init__(self, encoder: Encoder, device: torch.device, tune: Tune | None = None) -> None:
+    def __init__(
+        self, encoder: Encoder, device: torch.device, tune: Tune | None = None, precision: str = "auto"
+    ) -> None:
         """Load the encoder once, to learn what it takes, and whether it has the weights that are to be trained.
 
         Raises:
@@ -32,7 +34,7 @@ class Scorer:
         keep_large_buffers()
         refuse_cudnn_attention()
         self.encoder = encoder
-        self.precision = choose_precision("auto", device)
+        self.precision = choose_precision(precision, device)
         self.tokenizer = encoder.tokenizer()
         model = load_classifier(encoder, 2, torch.device("cpu"))
         self.max_length = longest_row(model, self.tokenizer.model_max_length)

@@ -16,7 +16,7 @@ from masklater.folders import begun_folder, refuse_existing
 from masklater.judge import table
 from masklater.judge.data import TaskData, read_task
 from masklater.judge.encoder import Encoder, open_encoder
-from masklater.judge.finetune import Setting, StoppedEarly
+from masklater.judge.finetune import Setting, StoppedEarly, protocol_record
 from masklater.judge.grid import SweepSettings
 from masklater.judge.hub import read_from_hub
 from masklater.judge.own_data import read_own
@@ -25,6 +25,7 @@ from masklater.judge.records import (
     OF_RUN,
     Record,
     RunLog,
+    check_arithmetic,
     check_data,
     check_identity,
     key_of,
@@ -105,6 +106,8 @@ def sweep(
         check_data(log, rows)
         done = {key_of(record) for record in log.records}
         jobs = [job for key in rows for job in _jobs(key, settings) if job.key not in done]
+        if jobs:
+            check_arithmetic(log, protocol_record(), scorer.precision.name)
         _introduce(found, rows, faults, len(jobs), len(done))
         if jobs:
             _run(scorer, rows, jobs, log, devices)
@@ -170,7 +173,9 @@ def _run(
                     log.append(record)
                     progress.end(record)
             else:
-                for record in Workers(scorer.encoder, rows, jobs, devices).run(lambda: stop.received is not None):
+                for record in Workers(scorer.encoder, rows, jobs, devices, scorer.precision.name).run(
+                    lambda: stop.received is not None
+                ):
                     log.append(record)
                     progress.rows(record["rows"]["train"] * record["epochs"])
                     progress.end(record)

@@ -48,7 +48,12 @@ class Workers:
     """Processes that share a list of jobs."""
 
     def __init__(
-        self, encoder: Encoder, rows: dict[str, TaskData], jobs: Sequence[Job], devices: Sequence[torch.device]
+        self,
+        encoder: Encoder,
+        rows: dict[str, TaskData],
+        jobs: Sequence[Job],
+        devices: Sequence[torch.device],
+        precision: str,
     ) -> None:
         context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
         self.waiting: Any = context.Queue()
@@ -59,7 +64,7 @@ class Workers:
         threads = max(1, torch.get_num_threads() // len(devices))
         self.processes = [
             context.Process(
-                target=_work, args=(encoder, rows, device, threads, self.waiting, self.results), daemon=True
+                target=_work, args=(encoder, rows, device, precision, threads, self.waiting, self.results), daemon=True
             )
             for device in devices[: len(jobs)]
         ]
@@ -103,12 +108,18 @@ class Workers:
 
 
 def _work(
-    encoder: Encoder, rows: dict[str, TaskData], device: torch.device, threads: int, waiting: Any, results: Any
+    encoder: Encoder,
+    rows: dict[str, TaskData],
+    device: torch.device,
+    precision: str,  # of all workers, as devices may differ in what they would choose
+    threads: int,
+    waiting: Any,
+    results: Any,
 ) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(threads)
     try:
-        scorer = Scorer(encoder, device)
+        scorer = Scorer(encoder, device, precision=precision)
         while (job := waiting.get()) is not None:
             results.put(scorer.score(rows[job.task], job.setting))
     except UserError as error:
