@@ -1,18 +1,22 @@
 """Phases: exact resume through them, what each changes, what they cost, and what may not change any more."""
 
 import math
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModel, AutoTokenizer
 
 from masklater.budget.forecast import forecast, rows_in
+from masklater.cli import main
 from masklater.errors import Interrupted, UserError
 from masklater.ledger import Ledger
 from masklater.machine.distributed import ALONE
 from masklater.model.check import settle
 from masklater.model.masked_lm import MaskLaterForMaskedLM
-from masklater.model.positions import apply_rope_base, position_tables
+from masklater.model.positions import apply_rope_base, encoder_tables, position_tables, repeat_trained
 from masklater.pretrain import loop
 from masklater.pretrain.loop import pretrain
 from masklater.pretrain.phase import extend_positions
@@ -26,6 +30,7 @@ from masklater.run.folder import RunFolder
 from masklater.run.metrics import read_metrics
 from tests.conftest import tiny
 from tests.invariance.ranks import Job, run_jobs
+from tests.reference.test_against_transformers import tiny_config
 from tests.runs import losses, stop_at, weights
 
 PHASES = (
@@ -171,6 +176,76 @@ def test_a_run_with_room_for_longer_rows_is_gone_on_with(
     assert (start.trained, start.config.row_length, model.config.row_length) == (64, 128, 128)
     with pytest.raises(UserError, match=r"has positions for rows of 128, and those of .*rows-256 have 256"):
         pretrain(longer, corpora / "general" / "rows-256", tmp_path / "none")
+
+
+@pytest.mark.parametrize("arguments", [[], ["--with-head"], ["--with-head", "3ml"]])
+def test_an_export_has_copies_where_nothing_was_trained_and_is_gone_on_with(
+    arguments: list[str], corpora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the RUN itself is; what goes on from it is told nothing, and finds nothing that was drawn at random."""
+    kind = "self" if "3ml" in arguments else "none"
+    few = ("duration.steps=2", "batch.rows=2", "batch.micro_rows=2", "evaluation.rows=2", "schedule.warmup=0")
+    recipe = tiny("3ml-small", "model.max_positions=128", "model.family=roberta", f"decoder.kind={kind}", *few)
+    pretrain(recipe, corpora / "general" / "rows-64", tmp_path / "run")
+    checkpoint = RunFolder(tmp_path / "run").open_newest()
+    as_trained = MaskLaterForMaskedLM(RunFolder(tmp_path / "run").load_config())
+    checkpoint.load_into(as_trained)
+    (table,) = encoder_tables(as_trained)
+    expected = table.weight.detach().clone()
+    assert (table.offset + 128, table.room) == (len(expected), 128)
+    expected[table.offset + 64 :] = expected[table.offset : table.offset + 64]
+    assert not torch.equal(expected, table.weight)
+    capsys.readouterr()
+    command = ["masklater", "export", str(tmp_path / "run"), "--out", str(tmp_path / "out"), *arguments[:1]]
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as leave:
+        patch.setattr(sys, "argv", command)
+        main()
+    assert not leave.value.code
+    said = (
+        "positions from 64 on, which no row has trained, are copies of the 64 before; its tokenizer cuts rows at that"
+    )
+    assert said in capsys.readouterr().out
+
+    for folder in [tmp_path / "out", *([tmp_path / "out" / "encoder"] if "3ml" in arguments else [])]:
+        assert torch.equal(AutoModel.from_pretrained(folder).embeddings.position_embeddings.weight, expected)
+        assert AutoTokenizer.from_pretrained(folder).model_max_length == 64
+    longer = load("continue", [f"model.from={tmp_path / 'out'}", f"decoder.kind={kind}", *few])
+    start = find_start(longer, open_sources(longer, corpora / "general" / "rows-128").longest)
+    model = MaskLaterForMaskedLM(start.config)
+    start.copy_weights(model)
+    assert torch.equal(encoder_tables(model)[0].weight, expected)
+
+
+def test_copies_are_made_of_what_was_trained_alone() -> None:
+    """None where all was, or more than a table has; several times where it was little."""
+    config = tiny_config("roberta", max_position_embeddings=42)
+    model = MaskLaterForMaskedLM.from_encoder(config, row_length=20)
+    before = [table.weight.detach().clone() for table in position_tables(model)]
+    for trained in (40, 512):
+        repeat_trained(model, trained)
+        assert all(torch.equal(t.weight, old) for t, old in zip(position_tables(model), before, strict=True))
+    repeat_trained(model, 16)
+    for table, old in zip(position_tables(model), before, strict=True):
+        for position in range(table.room):
+            assert torch.equal(table.weight[table.offset + position], old[table.offset + position % 16])
+        assert torch.equal(table.weight[: table.offset], old[: table.offset])
+
+
+def test_a_checkpoint_that_does_not_say_what_it_was_trained_on_is_left_as_it_is(corpora: Path, tmp_path: Path) -> None:
+    """A run that began from a published encoder may have trained few of its positions, and knows all of them."""
+    few = ("duration.steps=2", "batch.rows=2", "batch.micro_rows=2", "evaluation.rows=2")
+    pretrain(
+        tiny("3ml-small", "model.max_positions=128", "model.family=bert", *few),
+        corpora / "general" / "rows-64",
+        tmp_path / "run",
+    )
+    run = RunFolder(tmp_path / "run")
+    checkpoint = run.open_newest()
+    assert checkpoint.progress.row_length == 64
+    of_before = replace(checkpoint, progress=replace(checkpoint.progress, row_length=None))
+    now, then = (encoder_tables(run.model_of(each))[0].weight for each in (checkpoint, of_before))
+    assert torch.equal(now[:64], then[:64]) and torch.equal(now[64:], now[:64])
+    assert not torch.equal(then[64:], then[:64])
 
 
 def test_the_rotary_base_of_a_phase_is_that_of_a_model_made_with_it(corpora: Path) -> None:

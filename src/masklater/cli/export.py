@@ -59,6 +59,7 @@ def export(
     check_license(license_)
     from masklater.console import say
     from masklater.model.export import export_encoder, export_masked_lm
+    from masklater.model.positions import encoder_tables
     from masklater.report.card import model_card
     from masklater.report.origin import Exported, read_origin, scores_of
     from masklater.run.folder import RunFolder
@@ -66,16 +67,17 @@ def export(
     folder = RunFolder(run)
     checkpoint = folder.open_newest()
     model, pooler, step = folder.model_of(checkpoint), folder.load_pooler(), checkpoint.ledger.steps
+    trained = checkpoint.progress.row_length
     origin, gone = read_origin(run, checkpoint.ledger, checkpoint.progress.phase)
     with complete_folder(out) as partial:
         if with_head:
-            kind, parameters = export_masked_lm(model, folder.tokenizer, partial, pooler)
+            kind, parameters = export_masked_lm(model, folder.tokenizer, partial, pooler, trained)
         else:
             kind = type(model.encoder).__name__
-            parameters = export_encoder(model, folder.tokenizer, partial, pooler)
+            parameters = export_encoder(model, folder.tokenizer, partial, pooler, trained)
         hashes: set[str] = set()
         if scores or (run / "scores").is_dir():  # weights are read for nothing where there is nothing to compare with
-            hashes = _hashes_of(partial, with_head, folder, model, pooler)
+            hashes = _hashes_of(partial, with_head, folder, model, pooler, trained)
         found, pairs, left_out = scores_of(run, step, hashes, scores or [])
         exported = Exported(out.resolve().name, kind, parameters, with_head, pooler is not None, license_)
         (partial / "README.md").write_text(model_card(exported, origin, found, pairs), encoding="utf-8")
@@ -87,6 +89,8 @@ def export(
     }  # fmt: skip
     size = f"of step {step:,} ({kind}, {parameters / 1e6:.1f} M parameters) is in {out}"
     lines = _about_masked_lm(model.config.decoder, out, size) if with_head else _about_encoder(size)
+    room = max((table.room for table in encoder_tables(model)), default=0)
+    lines += _about_positions(trained or room, room)
     lines += [_about_pooler(pooler is not None), _about_card(out, license_)]
     print_result(result, as_json, lambda: "\n".join(lines))
 
@@ -101,7 +105,12 @@ def check_license(identifier: str | None) -> None:
 
 
 def _hashes_of(
-    written: Path, has_head: bool, run: "RunFolder", model: "MaskLaterForMaskedLM", pooler: "dict[str, Tensor] | None"
+    written: Path,
+    has_head: bool,
+    run: "RunFolder",
+    model: "MaskLaterForMaskedLM",
+    pooler: "dict[str, Tensor] | None",
+    trained: int | None,
 ) -> set[str]:
     """Return what SCORES may have as the hash of what was written, or of the encoder in it, as `judge` exports it."""
     from masklater.judge.encoder import hash_folder, hash_of_export
@@ -109,7 +118,7 @@ def _hashes_of(
 
     hashes = {hash_folder(each) for each in (written, written / ENCODER) if each.is_dir()}
     if has_head and not (written / ENCODER).is_dir():
-        hashes.add(hash_of_export(model, run.tokenizer, pooler, written))
+        hashes.add(hash_of_export(model, run.tokenizer, pooler, trained, written))
     return hashes
 
 
@@ -138,6 +147,15 @@ def _about_masked_lm(decoder: "DecoderSettings", out: Path, size: str) -> list[s
             "here they do, so that it fills masks worse than the run itself (`masklater fill`)."
         )
     return lines
+
+
+def _about_positions(trained: int, room: int) -> list[str]:
+    if trained >= room:
+        return []
+    return [
+        f"Its positions from {trained:,} on, which no row has trained, are copies of the {trained:,} before; its "
+        "tokenizer cuts rows at that."
+    ]
 
 
 def _about_pooler(has_pooler: bool) -> str:

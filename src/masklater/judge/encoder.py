@@ -203,23 +203,28 @@ def _export(run_path: Path, scores: Path) -> Encoder:
     from masklater.run.folder import RunFolder
 
     run = RunFolder(run_path)
-    model, step = run.load_model()
+    checkpoint, folder = run.open_newest(), scores / "encoder"
+    model, step, longest = run.model_of(checkpoint), checkpoint.ledger.steps, checkpoint.progress.row_length
     trained = training_sha256(run_path, step)
-    folder = scores / "encoder"
     if not folder.exists():
-        export_encoder(model, run.tokenizer, folder, run.load_pooler())
+        export_encoder(model, run.tokenizer, folder, run.load_pooler(), longest)
         return Encoder(str(folder), folder, hash_folder(folder), str(run_path), step, trained)
-    sha256 = hash_of_export(model, run.tokenizer, run.load_pooler())
+    sha256 = hash_of_export(model, run.tokenizer, run.load_pooler(), longest)
     if sha256 != hash_folder(folder):
         raise UserError(
-            f"the run {run_path} is at step {step:,} now, which is not the encoder in {folder}",
+            f"the run {run_path} is at step {step:,} now, which is not the encoder in {folder}: it has gone on, or "
+            "another version of masklater has exported that",
             f"Go on with that encoder: masklater glue {folder} ... --resume; or name another folder with --out.",
         )
     return Encoder(str(folder), folder, sha256, str(run_path), step, trained)
 
 
 def hash_of_export(
-    model: "MaskLaterForMaskedLM", tokenizer: Path, pooler: dict[str, torch.Tensor] | None, within: Path | None = None
+    model: "MaskLaterForMaskedLM",
+    tokenizer: Path,
+    pooler: dict[str, torch.Tensor] | None,
+    trained: int | None,
+    within: Path | None = None,
 ) -> str:
     """Return the hash that the encoder of a model has once it is exported.
 
@@ -227,12 +232,13 @@ def hash_of_export(
         model: Whose encoder.
         tokenizer: The folder of its tokenizer.
         pooler: That goes with it.
+        trained: The longest rows it was trained on, as `export_encoder` has it.
         within: The folder in which it is written for as long as that takes; None: one for temporary files.
     """
     from masklater.model.export import export_encoder
 
     with tempfile.TemporaryDirectory(dir=within) as place:
-        export_encoder(model, tokenizer, Path(place) / "encoder", pooler)
+        export_encoder(model, tokenizer, Path(place) / "encoder", pooler, trained)
         return hash_folder(Path(place) / "encoder")
 
 

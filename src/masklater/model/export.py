@@ -20,7 +20,11 @@ ENCODER = "encoder"
 
 
 def export_encoder(
-    model: MaskLaterForMaskedLM, tokenizer_folder: Path, out: Path, pooler: dict[str, Tensor] | None = None
+    model: MaskLaterForMaskedLM,
+    tokenizer_folder: Path,
+    out: Path,
+    pooler: dict[str, Tensor] | None = None,
+    trained: int | None = None,
 ) -> int:
     """Write the encoder and its tokenizer; return the number of parameters written.
 
@@ -32,17 +36,22 @@ def export_encoder(
         out: The folder to make.
         pooler: Of the model the run started from, as it was there. None: there is no pooler in it, as pre-training
             trains none; transformers makes a fresh one unless told `add_pooling_layer=False`.
+        trained: The longest rows it was trained on, at which its tokenizer cuts; None: as many as it has room for.
 
     Raises:
         UserError: Something stands under that name already, or the tokenizer does not load.
     """
     tokenizer = load(tokenizer_folder)
     with complete_folder(out) as partial:
-        return _write(model.encoder, tokenizer, partial, model.config.row_length, pooler)
+        return _write(model.encoder, tokenizer, partial, _longest(model, trained), pooler)
 
 
 def export_masked_lm(
-    model: MaskLaterForMaskedLM, tokenizer_folder: Path, out: Path, pooler: dict[str, Tensor] | None = None
+    model: MaskLaterForMaskedLM,
+    tokenizer_folder: Path,
+    out: Path,
+    pooler: dict[str, Tensor] | None = None,
+    trained: int | None = None,
 ) -> tuple[str, int]:
     """Write a masked LM, LM head included, and its tokenizer; return its class and the number of parameters written.
 
@@ -55,12 +64,13 @@ def export_masked_lm(
         tokenizer_folder: Of the run.
         out: The folder to make.
         pooler: Of the model the run started from; it is saved with the encoder, as it was there.
+        trained: As in `export_encoder`.
 
     Raises:
         UserError: Something stands under that name already, the tokenizer does not load, or the family's masked LM
             cannot hold the run.
     """
-    tokenizer, row_length = load(tokenizer_folder), model.config.row_length
+    tokenizer, row_length = load(tokenizer_folder), _longest(model, trained)
     ours = model.config.decoder.has_layers
     masked_lm: PreTrainedModel = model if ours else plain_masked_lm(model)
     with complete_folder(out) as partial:
@@ -68,6 +78,11 @@ def export_masked_lm(
             _write(model.encoder, tokenizer, partial / ENCODER, row_length, pooler)
         parameters = _write(masked_lm, tokenizer, partial, row_length, None if ours else pooler)
     return type(masked_lm).__name__, parameters
+
+
+def _longest(model: MaskLaterForMaskedLM, trained: int | None) -> int:
+    """Return the length of the rows that a tokenizer cuts at: those the model was trained on, not its room."""
+    return model.config.row_length if trained is None else min(model.config.row_length, trained)
 
 
 def _write(
@@ -86,5 +101,5 @@ def _write(
         of_pooler = {f"{inside}{name}": tensor for name, tensor in pooler.items()}
         model.save_pretrained(folder, state_dict={**model.state_dict(), **of_pooler})
         parameters += sum(tensor.numel() for tensor in pooler.values())
-    save(tokenizer, folder, min(row_length, tokenizer.model_max_length))  # of the rows it was trained on, not its room
+    save(tokenizer, folder, min(row_length, tokenizer.model_max_length))
     return parameters

@@ -24,7 +24,7 @@ def fill_masks(
     """Find the `top` likeliest tokens for each mask of a text, in order.
 
     Raises:
-        UserError: The text has no mask, or is longer than the rows the model was trained on.
+        UserError: The text has no mask, or is longer than the rows the model has room for.
     """
     ids_BL = torch.tensor([tokenizer(text)["input_ids"]])
     is_mask_L = ids_BL[0] == tokenizer.mask_token_id
@@ -35,7 +35,7 @@ def fill_masks(
         )
     if ids_BL.shape[1] > model.config.row_length:
         raise UserError(
-            f"the text has {ids_BL.shape[1]} tokens; the model was trained on rows of {model.config.row_length}",
+            f"the text has {ids_BL.shape[1]} tokens; the model takes rows of {model.config.row_length}",
             "Shorten the text.",
         )
     with torch.no_grad():

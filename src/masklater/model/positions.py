@@ -16,18 +16,45 @@ class PositionTable(NamedTuple):
     weight: Tensor
     offset: int  # the number of a row's first position in it
 
+    @property
+    def room(self) -> int:
+        """The longest row that it has positions for."""
+        return len(self.weight) - self.offset
 
-def position_tables(model: PreTrainedModel) -> list[PositionTable]:
-    """Find the tables of learned positions of a MaskLaterForMaskedLM: its encoder's and its decoder's."""
-    tables = [
+
+def encoder_tables(model: PreTrainedModel) -> list[PositionTable]:
+    """Find the tables of learned positions of the encoder of a MaskLaterForMaskedLM; rotary ones have none."""
+    return [
         PositionTable(module.weight, model.config.position_offset or 0)
         for name, module in model.encoder.named_modules()
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding)
     ]
+
+
+def position_tables(model: PreTrainedModel) -> list[PositionTable]:
+    """Find the tables of learned positions of a MaskLaterForMaskedLM: its encoder's and its decoder's."""
+    tables = encoder_tables(model)
     masks = getattr(model.decoder, "masks", None)
     if masks is not None and masks.positions is not None:
         tables.append(PositionTable(masks.positions.weight, 0))
     return tables
+
+
+def repeat_trained(model: PreTrainedModel, trained: int) -> None:
+    """Let learned positions of which none was trained be copies of those that were: p as p modulo their number.
+
+    Nobody who gets the model then finds what was drawn at random among what it knows, whatever the length of his rows;
+    a run that goes on with longer rows would begin with the same copies.
+
+    Args:
+        model: A MaskLaterForMaskedLM.
+        trained: The length of the longest rows that it was trained on.
+    """
+    for table in position_tables(model):
+        if table.room > trained:
+            new_N = torch.arange(trained, table.room)
+            with torch.no_grad():
+                table.weight[table.offset + new_N] = table.weight[table.offset + new_N % trained]
 
 
 def set_rope_base(config: PretrainedConfig, base: float) -> None:

@@ -32,7 +32,7 @@ from masklater.folders import complete_folder, disk_errors_for_people, refuse_ex
 from masklater.hub import Source
 from masklater.model.config import MaskLaterConfig
 from masklater.model.masked_lm import MaskLaterForMaskedLM
-from masklater.model.positions import set_rope_base
+from masklater.model.positions import repeat_trained, set_rope_base
 from masklater.recipe.load import Recipe, dump
 from masklater.recipe.timeline import in_phase, rope_base
 from masklater.run.checkpoint import (
@@ -204,7 +204,10 @@ class RunFolder:
         return checkpoint
 
     def model_of(self, checkpoint: Checkpoint) -> MaskLaterForMaskedLM:
-        """The model of a checkpoint, in evaluation mode; aloud where a causal phase was not over."""
+        """The model of a checkpoint, in evaluation mode; aloud where a causal phase was not over.
+
+        Learned positions that no row has trained so far are copies of those that were.
+        """
         if in_phase(self.recipe, checkpoint.progress.phase).masking.causal:
             say(
                 f"{self.path} stands at step {checkpoint.ledger.steps:,}, in a phase of next tokens: its encoder looks "
@@ -215,6 +218,8 @@ class RunFolder:
             set_rope_base(config.encoder, base)
         model = MaskLaterForMaskedLM(config)
         checkpoint.load_into(model)
+        if checkpoint.progress.row_length is not None:  # older ones do not say what a saved model had been trained on
+            repeat_trained(model, checkpoint.progress.row_length)
         return model.eval()
 
     def load_model(self) -> tuple[MaskLaterForMaskedLM, int]:
