@@ -144,7 +144,9 @@ def test_what_is_unfinished_is_known(tmp_path: Path) -> None:
 @pytest.mark.parametrize("address", ["s3://bucket/shards", "gs://bucket/shards", "hf://datasets/me/it", "memory://a/b"])
 def test_an_address_is_no_folder(address: str, here: Path) -> None:
     for make in (complete_folder, begun_folder):
-        with pytest.raises(UserError, match=f"^{address} is an address, and what is made is a folder\n.*copy it there"):
+        with pytest.raises(
+            UserError, match=f"^{address} is an address, and what is made lies on a disk\n.*copy it when"
+        ):
             with make(Path(address)):
                 pass
     assert not names(here)

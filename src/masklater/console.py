@@ -17,7 +17,7 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 def say(message: str) -> None:
     """Print one line for a person, to stderr, so that stdout stays for results."""
-    console.print(message, markup=False)
+    console.print(message, markup=False, emoji=False)
 
 
 def aligned(rows: Sequence[Sequence[str]], numbers_from: int | None = None, width: int | None = None) -> str:
@@ -61,10 +61,10 @@ class Meter:
         self.bar: Progress | None = None
         if console.is_terminal:
             self.bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24),
                 TaskProgressColumn(),
-                TextColumn("{task.fields[note]}"),
+                TextColumn("{task.fields[note]}", markup=False),
                 TimeElapsedColumn(),
                 TextColumn("left"),
                 TimeRemainingColumn(),

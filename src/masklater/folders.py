@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,18 +20,21 @@ _unfinished: set[Path] = set()
 def refuse_existing(path: Path) -> None:
     """Raise UserError where something already stands under that name, or nothing can; an empty folder is taken.
 
-    An address such as s3://bucket/name is refused too: as a path it would be a folder called `s3:`.
+    So that no work is lost at its end, the place is tried: a file without a name is opened there, and gone at once. An
+    address such as s3://bucket/name is refused too: as a path it would be a folder called `s3:`.
     """
     if _ADDRESS.match(str(path)):
         raise UserError(
-            f"{str(path).replace(':/', '://', 1)} is an address, and what is made is a folder",
-            "Name a folder, and copy it there when it is whole, as with aws s3 cp --recursive or gcloud storage cp -r.",
+            f"{str(path).replace(':/', '://', 1)} is an address, and what is made lies on a disk",
+            "Name a place there, and copy it when it is whole, as with aws s3 cp --recursive or gcloud storage cp -r.",
         )
     with disk_errors_for_people(path):
-        if path.is_dir() and not any(path.iterdir()):
-            return
-        if path.exists() or path.is_symlink():
+        is_empty = path.is_dir() and not any(path.iterdir())
+        if not is_empty and (path.exists() or path.is_symlink()):
             raise _exists_already(path)
+        place = Path(os.path.realpath(path))
+        with tempfile.TemporaryFile(dir=place if _is_in_use(place) else nearest_existing(place.parent)):
+            pass
 
 
 def _exists_already(path: Path, but: str = "") -> UserError:
@@ -220,11 +224,9 @@ def _error_number(error: Exception) -> int | None:
 
 
 def nearest_existing(path: Path) -> Path:
-    """Return a path, or the innermost folder above it that exists."""
-    for parent in (path, *path.absolute().parents):
-        if os.path.exists(parent):  # noqa: PTH110 - Path.exists raises for a name that is too long
-            return parent
-    return Path("/")
+    """Return a path, or the innermost folder above it that exists; a loop of links counts as there."""
+    real = Path(os.path.realpath(path))
+    return next(each for each in (real, *real.parents) if os.path.lexists(each))
 
 
 def sync_files(folder: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -300,6 +301,24 @@ def test_what_comes_before_torch_needs_neither_torch_nor_posix() -> None:
     assert {first, second} == {"mae-lm-base", "mae-lm-small"} and completed == "status 0"
     assert windows == "status 2" and "Windows is not supported" in done.stderr and "WSL 2" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_result_that_the_encoding_of_a_terminal_lacks_is_no_traceback(shards_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(shards_folder, tmp_path / "again")
+    command = [
+        sys.executable,
+        "-m",
+        "masklater",
+        "join",
+        shards_folder,
+        tmp_path / "again",
+        "--out",
+        tmp_path / "текст",
+    ]
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(command, capture_output=True, env=environment, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b"\\u0442\\u0435\\u043a\\u0441\\u0442" in done.stdout
 
 
 @pytest.mark.parametrize("command", ["prepare", "pretrain", "export", "fill", "rows", "doctor", "quickstart"])

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from masklater import folders
+from masklater.cli import main
 from masklater.errors import DamagedDataError, UserError
 from masklater.folders import complete_folder, refuse_existing
 from masklater.pretrain import loop
@@ -221,9 +223,7 @@ def test_places_that_cannot_be_written(name: str, shards_folder: Path, tmp_path:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     out = places(tmp_path)[name]
     with pytest.raises(UserError, match=r"cannot be written|exists already"):
-        refuse_existing(out)
-        with complete_folder(out):
-            raise AssertionError("a place was found")
+        refuse_existing(out)  # at once, and not when the work is done
     with pytest.raises(UserError, match=r"cannot be written|exists already"):
         pretrain(tiny(), shards_folder, out)
     assert (tmp_path / "file").read_text() == "mine"
@@ -245,6 +245,62 @@ def test_read_only_and_failing_disks(
     with pytest.raises(UserError, match=os.strerror(number)):
         pretrain(tiny(), shards_folder, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "work"),
+    [
+        ("blimp {run} --data {pairs} --out {out}", "masklater.judge.blimp.score_pairs"),
+        ("blimp {run} --data {pairs} --out {out}/deep/in/it.json", "masklater.judge.blimp.score_pairs"),
+        ("export {run} --out {out}", "masklater.run.folder.RunFolder"),
+        ("compare {run} {run} --out {out}", "masklater.report.compare.read_run"),
+        (
+            "select {shards} --early {run} --reference {run} --keep 0.5 --out {out}",
+            "masklater.select.select.open_scorers",
+        ),
+        (
+            "select {shards} --early {run} --reference {run} --targets --out {out}",
+            "masklater.select.targets.open_scorers",
+        ),
+        ("prepare {pairs} --dropped {out} --dedup exact --out {other}", "masklater.corpus.prepare.look_at"),
+        ("prepare {pairs} --out {out}", "masklater.corpus.prepare.look_at"),
+        ("join {shards} {shards} --out {out}", "masklater.corpus.join.Shards"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_found_before_the_work(
+    words: str,
+    work: str,
+    shards_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "pairs.jsonl").write_text('{"sentence_good": "a", "sentence_bad": "b", "text": "kan lot"}\n')
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    real = tempfile.TemporaryFile
+
+    def read_only(*args: Any, dir: Any = None, **kwargs: Any) -> Any:
+        if dir == disk:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(dir))
+        return real(*args, dir=dir, **kwargs)
+
+    def too_late(*_: object, **__: object) -> None:
+        raise AssertionError("the work began")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", read_only)
+    monkeypatch.setattr(work, too_late)
+    at = {
+        "run": tmp_path / "run",
+        "shards": shards_folder,
+        "pairs": tmp_path / "pairs.jsonl",
+        "other": tmp_path / "other",
+    }
+    monkeypatch.setattr(sys, "argv", ["masklater", *words.format(out=disk / "out", **at).split()])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 2 and "cannot be written: Read-only file system" in capsys.readouterr().err
+    assert list(disk.iterdir()) == [] and not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("file", ["lock", "metrics.jsonl"])

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
+from rich.cells import cell_len
 
 from masklater.cli import main
 from masklater.errors import UserError
@@ -118,6 +119,22 @@ def test_what_was_noted_about_a_task_is_said_once(tmp_path: Path) -> None:
     text = (tmp_path / "report" / "report.md").read_text()
     assert "in percent.\n\n- rte: 12 rows cut\n- cola (one): 12 rows cut\n\n" in text
     assert "<li>cola (one): 12 rows cut</li>" in check_page(tmp_path / "report" / "index.html")
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")  # DejaVu Sans has none of these
+def test_tables_are_called_glue_where_all_tasks_are_its(tmp_path: Path) -> None:
+    """Tasks of one's own have no place in GLUE's average, which is how a record tells them."""
+    runs = [make_run(tmp_path / "left", [(10, 6.0)]), make_run(tmp_path / "日本語", [(10, 6.1)])]
+    for run in runs:
+        scores = make_scores(run / "scores", {"toxic": [60.0, 61.0]}) / "scores.json"
+        tree = json.loads(scores.read_text())
+        tree["tasks"]["toxic"]["in_average"], tree["average"] = None, None
+        scores.write_text(json.dumps(tree))
+    compare(runs, tmp_path / "report")
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "GLUE" not in text and "## Tasks\n" in text and "## Tasks, differences to the baseline\n" in text
+    rows = [line for line in text.split("## Tasks\n")[1].splitlines() if line.startswith("|")][:3]
+    assert len({cell_len(row) for row in rows}) == 1, rows  # aligned on a screen, where 日本語 takes six places
 
 
 @pytest.fixture(scope="module")

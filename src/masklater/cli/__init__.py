@@ -4,6 +4,7 @@ Exit status: 0 success; 2 a mistake of the user's (one message on stderr); 1 a f
 where signal n stopped a run, after it was saved. With --json the last line of stdout is one JSON object.
 """
 
+import io
 import json
 import os
 import sys
@@ -48,6 +49,8 @@ def main() -> None:
         print(f"masklater: {NOT_ON_WINDOWS}", file=sys.stderr)
         sys.exit(2)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers' own bars for saving and loading
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: in Latin-1, a result may hold what it lacks
     stop = StopAtOnce()
     try:
         with stop:

@@ -40,14 +40,15 @@ def blimp(
       masklater blimp run --data pairs.jsonl --out blimp.json
       masklater blimp FacebookAI/xlm-roberta-base --data pairs.jsonl
     """
-    if out is not None and (out.exists() or out.is_symlink()):
-        kind = "is a folder; the result is one file" if out.is_dir() else "exists already"
-        raise UserError(f"{out} {kind}", "Nothing is overwritten: name another file, or remove this one.")
+    from masklater.folders import refuse_existing, write_file
+
+    if out is not None:
+        if out.is_dir():
+            raise UserError(f"{out} is a folder; the result is one file", "Name a file in it.")
+        refuse_existing(out)
     from masklater.judge.blimp import as_text, score_pairs
 
     result = score_pairs(model, data)
+    print_result(result, as_json, lambda: as_text(result))  # first: the file may fail to be written after all
     if out is not None:
-        from masklater.folders import write_file
-
         write_file(out, json.dumps(asdict(result), indent=1, allow_nan=False) + "\n")
-    print_result(result, as_json, lambda: as_text(result))

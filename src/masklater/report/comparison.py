@@ -79,9 +79,15 @@ class Comparison:
 
     @cached_property
     def arm_scores(self) -> dict[str, Scores]:
-        """GLUE by arm name: what its runs scored, taken together."""
+        """Scores by arm name: what its runs scored, taken together."""
         found = {arm.name: [self.scores[run.name] for run in arm.runs if run.name in self.scores] for arm in self.arms}
         return {name: together(scores) for name, scores in found.items() if scores}
+
+    @property
+    def benchmark(self) -> str:
+        """What the scores are called: by GLUE's name where all tasks are its."""
+        tasks = [task for scores in self.arm_scores.values() for task in scores.tasks.values()]
+        return "GLUE" if all(task.in_average is not None for task in tasks) else "Tasks"
 
     @property
     def target(self) -> float | None:

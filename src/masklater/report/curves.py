@@ -1,4 +1,4 @@
-"""The plots of a comparison: held-out loss and accuracy over what was spent, and GLUE at the end of it."""
+"""The plots of a comparison: held-out loss and accuracy over what was spent, and scores at the end of it."""
 
 import math
 import textwrap
@@ -134,7 +134,8 @@ def glue_tasks(comparison: Comparison, unit: Unit) -> Picture:
             panel.set(xlabel=_scale(comparison, unit).unit, ylabel="score (%)")
         names = [arm.name for arm in comparison.arms if arm.name in scores]
         legend(figure, handles, names, f"bars: lowest to highest seed; {SIDE_BY_SIDE}")
-        return picture(figure, f"glue-tasks-{unit}", f"GLUE tasks over {WHAT[unit]}")
+        tasks_of = "GLUE tasks" if comparison.benchmark == "GLUE" else "Tasks"
+        return picture(figure, f"glue-tasks-{unit}", f"{tasks_of} over {WHAT[unit]}")
 
 
 def _points(

@@ -45,7 +45,7 @@ def compose(comparison: Comparison, pictures: dict[str, Picture]) -> Document:
     if (by_source := tables.by_source(comparison)) is not None:
         blocks.append(by_source)
     if comparison.arm_scores:
-        blocks.append(Plots(f"GLUE over {WHAT[unit]}", over(unit, "glue-average", "glue-tasks")))
+        blocks.append(Plots(f"{comparison.benchmark} over {WHAT[unit]}", over(unit, "glue-average", "glue-tasks")))
         blocks.append(glue_tables.scores(comparison))
         if baseline.name in comparison.arm_scores and len(comparison.arm_scores) > 1:
             blocks.append(glue_tables.differences(comparison))

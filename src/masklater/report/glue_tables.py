@@ -25,7 +25,9 @@ def scores(comparison: Comparison) -> Table:
     caption = "Median over seeds (lowest to highest; number of seeds), in percent."
     if len(comparison.scores) > len(comparison.arm_scores):
         caption += " Of several pre-training seeds: the mean of their medians, the lowest and highest of all."
-    return Table("GLUE", ["task", *(arm.name for arm in scored)], rows, caption, _remarks(comparison, scored))
+    return Table(
+        comparison.benchmark, ["task", *(arm.name for arm in scored)], rows, caption, _remarks(comparison, scored)
+    )
 
 
 def _remarks(comparison: Comparison, scored: list[Arm]) -> tuple[str, ...]:
@@ -69,7 +71,8 @@ def differences(comparison: Comparison) -> Table:
         f"Points of percent above {comparison.baseline_arm.name}: the difference of the medians (from the smallest to "
         "the largest difference between any two seeds)."
     )
-    return Table("GLUE, differences to the baseline", ["task", *(arm.name for arm in others)], rows, caption)
+    title = f"{comparison.benchmark}, differences to the baseline"
+    return Table(title, ["task", *(arm.name for arm in others)], rows, caption)
 
 
 def _average_difference(comparison: Comparison, arm: Arm) -> str:

@@ -34,6 +34,7 @@ class TaskScore(_Part):
     metric: dict[str, Spread]
     main: str
     note: str | None = None
+    in_average: bool | None = True  # whether GLUE's average counts it; None: it is none of GLUE's
 
     @model_validator(mode="after")
     def _main_is_there(self) -> Self:
@@ -116,7 +117,12 @@ def together(each: Sequence[Scores]) -> Scores:
         encoder=each[0].encoder,
         settings=each[0].settings,
         tasks={
-            task: TaskScore(metric={found[0].main: _pooled(found)}, main=found[0].main, note=_notes(found))
+            task: TaskScore(
+                metric={found[0].main: _pooled(found)},
+                main=found[0].main,
+                note=_notes(found),
+                in_average=found[0].in_average,
+            )
             for task, found in tasks.items()
         },
         average=Average(value=fmean(one.value for one in averages), tasks=averages[0].tasks) if same else None,

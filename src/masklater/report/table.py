@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from rich.cells import cell_len
+
 
 @dataclass(frozen=True)
 class Table:
@@ -18,13 +20,14 @@ class Table:
 def markdown(table: Table) -> str:
     """A table as Markdown that lines up as plain text too."""
     cells = [[_plain(cell) for cell in row] for row in (table.columns, *table.rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
     left = [table.text or number == 0 for number in range(len(widths))]
 
     def line(row: list[str]) -> str:
         padded = [
-            cell.ljust(width) if to_left else cell.rjust(width)
+            cell + space if to_left else space + cell
             for cell, width, to_left in zip(row, widths, left, strict=True)
+            for space in [" " * (width - cell_len(cell))]  # of cells on a screen: a Chinese name has two a character
         ]
         return f"| {' | '.join(padded)} |"
 

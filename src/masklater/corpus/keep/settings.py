@@ -1,12 +1,11 @@
 """The settings of what is kept of a corpus, and their defaults: everything is kept (nothing heavy is imported)."""
 
-import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
 
 from masklater.errors import UserError
-from masklater.folders import nearest_existing
+from masklater.folders import refuse_existing
 
 Duplicates = Literal["exact", "near", "lines"]
 DUPLICATES: tuple[Duplicates, ...] = get_args(Duplicates)
@@ -90,13 +89,11 @@ class KeepSettings:
             )
         if self.dropped is None:
             return
-        if self.dropped.exists():
-            raise UserError(f"--dropped {self.dropped} is there already", "Name another file, or remove it.")
+        if self.dropped.is_dir():
+            raise UserError(f"--dropped {self.dropped} is a folder", "Name a file in it.")
+        refuse_existing(self.dropped)
         if self.dropped.absolute().is_relative_to(out.absolute()):
             raise UserError(
                 f"--dropped {self.dropped} is inside {out}, which is made as a whole and holds rows alone",
                 "Name a file beside it.",
             )
-        above = nearest_existing(self.dropped)
-        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-            raise UserError(f"--dropped {self.dropped}: {above} cannot be written to", "Name another file.")
