@@ -1,6 +1,7 @@
 """The doctor: sound things pass, every fault is found, all of them at once, and nothing is changed by looking."""
 
 import json
+import re
 import shutil
 import sys
 from importlib import metadata
@@ -125,6 +126,30 @@ def test_each_file_of_a_run(file: str, content: str, expected: str, run: Path) -
     assert any(expected in problem for problem in examine(run).problems)
     (run / file).unlink()
     assert any(file in problem for problem in examine(run).problems)
+
+
+@pytest.mark.fault
+def test_a_damaged_record_of_the_data(run: Path) -> None:
+    (run / "data.json").write_text('{"shards": [{}]}')
+    assert any("data.json is damaged at shards.0.key" in problem for problem in examine(run).problems)
+    (run / "data.json").unlink()  # as of a run that began before there was one
+    assert examine(run).problems == []
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("vocab_size", 99, "does not describe the weights of step-00000006: .*word_embeddings"),
+        ("num_hidden_layers", 1, r"does not describe the weights of step-00000006: encoder\..*layer"),
+        ("num_attention_heads", 7, "no model can be made of .*config.json: "),
+    ],
+)
+def test_a_config_that_is_not_that_of_the_weights(name: str, value: int, expected: str, run: Path) -> None:
+    config = json.loads((run / "config.json").read_text())
+    config["encoder"][name] = value
+    (run / "config.json").write_text(json.dumps(config))
+    assert any(re.search(expected, problem) for problem in examine(run).problems), examine(run).problems
 
 
 @pytest.mark.fault

@@ -209,7 +209,7 @@ def test_fill_without_a_mask(
     assert inside(monkeypatch, "fill", tmp_path / "run", "nothing here") == 2
     assert "there is no <mask>" in capsys.readouterr().err
     assert inside(monkeypatch, "fill", tmp_path / "run", "<mask> " * 100) == 2
-    assert "trained on rows of 32" in capsys.readouterr().err
+    assert "the model takes rows of 32" in capsys.readouterr().err
 
 
 def test_what_token_frequencies_alone_are_worth_is_said_before_and_after(

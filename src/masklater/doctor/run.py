@@ -9,10 +9,12 @@ import torch
 
 from masklater.corpus.tokenizer import fingerprint, load
 from masklater.doctor.examination import Examination
+from masklater.errors import DamagedDataError, first_line
 from masklater.machine.versions import versions
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.recipe.load import load as load_recipe
-from masklater.run.checkpoint import list_checkpoints, load_checkpoint
+from masklater.run.checkpoint import Checkpoint, list_checkpoints, load_checkpoint
+from masklater.run.data import read_data
 from masklater.run.folder import RunFolder
 from masklater.run.lock import last_holder
 from masklater.run.metrics import read_metrics
@@ -31,8 +33,12 @@ def look_at_run(path: Path, found: Examination) -> None:
     if run is not None:
         _compare_identity(run, found)
     newest = _look_at_checkpoints(path / "checkpoints", found)
-    _look_at_log(path, newest, found)
-    _look_at_space(path, run, found)
+    model = None if run is None else found.attempt(lambda: _empty_model(run))
+    if model is not None and newest is not None:
+        _compare_shapes(path, model, newest, found)
+    found.attempt(lambda: read_data(path))
+    _look_at_log(path, newest.ledger.steps if newest else 0, found)
+    _look_at_space(path, model, found)
     holder = last_holder(path)
     if holder is not None:
         found.facts["last trained by"] = str(holder)
@@ -56,19 +62,45 @@ def _compare_identity(run: RunFolder, found: Examination) -> None:
         found.notes.append(f"since the run began: {'; '.join(changed)}. Its losses may differ in their last digits")
 
 
-def _look_at_checkpoints(folder: Path, found: Examination) -> int:
-    """Read all checkpoints; return the step of the newest sound one, 0 where there is none."""
+def _empty_model(run: RunFolder) -> MaskLaterForMaskedLM:
+    """The model that config.json describes, without weights.
+
+    Raises:
+        DamagedDataError: It describes none.
+    """
+    config = run.load_config()
+    try:
+        with torch.device("meta"):
+            return MaskLaterForMaskedLM(config)
+    except Exception as error:  # transformers and torch raise whatever a value of it leads them to
+        raise DamagedDataError(
+            f"no model can be made of {run.path / 'config.json'}: {first_line(error)}", "Restore it from a copy."
+        ) from None
+
+
+def _compare_shapes(path: Path, model: MaskLaterForMaskedLM, newest: Checkpoint, found: Examination) -> None:
+    if misfits := newest.misfits(model):
+        found.problem(
+            f"{path / 'config.json'} does not describe the weights of {newest.path.name}: {', '.join(misfits[:3])}"
+            f"{' ...' if len(misfits) > 3 else ''}",
+            "Restore it from a copy.",
+        )
+
+
+def _look_at_checkpoints(folder: Path, found: Examination) -> Checkpoint | None:
+    """Read all checkpoints; return the newest sound one."""
     if not folder.is_dir():
         found.problem(f"there is no folder {folder}", "Restore it from a copy.")
-        return 0
-    newest, names = 0, []
+        return None
+    names: list[str] = []
+    newest: Checkpoint | None = None
     for path in list_checkpoints(folder):
         checkpoint = found.attempt(lambda path=path: load_checkpoint(path))  # type: ignore[misc]
         if checkpoint is None:
             continue
         steps = checkpoint.ledger.steps
         names.append(path.name)
-        newest = max(newest, steps)
+        newest = checkpoint if newest is None or steps > newest.ledger.steps else newest
         if path.name != f"step-{steps:08d}":
             found.problem(f"{path} holds step {steps:,}", "Was it renamed? Give it its own name back.")
         if bad := found.attempt(checkpoint.not_finite):
@@ -110,15 +142,11 @@ def _look_at_log(path: Path, newest: int, found: Examination) -> None:
             found.problem(f"{ledger} is missing or damaged", "The next checkpoint writes it anew.")
 
 
-def _look_at_space(path: Path, run: RunFolder | None, found: Examination) -> None:
+def _look_at_space(path: Path, model: MaskLaterForMaskedLM | None, found: Examination) -> None:
     """Book a problem where the next checkpoint has no room beside those there are."""
     needed = max((_size(each) for each in list_checkpoints(path / "checkpoints")), default=0)
-    if run is not None:
-        config = found.attempt(run.load_config)
-        if config is not None and not needed:
-            with torch.device("meta"):
-                parameters = sum(parameter.numel() for parameter in MaskLaterForMaskedLM(config).parameters())
-            needed = parameters * BYTES_PER_PARAMETER
+    if model is not None and not needed:
+        needed = sum(parameter.numel() for parameter in model.parameters()) * BYTES_PER_PARAMETER
     free = shutil.disk_usage(path).free
     found.facts["next checkpoint"] = f"{needed / 2**20:,.1f} MiB; {free / 2**20:,.1f} MiB free"
     if free < needed:

@@ -120,6 +120,14 @@ class Checkpoint:
                 raise DamagedDataError(f"{file} cannot be read: {error}", "Restore it from a copy.") from None
         return sorted(name.removeprefix(MODEL) for name in bad)
 
+    def misfits(self, model: nn.Module) -> list[str]:
+        """Names of weights that a model has and this has not, or the other way about, or of which the shapes differ."""
+        saved = _Reader(str(self.path)).read_metadata().state_dict_metadata
+        found = {name: tuple(getattr(entry, "size", ())) for name, entry in saved.items() if name.startswith(MODEL)}
+        expected = {name: tuple(tensor.shape) for name, tensor in tensors_of(model, None).items()}
+        names = sorted(found.keys() | expected.keys())
+        return [name.removeprefix(MODEL) for name in names if found.get(name) != expected.get(name)]
+
 
 class _Reader(HuggingFaceStorageReader):
     """Torch's reader, which maps files into memory, where one that is cut meanwhile would end the process (SIGBUS)."""
