@@ -1,7 +1,8 @@
 """Inputs as they were given (files, folders, patterns, standard input, addresses, data sets) to sources."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from masklater.console import say
@@ -83,6 +84,27 @@ def say_what_is_read(sources: list[Source], passed_over: Counter[str]) -> dict[s
 def size_of(file: TextFile) -> int:
     """Bytes of a file."""
     return file.stat().st_size if isinstance(file, Path) else file.size
+
+
+def file_states(sources: Sequence[Source]) -> dict[Path, tuple[int, int]]:
+    """Size in bytes and time of change, in ns, of each file of this machine that is there."""
+    states = {}
+    for file in (file for source in sources for file in source.files if isinstance(file, Path)):
+        with suppress(FileNotFoundError):  # gone since it was read, which changes nothing
+            status = file.stat()
+            states[file] = (status.st_size, status.st_mtime_ns)
+    return states
+
+
+def check_unchanged(sources: Sequence[Source], before: Mapping[Path, tuple[int, int]]) -> None:
+    """Raise UserError where a file has changed since its state was taken: it may have been read as both."""
+    changed = [str(file) for file, state in file_states(sources).items() if before.get(file, state) != state]
+    if changed:
+        more = f" and {len(changed) - 1:,} more" if len(changed) > 1 else ""
+        raise UserError(
+            f"{changed[0]}{more} changed while it was read",
+            "Run prepare again once nothing writes there; with --resume, parts of other files are taken over.",
+        )
 
 
 def _files(name: str, settings: PrepareSettings, passed_over: Counter[str]) -> list[TextFile]:

@@ -15,7 +15,7 @@ from masklater.console import say
 from masklater.corpus import tokenizer as tokenizers_
 from masklater.corpus.counts import ReadCounts, SourceTally, tally_of, total
 from masklater.corpus.index import SPLITS, SourceEntry, SplitEntry, joined, make_index
-from masklater.corpus.inputs import find_sources, say_what_is_read
+from masklater.corpus.inputs import check_unchanged, file_states, find_sources, say_what_is_read
 from masklater.corpus.join import link_shards
 from masklater.corpus.keep.kept import Samples
 from masklater.corpus.lines import check_encoding
@@ -99,7 +99,7 @@ def prepare(
         check(settings.train_tokenizer, settings.vocab_size, settings.normalise)
     passed_over: Counter[str] = Counter()
     sources = find_sources(inputs, settings, passed_over)
-    twice = say_what_is_read(sources, passed_over)
+    twice, states = say_what_is_read(sources, passed_over), file_states(sources)
     parts = cut(sources, settings.part_bytes)
     with parts_folder(out, resume, keep=len(parts) > 1) as place:
         looked_at = look_at(Corpus(sources, parts, settings), place, out, len(parts) > 1, ray)
@@ -108,6 +108,7 @@ def prepare(
         began_parts = time.monotonic()
         made = make_parts(tasks, common, ray)
         ended_parts = time.monotonic()
+        check_unchanged(sources, states)
         together = _Together(sources, looked_at, made)
         _write(out, together, tasks, common, looked_at)
     rows = together.prepared_rows(out)

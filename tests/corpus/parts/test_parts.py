@@ -319,6 +319,36 @@ def test_an_input_that_has_changed_since_it_was_looked_at_is_said(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_file_that_changed_while_it_was_read_is_named(
+    straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many documents, others: of the files that stay, parts are taken over."""
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for name in "abc":
+        lines = [json.dumps({"text": make_text(i + ord(name), 30)}) for i in range(60)]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines))
+    original = prepare_module.make_parts
+
+    def changing(*arguments: object) -> object:
+        made = original(*arguments)
+        (folder / "b.jsonl").write_text("\n".join(reversed(lines)))
+        (folder / "c.jsonl").unlink()  # it has been read
+        return made
+
+    settings = {"tokenizer": straight / "tokenizer", "part_bytes": 2**13}
+    with monkeypatch.context() as patched:
+        patched.setattr(prepare_module, "make_parts", changing)
+        with pytest.raises(UserError, match=rf"^{folder}/b\.jsonl changed while it was read"):
+            make([folder], tmp_path / "out", **settings)
+    assert not (tmp_path / "out").exists()
+    (folder / "c.jsonl").write_text("\n".join(lines))
+    result = make([folder], tmp_path / "out", resume=True, **settings)
+    assert 0 < result.parts_taken_over < result.parts
+    make([folder], tmp_path / "again", **settings)
+    assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "again")
+
+
 def test_other_settings_take_nothing_over(texts: Path, straight: Path, tmp_path: Path) -> None:
     """A stranger's parts, and a part that has lost a file, are made anew."""
     settings = {"tokenizer": straight / "tokenizer"}
