@@ -16,7 +16,9 @@ from masklater.cli import main
 from masklater.corpus.shards import Shards
 from masklater.errors import UserError
 from masklater.judge import blimp
-from masklater.judge.blimp import SentenceScorer, score_pairs
+from masklater.judge import sentences as sentences_module
+from masklater.judge.blimp import score_pairs
+from masklater.judge.sentences import SentenceScorer
 from masklater.model.saved import load_masked_lm
 from masklater.pretrain.loop import pretrain
 from masklater.run.folder import RunFolder
@@ -63,7 +65,7 @@ def test_batched_scores_are_those_of_the_slow_twin(
     expected = [slow_twin(run, text) for text in texts]
     assert scorer.score(rows).tolist() == pytest.approx(expected, abs=1e-4)
     assert scorer.score(rows)[-1] == 0  # nothing to predict
-    monkeypatch.setattr(blimp, "TOKENS_AT_ONCE", 1)  # one copy at a time
+    monkeypatch.setattr(sentences_module, "TOKENS_AT_ONCE", 1)  # one copy at a time
     assert scorer.score(rows).tolist() == pytest.approx(expected, abs=1e-4)
 
 
@@ -187,7 +189,7 @@ def test_any_masked_lm_by_category_and_with_ties(
     scorer = SentenceScorer(load_masked_lm(hub.find(str(masked_lm), (), "it")), masked_lm)
     expected = [plain_twin(masked_lm, text) for text in texts]
     assert scorer.score(scorer.tokenise(texts)).tolist() == pytest.approx(expected, abs=1e-4)
-    monkeypatch.setattr(blimp, "TOKENS_AT_ONCE", 1)
+    monkeypatch.setattr(sentences_module, "TOKENS_AT_ONCE", 1)
     assert scorer.score(scorer.tokenise(texts)).tolist() == pytest.approx(expected, abs=1e-4)
     order = sorted(range(6), key=lambda number: expected[number])
     worse, better = texts[order[0]], texts[order[-1]]

@@ -1,40 +1,29 @@
 """Minimal pairs by pseudo-log-likelihood, without fine-tuning: which of two sentences does a model find likelier?
 
-A sentence's pseudo-log-likelihood is the sum over its tokens of the log-probability of each when it alone is masked
-(Salazar et al., ACL 2020, arXiv 1910.14659). The files are those of BLiMP (Warstadt et al., TACL 2020, arXiv
+What a sentence is given is computed by `sentences.py`. The files are those of BLiMP (Warstadt et al., TACL 2020, arXiv
 1912.00582): one JSON object a line, `sentence_good` and `sentence_bad`, in whatever language the model knows; a
 `category`, or BLiMP's `linguistics_term`, beside them gets a mean of its own.
-
-Letters: B rows, L their length, V vocabulary.
 """
 
 import json
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from masklater import hub
 from masklater.console import Meter, aligned, say
-from masklater.errors import UserError, first_line
-from masklater.judge.encoder import longest_row
+from masklater.errors import UserError
+from masklater.judge.sentences import SentenceScorer
 from masklater.machine.allocator import keep_large_buffers
 from masklater.machine.kernels import refuse_cudnn_attention
-from masklater.model.head import LOGITS_AT_ONCE
-from masklater.model.likelihood import log_likelihood, plain_log_likelihood
-from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.model.saved import load_masked_lm
 from masklater.run.folder import RunFolder
 from masklater.run.identity import is_run
 from masklater.run.metrics import training_sha256
-
-TOKENS_AT_ONCE = 2**13
-"""Most tokens of one forward pass: on a CPU more of them leave its cache, and fewer keep it waiting."""
 
 PAIRS_AT_ONCE = 1000
 """Pairs whose masked copies are sorted by length together."""
@@ -173,80 +162,6 @@ def _load(name: str) -> tuple[PreTrainedModel, Path, int | None]:
         return model, folder.tokenizer, step
     source = hub.find(name, hub.MODEL_FILES, "the masked LM")
     return load_masked_lm(source), source.folder, None
-
-
-class SentenceScorer:
-    """Pseudo-log-likelihoods of sentences under a masked LM (a run's encoder, decoder and head), in float32."""
-
-    def __init__(self, model: PreTrainedModel, tokenizer_folder: Path) -> None:
-        """Take a model with the tokenizer of a folder.
-
-        Raises:
-            UserError: The tokenizer has no mask, or does not load.
-        """
-        self.model = model.eval()
-        self.device = next(model.parameters()).device
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, local_files_only=True, trust_remote_code=False)
-        except Exception as error:  # transformers raises whatever its many readers raise
-            raise UserError(
-                f"the tokenizer in {tokenizer_folder} does not load: {first_line(error)}", "Save the model's own there."
-            ) from None
-        if tokenizer.mask_token_id is None:
-            raise UserError(f"the tokenizer in {tokenizer_folder} has no mask", "Save the model's own there.")
-        self.tokenizer = tokenizer
-        # The unknown token stands for a part of the sentence, unless it is one of these as well: a sentence that it is
-        # left out of would be the likelier, the less of it the tokenizer knows.
-        others = {getattr(tokenizer, f"{role}_token_id") for role in ("bos", "eos", "cls", "sep", "pad", "mask")}
-        self.special = set(tokenizer.all_special_ids) - ({tokenizer.unk_token_id} - others)
-        if isinstance(model, MaskLaterForMaskedLM):
-            self.row_length, self.vocabulary = model.config.row_length, model.config.encoder.vocab_size
-        else:
-            self.row_length = longest_row(model, tokenizer.model_max_length)
-            self.vocabulary = model.config.vocab_size
-
-    def tokenise(self, sentences: Sequence[str]) -> list[list[int]]:
-        """Ids of each sentence, first and last token included."""
-        encoded: list[list[int]] = self.tokenizer(list(sentences), verbose=False)["input_ids"] if sentences else []
-        return encoded
-
-    def score(self, rows: Sequence[list[int]]) -> NDArray[np.float64]:
-        """The pseudo-log-likelihood of each row of ids, in nats; special tokens are read, but not scored."""
-        copies = [  # (row, position), one masked copy each
-            (row, position)
-            for row, ids in enumerate(rows)
-            for position, token in enumerate(ids)
-            if token not in self.special
-        ]
-        copies.sort(key=lambda copy: len(rows[copy[0]]))
-        total = np.zeros(len(rows))
-        for batch in self._batches(copies, rows):
-            log_likelihood_B = self._score_copies(batch, rows)
-            np.add.at(total, [row for row, _ in batch], log_likelihood_B)
-        return total
-
-    def _batches(self, copies: list[tuple[int, int]], rows: Sequence[list[int]]) -> Iterator[list[tuple[int, int]]]:
-        """Copies of one length together: no padding, so that a sentence's score depends on no other's."""
-        start = 0
-        while start < len(copies):
-            length = len(rows[copies[start][0]])
-            logits = self.vocabulary * (1 if isinstance(self.model, MaskLaterForMaskedLM) else length)
-            most = max(1, min(TOKENS_AT_ONCE // length, LOGITS_AT_ONCE["cpu"] // logits))
-            stop = start
-            while stop < len(copies) and stop - start < most and len(rows[copies[stop][0]]) == length:
-                stop += 1
-            yield copies[start:stop]
-            start = stop
-
-    @torch.no_grad()
-    def _score_copies(self, copies: list[tuple[int, int]], rows: Sequence[list[int]]) -> NDArray[np.float64]:
-        ids_BL = torch.tensor([rows[row] for row, _ in copies], device=self.device)
-        position_B = torch.tensor([position for _, position in copies], device=self.device)
-        if isinstance(self.model, MaskLaterForMaskedLM):
-            likelihood_B = log_likelihood(self.model, ids_BL, position_B)
-        else:
-            likelihood_B = plain_log_likelihood(self.model, ids_BL, position_B, self.tokenizer.mask_token_id)
-        return likelihood_B.double().cpu().numpy()
 
 
 def _score_file(scorer: SentenceScorer, pairs: _Pairs, meter: Meter, model: str) -> FileScore:
