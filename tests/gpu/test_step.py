@@ -2,6 +2,7 @@
 
 import copy
 import math
+import time
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from masklater.corpus.shards import Shards
+from masklater.machine.device import HostCopy
 from masklater.machine.precision import Precision
 from masklater.masking.batch import IGNORE, MaskedBatch
 from masklater.model.masked_lm import MaskLaterForMaskedLM
@@ -98,3 +100,17 @@ def test_a_step_that_is_not_finite_changes_nothing(continuous: Shards, device: t
     assert not bool(torch.isfinite(loss))
     for name, tensor in {**model.state_dict(), **optimizers.states()}.items():
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0, equal_nan=True, msg=name)
+
+
+def test_numbers_are_read_without_waiting_for_what_was_launched_after_them(device: torch.device) -> None:
+    numbers = torch.tensor([1.5, float("nan")], device=device)
+    HostCopy(*numbers).values()  # what is first of its kind takes its time
+    copied = HostCopy(*numbers)
+    if device.type == "cuda":
+        torch.cuda._sleep(4 * 10**9)  # cycles: 2 s
+    began = time.perf_counter()
+    assert str(copied.values()) == "[1.5, nan]"
+    assert time.perf_counter() - began < 0.5
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        assert time.perf_counter() - began > 0.5

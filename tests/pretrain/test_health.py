@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from masklater.corpus.prepare import prepare
 from masklater.corpus.settings import PrepareSettings
@@ -82,17 +83,28 @@ def test_a_step_that_is_not_finite_changes_nothing(
 def test_a_loss_that_is_read_a_step_later_changes_no_record(
     poisoned: set[int], shards: Shards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a GPU a step's loss is read while the next one computes; evaluations and checkpoints fall in between."""
+    """On a GPU a step's loss is read while the next one computes; evaluations and checkpoints fall in between.
+
+    It is copied before that one is launched, as reading what is on the device would wait for both.
+    """
     poison(monkeypatch, shards, poisoned, float("nan"))
     recipe = tiny("3ml-small", *WHOLE, "duration.steps=7", "evaluation.every_steps=3", "checkpoint.every_steps=2")
     at_once = pretrain(recipe, shards.folder, tmp_path / "at-once")
-    finish = loop._Training.finish
+    finish, make = loop._Training.finish, loop.train_step
+    before: list[Tensor] = []
+
+    def make_and_forget(*given: Any) -> tuple[Tensor, Tensor]:
+        for tensor in before:
+            tensor.fill_(-1)
+        before[:] = made = make(*given)
+        return made
 
     def late(training: loop._Training) -> Any:
         training.settles_late = True
         return finish(training)
 
     monkeypatch.setattr(loop._Training, "finish", late)
+    monkeypatch.setattr(loop, "train_step", make_and_forget)
     a_step_later = pretrain(recipe, shards.folder, tmp_path / "later")
 
     def records(run: str) -> list[dict[str, Any]]:

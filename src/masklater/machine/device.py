@@ -1,10 +1,11 @@
-"""The devices of this machine, by what people call them."""
+"""The devices of this machine, by what people call them, and reading numbers off one."""
 
 import os
 import platform
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 
 def all_devices() -> list[torch.device]:
@@ -30,3 +31,27 @@ def processor_name() -> str:
     except OSError:
         pass  # not Linux
     return platform.processor() or platform.machine()
+
+
+class HostCopy:
+    """Numbers of a device on their way to the host, behind what the device was given before.
+
+    `float(tensor)` waits for all that its stream holds by then, a step that was launched meanwhile included. This waits
+    for the copy alone.
+
+    Args:
+        scalars: Of one device and dtype.
+    """
+
+    def __init__(self, *scalars: Tensor) -> None:
+        together = torch.stack(scalars)
+        self.copied = together.to("cpu", non_blocking=True)  # from a GPU to page-locked memory
+        self.done = torch.cuda.Event() if together.is_cuda else None
+        if self.done is not None:
+            self.done.record(torch.cuda.current_stream(together.device))
+
+    def values(self) -> list[float]:
+        """Return the numbers, once they are there."""
+        if self.done is not None:
+            self.done.synchronize()
+        return self.copied.tolist()

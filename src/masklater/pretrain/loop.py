@@ -16,6 +16,7 @@ from masklater.errors import DamagedDataError, Interrupted
 from masklater.ledger import Ledger
 from masklater.machine.allocator import keep_large_buffers
 from masklater.machine.compilation import Compilation, choose_compilation, has_flex
+from masklater.machine.device import HostCopy
 from masklater.machine.distributed import World, join, stacked_layers
 from masklater.machine.kernels import refuse_cudnn_attention, repeatable
 from masklater.machine.precision import Precision, choose_precision
@@ -103,9 +104,7 @@ class _Unsettled(NamedTuple):
     """A step that may still be under way on the device."""
 
     record: dict[str, Any]  # for metrics.jsonl, but for these:
-    loss: Tensor
-    norm: Tensor
-    loss_scale: Tensor | None  # None: the loss is not scaled
+    numbers: HostCopy  # loss and gradient norm, and the loss scale where the loss is scaled
     empty: bool  # whether its rows had nothing to predict
 
 
@@ -190,6 +189,7 @@ class _Training:
         multiplier = self.phase.multiplier(ledger)
         loss_scale = self.optimizers.loss_scale()
         loss, norm = self._train(share, prefetcher, multiplier)
+        numbers = HostCopy(loss, norm, *([] if loss_scale is None else [loss_scale]))
         self._settle()
         # One clock for all: a duration in hours ends everywhere at the same step.
         seconds, data_seconds, signal, save_failed = self.world.all_max(
@@ -198,7 +198,7 @@ class _Training:
         ledger.add_step(replace(spending, flops_optimizer=self.optimizers.flops), seconds, data_seconds)
         ledger.compiled_steps += self.compilation.on
         record = step_record(ledger, recipe.optimizer.lr * multiplier, rate, seconds, data_seconds)
-        self.unsettled = _Unsettled(record, loss, norm, loss_scale, empty=share.num_targets == 0)
+        self.unsettled = _Unsettled(record, numbers, empty=share.num_targets == 0)
         if not self.settles_late:
             self._settle()
         if save_failed:
@@ -250,13 +250,14 @@ class _Training:
         """Read the loss of the last step, which waits for the device, and act on it: record, health."""
         if self.unsettled is None:
             return
-        record, loss, norm, loss_scale, empty = self.unsettled
+        record, numbers, empty = self.unsettled
         self.unsettled, ledger = None, self.ledger
-        self.loss, grad_norm = math.nan if empty else float(loss), float(norm)
+        loss, grad_norm, *loss_scale = numbers.values()
+        self.loss = math.nan if empty else loss
         skipped = not (math.isfinite(self.loss) and math.isfinite(grad_norm))
         overflowed = False
-        if loss_scale is not None:
-            record["loss_scale"] = float(loss_scale)
+        if loss_scale:
+            (record["loss_scale"],) = loss_scale
             # Below 1 the scale is not what made the gradient too large.
             overflowed = skipped and math.isfinite(self.loss) and record["loss_scale"] > 1
             record["overflowed"] = overflowed
