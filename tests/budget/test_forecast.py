@@ -241,6 +241,8 @@ def test_deberta_as_its_config_has_it(kinds: object, tmp_path: Path) -> None:
         ("NVIDIA H100 80GB HBM3", "h100"),
         ("NVIDIA H100 PCIe", "h100-pcie"),
         ("NVIDIA H200", "h200"),
+        ("NVIDIA GH200 480GB", None),
+        ("NVIDIA GB200", None),
         ("NVIDIA A100-SXM4-40GB", "a100-40"),
         ("NVIDIA A100-SXM4-80GB", "a100"),
         ("NVIDIA A10", "a10"),

@@ -4,6 +4,7 @@ In bfloat16, or in float16 where a GPU lacks it. From the makers' data sheets; f
 is found in what torch calls the device.
 """
 
+import re
 from dataclasses import dataclass
 
 
@@ -45,13 +46,12 @@ _PATTERNS = {
     "A100": "a100", "L40S": "l40s", "L4": "l4", "A10": "a10", "RTX A6000": "a6000", "RTX 4090": "rtx4090",
     "RTX 3090": "rtx3090", "V100-SXM2-32GB": "v100-32", "V100-SXM2": "v100", "T4": "t4",
 }  # fmt: skip
-"""Parts of the names that drivers give, the more telling first; where a name goes on with a letter, it is another."""
+"""Words of the names that drivers give, the more telling first; a longer word (GH200, A10G) is another GPU."""
 
 
 def find_gpu(device_name: str) -> Hardware | None:
     """The data sheet of a device by the name its driver gives it; None where it is not in the table."""
     for part, key in _PATTERNS.items():
-        place = device_name.find(part)
-        if place >= 0 and not device_name[place + len(part) : place + len(part) + 1].isalnum():
+        if re.search(rf"\b{part}\b", device_name):
             return GPUS[key]
     return None

@@ -1,6 +1,7 @@
 """The peak rate of the device at hand: off its data sheet, or measured where there is none."""
 
 import time
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -25,9 +26,9 @@ def this_hardware(device: "torch.device", precision: str) -> Hardware:
 
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
+        memory = float(torch.cuda.get_device_properties(device).total_memory)
         if (sheet := find_gpu(name)) is not None:
-            return sheet
-        memory = torch.cuda.get_device_properties(device).total_memory
+            return replace(sheet, memory_bytes=memory)  # of one name there are several sizes, and slices (MIG)
         return Hardware(name, _measure(device.type, precision), memory, None, f"{precision} matmul measured here")
     cores = torch.get_num_threads()
     rate = _measure(device.type, precision)
