@@ -7,11 +7,13 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from masklater.corpus.shards import Shards
 from masklater.errors import UserError
@@ -132,6 +134,16 @@ def test_a_checkpoint_is_read_compiled_and_eager(
     assert f"layers {'not compiled' if first else 'compiled'}: the recipe says so" in said
     assert f"{2 * first} of these steps were made with compiled layers: dropout draws other numbers" in said
     assert json.loads((tmp_path / "run" / "ledger.json").read_text())["compiled_steps"] == 2
+
+
+def test_layers_are_whole_graphs_under_ddp(shards: Shards, graphs: Graphs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dynamo would cut them at DDP's buckets, of which each matrix of these small layers fills one."""
+    monkeypatch.setattr(torch.distributed, "_DEFAULT_FIRST_BUCKET_BYTES", 1)
+    monkeypatch.setattr(DistributedDataParallel, "_get_active_ddp_module", lambda: SimpleNamespace(bucket_bytes_cap=1))
+    batch, model = make_batch(shards, "3ml-self"), make_model(shards, "3ml-self", "roberta-prelayernorm").train()
+    compile_layers(stacked_layers(model))
+    model(batch=batch).loss_sum.backward()
+    assert graphs.count == 3  # a layer of the encoder's, one of the decoder's, and its last, at the targets alone
 
 
 @pytest.mark.slow

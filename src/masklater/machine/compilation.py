@@ -100,5 +100,8 @@ def find_failure(device: torch.device) -> str | None:
 def compile_layers(layers: Iterable[nn.Module]) -> None:
     """Change layers in place, so that they are compiled when called first; shapes that change, once more for all."""
     torch._dynamo.config.recompile_limit = RECOMPILE_LIMIT
+    # Under DDP dynamo would cut each graph at DDP's buckets, the first of 1 MiB, to add up gradients meanwhile. Layers
+    # do that one by one, and cut ones draw other dropout than in one process.
+    torch._dynamo.config.optimize_ddp = False
     for layer in layers:
         layer.compile(fullgraph=True, backend=BACKEND)
