@@ -2,10 +2,13 @@
 
 import time
 
+import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
 
+from masklater.machine.distributed import ALONE, World
+from masklater.machine.precision import PRECISIONS, Precision
 from tests.invariance.ranks import CONTEXT, take_place
 
 LEAVINGS = 12
@@ -42,3 +45,26 @@ def _leave(rank: int, ports: list[int], left: "list[int]") -> None:
             world.all_sum(torch.ones(4))
         del model
         left[rank] += 1
+
+
+@pytest.mark.parametrize(
+    ("names", "common"),
+    [
+        (("bfloat16", "bfloat16"), "bfloat16"),
+        (("bfloat16", "float16"), "float16"),  # an A100 beside a T4
+        (("float32", "bfloat16"), "float32"),  # processors of two ages
+    ],
+)
+def test_processes_compute_in_what_all_devices_can(names: tuple[str, str], common: str) -> None:
+    class Both(World):
+        def all_max(self, *values: float) -> list[float]:
+            return [max(*values, *map(PRECISIONS.index, names))]
+
+    for name in names:
+        own = Precision(name, "it can", torch.device("cpu"))
+        assert ALONE.common_precision(own) is own
+        settled = Both(size=2).common_precision(own)
+        assert settled.name == common
+        assert settled.reason == (
+            "it can" if name == common else f"the device of another process does not compute in {name}"
+        )

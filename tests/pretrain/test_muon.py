@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from masklater.machine.distributed import ALONE, World
-from masklater.machine.precision import choose_precision
-from masklater.pretrain import muon
+from masklater.machine.precision import Precision, choose_precision
+from masklater.pretrain import muon, optim
 from masklater.pretrain.muon import Muon, orthogonalise
 from masklater.pretrain.optim import Optimizers
 from masklater.recipe.sections import OptimizerSettings
@@ -104,3 +104,17 @@ def test_products_are_in_what_the_device_computes_in(monkeypatch: pytest.MonkeyP
         part = Optimizers(nn.Linear(3, 3), settings).parts[0]
         assert isinstance(part, Muon)
         assert part.dtype == expected
+
+
+def test_processes_multiply_in_what_all_devices_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They hand each other what comes of it, which has to be of one size."""
+
+    class WithAnOldOne(World):
+        def all_max(self, *values: float) -> list[float]:
+            return [1.0]
+
+    monkeypatch.setattr(optim, "choose_precision", lambda *_: Precision("bfloat16", "", torch.device("cpu")))
+    settings = OptimizerSettings(name="muon", lr=0.02, adamw_lr=1e-3)
+    for world, dtype in ((ALONE, torch.bfloat16), (WithAnOldOne(size=2), torch.float32)):
+        of_matrices = Optimizers(nn.Linear(8, 8), settings, world).parts[0]
+        assert isinstance(of_matrices, Muon) and of_matrices.dtype == dtype

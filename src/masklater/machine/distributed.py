@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from masklater.console import console
 from masklater.errors import Interrupted, SaidElsewhere, UserError, first_line
-from masklater.machine.precision import Precision
+from masklater.machine.precision import PRECISIONS, Precision
 
 TIMEOUT = timedelta(minutes=30)
 """The time a process waits for the others. One that dies does not take that long: torchrun ends the rest."""
@@ -82,6 +82,16 @@ class World:
         tensor = torch.tensor(values, dtype=torch.float64)  # on the CPU: over gloo, without waiting for a GPU
         dist.all_reduce(tensor, how)
         return tensor.tolist()
+
+    def common_precision(self, own: Precision) -> Precision:
+        """Return what all processes compute in, given what each would choose by itself: what every device can.
+
+        Under float16 gradients are scaled and under fsdp weights are sent in 16 bits, so that they must not differ.
+        """
+        common = PRECISIONS[int(self.all_max(PRECISIONS.index(own.name))[0])]
+        if common == own.name:
+            return own
+        return Precision(common, f"the device of another process does not compute in {own.name}", own.device)
 
     def broadcast(self, text: str) -> str:
         """Return the first process's text in all processes."""

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch.amp import GradScaler
 
+PRECISIONS = ("bfloat16", "float16", "float32")
+"""What computes in one of them computes in those after it too."""
+
 
 @dataclass(frozen=True)
 class Precision:
     """The choice, with its reason for the log."""
 
-    name: str  # bfloat16 | float16 | float32
+    name: str  # of PRECISIONS
     reason: str
     device: torch.device
 

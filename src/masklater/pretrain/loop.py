@@ -61,7 +61,7 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
         compilation = choose_compilation(recipe.compile, world)
         plan, run, sources, start = open_run(recipe, data, out, resume, world, held)
         checkpoint = find_checkpoint(run, plan, world)
-        precision = choose_precision(recipe.precision, world.device)
+        precision = world.common_precision(choose_precision(recipe.precision, world.device))
         torch.manual_seed(derive_seed(recipe.seed, "weights"))
         model = MaskLaterForMaskedLM(plan.config)
         if checkpoint is None:

@@ -140,13 +140,14 @@ def muon_flops(matrix: Tensor) -> float:
 
 
 def _muon(matrices: list[nn.Parameter], settings: OptimizerSettings, world: World) -> Optimizer:
-    has_bfloat16 = not matrices or choose_precision("auto", matrices[0].device).name == "bfloat16"
+    lacks_own = bool(matrices) and choose_precision("auto", matrices[0].device).name != "bfloat16"
+    (lacks_bfloat16,) = world.all_max(lacks_own)  # of any process: they hand each other what they have computed
     return Muon(
         matrices,
         lr=settings.lr,
         momentum=0.95 if settings.momentum is None else settings.momentum,
         weight_decay=settings.weight_decay,
-        dtype=torch.bfloat16 if has_bfloat16 else torch.float32,
+        dtype=torch.float32 if lacks_bfloat16 else torch.bfloat16,
         world=world,
     )
 
