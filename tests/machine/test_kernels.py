@@ -54,13 +54,16 @@ def test_repeatable_leaves_a_workspace_that_was_chosen(monkeypatch: pytest.Monke
 
 
 def test_training_refuses_cudnn_and_deterministic_changes_nothing_on_a_cpu(
-    shards_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    shards_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     results = [
         pretrain(tiny("3ml-small", "duration.steps=2", f"deterministic={wanted}"), shards_folder, tmp_path / wanted)
         for wanted in ("false", "true")
     ]
     assert not torch.backends.cuda.cudnn_sdp_enabled()
+    # Whatever is asked for: torch looks for it when cuBLAS is first called, and what comes next may ask for the other.
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     assert results[0].loss == results[1].loss
     said = capsys.readouterr().err
     assert said.count("deterministic: a CPU is so in any case") == 1

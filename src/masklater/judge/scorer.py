@@ -15,7 +15,7 @@ from masklater.judge.tokens import TokenRows, TokenTask, tokenise
 from masklater.judge.tune import select
 from masklater.machine.allocator import keep_large_buffers
 from masklater.machine.device import device_name
-from masklater.machine.kernels import refuse_cudnn_attention
+from masklater.machine.kernels import fix_workspace, refuse_cudnn_attention
 from masklater.machine.precision import choose_precision
 from masklater.machine.versions import versions
 
@@ -33,6 +33,7 @@ class Scorer:
         """
         keep_large_buffers()
         refuse_cudnn_attention()
+        fix_workspace()
         self.encoder = encoder
         self.precision = choose_precision(precision, device)
         self.tokenizer = encoder.tokenizer()

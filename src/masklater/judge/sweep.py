@@ -1,6 +1,5 @@
 """A sweep: every task at every grid point with every seed, each run kept as soon as it is done."""
 
-import os
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
@@ -77,7 +76,6 @@ def sweep(
         UserError: Nothing can be scored, or SCORES holds another sweep.
         Interrupted: SIGINT or SIGTERM; finished runs are kept.
     """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only with a fixed workspace
     identity = out / "sweep.json"
     if resume and not identity.is_file():
         raise UserError(f"there is no sweep in {out} to go on with", "Leave --resume out to begin one.")

@@ -19,6 +19,15 @@ def refuse_cudnn_attention() -> None:
     torch.backends.cuda.enable_cudnn_sdp(False)
 
 
+def fix_workspace() -> None:
+    """Give cuBLAS a workspace of fixed size, without which its sums have no fixed order.
+
+    torch looks for it once, when cuBLAS is first called: whoever trains in any order and then in a fixed one, in one
+    process, would be refused.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
 def attention_kernels(device: torch.device) -> str | None:
     """Return the names of the kernels that `scaled_dot_product_attention` may choose from on a GPU; None elsewhere."""
     if device.type != "cuda":
@@ -37,13 +46,12 @@ def attention_kernels(device: torch.device) -> str | None:
 def repeatable(device: torch.device) -> Iterator[None]:
     """Keep a GPU to algorithms that add up in the same order every time. A CPU does so anyhow, and nothing changes.
 
-    Attention's backward pass is the memory-efficient one, which has such an order. cuBLAS reads its workspace from the
-    environment when it is first called, so that this comes before any product of matrices.
+    Attention's backward pass is the memory-efficient one, which has such an order.
     """
     if device.type != "cuda":
         yield
         return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    fix_workspace()
     memory: Any = torch.utils.deterministic
     before = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()

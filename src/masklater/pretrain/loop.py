@@ -18,7 +18,7 @@ from masklater.machine.allocator import keep_large_buffers
 from masklater.machine.compilation import Compilation, choose_compilation, has_flex
 from masklater.machine.device import HostCopy
 from masklater.machine.distributed import World, join, stacked_layers
-from masklater.machine.kernels import refuse_cudnn_attention, repeatable
+from masklater.machine.kernels import fix_workspace, refuse_cudnn_attention, repeatable
 from masklater.machine.precision import Precision, choose_precision
 from masklater.machine.signals import StopOnSignal
 from masklater.model.masked_lm import MaskLaterForMaskedLM
@@ -55,6 +55,7 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
     """
     keep_large_buffers()
     refuse_cudnn_attention()
+    fix_workspace()
     with join() as world, ExitStack() as held:
         if recipe.deterministic:
             held.enter_context(repeatable(world.device))
