@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import torch
 from memory import resident
 from ours import Ours
 
@@ -33,7 +34,11 @@ def measure(name: str, setting: str, rows: int) -> None:
     recipe = recipe_of(name, setting)
     small = Ours(recipe, 2, 16, 100, MEASURED_IN)
     small.train(small.share(0, small.corruption), 0)  # the libraries' own memory comes with the first step
-    before = resident().now
+    on_gpu = ALONE.device.type == "cuda"
+    if on_gpu:
+        del small
+        torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated() if on_gpu else resident().now
     side = Ours(recipe, rows, ROW_LENGTH, VOCABULARY, MEASURED_IN)
     if recipe.checkpoint_every:
         side.model.checkpoint_activations(recipe.checkpoint_every)
@@ -47,7 +52,8 @@ def measure(name: str, setting: str, rows: int) -> None:
     shape = row_shape(sizes, recipe.decoder, side.corruption.counts)
     parameters = count_parameters(shape, sizes.family, sizes.positions, sizes.token_types)
     estimate = estimate_memory(recipe, shape, parameters, rows).total
-    print(resident().highest - before, estimate, seconds[-1])
+    highest = torch.cuda.max_memory_allocated() if on_gpu else resident().highest
+    print(highest - before, estimate, seconds[-1])
 
 
 def main() -> None:

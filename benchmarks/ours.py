@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from wanted import RECIPES, Step, Wanted
 
 from masklater.budget.cost import encoder_sizes, row_flops
+from masklater.machine.kernels import refuse_cudnn_attention
 from masklater.machine.precision import Precision
 from masklater.masking.batch import MaskedBatch
 from masklater.masking.corrupt import Corruption, corrupt, make_corruption
@@ -93,6 +94,7 @@ class Ours:
     def __init__(self, recipe: Recipe, rows: int, row_length: int, vocabulary: int, precision: Precision) -> None:
         self.rows, self.row_length, self.vocabulary, self.precision = rows, row_length, vocabulary, precision
         self.decoder = recipe.decoder
+        refuse_cudnn_attention()  # as `pretrain` does: on an H100 torch would choose it
         config, self.corruption = describe(recipe, row_length, vocabulary)
         self.encoder = config.encoder
         self.model = MaskLaterForMaskedLM(config).to(precision.device).train()

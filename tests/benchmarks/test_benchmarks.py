@@ -9,11 +9,14 @@ import sys
 from graphlib import TopologicalSorter
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from masklater.corpus.files import find_files
 from masklater.corpus.read import ReadCounts, Source, read_documents
+from masklater.machine.precision import Precision
 from masklater.recipe.load import load
 from tests.conftest import REPOSITORY
 
@@ -38,6 +41,28 @@ def check_peers(stdout: str, peers: list[str]) -> None:
 @pytest.mark.slow
 def test_a_step_beside_a_peer() -> None:
     check_peers(run("step.py", *STEP, "--peer", "stock-bf16").stdout, ["stock-bf16"])
+
+
+def test_a_step_of_ours_has_the_kernels_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    ours = importlib.import_module("ours")
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    ours.Ours(load("3ml-small"), 1, 16, 100, Precision("float32", "", torch.device("cpu")))
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+
+
+def test_a_gpu_memory_is_read_where_the_step_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of checkpointing.py: what the process holds on the host says nothing of it."""
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    checkpointing = importlib.import_module("checkpointing")
+    monkeypatch.setattr(checkpointing, "ALONE", SimpleNamespace(device=torch.device("cuda")))
+    monkeypatch.setattr(checkpointing, "MEASURED_IN", Precision("float32", "", torch.device("cpu")))
+    for name, found in (("reset_peak_memory_stats", None), ("memory_allocated", 1), ("max_memory_allocated", 12_346)):
+        monkeypatch.setattr(torch.cuda, name, lambda found=found: found)
+    checkpointing.measure("3ml-small", "false", 1)
+    assert capsys.readouterr().out.startswith("12345 ")
 
 
 @pytest.mark.slow
