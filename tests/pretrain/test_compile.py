@@ -136,6 +136,19 @@ def test_a_checkpoint_is_read_compiled_and_eager(
     assert json.loads((tmp_path / "run" / "ledger.json").read_text())["compiled_steps"] == 2
 
 
+@pytest.mark.parametrize("family", ["esm", "roberta", "modernbert"])
+def test_layers_that_are_computed_again_are_whole_graphs(family: str, shards: Shards, graphs: Graphs) -> None:
+    """What transformers does around such a layer is compiled with it, its warnings too."""
+    batch, model = make_batch(shards, "3ml-self"), make_model(shards, "3ml-self", family).train()
+    expected = model(batch=batch).loss_sum
+    model.checkpoint_activations(1)
+    compile_layers(stacked_layers(model))
+    loss = model(batch=batch).loss_sum
+    loss.backward()
+    torch.testing.assert_close(loss, expected)
+    assert graphs.count > 0
+
+
 def test_layers_are_whole_graphs_under_ddp(shards: Shards, graphs: Graphs, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dynamo would cut them at DDP's buckets, of which each matrix of these small layers fills one."""
     monkeypatch.setattr(torch.distributed, "_DEFAULT_FIRST_BUCKET_BYTES", 1)

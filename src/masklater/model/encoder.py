@@ -186,6 +186,8 @@ def encode(
             )
         counted = {} if whole_rows else {"relative_pos": distances(encoder.config, pos_BS)}
         return encoder.encoder(encoder.embeddings(**inputs), attend_BSS, **counted).last_hidden_state
+    if encoder.config.model_type == "esm":  # or a layer that is computed again warns of a cache, and cannot be compiled
+        inputs["use_cache"] = False
     mask_B1SS = attention_mask(encoder, attend_BSS)
     if mask_B1SS is not None:
         inputs["attention_mask"] = mask_B1SS
