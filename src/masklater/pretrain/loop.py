@@ -224,6 +224,7 @@ class _Training:
             self.model.zero_grad(set_to_none=True)
             if self.world.device.type == "cuda":
                 torch.cuda.empty_cache()
+                torch.cuda.reset_peak_memory_stats()  # the peak is to be that of steps that were made
             prefetcher.cut_again(self._share)
             share = prefetcher.take()
 

@@ -34,6 +34,8 @@ class Accounts:
         ledger.peak_flops_per_second = float(world.all_sum(peak))
         ledger.attention_kernels = attention_kernels(self.device)
         self.energy = EnergyMeter(_uuids(self.device))
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)  # another run of this process may have taken more
 
     @contextmanager
     def time(self, what: Literal["evaluation", "checkpoint"]) -> Iterator[None]:
