@@ -12,7 +12,7 @@ from masklater import MaskLaterForMaskedLM
 from masklater.errors import UserError
 from masklater.masking.batch import MaskedBatch
 from masklater.model import encoder as encoders
-from masklater.model.check import KNOWN_REASONS, Positions, check_encoder, find_positions
+from masklater.model.check import KNOWN_REASONS, Positions, check_dtype, check_encoder, find_positions
 from masklater.model.encoder import build_encoder, encode
 from tests.reference.cases import randomize
 from tests.reference.test_against_transformers import tiny_config
@@ -260,3 +260,17 @@ def test_rows_are_no_longer_than_an_encoder_has_positions_for(family: str, most:
 def test_an_encoder_that_turns_has_positions_for_any_row(kind: str) -> None:
     model = MaskLaterForMaskedLM.from_encoder(tiny_config("modernbert"), {"kind": kind}, mask_token_id=4, row_length=64)
     assert model(input_ids=torch.randint(5, 320, (1, 64))).logits.shape == (1, 64, 320)
+
+
+def test_an_encoder_whose_own_code_mixes_types_is_refused_in_bfloat16_alone() -> None:
+    """X-MOD writes what its adapters compute, in bfloat16, into float32: under autocast that is an error of torch."""
+    cpu = torch.device("cpu")
+    refused, taken = (
+        MaskLaterForMaskedLM.from_encoder(tiny_config(family, **others), {"kind": "self"}, mask_token_id=4).config
+        for family, others in (("xmod", {"languages": ["en_XX"], "default_language": "en_XX"}), ("roberta", {}))
+    )
+    with pytest.raises(UserError, match="an encoder of type xmod cannot be trained in bfloat16: Index put") as raised:
+        check_dtype(refused, cpu, torch.bfloat16)
+    assert "precision=float32" in str(raised.value)
+    check_dtype(refused, cpu, torch.float32)
+    check_dtype(taken, cpu, torch.bfloat16)

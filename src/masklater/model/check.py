@@ -137,6 +137,37 @@ def check_causal(config: MaskLaterConfig) -> None:
         )
 
 
+def check_dtype(config: MaskLaterConfig, device: torch.device, dtype: torch.dtype) -> None:
+    """Test that an encoder computes under autocast, which some families' own code does not: it mixes types.
+
+    Args:
+        config: Settled.
+        device: Where a run trains.
+        dtype: What its products are computed in.
+
+    Raises:
+        UserError: It does not.
+    """
+    if dtype == torch.float32:
+        return
+    small, L = _small_copy(config.encoder, config.row_length), config.row_length
+    offset = (small.pad_token_id or 0) + 1 if config.position_offset else 0
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        encoder = _build(small).to(device)
+        ids_BL = _ordinary_ids(small)[:1].expand(1, L).to(device)
+        try:
+            with torch.autocast(device.type, dtype=dtype):
+                encode(encoder, ids_BL, torch.arange(L, device=device)[None], offset, None)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise UserError(
+                f"an encoder of type {small.model_type} cannot be trained in {str(dtype).removeprefix('torch.')}: "
+                f"{first_line(error)}",
+                "Compute in float32: precision=float32.",
+            ) from None
+
+
 def _find(config: PretrainedConfig, row_length: int, drops: bool) -> Positions:
     if getattr(config, "is_encoder_decoder", False):
         raise _cannot_be_called(config, "it is an encoder with a decoder, which reads from left to right")

@@ -14,8 +14,9 @@ from masklater.console import Meter, clock, say
 from masklater.corpus.shards import Shards
 from masklater.errors import UserError
 from masklater.machine.distributed import World
+from masklater.machine.precision import choose_precision
 from masklater.masking.schedule import rates_in
-from masklater.model.check import check_causal, settle
+from masklater.model.check import check_causal, check_dtype, settle
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.model.positions import set_rope_base
 from masklater.pretrain.batches import share_out
@@ -60,6 +61,7 @@ def open_run(
             config = settle(start.config)
             if any(phase.objective == "causal" for phase in recipe.phases):
                 check_causal(config)
+        check_dtype(config, world.device, choose_precision(recipe.precision, world.device).dtype)
         plan = make_plan(recipe, sources, config)
         if run is not None and world.is_main:
             _refuse_other_steps(run, plan)
