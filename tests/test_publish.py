@@ -104,6 +104,15 @@ def test_a_hub_that_refuses(hub: StandIn, encoder: Path) -> None:
     assert not hub.uploaded
 
 
+def test_offline_is_no_matter_of_logging_in(hub: StandIn, encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match="HF_HUB_OFFLINE is set") as raised:
+        send(list_files(encoder), "someone/tiny")
+    assert "Unset it" in str(raised.value)
+    assert "hf auth login" not in str(raised.value)
+    assert not hub.calls
+
+
 def test_a_repository_that_was_made_for_nothing_is_said(hub: StandIn, encoder: Path) -> None:
     hub.refuses = 403
     with pytest.raises(UserError) as before:

@@ -118,12 +118,17 @@ def send(shipment: Shipment, repository: str, private: bool = False) -> Publishe
         private: Only its owner sees it.
 
     Raises:
-        UserError: The name is none, the hub refuses, or private was asked for and the repository is there and public.
+        UserError: The name is none, the hub refuses or may not be asked, or private was asked for and the repository is
+            there and public.
     """
-    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub import CommitOperationAdd, HfApi, constants
     from huggingface_hub.errors import RepositoryNotFoundError
 
     check_name(repository)
+    if constants.HF_HUB_OFFLINE:
+        raise UserError(
+            f"nothing can be sent to {repository}: HF_HUB_OFFLINE is set", "Unset it where there is a network."
+        )
     api, created, commit = HfApi(library_name="masklater"), False, None
     try:
         try:
