@@ -215,6 +215,8 @@ def test_a_saved_models_sizes(continuous: Shards, tmp_path: Path) -> None:
         load("continue", [f"model.from={tmp_path / 'encoder'}"]), replace(rows, vocabulary=9, any_tokenizer=True)
     )
     assert unknown.row == saved.row  # nothing is known of the tokenizer but that the model has one
+    with pytest.raises(UserError, match=r"encoder has positions for rows of 32 at most, and these have 33"):
+        forecast(load("continue", [f"model.from={tmp_path / 'encoder'}"]), replace(rows, row_length=33))
     (tmp_path / "encoder" / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(UserError, match=r"config\.json: no sizes to be read"):
         forecast(load("continue", [f"model.from={tmp_path / 'encoder'}"]), rows)

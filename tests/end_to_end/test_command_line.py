@@ -131,8 +131,10 @@ MISTAKES = {
     "an output place that is a file": (["prepare", "{corpus}", "--out", "{tmp}/full/file/o"], "cannot be written"),
     "an output that can never be": (["prepare", "{corpus}", "--out", "/proc/masklater"], "/proc/masklater cannot be written"),
     "an output with a name too long": (["pretrain", "3ml-small", "--data", "{shards}", "--out", "{tmp}/" + 300 * "x"], "name too long"),
-    "scores below a file": (["glue", "{tmp}/empty", "--data", "{tmp}/empty", "--out", "{tmp}/full/file/o", "--tasks", "rte"], "there is no folder"),
+    "scores below a file": (["glue", "{tmp}/empty", "--data", "{tmp}/empty", "--out", "{tmp}/full/file/o", "--tasks", "rte"], "cannot be written: Not a directory"),
     "an unknown recipe": (["pretrain", "nosuch", "--data", "{shards}", "--out", "{tmp}/o"], "Shipped recipes:"),
+    "a misspelt recipe": (["pretrain", "3ml-smal", "--data", "{shards}", "--out", "{tmp}/o"], "\n  Did you mean 3ml-small? Shipped recipes:"),
+    "text in place of shards": (["pretrain", "3ml-small", "--data", "{corpus}", "--out", "{tmp}/o"], "masklater prepare {corpus} --out shards"),
     "an unknown key": (["pretrain", "3ml-small", "batch.row=3", "--data", "{shards}", "--out", "{tmp}/o"], "Did you mean rows?"),
     "a contradiction": (["pretrain", "3ml-small", "model.num_attention_heads=7", "--data", "{shards}", "--out", "{tmp}/o"], "num_attention_heads must divide hidden_size"),
     "no shards": (["pretrain", "3ml-small", "--data", "{tmp}/empty", "--out", "{tmp}/o"], "is no SHARDS folder"),
@@ -195,7 +197,7 @@ def test_mistakes(
     status = inside(monkeypatch, *[argument.format(**places) for argument in arguments])
     out, err = capsys.readouterr()
     assert status == 2, err
-    assert message in err
+    assert message.format(**places) in err
     assert "Traceback" not in err
     assert out == ""
     assert (tmp_path / "full" / "file").read_text() == "mine"
@@ -301,6 +303,17 @@ def test_what_comes_before_torch_needs_neither_torch_nor_posix() -> None:
     assert {first, second} == {"mae-lm-base", "mae-lm-small"} and completed == "status 0"
     assert windows == "status 2" and "Windows is not supported" in done.stderr and "WSL 2" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_saved_model_in_place_of_a_run_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "encoder").mkdir()
+    (tmp_path / "encoder" / "config.json").write_text("{}")
+    assert inside(monkeypatch, "fill", tmp_path / "encoder", "<mask>") == 2
+    assert "What is here is a saved model, which transformers loads" in capsys.readouterr().err
+    assert inside(monkeypatch, "doctor", tmp_path / "encoder") == 2
+    assert "neither SHARDS nor a RUN, but a saved model" in capsys.readouterr().err
 
 
 def test_a_result_that_the_encoding_of_a_terminal_lacks_is_no_traceback(shards_folder: Path, tmp_path: Path) -> None:

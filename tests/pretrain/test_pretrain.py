@@ -205,11 +205,14 @@ def test_a_run_goes_on_for_longer(shards_folder: Path, tmp_path: Path) -> None:
     assert RunFolder(tmp_path / "run").recipe.duration.steps == 9
 
 
-def test_a_finished_run_is_left_as_it_is(shards_folder: Path, tmp_path: Path) -> None:
+def test_a_finished_run_is_left_as_it_is(
+    shards_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pretrain(tiny(), shards_folder, tmp_path / "run")
     before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
     result = pretrain(tiny(), shards_folder, tmp_path / "run", resume=True)
     assert (result.finished, result.steps, result.loss) == (True, 6, None) and result.valid_loss is not None
+    assert f"{tmp_path / 'run'} is at step 6: 6 steps are over, nothing is left to train" in capsys.readouterr().err
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
     pretrain(tiny("3ml-small", "checkpoint.keep=1"), shards_folder, tmp_path / "run", resume=True)
     assert [path.name for path in list_checkpoints(tmp_path / "run" / "checkpoints")] == ["step-00000006"]

@@ -140,7 +140,7 @@ def missing_field(where: str, name: str, there: Iterable[str]) -> UserError:
     more = f" and {len(there) - FIELDS_SHOWN:,} more" if len(there) > FIELDS_SHOWN else ""
     return UserError(
         f"{where}: no field {name!r}; the record has {', '.join(there[:FIELDS_SHOWN]) or 'no fields'}{more}",
-        "Name the field that holds the text with --text-field. (A field that is compared is named by --filter.)",
+        "Name a field that is there: with --text-field the one that holds the text, in --filter one that is compared.",
     )
 
 

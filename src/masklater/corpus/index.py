@@ -167,6 +167,11 @@ def read_index_file(folder: Path) -> tuple[Index, str]:
         DamagedDataError: The index is not what was written.
     """
     path = folder / "index.json"
+    if folder.is_file():
+        raise UserError(
+            f"{folder} is a file, and what is named here is a SHARDS folder",
+            f"If it is text, make one of it with `masklater prepare {folder} --out shards`.",
+        )
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}", "Make it with `masklater prepare ... --out`.")
     if not path.is_file():

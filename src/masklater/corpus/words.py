@@ -55,10 +55,10 @@ def word_table_of(tokenizer: "PreTrainedTokenizerFast") -> WordTable[NDArray[Any
     if "▁" in str(decoder):
         return WordTable(np.array([token.startswith("▁") for token in tokens]), none_V, none_V)
     raise UserError(
-        f"masking.choose needs words, and a tokenizer of this kind ({type(decoder).__name__}) does not show where they "
-        "begin",
-        "Set masking.choose=uniform, use a byte-level BPE, WordPiece or SentencePiece tokenizer, or prepare text whose "
-        "words are marked (--marked-words).",
+        "masking.choose needs words, and the tokens of this tokenizer do not show where they begin: it is neither a "
+        f"byte-level BPE nor a WordPiece or SentencePiece one (tokenizers decodes it by {type(decoder).__name__})",
+        "Set masking.choose=uniform, use a tokenizer of these kinds, or prepare text whose words are marked "
+        "(--marked-words).",
     )
 
 

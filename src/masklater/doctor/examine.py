@@ -37,4 +37,7 @@ def _kind_of(path: Path) -> Callable[[Path, Examination], None]:
         return look_at_shards
     if any((path / name).exists() for name in ("run.json", "recipe.yaml", "checkpoints")):
         return look_at_run
-    raise UserError(f"{path} is neither SHARDS nor a RUN", "Name a folder that prepare, select or pretrain made.")
+    saved = ", but a saved model, which transformers examines" if (path / "config.json").is_file() else ""
+    raise UserError(
+        f"{path} is neither SHARDS nor a RUN{saved}", "Name a folder that prepare, select or pretrain made."
+    )

@@ -141,6 +141,8 @@ class _Training:
     def finish(self) -> PretrainResult:
         """Make every step until the duration is reached."""
         recipe, ledger = self.plan.recipe, self.ledger
+        if ledger.steps and recipe.duration.reached(ledger):
+            say(f"{self.run.path} is at step {ledger.steps:,}: {recipe.duration} are over, nothing is left to train")
         meter = Meter("Pre-training", recipe.duration.amount, before=recipe.duration.spent(ledger))
         prefetcher = Prefetcher(self._share, ledger.steps, self.world)
         try:

@@ -236,7 +236,7 @@ def _locate(source: str | Path) -> Path:
         raise UserError(f"the recipe {source} is a folder, not a YAML file", "Give the file itself.")
     raise UserError(
         f"there is no recipe {source}: neither a file nor a shipped recipe",
-        f"Shipped recipes: {', '.join(known)}.{_did_you_mean(str(source), known)}",
+        f"{_did_you_mean(str(source), known)} Shipped recipes: {', '.join(known)}.".strip(),
     )
 
 

@@ -86,6 +86,16 @@ def is_run(path: Path) -> bool:
     return (path / "run.json").is_file()
 
 
+def _instead(path: Path) -> str:
+    """What to do with a saved model, where there is one."""
+    if not (path / "config.json").is_file():
+        return ""
+    return (
+        f" What is here is a saved model, which transformers loads: AutoModel.from_pretrained('{path}'), or "
+        f"pipeline('fill-mask', '{path}') where it has an LM head."
+    )
+
+
 def read_identity(path: Path) -> tuple[Identity, Recipe]:
     """Read the identity and the recipe of a RUN.
 
@@ -97,7 +107,10 @@ def read_identity(path: Path) -> tuple[Identity, Recipe]:
         raise UserError(f"there is no run {path}", "Name a folder that `masklater pretrain ... --out` made.")
     for name in ("run.json", "recipe.yaml"):
         if not (path / name).is_file():
-            raise UserError(f"{path} is no RUN folder: it has no {name}", "Name a folder `masklater pretrain` made.")
+            raise UserError(
+                f"{path} is no RUN folder: it has no {name}",
+                f"Name a folder `masklater pretrain` made.{_instead(path)}",
+            )
     file = path / "run.json"
     try:
         identity = Identity(**json.loads(file.read_text(encoding="utf-8")))
