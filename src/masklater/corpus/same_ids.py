@@ -14,8 +14,7 @@ from typing import Any, Literal
 
 from tokenizers import Tokenizer
 
-from masklater.corpus.tokenizer import fingerprint
-from masklater.errors import DamagedDataError, first_line
+from masklater.corpus.tokenizer import fingerprint, load_backend
 
 TEXTS = (
     "The tree, isn't it? IT'S Her 3rd (well-known) e-mail: a_b@C.org/x?y=1&z=2; $1,234.50 #99 12345678",
@@ -48,11 +47,7 @@ def have_same_ids(one: Path, other: Path) -> bool:
 
 
 def _load(folder: Path) -> Tokenizer:
-    file = folder / "tokenizer.json"
-    try:
-        tokenizer = Tokenizer.from_file(str(file))
-    except Exception as error:  # tokenizers raises plain Exception
-        raise DamagedDataError(f"{file} does not load: {first_line(error)}", "Restore it.") from None
+    tokenizer = load_backend(folder)
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True  # as rows are made

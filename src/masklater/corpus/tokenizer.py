@@ -129,12 +129,20 @@ def token_types(folder: Path) -> int:
     Raises:
         DamagedDataError: Its tokenizer.json does not load.
     """
+    return 1 + max(load_backend(folder).encode("a", "a").type_ids, default=0)
+
+
+def load_backend(folder: Path) -> Tokenizer:
+    """Read the tokenizer.json of a saved tokenizer alone, without transformers.
+
+    Raises:
+        DamagedDataError: It does not load.
+    """
     file = folder / "tokenizer.json"
     try:
-        types = Tokenizer.from_file(str(file)).encode("a", "a").type_ids
+        return Tokenizer.from_file(str(file))
     except Exception as error:  # tokenizers raises plain Exception
         raise DamagedDataError(f"{file} does not load: {first_line(error)}", "Restore it.") from None
-    return 1 + max(types, default=0)
 
 
 def vocabulary(tokenizer: "PreTrainedTokenizerFast") -> Vocabulary:
