@@ -256,6 +256,11 @@ def test_deberta_as_its_config_has_it(kinds: object, tmp_path: Path) -> None:
         ("Tesla V100-SXM2-32GB", "v100-32"),
         ("Tesla V100-SXM2-16GB", "v100"),
         ("Tesla V100-PCIE-16GB", None),
+        ("NVIDIA H100 80GB HBM3 MIG 3g.40gb", None),
+        ("NVIDIA H100 NVL", None),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+        ("NVIDIA GeForce RTX 4090 D", None),
+        ("NVIDIA GeForce RTX 3090 Ti", None),
     ],
 )
 def test_gpus_are_known_by_what_drivers_call_them(device_name: str, key: str | None) -> None:

@@ -46,6 +46,20 @@ def test_a_gpu_without_bfloat16_gets_float16(monkeypatch: pytest.MonkeyPatch) ->
         assert Precision(name, "", torch.device("cpu")).scaler().is_enabled() == (name == "float16")
 
 
+def test_each_gpu_of_unlike_ones_gets_what_it_computes_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    selected = [0]
+
+    def exchange(index: int) -> int:
+        selected.append(index)
+        return selected[-2]
+
+    monkeypatch.setattr(torch.cuda, "_exchange_device", exchange)
+    monkeypatch.setattr(torch.cuda, "_maybe_exchange_device", exchange)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: selected[-1] == 0)
+    chosen = [choose_precision("auto", torch.device("cuda", number)).name for number in (0, 1)]
+    assert chosen == ["bfloat16", "float16"] and selected[-1] == 0
+
+
 @pytest.mark.parametrize("optimizer", ["{name: adamw, lr: 1e-3}", "{name: muon, lr: 0.02, adamw_lr: 1e-3}"])
 def test_float16_trains_as_float32_does(optimizer: str, shards: Shards, tmp_path: Path) -> None:
     for precision in ("float16", "float32"):

@@ -57,6 +57,12 @@ def kinds(shards: Shards) -> list[str]:
     return found
 
 
+def test_rows_are_scored_without_cudnn_attention(folder: Path, tmp_path: Path) -> None:
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    select_from(folder, tmp_path / "selection", 0.5)
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+
+
 def test_noise_and_boilerplate_are_dropped(folder: Path, half: Path) -> None:
     shards, scores_N = SelectedShards(half), read_scores(half)
     kind_N = np.array(kinds(shards))

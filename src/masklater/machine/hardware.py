@@ -48,9 +48,14 @@ _PATTERNS = {
 }  # fmt: skip
 """Words of the names that drivers give, the more telling first; a longer word (GH200, A10G) is another GPU."""
 
+_ANOTHER = re.compile(r"\b(D|Laptop|Max-Q|MIG|NVL|SUPER|Ti)\b")
+"""Words by which a name is that of another card of the kind, slower or faster, or of a slice of one (MIG)."""
+
 
 def find_gpu(device_name: str) -> Hardware | None:
     """The data sheet of a device by the name its driver gives it; None where it is not in the table."""
+    if _ANOTHER.search(device_name):
+        return None
     for part, key in _PATTERNS.items():
         if re.search(rf"\b{part}\b", device_name):
             return GPUS[key]

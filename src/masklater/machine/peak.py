@@ -28,7 +28,7 @@ def this_hardware(device: "torch.device", precision: str) -> Hardware:
         name = torch.cuda.get_device_name(device)
         memory = float(torch.cuda.get_device_properties(device).total_memory)
         if (sheet := find_gpu(name)) is not None:
-            return replace(sheet, memory_bytes=memory)  # of one name there are several sizes, and slices (MIG)
+            return replace(sheet, memory_bytes=memory)  # of one name there are several sizes
         return Hardware(name, _measure(device.type, precision), memory, None, f"{precision} matmul measured here")
     cores = torch.get_num_threads()
     rate = _measure(device.type, precision)

@@ -40,7 +40,10 @@ def choose_precision(wanted: str, device: torch.device) -> Precision:
     if wanted != "auto":
         return Precision(wanted, "the recipe says so", device)
     if device.type == "cuda":
-        if torch.cuda.is_bf16_supported(including_emulation=False):
+        # torch asks the current device, which -1 leaves as it is.
+        with torch.cuda.device(-1 if device.index is None else device.index):
+            has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        if has_bfloat16:
             return Precision("bfloat16", "the GPU computes in it", device)
         return Precision("float16", "the GPU has no bfloat16 arithmetic", device)
     # torch has no public name for this yet; where even the private one is gone, float32 is the safe answer.
