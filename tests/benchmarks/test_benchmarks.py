@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from graphlib import TopologicalSorter
 from itertools import pairwise
 from pathlib import Path
@@ -16,9 +17,12 @@ import torch
 
 from masklater.corpus.files import find_files
 from masklater.corpus.read import ReadCounts, Source, read_documents
+from masklater.corpus.shards import Shards
 from masklater.machine.precision import Precision
+from masklater.masking.batch import IGNORE, MaskedBatch
+from masklater.pretrain.loop import pretrain
 from masklater.recipe.load import load
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, tiny
 
 STEP = ["--size", "small", "--rows", "2", "--row-length", "32", "--vocabulary", "400", "--steps", "1"]
 
@@ -176,6 +180,37 @@ def test_pairs_are_a_sentence_and_the_same_with_one_fault(tmp_path: Path) -> Non
     assert "exists already" in run("pairs.py", *again, status=2).stderr
     none = ["--text", tmp_path / "text.jsonl", "--valid-fraction", "0", "--out", tmp_path / "none"]
     assert "too few sentences are held out" in run("pairs.py", *none, status=2).stderr
+
+
+def test_losses_are_split_by_what_could_be_copied(
+    shards: Shards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A target counts as standing elsewhere where its document shows it; the kinds' losses make up the run's own."""
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    copied = importlib.import_module("copied")
+    batch = MaskedBatch(
+        seen_ids_BS=torch.tensor([[5, 6, 7, 8, 5]]),
+        seen_pos_BS=torch.tensor([[0, 1, 2, 4, 6]]),
+        masked_pos_BM=torch.tensor([[3, 5, 7]]),
+        target_pos_BT=torch.tensor([[3, 5, 7]]),
+        target_ids_BT=torch.tensor([[6, 6, IGNORE]]),
+        documents_BL=torch.tensor([[0, 0, 0, 0, 1, 1, 1, 1]]),
+    )
+    assert copied.stands_elsewhere(batch).tolist() == [[True, False, False]]
+    assert copied.stands_elsewhere(replace(batch, documents_BL=None)).tolist() == [[True, True, False]]
+    results = {
+        name: pretrain(tiny(name, "duration.steps=2", "evaluation.rows=64"), shards.folder, tmp_path / name)
+        for name in ("3ml-small", "vanilla-small")
+    }
+    copied.compare([tmp_path / name for name in results], shards.folder, 20, 64)
+    *runs, totals = [line.split() for line in capsys.readouterr().out.splitlines()[1:-1]]
+    targets, *kinds = (int(cell.replace(",", "")) for cell in totals[1:])
+    assert sum(kinds) == targets and all(kinds)
+    for line, result in zip(runs, results.values(), strict=True):
+        assert targets == result.valid_targets_15
+        assert float(line[3]) == pytest.approx(result.valid_loss_15, abs=1e-3)
+        mean = sum(number * float(loss) for number, loss in zip(kinds, line[4:], strict=True)) / targets
+        assert mean == pytest.approx(float(line[3]), abs=2e-3)
 
 
 def test_no_benchmark_imports_one_that_imports_it() -> None:
