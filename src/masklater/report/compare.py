@@ -67,8 +67,8 @@ def compare(
             meter.advance(1, picture.name)
     if boxes := sorted({character for picture in pictures.values() for character in picture.without_glyph}):
         say(
-            f"the plots as .png have boxes for {''.join(boxes)}, which matplotlib's font lacks; index.html and the plots "
-            "as .svg show them. A font that has them is named as font.family in matplotlibrc."
+            f"the plots as .png have boxes for {''.join(boxes)}, which matplotlib's font lacks; index.html and the "
+            "plots as .svg show them. A font that has them is named as font.family in matplotlibrc."
         )
     document, tree = compose(comparison, pictures), figures(comparison)
     with complete_folder(out) as partial:
