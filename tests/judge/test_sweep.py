@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import statistics
@@ -484,6 +485,7 @@ def test_the_command_reports_faults_and_says_so_in_its_status(
     said = capsys.readouterr()
     assert left.value.code == 2
     assert "1 of 2 tasks could not be scored" in said.err and "WNLI" in said.err and "Traceback" not in said.err
+    assert re.search(r"WNLI.*\n    \S.*\.\n", said.err), "what to do about it"
     scores = json.loads(said.out.splitlines()[-1])
     assert list(scores["tasks"]) == ["rte"] and scores["settings"]["epochs"] == 1
 
