@@ -18,7 +18,7 @@ from masklater.corpus.settings import PrepareSettings
 from masklater.corpus.tokenise import tokenise
 from masklater.errors import DamagedDataError, UserError
 from tests.conftest import DATA, make_text
-from tests.corpus.kinds import save_kind
+from tests.corpus.kinds import KINDS, save_kind
 
 TEXTS = [*(make_text(i, 60) for i in range(30)), "The fine  tree, isn't it? " * 3, "déjà vu " * 3]
 TRIALS = [*TEXTS[:3], "  two  spaces ", "kan</s><s>lot", "The tree", "ﬁne ½", "<unk> x", "中文 kan"]
@@ -131,6 +131,23 @@ def test_a_tokenizer_json_alone_gives_the_ids_of_its_folder(kind: str, tmp_path:
     )
     text = "The tree by the river"
     assert bare(text, add_special_tokens=False)["input_ids"] == whole(text, add_special_tokens=False)["input_ids"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("alone", [True, False], ids=["tokenizer.json", "folder"])
+def test_a_mask_stands_for_a_word_with_its_space(kind: str, alone: bool, tmp_path: Path) -> None:
+    """Whatever its maker said of the mask token: no lone space is left before it, which stands before no word."""
+    folder = save_kind(kind, tmp_path / "folder")
+    tokenizer = load_bare(folder / "tokenizer.json") if alone else tokenizers_.load(folder)
+    tokenizers_.complete(tokenizer)
+    tokenizers_.save(tokenizer, tmp_path / "saved", 64)
+    for one in (tokenizer, AutoTokenizer.from_pretrained(tmp_path / "saved")):
+        mask = one.mask_token_id
+        before = [
+            ids[: ids.index(mask)] for ids in one([f"tree {one.mask_token}", f"tree{one.mask_token}"])["input_ids"]
+        ]
+        assert (before[0] == before[1]) == (kind != "characters"), one.convert_ids_to_tokens(before[0])
+    assert tokenizers_.complete(tokenizer) == []
 
 
 BAD = {

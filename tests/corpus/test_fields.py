@@ -24,6 +24,7 @@ RECORD = {
     "a.b": "dotted",
     "x,y": "comma",
     "n": 3,
+    "p": ["one", "two"],
 }
 PATHS = {
     "text": "body", "a.b.c": "deep", "a.b": "dotted", "x,y": "comma", "title,text": "T\n\nbody", " title , a.b.c ": "T\n\ndeep",
@@ -45,10 +46,17 @@ def test_a_path_that_leads_nowhere_names_the_fields(path: str, tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("path", "found"),
-    [("a", "holds dict"), ("n", "holds int"), ("title,n", "holds int"), ("a.null", "is null"), ("a.null.x", "is null")],
+    [
+        ("a", r"holds dict, not text\n  Name a field inside it with --text-field: a\.b, "),
+        ("n", r"holds int, not text\n  Name another field with --text-field"),
+        ("title,n", "holds int, not text"),
+        ("p", r"holds list, not text\n  .* make one text of each list"),
+        ("a.null", "is null, not text"),
+        ("a.null.x", "is null, not text"),
+    ],
 )
 def test_what_is_no_text_is_refused_by_line(path: str, found: str, tmp_path: Path) -> None:
-    with pytest.raises(DamagedDataError, match=rf"line 1: field .* {found}, not text"):
+    with pytest.raises(DamagedDataError, match=rf"line 1: field .* {found}"):
         read_all(tmp_path, [RECORD], text_field=path)
 
 
@@ -88,7 +96,9 @@ def test_all_filters_must_hold_and_come_before_the_text(tmp_path: Path) -> None:
 def test_filters_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"line 1: no field 'lang'; the record has 'text', 'l'"):
         read_all(tmp_path, [{"text": "a", "l": "en"}], filters=("lang=en",))
-    with pytest.raises(DamagedDataError, match=r"line 1: field 'l', which --filter compares, holds list"):
+    with pytest.raises(
+        DamagedDataError, match=r"line 1: field 'l', which --filter compares, holds list\n  Compare a field"
+    ):
         read_all(tmp_path, [{"text": "a", "l": ["en"]}], filters=("l=en",))
     for one in ("language", "=en", " =en", ""):
         with pytest.raises(UserError, match=r"is not FIELD=VALUE\n.*--filter language=en"):

@@ -14,6 +14,7 @@ from typing import Any
 import fsspec
 import pytest
 from backports import zstd
+from pyarrow import ipc
 
 from masklater.corpus import hub_rows
 from masklater.corpus.elsewhere import STDIN
@@ -25,7 +26,7 @@ from masklater.corpus.settings import PrepareSettings
 from masklater.corpus.shards import Shards
 from masklater.errors import UserError
 from tests.conftest import DATA, make_text
-from tests.corpus.test_readers import FORMS
+from tests.corpus.test_readers import FORMS, as_arrow
 from tests.golden.test_shards import digests
 from tests.stand_in_hub import stand_in_for_data_sets
 
@@ -195,6 +196,10 @@ def with_stdin(content: bytes, monkeypatch: pytest.MonkeyPatch, **settings: Any)
 @pytest.mark.parametrize("form", ["jsonl", "json", "parquet", "arrow"])
 def test_standard_input_is_told_from_how_it_begins(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert with_stdin(FORMS[form](ROWS), monkeypatch) == [row["text"] for row in ROWS]
+
+
+def test_a_stream_of_arrow_is_told_from_how_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert with_stdin(as_arrow(ROWS, ipc.new_stream), monkeypatch) == [row["text"] for row in ROWS]
 
 
 def test_standard_input_is_what_it_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,7 +86,8 @@ def test_documents_that_are_all_equal_cannot_be_split(tmp_path: Path, times: int
     corpus.mkdir()
     (corpus / "a.jsonl").write_text("\n".join([json.dumps({"text": make_text(0, 100)})] * times))
     said = "one single document" if times == 1 else f"the {times:,} documents of the input have one and the same text"
-    with pytest.raises(UserError, match=said):
+    remedy = "Give each document a record of its own" if times == 1 else "Name with --text-field a field that differs"
+    with pytest.raises(UserError, match=rf"{said}.*\n  {remedy}.*--valid-fraction 0"):
         prepare([corpus], tmp_path / "out", PrepareSettings(vocab_size=300))
     (corpus / "b.jsonl").write_text(json.dumps({"text": make_text(1, 100)}))
     for fraction in (0.0001, 0.5):  # two texts: one of them, however often it stands there

@@ -199,3 +199,32 @@ def test_damaged_gzip_is_refused_by_name(tmp_path: Path, damage: str) -> None:
     (tmp_path / "a.txt.gz").write_bytes(content)
     with pytest.raises(DamagedDataError, match=r"a\.txt\.gz is a damaged or truncated gzip"):
         documents(tmp_path)
+
+
+LINES = "\n".join(json.dumps({"text": f"number {number}"}) for number in range(50)).encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "remedy"),
+    [
+        ("a.jsonl", gzip.compress(LINES), r"begins as \.gz does.* a name that ends so"),
+        ("a.txt", gzip.compress(LINES), r"begins as \.gz does"),
+        ("a.csv", gzip.compress(LINES), r"begins as \.gz does"),
+        ("a.jsonl", b"PAR1" + LINES, r"begins as \.parquet does"),
+        ("a.jsonl.xz", gzip.compress(LINES), r"begins as \.gz does"),
+        ("a.jsonl.gz", LINES, r"if it is not compressed, take \.gz"),
+        ("a.jsonl.bz2", LINES, r"if it is not compressed, take \.bz2"),
+        ("a.jsonl.gz", gzip.compress(LINES)[:-9], r"Fetch it again, leave it out"),
+    ],
+)
+def test_a_file_that_is_not_what_its_name_says(name: str, content: bytes, remedy: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=rf"{name}.*\n  .*{remedy}"):
+        documents(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_a_header_in_another_encoding_is_told_as_that(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes("id\ttext\n1\tone\n".encode("utf-16-le"))
+    with pytest.raises(DamagedDataError, match=r"line 1: .* are NUL.*\n.*--encoding utf-16-le"):
+        documents(tmp_path)

@@ -17,7 +17,7 @@ from masklater.corpus.shards import Shards
 from masklater.errors import UserError
 from masklater.judge import blimp
 from masklater.judge import sentences as sentences_module
-from masklater.judge.blimp import score_pairs
+from masklater.judge.blimp import as_text, score_pairs
 from masklater.judge.sentences import SentenceScorer
 from masklater.model.saved import load_masked_lm
 from masklater.pretrain.loop import pretrain
@@ -254,6 +254,10 @@ def test_a_word_that_the_tokenizer_does_not_know_is_part_of_the_sentence(masked_
     scores = scorer.score(scorer.tokenise(texts)).tolist()
     assert scores == pytest.approx([plain_twin(lm, text) for text in texts], abs=1e-4)
     write(tmp_path / "pairs.jsonl", pair(texts[0], texts[3]))
-    assert score_pairs(str(lm), tmp_path / "pairs.jsonl").accuracy == 100
+    result = score_pairs(str(lm), tmp_path / "pairs.jsonl")
+    assert result.accuracy == 100 and result.unknown_share == pytest.approx(3 / 10)  # first and last tokens included
+    assert "all: 30.0% of the tokens stand for text that the tokenizer does not know" in as_text(result)
+    write(tmp_path / "known.jsonl", pair("kan lot", "lot kan"))
+    assert "does not know" not in as_text(score_pairs(str(lm), tmp_path / "known.jsonl"))
     ends = of_words(masked_lm, tmp_path / "ends", unk_token="</s>")  # as GPT-2's: it ends each row, and is special
     assert SentenceScorer(load_masked_lm(hub.find(str(ends), (), "it")), ends).special >= {0, 1, 2, 4}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import statistics
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoTokenizer, XmodConfig, XmodModel
 
 from masklater.cli import main
 from masklater.errors import DamagedDataError, Interrupted, UserError
@@ -268,6 +270,31 @@ def test_all_devices_compute_in_what_the_first_one_does(
     assert handed == ["float16"] == list({record["precision"] for record in lines_of(tmp_path / "scores")})
 
 
+def test_an_encoder_whose_own_code_mixes_types_is_scored_in_float32(
+    encoder_folder: Path,
+    glue_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """X-MOD, which no option could have judged on a machine that computes in bfloat16."""
+    monkeypatch.setattr(
+        scorers,
+        "choose_precision",
+        lambda wanted, device: Precision({"auto": "bfloat16"}.get(wanted, wanted), "", device),
+    )
+    small = json.loads((encoder_folder / "config.json").read_text())
+    config = XmodConfig(**{**small, "languages": ["en_XX"], "default_language": "en_XX"})
+    encoder = tmp_path / "xmod"
+    XmodModel(config, add_pooling_layer=False).save_pretrained(encoder)
+    AutoTokenizer.from_pretrained(encoder_folder).save_pretrained(encoder)
+    sweep(str(encoder), str(glue_folder), tmp_path / "scores", [TASKS["rte"]], ONE)
+    assert {record["precision"] for record in lines_of(tmp_path / "scores")} == {"float32"}
+    assert f"computing in float32: {encoder} does not in bfloat16 (Index put" in capsys.readouterr().err
+    sweep(str(encoder_folder), str(glue_folder), tmp_path / "others", [TASKS["rte"]], ONE)
+    assert {record["precision"] for record in lines_of(tmp_path / "others")} == {"bfloat16"}
+
+
 def test_nothing_is_overwritten_and_nothing_left_behind(
     glue_folder: Path, encoder_folder: Path, tmp_path: Path
 ) -> None:
@@ -458,6 +485,7 @@ def test_the_command_reports_faults_and_says_so_in_its_status(
     said = capsys.readouterr()
     assert left.value.code == 2
     assert "1 of 2 tasks could not be scored" in said.err and "WNLI" in said.err and "Traceback" not in said.err
+    assert re.search(r"WNLI.*\n    \S.*\.\n", said.err), "what to do about it"
     scores = json.loads(said.out.splitlines()[-1])
     assert list(scores["tasks"]) == ["rte"] and scores["settings"]["epochs"] == 1
 

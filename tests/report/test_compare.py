@@ -340,3 +340,16 @@ def test_losses_by_source_stand_in_a_table(tmp_path: Path) -> None:
 
     compare([plain], tmp_path / "without")
     assert "by source" not in (tmp_path / "without" / "report.md").read_text()
+
+
+def test_names_that_matplotlibs_font_lacks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    """The plots in which they stand as text show them, which is said once, in place of a warning for each drawing."""
+    runs = [make_run(tmp_path / name, [(1, 5.0), (10, 4.0)]) for name in ("走る", "run")]
+    compare(runs, tmp_path / "report")
+    said = capsys.readouterr().err
+    assert said.count("have boxes for る走, which matplotlib's font lacks") == 1
+    assert not [one for one in recwarn if "Glyph" in str(one.message)]
+    assert "走る" in (tmp_path / "report" / "plots" / "loss-flops.svg").read_text(encoding="utf-8")
+    assert "走る" in check_page(tmp_path / "report" / "index.html")

@@ -45,7 +45,7 @@ def test_scores_of_none_of_the_runs(runs: list[Run], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"stranger scored the run .*elsewhere, which is none of the runs"):
         find_scores(runs, [stranger])
     namesake = make_scores(tmp_path / "namesake", {"rte": [61.0]}, encoder=str(runs[0].path) + "-other")
-    with pytest.raises(UserError, match=r"namesake scored the encoder .*one-other"):
+    with pytest.raises(UserError, match=r"namesake scored the encoder .*one-other.*\n  If it was exported from one"):
         find_scores(runs, [namesake])
 
 

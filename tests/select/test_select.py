@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import AutoTokenizer, XmodConfig, XmodForMaskedLM
 
 from masklater.budget.forecast import forecast, rows_of
 from masklater.corpus.selection import SelectedShards, read_record, read_scores
@@ -23,6 +24,7 @@ from masklater.pretrain.evaluate import evaluate
 from masklater.pretrain.loop import pretrain
 from masklater.pretrain.mixture import Mixture, Source
 from masklater.pretrain.sources import mix, open_sources
+from masklater.recipe.load import load
 from masklater.recipe.timeline import find_spans
 from masklater.report.runs import read_run
 from masklater.run.folder import RunFolder
@@ -247,3 +249,20 @@ def test_what_has_changed_since_it_was_selected_is_refused_by_name(folder: Path,
     make_shards(folder / "other.jsonl", tmp_path / "shards", tokenizer=folder / "shards" / "tokenizer")
     with pytest.raises(UserError, match=r"selection was made of other SHARDS than .*shards holds now"):
         open_sources(tiny("3ml-small"), tmp_path / "selection")
+
+
+def test_a_run_whose_encoder_mixes_types_is_refused_in_bfloat16(folder: Path, tmp_path: Path) -> None:
+    vocabulary = Shards(folder / "shards").vocabulary
+    config = XmodConfig(
+        vocab_size=vocabulary.size, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=64,
+        max_position_embeddings=vocabulary.pad + 1 + 64, type_vocab_size=1, pad_token_id=vocabulary.pad,
+        bos_token_id=vocabulary.bos, eos_token_id=vocabulary.eos, languages=["en_XX"], default_language="en_XX",
+    )  # fmt: skip
+    XmodForMaskedLM(config).save_pretrained(tmp_path / "xmod")
+    AutoTokenizer.from_pretrained(folder / "shards" / "tokenizer").save_pretrained(tmp_path / "xmod")
+    few = ["batch.rows=8", "duration.steps=1", "evaluation.every_steps=1", "evaluation.rows=2", "precision=float32"]
+    pretrain(load("continue", [f"model.from={tmp_path / 'xmod'}", *few]), folder / "shards", tmp_path / "early")
+    runs = tmp_path / "early", folder / "reference"
+    with pytest.raises(UserError, match=r"type xmod does not compute in bfloat16: .*\n.*--precision float32"):
+        select(folder / "shards", *runs, 0.5, tmp_path / "out", precision="bfloat16")
+    assert not (tmp_path / "out").exists()

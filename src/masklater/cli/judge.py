@@ -152,4 +152,5 @@ def report(result: Any, out: Path, as_json: bool, comparison: Any = None, compar
     if result.faults:
         tasks = len(result.faults) + len(result.rows)
         count = f"{len(result.faults)} of {tasks} tasks could not be scored"
-        raise UserError("\n  - ".join([f"{count}:", *result.faults.values()]), "The others are in the table.")
+        said = [f"{problem}\n    {result.remedies[key]}" for key, problem in result.faults.items()]
+        raise UserError("\n  - ".join([f"{count}:", *said]), "The others are in the table.")

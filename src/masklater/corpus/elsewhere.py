@@ -20,7 +20,7 @@ EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 """The extra that brings what fsspec needs for a protocol; `hf` comes with huggingface_hub."""
 MAGIC = (
     (b"\x1f\x8b", ".gz"), (b"BZh", ".bz2"), (b"\xfd7zXZ\0", ".xz"), (b"\x28\xb5\x2f\xfd", ".zst"),
-    (b"PAR1", ".parquet"), (b"ARROW1", ".arrow"),
+    (b"PAR1", ".parquet"), (b"ARROW1", ".arrow"), (b"\xff\xff\xff\xff", ".arrow"),
 )  # fmt: skip
 VERSIONS = ("ETag", "etag", "md5Hash", "generation", "blob_id", "mtime", "LastModified", "last_modified", "created")
 """The names by which file systems tell one content of a file from another, the surest first."""

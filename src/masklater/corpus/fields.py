@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
+from itertools import islice
 from typing import Any, ClassVar
 
 from masklater.corpus.settings import NullTexts
@@ -20,6 +21,10 @@ class MissingFieldError(Exception):
 
 class WrongValueError(Exception):
     """What is wrong about the value of a field, as the end of a sentence that begins with the place of its record."""
+
+    def __init__(self, wrong: str, remedy: str) -> None:
+        self.remedy = remedy
+        super().__init__(wrong)
 
 
 class NullTextError(Exception):
@@ -93,8 +98,10 @@ class Fields:
             try:
                 return value.decode("utf-8")
             except UnicodeDecodeError:
-                raise WrongValueError(f"field {name!r} holds bytes that are not UTF-8") from None
-        raise WrongValueError(f"field {name!r} holds {type(value).__name__}, not text")
+                raise WrongValueError(
+                    f"field {name!r} holds bytes that are not UTF-8", "Mend or remove the record."
+                ) from None
+        raise WrongValueError(f"field {name!r} holds {type(value).__name__}, not text", _remedy_for(value, name))
 
     def columns(self, there: Iterable[str]) -> list[str]:
         """Of a table's columns, those that have to be read, in its order.
@@ -150,6 +157,15 @@ def refuse_twice(where: str, needed: Iterable[str], there: Sequence[str]) -> Non
         raise DamagedDataError(f"{where}: the column {twice[0]!r} stands twice", "Rename one of the two.")
 
 
+def _remedy_for(value: object, name: str) -> str:
+    if isinstance(value, Mapping) and value:
+        inside = ", ".join(f"{name}.{one}" for one in islice(value, FIELDS_SHOWN))
+        return f"Name a field inside it with --text-field: {inside}."
+    if isinstance(value, list):
+        return "Name another field with --text-field, or make one text of each list before."
+    return "Name another field with --text-field, or mend or remove the record."
+
+
 def _find(record: Mapping[str, Any], path: str) -> Any:
     """The value of a field; null where a record on the way to it is."""
     if path in record:
@@ -180,7 +196,10 @@ def _equals(value: object, wanted: str, name: str) -> bool:
         return json.dumps(value) == wanted.lower()
     if isinstance(value, int | float):
         return _is_number(wanted, value)
-    raise WrongValueError(f"field {name!r}, which --filter compares, holds {type(value).__name__}")
+    raise WrongValueError(
+        f"field {name!r}, which --filter compares, holds {type(value).__name__}",
+        "Compare a field that holds text or a number, true, false or null; with dots a field inside a field.",
+    )
 
 
 def _is_number(wanted: str, value: float) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from masklater.corpus.counts import ReadCounts
-from masklater.corpus.elsewhere import ElsewhereFile
+from masklater.corpus.elsewhere import MAGIC, ElsewhereFile
 from masklater.corpus.fields import (
     Fields,
     MissingFieldError,
@@ -146,9 +146,13 @@ def open_file(
         ) from None
     except DAMAGES as error:
         kind = PACKINGS[ending.packing]
+        otherwise = f"Fetch it again, leave it out, or, if it is not compressed, take {ending.packing} off its name."
         raise DamagedDataError(
-            f"{path} is a damaged or truncated {kind} file ({error})", "Fetch it again, or leave it out."
+            f"{path} is a damaged or truncated {kind} file ({error})",
+            _as_it_begins(path, ending) or otherwise,
         ) from None
+    except UserError as error:
+        raise type(error)(error.problem, _as_it_begins(path, ending) or error.remedy) from None
     except UnicodeError as error:  # of a codec that cannot go on
         raise EncodingError(
             f"{path} is not {encoding}: {error}", "Name its encoding with --encoding: utf-16-le or utf-16-be, say."
@@ -157,6 +161,23 @@ def open_file(
         raise UserError(
             f"{path} cannot be read: {error.strerror or first_line(error)}", "Check its permissions and the disk."
         ) from None
+
+
+def is_plain_text(path: TextFile) -> bool:
+    """Tell text that is cut into documents from records, each of which is one."""
+    return READERS[_ending(path).kind].records is None
+
+
+def _as_it_begins(path: TextFile, ending: Ending) -> str:
+    """What to do about a file that begins as another kind does than its name says; nothing where it does not."""
+    if not _is_beginning(path):
+        return ""
+    with path.open("rb") as file:
+        beginning = file.read(8)
+    other = next((other for magic, other in MAGIC if beginning.startswith(magic)), "")
+    if other and other not in ending:
+        return f"It begins as {other} does: if it is one, give it a name that ends so."
+    return ""
 
 
 def _is_beginning(path: TextFile) -> bool:
@@ -218,7 +239,7 @@ def _record_documents(records: Records, place: str, source: Source, counts: Read
                 "Mend or remove it, or leave such records out, counted, with --null-texts skip.",
             ) from None
         except WrongValueError as wrong:
-            raise DamagedDataError(f"{place} {number}: {wrong}", "Mend or remove it.") from None
+            raise DamagedDataError(f"{place} {number}: {wrong}", wrong.remedy) from None
         if text is None:
             counts.null += 1
             continue

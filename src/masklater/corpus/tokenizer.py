@@ -20,6 +20,9 @@ from masklater.extras import import_extra
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+SPACES = "▁Ġ"
+"""How SentencePiece and byte-level BPE write the space that a word takes along."""
+
 
 def load(folder: Path) -> "PreTrainedTokenizerFast":
     """Load a tokenizer folder: a saved Hugging Face one, a SHARDS or RUN that has one, or GPT-2's two files.
@@ -94,7 +97,8 @@ def copy(saved: Path, folder: Path, row_length: int) -> None:
 def complete(tokenizer: "PreTrainedTokenizerFast") -> list[str]:
     """Have a tokenizer treat a text as preparing does; return what is to be said of it, in sentences.
 
-    It puts around a text what rows begin and end with, and its unknown token where it would leave characters out.
+    It puts around a text what rows begin and end with, and its unknown token where it would leave characters out. Its
+    mask token takes the space before it along where words do: a mask stands for a word with its space.
     """
     row, backend, notes = vocabulary(tokenizer), tokenizer.backend_tokenizer, []
     if backend.encode("").ids != [row.bos, *backend.encode("", add_special_tokens=False).ids, row.eos]:
@@ -110,6 +114,13 @@ def complete(tokenizer: "PreTrainedTokenizerFast") -> list[str]:
             notes.append(f"the tokenizer does not put {unknown} for what it does not know; its copy does")
         elif isinstance(model, models.BPE):  # other models raise
             notes.append("the tokenizer has no unknown token: characters that it does not know are left out, uncounted")
+    mask = tokenizer.mask_token
+    words_take_space = any(len(entry) > 1 and entry[0] in SPACES for entry in tokenizer.get_vocab())
+    if words_take_space and backend.encode(f"a {mask}").ids != backend.encode(f"a{mask}").ids:
+        token = AddedToken(mask, lstrip=True, special=True, normalized=False)
+        tokenizer.add_special_tokens({"mask_token": token})
+        backend.add_special_tokens([token])  # the same is not put in place of what is there by the line above
+        notes.append(f"the tokenizer makes a token of the space before {mask}, as before no word; its copy does not")
     return notes
 
 

@@ -20,7 +20,7 @@ from masklater.corpus.marked import WORD_MARK
 from masklater.corpus.parts.cut import Part, digest, text_bytes
 from masklater.corpus.parts.decide import decide
 from masklater.corpus.parts.folder import LOOKED_AT, LOOKS
-from masklater.corpus.read import Document, Source, read_documents
+from masklater.corpus.read import Document, Source, is_plain_text, read_documents
 from masklater.corpus.settings import PrepareSettings
 from masklater.corpus.trim import count_uses, trim
 from masklater.errors import UserError
@@ -232,9 +232,18 @@ def held_out_below(corpus: Corpus, settings: PrepareSettings) -> int:
             "the input is one single document, which cannot be held out"
             if number == 1
             else f"the {number:,} documents of the input have one and the same text, which cannot be held out",
-            "Cut plain text with --documents line or blank-line, or hold nothing out with --valid-fraction 0.",
+            f"{_more_documents(corpus.sources, number)}, or hold nothing out with --valid-fraction 0.",
         )
     return min(max(below, min(keys) + 1), max(keys))  # at least one held out, at least one to train on
+
+
+def _more_documents(sources: list[Source], number: int) -> str:
+    """What makes documents that differ of an input that has one text, by what it is made of."""
+    if any(is_plain_text(file) for source in sources for file in source.files):
+        return "Cut plain text with --documents line or blank-line"
+    if number > 1:
+        return "Name with --text-field a field that differs from record to record"
+    return "Give each document a record of its own"
 
 
 def _get_tokenizer(

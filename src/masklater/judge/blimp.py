@@ -27,7 +27,8 @@ from masklater.run.metrics import training_sha256
 
 PAIRS_AT_ONCE = 1000
 """Pairs whose masked copies are sorted by length together."""
-
+MUCH_UNKNOWN = 0.01
+"""A share of unknown tokens that is worth a remark."""
 
 CATEGORIES = ("category", "linguistics_term")
 """The fields that name what a pair is about, the first that is there being read."""
@@ -69,6 +70,8 @@ class FileScore:
     too_long: int  # more tokens than the model's rows: not scored
     unreadable: list[int] = field(default_factory=list)  # line numbers: not scored
     categories: dict[str, Tally] = field(default_factory=dict)
+    tokens: int = 0  # of the pairs that were scored
+    unknown: int = 0  # those of them that stand for text the tokenizer does not know
 
     def record(self) -> dict[str, object]:
         """All of it but the categories, which files share."""
@@ -88,6 +91,7 @@ class BlimpResult:
     files: dict[str, dict[str, object]]  # `FileScore.record`, by file name
     categories: dict[str, dict[str, object]]  # `Tally.record`, over all files; empty where no pair has one
     left_out: int  # identical, too long or unreadable
+    unknown_share: float  # of the tokens that were scored, those that the tokenizer does not know
     seconds: float
     device: str
     training_sha256: str | None = None  # of the run's steps up to there, as it logged them
@@ -147,6 +151,7 @@ def score_pairs(run: Path | str, data: Path) -> BlimpResult:
         files={name: score.record() for name, score in scores.items()},
         categories={name: categories[name].record() for name in sorted(categories)},
         left_out=sum(score.identical + score.too_long + len(score.unreadable) for score in scores.values()),
+        unknown_share=sum(score.unknown for score in scores.values()) / sum(score.tokens for score in scores.values()),
         seconds=time.monotonic() - began,
         device=device.type,
         training_sha256=None if step is None else training_sha256(Path(run), step),
@@ -171,13 +176,16 @@ def _score_file(scorer: SentenceScorer, pairs: _Pairs, meter: Meter, model: str)
     Raises:
         UserError: A likelihood is not finite, so that no sentence would be the likelier one.
     """
-    tally, too_long = Tally(), 0
+    tally, too_long, tokens, unknown = Tally(), 0, 0, 0
+    unknown_id = scorer.tokenizer.unk_token_id
     categories: dict[str, Tally] = {}
     for start in range(0, len(pairs.good), PAIRS_AT_ONCE):
         good = scorer.tokenise(pairs.good[start : start + PAIRS_AT_ONCE])
         bad = scorer.tokenise(pairs.bad[start : start + PAIRS_AT_ONCE])
         fits = [max(len(one), len(other)) <= scorer.row_length for one, other in zip(good, bad, strict=True)]
         good, bad = ([ids for ids, fit in zip(side, fits, strict=True) if fit] for side in (good, bad))
+        tokens += sum(map(len, (*good, *bad)))
+        unknown += 0 if unknown_id in scorer.special else sum(ids.count(unknown_id) for ids in (*good, *bad))
         scores = scorer.score([*good, *bad])
         if not np.isfinite(scores).all():
             raise UserError(f"{model} gives likelihoods that are not finite", "Its weights are damaged, or diverged.")
@@ -190,7 +198,7 @@ def _score_file(scorer: SentenceScorer, pairs: _Pairs, meter: Meter, model: str)
                 categories[category] = categories.get(category, Tally()) + one
         too_long += len(fits) - len(good)
         meter.advance(len(fits))
-    return FileScore(tally, pairs.identical, too_long, pairs.unreadable, categories)
+    return FileScore(tally, pairs.identical, too_long, pairs.unreadable, categories, tokens, unknown)
 
 
 def _find_files(data: Path) -> list[Path]:
@@ -257,6 +265,9 @@ def as_text(result: BlimpResult) -> str:
     rows.append(("all", f"{result.pairs:,}", f"{result.accuracy:.2f}%", f"{result.left_out:,}"))
     if any(score["ties"] for score in result.files.values()):
         remarks.append(f"all: {result.accuracy_ties_half:.2f}% with ties as half right")
+    if result.unknown_share >= MUCH_UNKNOWN:
+        share = f"{result.unknown_share:.1%} of the tokens stand for text that the tokenizer does not know"
+        remarks.append(f"all: {share}: the score is in part one of the tokenizer")
     text = [aligned(rows, numbers_from=1), *remarks]
     if result.categories:
         means = [

@@ -4,8 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
 import torch
+from transformers import PreTrainedModel
 
-from masklater.errors import UserError
+from masklater.console import say
+from masklater.errors import UserError, first_line
 from masklater.judge.data import TaskData
 from masklater.judge.encoder import Encoder, attention_of, load_classifier, longest_row
 from masklater.judge.finetune import Setting, finetune, protocol_record
@@ -43,6 +45,7 @@ class Scorer:
         self._check_vocabulary(model.get_input_embeddings().weight.shape[0])
         if tune is not None:
             select(model, tune)
+        self._fall_back_to_float32(model)
         self.data: TaskData | None = None
         self.tokens: TokenTask | None = None
 
@@ -100,6 +103,21 @@ class Scorer:
             "threads": torch.get_num_threads(),
             "versions": versions(),
         }
+
+    def _fall_back_to_float32(self, model: PreTrainedModel) -> None:
+        """Compute in float32 where the encoder's own code mixes types, which shows under autocast alone."""
+        if self.precision.name == "float32":
+            return
+        device = self.precision.device
+        ids_BL = torch.full((1, self.max_length), self.tokenizer.pad_token_id, device=device)
+        try:
+            with torch.no_grad(), self.precision.autocast():
+                model.to(device).eval()(input_ids=ids_BL, attention_mask=torch.ones_like(ids_BL))
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            say(f"computing in float32: {self.encoder.path} does not in {self.precision.name} ({first_line(error)})")
+            self.precision = choose_precision("float32", device)
 
     def _check_vocabulary(self, embeddings: int) -> None:
         ids = max(self.tokenizer.get_vocab().values()) + 1

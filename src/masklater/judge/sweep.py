@@ -47,6 +47,7 @@ class Sweep:
     faults: dict[str, str]  # by task: what kept it from being scored
     rows: dict[str, TaskData]  # by task, of those that were scored
     log: RunLog
+    remedies: dict[str, str]  # of the faults, by task
 
 
 def sweep(
@@ -82,7 +83,8 @@ def sweep(
     if not resume:
         _refuse_begun(identity)
         refuse_existing(out)
-    rows, faults = _read(data, tasks, settings)
+    rows, errors = _read(data, tasks, settings)
+    faults = {key: error.problem for key, error in errors.items()}
     devices = devices or all_devices()
     with ExitStack() as held:
 
@@ -111,7 +113,7 @@ def sweep(
             _run(scorer, rows, jobs, log, devices)
         scores = table.summarise(log.records, faults, _describe(found), _settings_record(settings, tasks, data))
         write_table(out, scores)
-    return Sweep(scores, faults, rows, log)
+    return Sweep(scores, faults, rows, log, {key: error.remedy for key, error in errors.items()})
 
 
 def _refuse_begun(identity: Path) -> None:
@@ -123,7 +125,7 @@ def _refuse_begun(identity: Path) -> None:
 
 def _read(
     data: str | None, tasks: Sequence[Task | OwnTask], settings: SweepSettings
-) -> tuple[dict[str, TaskData], dict[str, str]]:
+) -> tuple[dict[str, TaskData], dict[str, UserError]]:
     """Rows by task, and what is wrong with the tasks that have none."""
     rows: dict[str, TaskData] = {}
     errors: dict[str, UserError] = {}
@@ -134,7 +136,7 @@ def _read(
             errors[task.key] = error
     if not rows:
         raise next(iter(errors.values()))
-    return rows, {key: error.problem for key, error in errors.items()}
+    return rows, errors
 
 
 def _read_one(data: str | None, task: Task | OwnTask) -> TaskData:

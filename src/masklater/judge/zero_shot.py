@@ -89,7 +89,7 @@ def _score(name: str, pairs: Sequence[PairRows], out: Path) -> _Scored:
     encoder = open_encoder(name, out)
     say(f"encoder {encoder.path}, SHA-256 {encoder.sha256[:12]}...")
     device = all_devices()[0]
-    scorer = Scorer(encoder, device)
+    scorer = Scorer(encoder, device, precision="float32")
     embedder = Embedder(scorer)
     files: list[Record] = []
     answers: list[NDArray[np.float64]] = []

@@ -137,13 +137,16 @@ def check_causal(config: MaskLaterConfig) -> None:
         )
 
 
-def check_dtype(config: MaskLaterConfig, device: torch.device, dtype: torch.dtype) -> None:
+def check_dtype(
+    config: MaskLaterConfig, device: torch.device, dtype: torch.dtype, otherwise: str = "precision=float32"
+) -> None:
     """Test that an encoder computes under autocast, which some families' own code does not: it mixes types.
 
     Args:
         config: Settled.
-        device: Where a run trains.
+        device: Where it is to.
         dtype: What its products are computed in.
+        otherwise: How a user asks for float32.
 
     Raises:
         UserError: It does not.
@@ -162,9 +165,9 @@ def check_dtype(config: MaskLaterConfig, device: torch.device, dtype: torch.dtyp
             raise
         except RuntimeError as error:
             raise UserError(
-                f"an encoder of type {small.model_type} cannot be trained in {str(dtype).removeprefix('torch.')}: "
+                f"an encoder of type {small.model_type} does not compute in {str(dtype).removeprefix('torch.')}: "
                 f"{first_line(error)}",
-                "Compute in float32: precision=float32.",
+                f"Compute in float32: {otherwise}.",
             ) from None
 
 

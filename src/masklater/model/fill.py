@@ -41,7 +41,12 @@ def fill_masks(
     with torch.no_grad():
         logits_LV = model(input_ids=ids_BL).logits[0]
     best = logits_LV[is_mask_L].softmax(dim=1).topk(min(top, logits_LV.shape[1]), dim=1)
+    first = ids_BL[0, :1].tolist()  # behind nothing, SentencePiece's decoder drops a token's space
+    start = len(tokenizer.decode(first))
     return [
-        [Guess(tokenizer.decode([token_id]), probability) for token_id, probability in zip(ids, shares, strict=True)]
+        [
+            Guess(tokenizer.decode([*first, token_id])[start:], probability)
+            for token_id, probability in zip(ids, shares, strict=True)
+        ]
         for ids, shares in zip(best.indices.tolist(), best.values.tolist(), strict=True)
     ]

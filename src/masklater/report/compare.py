@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from masklater.console import Meter
+from masklater.console import Meter, say
 from masklater.folders import complete_folder, refuse_existing
 from masklater.report.comparison import Comparison, caveats, check_comparable, choose_baseline, of_pairs
 from masklater.report.curves import Picture, curve, glue_average, glue_tasks
@@ -65,6 +65,11 @@ def compare(
             picture = draw()
             pictures[picture.name] = picture
             meter.advance(1, picture.name)
+    if boxes := sorted({character for picture in pictures.values() for character in picture.without_glyph}):
+        say(
+            f"the plots as .png have boxes for {''.join(boxes)}, which matplotlib's font lacks; index.html and the "
+            "plots as .svg show them. A font that has them is named as font.family in matplotlibrc."
+        )
     document, tree = compose(comparison, pictures), figures(comparison)
     with complete_folder(out) as partial:
         (partial / PLOTS).mkdir()

@@ -169,14 +169,19 @@ def check_comparable(runs: Sequence[Run]) -> None:
             )
 
 
+def _of_phases(runs: Sequence[Run]) -> list[str]:
+    phased = [run.name for run in runs if any(phase.data or phase.row_length for phase in run.recipe.phases)]
+    if not phased:
+        return []
+    return [
+        f"Trained in phases, with each evaluation on the held-out rows of its phase: {', '.join(phased)}. Losses of "
+        "different phases compare only where data and row length are the same."
+    ]
+
+
 def caveats(runs: Sequence[Run], baseline: Run, scores: dict[str, Scores]) -> list[str]:
     """List what is unequal among the runs, or missing, and bears on how far their figures compare."""
-    notes = [
-        f"{run.name} was trained in {len(run.recipe.phases)} phases, and each evaluation is on the held-out rows of "
-        "its phase: losses of different phases compare only where data and row length are the same."
-        for run in runs
-        if any(phase.data or phase.row_length for phase in run.recipe.phases)
-    ]
+    notes = _of_phases(runs)
     for run in runs:
         if not run.finished:
             spent = f"{run.spent_of_duration:,.6g}"

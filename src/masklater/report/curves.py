@@ -1,7 +1,9 @@
 """The plots of a comparison: held-out loss and accuracy over what was spent, and scores at the end of it."""
 
 import math
+import re
 import textwrap
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO, StringIO
@@ -36,6 +38,8 @@ COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, AMBER)
 MARKERS = ("s", "^", "D", "v", "P", "X", "<", ">", "*", "p")
 DASHES = ((0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), "-")
 SIDE_BY_SIDE = "equals in x stand side by side"
+MISSING_GLYPH = r"Glyph (\d+) .*missing from"
+"""How matplotlib warns, at each drawing, of a character that its font lacks."""
 CORRUPTION = f"held out, all under one corruption: {COMMON}"
 
 
@@ -47,6 +51,9 @@ class Picture:
     title: str
     svg: str
     png: bytes
+    without_glyph: frozenset[str] = (
+        frozenset()
+    )  # characters that matplotlib's font lacks: boxes in the PNG, text in the SVG
 
 
 def curve(comparison: Comparison, unit: Unit, quality: Literal["loss", "accuracy"]) -> Picture:
@@ -251,8 +258,16 @@ def picture(figure: "Figure", name: str, title: str) -> Picture:
     import matplotlib as mpl
 
     png, svg = BytesIO(), StringIO()
-    figure.savefig(png, format="png")
-    figure.set_layout_engine("none")  # laid out once, for both
-    with mpl.rc_context({"svg.hashsalt": name}):  # the same runs draw the same file
-        figure.savefig(svg, format="svg", metadata={"Date": None, "Title": title})
-    return Picture(name, title, svg.getvalue(), png.getvalue())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.filterwarnings("always", MISSING_GLYPH, UserWarning)
+        figure.savefig(png, format="png")
+        figure.set_layout_engine("none")  # laid out once, for both
+        with mpl.rc_context({"svg.hashsalt": name}):  # the same runs draw the same file
+            figure.savefig(svg, format="svg", metadata={"Date": None, "Title": title})
+    missing: set[str] = set()
+    for one in caught:
+        if found := re.match(MISSING_GLYPH, str(one.message)):
+            missing.add(chr(int(found[1])))
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    return Picture(name, title, svg.getvalue(), png.getvalue(), frozenset(missing))

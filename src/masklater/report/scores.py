@@ -261,7 +261,9 @@ def _of_none(runs: Sequence[Run], folder: Path, encoder: ScoredEncoder) -> UserE
     reasons = {run.name: why for run in runs if (why := why_not_of(run.path, encoder))}
     why = "".join(f"; {name}: {reason}" for name, reason in reasons.items())
     remedy = "Name that run too"
-    if not reasons:
+    if not encoder.run:
+        remedy = "If it was exported from one of them, put the scores into RUN/scores there, or judge the RUN itself"
+    elif not reasons:
         remedy += "; or, where the folders were moved, put the scores into RUN/scores of their run"
     return UserError(f"--scores {folder} scored the {source}, which is none of the runs compared{why}", f"{remedy}.")
 

@@ -16,6 +16,7 @@ from masklater.errors import UserError
 from masklater.machine.distributed import ALONE
 from masklater.machine.kernels import refuse_cudnn_attention
 from masklater.machine.precision import Precision, choose_precision
+from masklater.model.check import check_dtype
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain.batches import EVALUATION_SEED, BatchMaker, make_batches
 from masklater.recipe.load import Recipe
@@ -120,6 +121,8 @@ def open_scorers(shards: Path, early: Path, reference: Path, precision: Wanted) 
     opened = Shards(shards)
     scorers = Scorers(opened, _open(early, opened), _open(reference, opened), choose_precision(precision, ALONE.device))
     _check_disjoint(scorers)
+    for one in (scorers.early, scorers.reference):
+        check_dtype(one.run.load_config(), ALONE.device, scorers.precision.dtype, "--precision float32")
     if scorers.reference.masking != scorers.early.masking:
         say(f"rows are masked as in {early}; {reference} was trained under other masking, which its losses suffer from")
     return scorers

@@ -6,6 +6,7 @@ from functools import partial
 from itertools import chain
 
 from masklater.corpus.fields import Fields, MissingFieldError, missing_field, refuse_twice
+from masklater.corpus.lines import TextLines
 from masklater.corpus.readers.opened import Opened, Record, Records
 from masklater.errors import DamagedDataError
 
@@ -55,7 +56,7 @@ def _rows(opened: Opened, separators: str, quoting: int) -> Iterator[tuple[int, 
         if opened.fields.are_all:
             yield number, {str(place): cell for place, cell in enumerate(cells)}
         elif header is None:
-            header, needed = cells, _needed(opened, cells, number)
+            header, needed = cells, _needed(opened, lines, cells, number)
         elif cells:
             if len(cells) != len(header):
                 lines.check()
@@ -104,11 +105,12 @@ def _has_fields(fields: Fields, header: list[str]) -> bool:
         return False
 
 
-def _needed(opened: Opened, header: list[str], number: int) -> list[str]:
+def _needed(opened: Opened, lines: TextLines, header: list[str], number: int) -> list[str]:
     where = f"{opened.name}, line {number}"
     try:
         needed = opened.fields.columns(header)
     except MissingFieldError as missing:
+        lines.check()  # in another encoding there are no names to be seen
         raise missing_field(where, str(missing), header) from None
     refuse_twice(where, needed, header)
     return needed
