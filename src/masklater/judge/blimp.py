@@ -184,8 +184,8 @@ def _score_file(scorer: SentenceScorer, pairs: _Pairs, meter: Meter, model: str)
         bad = scorer.tokenise(pairs.bad[start : start + PAIRS_AT_ONCE])
         fits = [max(len(one), len(other)) <= scorer.row_length for one, other in zip(good, bad, strict=True)]
         good, bad = ([ids for ids, fit in zip(side, fits, strict=True) if fit] for side in (good, bad))
-        tokens += sum(map(len, (*good, *bad)))
-        unknown += 0 if unknown_id in scorer.special else sum(ids.count(unknown_id) for ids in (*good, *bad))
+        scored = [token for ids in (*good, *bad) for token in ids if token not in scorer.special]
+        tokens, unknown = tokens + len(scored), unknown + scored.count(unknown_id)
         scores = scorer.score([*good, *bad])
         if not np.isfinite(scores).all():
             raise UserError(f"{model} gives likelihoods that are not finite", "Its weights are damaged, or diverged.")

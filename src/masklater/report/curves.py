@@ -51,9 +51,7 @@ class Picture:
     title: str
     svg: str
     png: bytes
-    without_glyph: frozenset[str] = (
-        frozenset()
-    )  # characters that matplotlib's font lacks: boxes in the PNG, text in the SVG
+    without_glyph: frozenset[str] = frozenset()  # of its text: boxes in the PNG, as matplotlib's font lacks them
 
 
 def curve(comparison: Comparison, unit: Unit, quality: Literal["loss", "accuracy"]) -> Picture:
