@@ -200,7 +200,8 @@ def test_a_word_embedding_is_widened_as_the_encoder_does(family: str) -> None:
     """[MASK] is read by the decoder alone, in the encoder's width, and its row is trained."""
     torch.manual_seed(0)
     config = tiny_config(family, **{NARROW[family]: 16})
-    model = MaskLaterForMaskedLM.from_encoder(config, {"mask_embedding": "word"}, mask_token_id=4, row_length=16)
+    decoder = {"mask_embedding": "word", "embedding_skip": True}
+    model = MaskLaterForMaskedLM.from_encoder(config, decoder, mask_token_id=4, row_length=16)
     randomize(model)
     ids_BL = torch.randint(5, 320, (2, 16))
     ids_BL[:, 3::4] = 4
@@ -219,6 +220,8 @@ def test_a_word_embedding_that_is_not_known_to_be_widened_is_refused(monkeypatch
     config = tiny_config("albert", embedding_size=16)
     with pytest.raises(UserError, match=r"mask_embedding is word.* type albert .* 16 wide, .* 32, is not known"):
         MaskLaterForMaskedLM.from_encoder(config, {"mask_embedding": "word"}, mask_token_id=4)
+    with pytest.raises(UserError, match=r"embedding_skip is true.* type albert .* 16 wide, .* 32, is not known"):
+        MaskLaterForMaskedLM.from_encoder(config, {"embedding_skip": True}, mask_token_id=4)
     for decoder in ({}, {"kind": "none", "mask_embedding": "word"}):  # whose [MASK]s are the encoder's own
         MaskLaterForMaskedLM.from_encoder(config, decoder, mask_token_id=4)
 

@@ -20,6 +20,7 @@ RANDOM = ("masking.schedule={name: random, low: 0.4, high: 0.6}",)
 STEPWISE = ("masking.schedule.name=stepwise", "masking.schedule.steps=[[0.4, 0.3]]")
 MODERNBERT, WINDOWS = ("model.family=modernbert",), ("model.family=modernbert", "model.global_every=2")
 STATES = ("masking.mask=1", "masking.random=0", "masking.keep=0", "decoder.states=2")
+SKIP = ("decoder.embedding_skip=true",)
 PHASES = ("phases=[{share: 0.5}, {masking: {rate: 0.3}, batch: {rows: 4}, lr_multiplier: 0.5}]",)
 CHANGES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "model.family": ((), ("model.family=bert",)),
@@ -37,6 +38,7 @@ CHANGES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "decoder.enter_layer": (("decoder.kind=late", "decoder.enter_layer=1"), ("decoder.enter_layer=0",)),
     "decoder.mask_embedding": ((), ("decoder.mask_embedding=word",)),
     "decoder.positions": ((), ("decoder.positions=all",)),
+    "decoder.embedding_skip": ((), SKIP),
     "decoder.states": (STATES, ("decoder.states=3",)),
     "decoder.blocked_flows": ((), ("decoder.blocked_flows=[masked-to-masked]",)),
     "masking.rate": ((), ("masking.rate=0.4",)),
@@ -109,9 +111,10 @@ IDLE = {
     WINDOWS: set(),
     RANDOM: set(),
     STATES: set(),
+    SKIP: set(),
     ("model.family=modernbert", "model.global_every=1"): {"model.window"},
 }
-STATES_ONLY = {"decoder.states"}
+STATES_ONLY, SKIP_ONLY = {"decoder.states"}, {"decoder.embedding_skip"}
 SPAN_ONLY = {"masking.span_p", "masking.span_max"}
 RANDOM_ONLY = {"masking.schedule.low", "masking.schedule.high", "masking.schedule.levels"}
 
@@ -127,7 +130,7 @@ def what_it_did(shards: Path, out: Path, overrides: tuple[str, ...]) -> Any:
 def test_every_setting_is_tried() -> None:
     by_table = ("masking.predict=0.5", "masking.predict_by=table")
     rare = ("model.max_positions=64", "max_epochs=3", "data={a: 1}", *by_table, *PHASES)
-    sets = ((), SPAN, WINDOWS, RANDOM, STATES, rare)
+    sets = ((), SPAN, WINDOWS, RANDOM, STATES, SKIP, rare)
     recorded = {key for overrides in sets for key in settings_of(tiny("3ml-small", *BASE, *overrides))}
     assert recorded == CHANGES.keys() | ELSEWHERE.keys()
 
@@ -149,16 +152,14 @@ def test_what_does_nothing_is_not_recorded(overrides: tuple[str, ...], tmp_path:
     idle |= set() if MODERNBERT[0] in overrides else {"model.global_every", "model.window"}
     idle |= set() if overrides == RANDOM else RANDOM_ONLY
     idle |= set() if overrides == STATES else STATES_ONLY
+    idle |= set() if overrides == SKIP else SKIP_ONLY
     (tmp_path / "recipe.yaml").write_text(dump(recipe))
     tree = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
     recorded = {f"{section}.{name}" for section in ("model", "decoder", "masking") for name in tree[section]}
     recorded |= {f"masking.schedule.{name}" for name in tree["masking"]["schedule"]}
     assert not recorded & idle
-    assert (
-        recorded
-        >= {"decoder.num_layers", "decoder.mask_embedding", "decoder.positions", *SPAN_ONLY, *RANDOM_ONLY, *STATES_ONLY}
-        - idle
-    )
+    of_sections = {"decoder.num_layers", "decoder.mask_embedding", "decoder.positions"}
+    assert recorded >= of_sections.union(SPAN_ONLY, RANDOM_ONLY, STATES_ONLY, SKIP_ONLY) - idle
     assert settings_of(load(tmp_path / "recipe.yaml")) == settings_of(recipe)
 
 

@@ -32,6 +32,14 @@ OBJECTIVES: dict[str, tuple[str, ...]] = {
     "3ml-cross": ("decoder.kind=cross",),
     "cross-narrow-all-positions": ("decoder.kind=cross", "decoder.hidden_size=16", "decoder.positions=all"),
     "cross-only": ("decoder.kind=cross-only",),
+    "self-skip": ("decoder.embedding_skip=true",),
+    "cross-skip": ("decoder.kind=cross", "decoder.embedding_skip=true"),
+    "cross-only-skip-narrow": (
+        "decoder.kind=cross-only",
+        "decoder.embedding_skip=true",
+        "decoder.hidden_size=16",
+        "decoder.positions=all",
+    ),
     "late": ("decoder.kind=late", "decoder.enter_layer=1"),
     "late-from-0": ("decoder.kind=late", "decoder.enter_layer=0"),
     "self-flows": ("decoder.blocked_flows=[masked-to-unmasked, masked-to-masked]",),
@@ -56,6 +64,9 @@ STATES: dict[str, tuple[str, ...]] = {
         "masking.mask=1", "masking.random=0", "masking.keep=0", "decoder.states=2",
         "decoder.blocked_flows=[masked-to-unmasked]",
     ),
+    "states-skip": (
+        "masking.mask=1", "masking.random=0", "masking.keep=0", "decoder.states=2", "decoder.embedding_skip=true",
+    ),
 }  # fmt: skip
 """Likewise: those whose targets are predicted along a chain, and whose loss is not the cross entropy of the logits."""
 
@@ -70,7 +81,7 @@ STATE_CASES = [
 CASES = [
     *((name, "roberta-prelayernorm") for name in OBJECTIVES),
     *((name, WINDOWS) for name in OBJECTIVES),
-    *((name, family) for name in ("3ml-self", "3ml-cross", "vanilla") for family in FAMILIES),
+    *((name, family) for name in ("3ml-self", "3ml-cross", "cross-skip", "vanilla") for family in FAMILIES),
     *(("late", family) for family in sorted(ONE_STACK)),
 ]
 """Pairs of objective and family: every objective on one family and on windows, what differs by family on all."""

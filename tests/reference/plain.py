@@ -43,6 +43,11 @@ def loss_of_row(
         inner_SD = dense(w, f"{name}.output.dense", gelu(dense(w, f"{name}.intermediate.dense", h_SD)))
         h_SD = norm(w, f"{name}.output.LayerNorm", h_SD + inner_SD, shape)
 
+    # What the decoder reads of the seen tokens beside.
+    if "decoder.skip.weight" in w:
+        words_SD = w["encoder.embeddings.word_embeddings.weight"][ids_L[seen_S]]
+        h_SD = h_SD + w["decoder.skip.weight"] * layer_norm(words_SD, words_SD.shape[-1:], eps=shape.eps)
+
     # Append: at each dropped position stands the mask embedding plus the position's own.
     row_LD = w["decoder.masks.embedding"] + w["decoder.masks.positions.weight"][: len(ids_L)]
     row_LD = torch.where(dropped_L[:, None], row_LD, torch.zeros_like(row_LD).index_copy(0, seen_S, h_SD))

@@ -61,6 +61,21 @@ def test_encoding_what_is_seen_equals_hiding_what_is_not(objective: str, family:
     torch.testing.assert_close(seen_BSD[is_text_BS], expected_BSD[is_text_BS], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("family", ["roberta", "electra", "modernbert"])
+@pytest.mark.parametrize("kind", ["self", "cross"])
+def test_an_embedding_skip_begins_as_if_there_were_none(kind: str, family: str, shards: Shards) -> None:
+    plain, batch = make_model(shards, f"3ml-{kind}", family), make_batch(shards, f"3ml-{kind}")
+    skipping = make_model(shards, f"{kind}-skip", family)
+    missing, unexpected = skipping.load_state_dict(plain.state_dict(), strict=False)
+    assert (missing, unexpected) == (["decoder.skip.weight"], [])
+    with torch.no_grad():
+        before = plain.target_logits(batch)
+        assert not torch.allclose(skipping.target_logits(batch), before, atol=1e-3)
+        fresh = MaskLaterForMaskedLM(skipping.config)
+        skipping.get_parameter("decoder.skip.weight").copy_(fresh.get_parameter("decoder.skip.weight"))
+        torch.testing.assert_close(skipping.target_logits(batch), before, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize(("objective", "family"), CASES)
 def test_computing_at_the_targets_only_equals_computing_everywhere(objective: str, family: str, shards: Shards) -> None:
     """The sparse head, the decoder's last layer and cross-attention queries, against the dense way, with gradients."""

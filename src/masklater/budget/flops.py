@@ -75,7 +75,9 @@ def _decoder(shape: RowShape) -> tuple[float, float]:
     if not shape.decoder.has_layers:
         return 0, 0
     linear, attention = DECODERS[shape.decoder.kind].multiply_adds(shape)
-    D, d = shape.width, shape.decoder_width
+    D, d, E = shape.width, shape.decoder_width, shape.embedding_width or shape.width
     projections = 0 if d == D else (shape.seen + shape.predictions) * D * d
+    if shape.decoder.embedding_skip and E != D:
+        projections += shape.seen * E * D
     links = multiply_adds_of_links(shape)
     return linear + projections + links.linear, attention + links.attention

@@ -76,6 +76,8 @@ def _kept_by_layers(shape: RowShape, kept: Kept) -> list[_Layer]:
         layers += [_Layer(each, 4 * shape.decoder_positions * shape.decoder_width)] * shape.decoder.num_layers
         links = kept_by_links(shape, kept)
         layers += [_Layer(links, links)] * (links > 0)
+        skip = 4 * shape.seen * shape.width * shape.decoder.embedding_skip  # what its norm reads
+        layers += [_Layer(skip, skip)] * (skip > 0)
     return layers
 
 

@@ -67,4 +67,5 @@ def _decoder_parameters(shape: RowShape) -> int:
         return masks
     last_norm = 2 * d if shape.pre_norm else 0
     projections = 2 * D * d + d + D if d != D else 0
-    return masks + DECODERS[shape.decoder.kind].parameters(shape) + last_norm + projections
+    skip = D if shape.decoder.embedding_skip else 0
+    return masks + DECODERS[shape.decoder.kind].parameters(shape) + last_norm + projections + skip

@@ -81,7 +81,9 @@ def settle(config: MaskLaterConfig) -> MaskLaterConfig:
     if decoder.drops and decoder.positions == "rotary":
         check_can_turn(config.encoder, decoder.kind == "late")
     if decoder.drops and decoder.mask_embedding == "word":
-        check_embeds_word(config.encoder)
+        check_embeds_word(config.encoder, "decoder.mask_embedding is word", "Set decoder.mask_embedding=own.")
+    if decoder.embedding_skip:
+        check_embeds_word(config.encoder, "decoder.embedding_skip is true", "Set decoder.embedding_skip=false.")
     return config
 
 

@@ -156,6 +156,23 @@ class CrossLayer(GradientCheckpointingLayer):
         return self.feed_forward(self.cross_attention(targets_BTd, seen_BSd, to_seen))
 
 
+class EmbeddingSkip(nn.Module):
+    """The word embeddings of the seen tokens, added to what the encoder gives for them.
+
+    In vanilla MLM a [MASK] reads its neighbours at every depth. A decoder reads them after the last layer alone, where
+    they would have to keep, for it, which token each of them is. The weight begins as 0: nothing is added.
+    """
+
+    def __init__(self, width: int, norm_eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(width))
+        self.norm_eps = norm_eps
+
+    def forward(self, seen_BSD: Tensor, words_BSD: Tensor) -> Tensor:
+        """Return the sum, seen_BSD."""
+        return seen_BSD + F.layer_norm(words_BSD, self.weight.shape, self.weight, eps=self.norm_eps)
+
+
 class LightDecoder(nn.Module):
     """The base of decoders that have layers of their own: their width, the [MASK]s' joining and the way back."""
 
@@ -165,6 +182,7 @@ class LightDecoder(nn.Module):
         D = config.encoder.hidden_size
         self.sizes = encoders.layer_sizes(config.encoder, config.decoder.hidden_size or D)
         narrow = self.sizes.width != D
+        self.skip = EmbeddingSkip(D, self.sizes.norm_eps) if config.decoder.embedding_skip else None
         self.rotary_width = self.sizes.width // self.sizes.heads if config.decoder.positions == "rotary" else None
         self.narrow = nn.Linear(D, self.sizes.width) if narrow else nn.Identity()
         self.masks = MaskTokens(config, self.sizes.width)
@@ -176,6 +194,8 @@ class LightDecoder(nn.Module):
 
     def append(self, seen_BSD: Tensor, batch: MaskedBatch, encoder: PreTrainedModel) -> tuple[Tensor, Tensor]:
         """Return the seen positions in the decoder's width, seen_BSd, and the whole row with the [MASK]s, row_BLd."""
+        if self.skip is not None:
+            seen_BSD = self.skip(seen_BSD, encoders.embed_words(encoder, batch.seen_ids_BS))
         seen_BSd = self.narrow(seen_BSD)
         word_D = self.masks.word_embedding(encoder)
         return seen_BSd, self.masks(seen_BSd, batch, None if word_D is None else self.narrow(word_D))

@@ -253,23 +253,31 @@ def _run_layers(
 
 def embed_word(encoder: PreTrainedModel, token_id: int) -> Tensor:
     """Return the word embedding of one token in the encoder's width, hidden_D."""
-    word = encoder.get_input_embeddings().weight[token_id]
+    return _widened(encoder, encoder.get_input_embeddings().weight[token_id])
+
+
+def embed_words(encoder: PreTrainedModel, ids_BX: Tensor) -> Tensor:
+    """Return the word embeddings of tokens in the encoder's width, without their positions, words_BXD."""
+    return _widened(encoder, encoder.get_input_embeddings()(ids_BX))
+
+
+def _widened(encoder: PreTrainedModel, words: Tensor) -> Tensor:
     for place in WIDENED_BY:
         widen = reduce(lambda module, name: getattr(module, name, None), place.split("."), encoder)
         if isinstance(widen, nn.Linear):
-            return widen(word)
-    return word
+            return widen(words)
+    return words
 
 
-def check_embeds_word(config: PretrainedConfig) -> None:
-    """Raise UserError unless a word embedding is known to become as wide as such an encoder is."""
+def check_embeds_word(config: PretrainedConfig, setting: str, remedy: str) -> None:
+    """Raise UserError unless a word embedding is known to become as wide as such an encoder is, as a setting needs."""
     with torch.device("meta"):  # shapes alone
         word_D = embed_word(build_encoder(config), 0)
     if len(word_D) != config.hidden_size:
         raise UserError(
-            f"decoder.mask_embedding is word, and how an encoder of type {config.model_type} makes its word embedding, "
+            f"{setting}, and how an encoder of type {config.model_type} makes its word embedding, "
             f"{len(word_D)} wide, as wide as its hidden states, {config.hidden_size}, is not known",
-            "Set decoder.mask_embedding=own.",
+            remedy,
         )
 
 

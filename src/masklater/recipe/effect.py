@@ -22,6 +22,8 @@ def without_effect(recipe: "Recipe") -> set[str]:
         idle |= {"decoder.num_layers"}
     if not decoder.drops:  # [MASK]s are tokens of the input, with its embedding and its positions
         idle |= {"decoder.mask_embedding", "decoder.positions"}
+    if not decoder.embedding_skip:
+        idle |= {"decoder.embedding_skip"}
     if decoder.states == 1:
         idle |= {"decoder.states"}
     if "span" not in {masking.choose, *(phase.masking.choose for phase in recipe.phases)}:

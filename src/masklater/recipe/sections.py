@@ -140,6 +140,11 @@ class DecoderSettings(Section):
         description="how the decoder knows positions. dropped, all: embeddings added at dropped or at all positions "
         "when [MASK]s join; rotary: attention turns by position; auto: rotary if the encoder is, else dropped",
     )
+    embedding_skip: bool = Field(
+        False,
+        description="true: the decoder reads the word embedding of each seen token beside the encoder's output; the "
+        "norm that adds it is thrown away with the decoder",
+    )
     states: int = Field(
         1,
         gt=0,
@@ -168,6 +173,8 @@ class DecoderSettings(Section):
             raise ValueError(f"enter_layer belongs to kind late, which needs it; kind is {self.kind}")
         if not self.has_layers and self.hidden_size is not None:
             raise ValueError(f"hidden_size is a decoder's width, and kind {self.kind} has no decoder")
+        if not self.has_layers and self.embedding_skip:
+            raise ValueError(f"embedding_skip is of what a decoder reads, and kind {self.kind} has no decoder")
         if self.states > 1 and self.kind != "self":
             raise ValueError(
                 f"states above 1 need kind self and masking.mask 1; kind is {self.kind}, and states are {self.states}"
