@@ -99,6 +99,18 @@ def test_every_number_along_an_axis_is_written_out(tmp_path: Path) -> None:
     assert "stock (4 budgets)" in (tmp_path / "report" / "plots" / "loss-flops.svg").read_text()
 
 
+def test_no_text_is_cut_off_at_an_edge(tmp_path: Path) -> None:
+    runs = []
+    for name, recipe in (("vanilla-with-rotary-layers-and-muon-at-40%", "vanilla-small"), ("cross", "3ml-cross-small")):
+        runs += [run_at(tmp_path, budget, name, loss, recipe=recipe) for budget, loss in (("3e13", 4.5), ("3e14", 3.5))]
+    compare(runs, tmp_path / "report")
+    for plot in ("multiplier-loss", "law-loss"):
+        picture = Image.open(tmp_path / "report" / "plots" / f"{plot}.png").convert("L")
+        width, height = picture.size
+        edges = [(0, 0, 3, height), (width - 3, 0, width, height), (0, 0, width, 3), (0, height - 3, width, height)]
+        assert all(picture.crop(edge).getextrema()[0] == picture.getextrema()[1] for edge in edges), plot
+
+
 def test_an_arm_that_may_never_be_as_good_has_no_upper_end(tmp_path: Path) -> None:
     """In some of its draws its loss rises, though it is higher than the baseline's in all of them."""
     losses = {"stock": {"3e13": (5.0, 4.9), "1e14": (4.6, 4.5), "3e14": (4.25, 4.15)},

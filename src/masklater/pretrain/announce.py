@@ -64,6 +64,8 @@ def announce(
     _announce_unused_positions(plan)
     if config.decoder.drops:
         say(f"{DECODER_POSITIONS[config.decoder.positions]}: {_why_these_positions(recipe, config)}")
+    if config.decoder.embedding_skip:
+        say("the decoder reads the word embeddings of the seen tokens beside the encoder's output")
     path = _attention_path(config, world.device, by_blocks)
     if not calls_torchs_attention(config.encoder):
         decoder = f"; in the decoder {path}" if config.decoder.has_layers else ""

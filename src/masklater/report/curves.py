@@ -233,6 +233,7 @@ def _x_axis(axes: "Axes", comparison: Comparison, unit: Unit) -> Scale:
 def legend(figure: "Figure", handles: Sequence[Any], names: Sequence[str], title: str) -> None:
     """A legend below the axes, for which the figure grows."""
     labels = [textwrap.fill(name, 56) for name in names]
+    title = "\n".join(textwrap.fill(line, LONGEST_LINE + 10) for line in title.split("\n"))  # in smaller letters
     columns = 2 if max(map(len, names), default=0) <= 24 and len(names) > 1 else 1
     lines = sum(1 + label.count("\n") for label in labels)
     lines = math.ceil(lines / columns)

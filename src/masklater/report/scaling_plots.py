@@ -1,12 +1,13 @@
 """The plots of arms over several budgets: quality over compute with its law, and FLOPs at equal quality."""
 
 import math
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from masklater.report.arms import spread_of
 from masklater.report.comparison import COMMON, Comparison
-from masklater.report.curves import WIDTH, Picture, legend, looks_of, picture
+from masklater.report.curves import LONGEST_LINE, WIDTH, Picture, legend, looks_of, picture
 from masklater.report.laws import Law, height_at
 from masklater.report.plots import INK, logarithmic_x, new_figure, style
 from masklater.report.quantities import power
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 ACROSS = 60
 """Places at which a law is drawn."""
+HIGHEST_LINE = 36
+"""Characters beside the axes that a plot is high enough for."""
 WIDE = 30
 """An axis from one number to so many times it has powers of ten; evenly spaced numbers would crowd at its top."""
 
@@ -43,7 +46,7 @@ def law_plot(comparison: Comparison, quality: Quality) -> Picture:
         else:
             axes.set(ylabel="minimal pairs told apart (%)", title="BLiMP over training compute")
             what = "pseudo-log-likelihood, one mask at a time"
-        axes.set_xlabel(_compute(comparison))
+        axes.set_xlabel(textwrap.fill(_compute(comparison), LONGEST_LINE))
         bars = "\nbars: lowest to highest seed; bands: 95% of bootstrapped laws" if _has_draws(scaling, quality) else ""
         legend(figure, handles, names, what + bars)
         return picture(figure, f"law-{quality}", str(axes.get_title()))
@@ -78,13 +81,13 @@ def multiplier_plot(comparison: Comparison, quality: Quality) -> Picture:
         _logarithmic(axes, y_too=True)
         _draw_endless(axes, endless)
         title = f"FLOPs at {AT_EQUAL[quality]}"
-        axes.set(
-            xlabel=f"{_compute(comparison)} of {scaling.baseline.name}", ylabel=f"x {scaling.baseline.name}'s FLOPs"
-        )
+        name = scaling.baseline.name
+        x_label = textwrap.fill(f"{_compute(comparison)} of {name}", LONGEST_LINE, break_on_hyphens=False)
+        axes.set(xlabel=x_label, ylabel=textwrap.fill(f"x {name}'s FLOPs", HIGHEST_LINE))
         axes.set_title(title)
         bars = "bars: 95% of bootstrapped laws; " if _has_draws(scaling, quality) else ""
         bars += "arrows: no upper end\n" if endless else ""
-        legend(figure, handles, names, f"{bars}below 1: cheaper than {scaling.baseline.name}")
+        legend(figure, handles, names, f"{bars}below 1: cheaper than {name}")
         return picture(figure, f"multiplier-{quality}", title)
 
 
