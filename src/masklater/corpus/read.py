@@ -152,7 +152,9 @@ def open_file(
             _as_it_begins(path, ending) or otherwise,
         ) from None
     except UserError as error:
-        raise type(error)(error.problem, _as_it_begins(path, ending) or error.remedy) from None
+        if begins := _as_it_begins(path, ending):
+            raise type(error)(error.problem, f"{begins} Otherwise: {error.remedy}") from None
+        raise
     except UnicodeError as error:  # of a codec that cannot go on
         raise EncodingError(
             f"{path} is not {encoding}: {error}", "Name its encoding with --encoding: utf-16-le or utf-16-be, say."
