@@ -27,6 +27,7 @@ from masklater.machine.precision import choose_precision
 from masklater.masking.batch import IGNORE, MaskedBatch
 from masklater.pretrain.batches import EVALUATION_SEED, make_batches
 from masklater.recipe.masking import COMMON_CORRUPTION
+from masklater.run.checkpoint import Checkpoint
 from masklater.run.folder import RunFolder
 
 ROWS_COUNTED, ROWS_AT_ONCE = 2**14, 64
@@ -65,12 +66,14 @@ def stands_elsewhere(batch: MaskedBatch) -> Tensor:
     return same_BTS.any(dim=2)
 
 
-def split_loss(run: RunFolder, shards: Shards, is_frequent_V: Tensor, num_rows: int, meter: Meter) -> Split:
-    """The losses of a run's newest checkpoint on held-out rows."""
-    model, _ = run.load_model()
+def split_loss(
+    run: RunFolder, checkpoint: Checkpoint, shards: Shards, is_frequent_V: Tensor, num_rows: int, meter: Meter
+) -> Split:
+    """The losses of a run's checkpoint on held-out rows."""
+    model = run.model_of(checkpoint)
     device = all_devices()[0]
     precision = choose_precision(run.recipe.precision, device)
-    model.to(device).eval()
+    model.to(device)
     drops, attend = run.recipe.decoder.drops, run.recipe.batch.attend
     batches = make_batches(shards, shards.valid, COMMON_CORRUPTION, drops, attend, EVALUATION_SEED)
     total_K, number_K = torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.int64)
@@ -99,13 +102,14 @@ def compare(paths: list[Path], data: Path, frequent: int, num_rows: int) -> None
     for run in runs:
         if not have_same_ids(run.tokenizer, shards.folder / "tokenizer"):
             raise UserError(f"the run {run.path} has another tokenizer than {data}", "Name the SHARDS it trained on.")
+    checkpoints = {run: run.open_newest() for run in runs}
     is_frequent_V = most_frequent(shards, frequent)
     num_rows = min(num_rows, shards.valid.num_rows)
     with Meter("Scoring rows", len(runs) * num_rows) as meter:
-        found = [split_loss(run, shards, is_frequent_V, num_rows, meter) for run in runs]
+        found = [split_loss(*each, shards, is_frequent_V, num_rows, meter) for each in checkpoints.items()]
     rows = [("run", "step", "FLOPs", "loss at 15%", *KINDS)]
-    for run, split in zip(runs, found, strict=True):
-        ledger = run.open_newest().ledger
+    for (run, checkpoint), split in zip(checkpoints.items(), found, strict=True):
+        ledger = checkpoint.ledger
         spent = f"{ledger.flops + ledger.flops_optimizer:.3g}"
         losses = (f"{loss:.3f}" for loss in (split.loss, *split.losses))
         rows.append((str(run.path), f"{ledger.steps:,}", spent, *losses))

@@ -149,8 +149,8 @@ def report(result: Any, out: Path, as_json: bool, comparison: Any = None, compar
     tree = result.scores if comparison is None else {**result.scores, "comparison": comparison}
     text = f"{as_text(result.scores)}\nwritten to {out / 'scores.md'}"
     print_result(tree, as_json, lambda: f"{text}\n{compared}" if compared else text)
-    if result.faults:
-        tasks = len(result.faults) + len(result.rows)
-        count = f"{len(result.faults)} of {tasks} tasks could not be scored"
-        said = [f"{problem}\n    {result.remedies[key]}" for key, problem in result.faults.items()]
+    if result.errors:
+        tasks = len(result.errors) + len(result.rows)
+        count = f"{len(result.errors)} of {tasks} tasks could not be scored"
+        said = [f"{error.problem}\n    {error.remedy}" for error in result.errors.values()]
         raise UserError("\n  - ".join([f"{count}:", *said]), "The others are in the table.")

@@ -123,16 +123,21 @@ def spool_stdin(ending: str | None) -> ElsewhereFile:
     return ElsewhereFile(name, STDIN, size, reopen)
 
 
+def begins_as(beginning: bytes) -> str:
+    """Return the ending of the kind of file whose mark this beginning is; nothing where it is none's."""
+    return next((ending for magic, ending in MAGIC if beginning.startswith(magic)), "")
+
+
 def _told_from(beginning: bytes) -> str:
     """The ending that a file with this beginning has."""
-    for magic, ending in MAGIC:
-        if beginning.startswith(magic):
-            if ending in {".parquet", ".arrow"}:
-                return ending
-            raise UserError(
-                f"{STDIN} is compressed ({ending}), which does not tell what is inside",
-                f"Say it with --read-as, as in --read-as jsonl{ending}.",
-            )
+    ending = begins_as(beginning)
+    if ending in {".parquet", ".arrow"}:
+        return ending
+    if ending:
+        raise UserError(
+            f"{STDIN} is compressed ({ending}), which does not tell what is inside",
+            f"Say it with --read-as, as in --read-as jsonl{ending}.",
+        )
     text = beginning.removeprefix(b"\xef\xbb\xbf").lstrip()
     return {b"{": ".jsonl", b"[": ".json"}.get(text[:1], ".xml" if text.startswith(b"<mediawiki") else ".txt")
 

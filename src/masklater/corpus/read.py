@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from masklater.corpus.counts import ReadCounts
-from masklater.corpus.elsewhere import MAGIC, ElsewhereFile
+from masklater.corpus.elsewhere import ElsewhereFile, begins_as
 from masklater.corpus.fields import (
     Fields,
     MissingFieldError,
@@ -175,8 +175,7 @@ def _as_it_begins(path: TextFile, ending: Ending) -> str:
     if not _is_beginning(path):
         return ""
     with path.open("rb") as file:
-        beginning = file.read(8)
-    other = next((other for magic, other in MAGIC if beginning.startswith(magic)), "")
+        other = begins_as(file.read(8))
     if other and other not in ending:
         return f"It begins as {other} does: if it is one, give it a name that ends so."
     return ""

@@ -7,7 +7,7 @@ import torch
 from transformers import PreTrainedModel
 
 from masklater.console import say
-from masklater.errors import UserError, first_line
+from masklater.errors import UserError
 from masklater.judge.data import TaskData
 from masklater.judge.encoder import Encoder, attention_of, load_classifier, longest_row
 from masklater.judge.finetune import Setting, finetune, protocol_record
@@ -20,6 +20,7 @@ from masklater.machine.device import device_name
 from masklater.machine.kernels import fix_workspace, refuse_cudnn_attention
 from masklater.machine.precision import choose_precision
 from masklater.machine.versions import versions
+from masklater.model.check import refusal
 
 
 class Scorer:
@@ -110,13 +111,12 @@ class Scorer:
             return
         device = self.precision.device
         ids_BL = torch.full((1, self.max_length), self.tokenizer.pad_token_id, device=device)
-        try:
-            with torch.no_grad(), self.precision.autocast():
-                model.to(device).eval()(input_ids=ids_BL, attention_mask=torch.ones_like(ids_BL))
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            say(f"computing in float32: {self.encoder.path} does not in {self.precision.name} ({first_line(error)})")
+        model.to(device).eval()
+        why_not = refusal(
+            lambda: model(input_ids=ids_BL, attention_mask=torch.ones_like(ids_BL)), self.precision.autocast()
+        )
+        if why_not is not None:
+            say(f"computing in float32: {self.encoder.path} does not in {self.precision.name} ({why_not})")
             self.precision = choose_precision("float32", device)
 
     def _check_vocabulary(self, embeddings: int) -> None:

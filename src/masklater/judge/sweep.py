@@ -1,7 +1,7 @@
 """A sweep: every task at every grid point with every seed, each run kept as soon as it is done."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,10 +44,14 @@ class Sweep:
     """The outcome of a sweep."""
 
     scores: table.Scores  # scores.json
-    faults: dict[str, str]  # by task: what kept it from being scored
+    errors: dict[str, UserError]  # by task: what kept it from being scored
     rows: dict[str, TaskData]  # by task, of those that were scored
     log: RunLog
-    remedies: dict[str, str]  # of the faults, by task
+
+    @property
+    def faults(self) -> dict[str, str]:
+        """What kept tasks from being scored, without remedies."""
+        return _problems(self.errors)
 
 
 def sweep(
@@ -84,7 +88,7 @@ def sweep(
         _refuse_begun(identity)
         refuse_existing(out)
     rows, errors = _read(data, tasks, settings)
-    faults = {key: error.problem for key, error in errors.items()}
+    faults = _problems(errors)
     devices = devices or all_devices()
     with ExitStack() as held:
 
@@ -113,7 +117,11 @@ def sweep(
             _run(scorer, rows, jobs, log, devices)
         scores = table.summarise(log.records, faults, _describe(found), _settings_record(settings, tasks, data))
         write_table(out, scores)
-    return Sweep(scores, faults, rows, log, {key: error.remedy for key, error in errors.items()})
+    return Sweep(scores, errors, rows, log)
+
+
+def _problems(errors: Mapping[str, UserError]) -> dict[str, str]:
+    return {key: error.problem for key, error in errors.items()}
 
 
 def _refuse_begun(identity: Path) -> None:

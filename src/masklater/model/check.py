@@ -9,6 +9,8 @@ are built from positions; false for anything that reads distances off the index.
 
 import copy
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import NamedTuple
 
@@ -160,17 +162,25 @@ def check_dtype(
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         encoder = _build(small).to(device)
         ids_BL = _ordinary_ids(small)[:1].expand(1, L).to(device)
-        try:
-            with torch.autocast(device.type, dtype=dtype):
-                encode(encoder, ids_BL, torch.arange(L, device=device)[None], offset, None)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            raise UserError(
-                f"an encoder of type {small.model_type} does not compute in {str(dtype).removeprefix('torch.')}: "
-                f"{first_line(error)}",
-                f"Compute in float32: {otherwise}.",
-            ) from None
+        pos_BL = torch.arange(L, device=device)[None]
+        why_not = refusal(lambda: encode(encoder, ids_BL, pos_BL, offset, None), torch.autocast(device.type, dtype))
+    if why_not is not None:
+        raise UserError(
+            f"an encoder of type {small.model_type} does not compute in {str(dtype).removeprefix('torch.')}: {why_not}",
+            f"Compute in float32: {otherwise}.",
+        )
+
+
+def refusal(compute: Callable[[], object], autocast: AbstractContextManager[None]) -> str | None:
+    """Return how torch refuses a computation under autocast, as of code that mixes types; None where it does not."""
+    try:
+        with torch.no_grad(), autocast:
+            compute()
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        return first_line(error)
+    return None
 
 
 def _find(config: PretrainedConfig, row_length: int, drops: bool) -> Positions:
