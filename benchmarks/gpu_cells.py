@@ -49,7 +49,7 @@ class Size:
     parts: tuple[Part, ...]
     vocabulary: int
     words: int  # of made-up text
-    steps: int  # of a cell; the first third warms up
+    steps: int  # of a cell; the first third warms up, the last two are profiled
     shrink: tuple[str, ...]  # overrides that make every recipe small
     stock: tuple[tuple[str, int, int], ...]  # (size in wanted.py, rows, L)
     head: tuple[int, int, tuple[int, ...]]  # targets, width, vocabularies
@@ -83,11 +83,11 @@ FULL_SIZE = Size(
     parts=(
         Part("machine", 1),
         Part("step-base", 4.5, BASE),
-        Part("step-large", 4.5, LARGE),
-        Part("stock", 2),
-        Part("tests", 4),
-        Part("head", 1),
         Part("profile", 1.5),
+        Part("stock", 2),
+        Part("tests", 6),
+        Part("step-large", 4.5, LARGE),
+        Part("head", 1),
         Part("growth", 2),
         Part("quickstart", 2),
         Part("pretrain", 9),
@@ -117,7 +117,7 @@ TINY_SIZE = Size(
     ),
     vocabulary=400,
     words=4_000,
-    steps=3,
+    steps=6,
     shrink=(*SMALL, "model.num_hidden_layers=1"),
     stock=(("small", 4, 32),),
     head=(64, 32, (401, 448)),

@@ -6,9 +6,13 @@ Letters: N targets, D width, V vocabulary, E width of the word embedding.
 import gc
 import json
 import random
+import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from gpu_cells import Cell, Done, Part, Size
@@ -32,6 +36,8 @@ from masklater.run.metrics import read_metrics
 
 ASSUMED_UTILISATION = 0.4
 """What `masklater budget` assumes by itself."""
+PROFILED = 2
+"""Steps that are profiled, the last ones of a run."""
 
 
 def machine(size: Size, out: Path) -> Done:
@@ -64,7 +70,10 @@ def steps(part: Part, size: Size, out: Path) -> Done:
 
 
 def measure(cell: Cell, size: Size, out: Path) -> Done:
-    """One cell: its rate, utilisation and memory, and what `masklater budget` says of both."""
+    """One cell: its rate, utilisation and memory, and what `masklater budget` says of both.
+
+    `device_seconds` is what the kernels of a step take together: far below the step's time, the GPU waits for its host.
+    """
     shards = made_up_shards(out, size, cell.row_length)
     recipe = recipe_of(cell, size)
     expected = forecast(recipe, rows_of(shards))
@@ -82,23 +91,56 @@ def measure(cell: Cell, size: Size, out: Path) -> Done:
     torch.compiler.reset()
     with scratch(out) as run:
         try:
-            loop.pretrain(recipe, shards, run)
+            with profiled_at_the_end(size.steps) as profiler:
+                loop.pretrain(recipe, shards, run)
         except torch.OutOfMemoryError:
             return {**point, "failed": "out of memory"}
         records = [record for record in read_metrics(run / "metrics.jsonl") if "loss" in record]
         ledger = json.loads((run / "ledger.json").read_text())
-    before, measured = records[size.steps // 3 - 1], records[size.steps // 3 :]
-    seconds = sum(record["step_seconds"] for record in measured)
-    flops = measured[-1]["flops"] - before["flops"]
+    seconds = [record["step_seconds"] for record in records]
+    step_seconds = statistics.median(seconds[size.steps // 3 : -PROFILED])
+    step_flops = (records[-1]["flops"] - records[0]["flops"]) / (len(records) - 1)
     return {
         **point,
-        "step_seconds": seconds / len(measured),
-        "rows_per_second": cell.rows * len(measured) / seconds,
-        "utilisation": flops / seconds / hardware.peak_flops_per_second,
+        "step_seconds": step_seconds,
+        "device_seconds": sum(seconds for _, seconds, _ in kernels_of(profiler)) / PROFILED,
+        "rows_per_second": cell.rows / step_seconds,
+        "utilisation": step_flops / step_seconds / hardware.peak_flops_per_second,
         "bytes": ledger["peak_memory_bytes"],
-        "first_step_seconds": records[0]["step_seconds"],
-        "loss": measured[-1]["loss"],
+        "first_step_seconds": seconds[0],
+        "all_step_seconds": seconds,
+        "loss": records[-1]["loss"],
     }
+
+
+@contextmanager
+def profiled_at_the_end(steps: int) -> Iterator[torch.profiler.profile]:
+    """Profile the last steps of a run of so many."""
+    plain_step, made, profiler = loop.train_step, 0, torch.profiler.profile()
+
+    def step(*given: Any) -> Any:
+        nonlocal made
+        made += 1
+        if made == steps - PROFILED + 1:
+            profiler.start()
+        result = plain_step(*given)
+        if made == steps:
+            if ALONE.device.type == "cuda":
+                torch.cuda.synchronize()
+            profiler.stop()
+        return result
+
+    with mock.patch.object(loop, "train_step", step):
+        yield profiler
+
+
+def kernels_of(profiler: torch.profiler.profile) -> list[tuple[str, float, int]]:
+    """Kernels of a GPU, or operators of a CPU, by name: seconds of their own, and calls; the longest first."""
+    on_gpu = ALONE.device.type == "cuda"
+    order = "self_device_time_total" if on_gpu else "self_cpu_time_total"
+    found = [(event.key, getattr(event, order) / 1e6, event.count) for event in profiler.key_averages()]
+    kernels = [each for each in found if each[1] > 0 and not (on_gpu and each[0].startswith("aten::"))]
+    return sorted(kernels, key=lambda each: -each[1])
 
 
 def recipe_of(cell: Cell, size: Size) -> Recipe:
@@ -157,31 +199,13 @@ def profile(size: Size, out: Path) -> Done:
     cells = {str(cell): cell for each in size.parts for cell in each.cells}
     best = max((point for point in points if "utilisation" in point), key=lambda point: point["utilisation"])
     cell = cells[best["cell"]]
-    plain_step, made = loop.train_step, 0
-    profiler = torch.profiler.profile()
-
-    def step(*given: Any) -> Any:
-        nonlocal made
-        made += 1
-        if made == size.steps // 2 + 1:
-            profiler.start()
-        result = plain_step(*given)
-        if made == size.steps // 2 + 2:
-            if ALONE.device.type == "cuda":
-                torch.cuda.synchronize()
-            profiler.stop()
-        return result
-
-    loop.train_step = step
-    with scratch(out) as run:
+    with scratch(out) as run, profiled_at_the_end(size.steps) as profiler:
         loop.pretrain(recipe_of(cell, size), made_up_shards(out, size, cell.row_length), run)
-    averages, on_gpu = profiler.key_averages(), ALONE.device.type == "cuda"
-    order = "self_device_time_total" if on_gpu else "self_cpu_time_total"
-    (out / "profile.txt").write_text(averages.table(sort_by=order, row_limit=60, max_name_column_width=90))
-    found = [(event.key, getattr(event, order), event.count) for event in averages if getattr(event, order) > 0]
-    kernels = [each for each in found if not (on_gpu and each[0].startswith("aten::"))]
-    total = sum(microseconds for _, microseconds, _ in kernels)
-    kernels.sort(key=lambda each: -each[1])
+    order = "self_device_time_total" if ALONE.device.type == "cuda" else "self_cpu_time_total"
+    text = profiler.key_averages().table(sort_by=order, row_limit=60, max_name_column_width=90)
+    (out / "profile.txt").write_text(text)
+    kernels = kernels_of(profiler)
+    total = sum(seconds for _, seconds, _ in kernels)
     shares = [{"name": name[:100], "share": time / total, "calls": calls} for name, time, calls in kernels[:15]]
     return {"cell": str(cell), "kernels": shares, "launches_in_two_steps": sum(each[2] for each in kernels)}
 

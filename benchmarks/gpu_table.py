@@ -54,8 +54,8 @@ def _tests(done: Done | None) -> str:
 
 def _steps(out: Path, size: Size) -> str:
     header = (
-        "recipe", "rows x L", "layers", "rows/s", "M tokens/s", "share of peak", "step, ms", "forecast at 40%, ms",
-        "memory, GB", "forecast, GB", "first step, s",
+        "recipe", "rows x L", "layers", "rows/s", "M tokens/s", "share of peak", "step, ms", "kernels, ms",
+        "forecast at 40%, ms", "memory, GB", "forecast, GB", "first step, s",
     )  # fmt: skip
     rows = []
     for part in size.parts:
@@ -69,7 +69,8 @@ def _steps(out: Path, size: Size) -> str:
             rows.append((
                 *name, f"{point['rows_per_second']:,.1f}",
                 f"{point['rows_per_second'] * cell.row_length / 1e6:.3f}", f"{point['utilisation']:.1%}",
-                f"{point['step_seconds'] * 1e3:,.1f}", f"{point['forecast_step_seconds'] * 1e3:,.1f}",
+                f"{point['step_seconds'] * 1e3:,.1f}", f"{point['device_seconds'] * 1e3:,.1f}",
+                f"{point['forecast_step_seconds'] * 1e3:,.1f}",
                 f"{point['bytes'] / 1e9:.2f}", f"{point['forecast_bytes'] / 1e9:.2f}",
                 f"{point['first_step_seconds']:.1f}",
             ))  # fmt: skip

@@ -90,7 +90,7 @@ def test_a_part_that_takes_too_long_or_fails_is_told(gpu: Any, cells: Any, tmp_p
 def test_the_tables(gpu: Any, cells: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(gpu, monkeypatch)
     point = {"utilisation": 0.4, "step_seconds": 0.04, "forecast_step_seconds": 0.05, "bytes": 3e9,
-             "forecast_bytes": 4e9, "first_step_seconds": 9.0}  # fmt: skip
+             "forecast_bytes": 4e9, "first_step_seconds": 9.0, "device_seconds": 0.035}  # fmt: skip
     (tmp_path / "points").mkdir()
     first, second, third = cells.TINY
     for cell, found in ((first, {"rows_per_second": 100.0, **point}),
@@ -101,7 +101,7 @@ def test_the_tables(gpu: Any, cells: Any, tmp_path: Path, monkeypatch: pytest.Mo
     text = (tmp_path / "table.md").read_text()
     for expected in (
         "a test, at best 2 TFLOP/s", "30 passed in 1.00s\n- tests/gpu/test_x.py::test_y",
-        "| 3ml-small | 4 x 32 | eager | 100.0 | 0.003 | 40.0% | 40.0 | 50.0 | 3.00 | 4.00 | 9.0 |",
+        "| 3ml-small | 4 x 32 | eager | 100.0 | 0.003 | 40.0% | 40.0 | 35.0 | 50.0 | 3.00 | 4.00 | 9.0 |",
         "| 3ml-small | 4 x 32 | eager, no mask | out of memory |",
         "3ml-small over vanilla-small, 4 x 32, eager: 0.800 of the time", "| small | 4 x 32 | compiled | 50.0 | 2.00 | 2.00 |",
         "| 50,265 | eager | 64 | 2.00 |", "| `gemm` | 25.0% | 7 |", "held out 3.250 nats",
