@@ -137,6 +137,8 @@ def test_arms_are_named_by_what_their_runs_share(tmp_path: Path) -> None:
     assert names_of(tmp_path / "5", "0", "1") == [("0 + 1", 2)]
     deep = ("x/3ml/a-0", "x/3ml/a-1", "x/vanilla/a-0", "x/vanilla/a-1")
     assert names_of(tmp_path / "6", *deep) == [("3ml/a", 2), ("vanilla/a", 2)]
+    uneven = ("one/small/3ml/s-0", "one/small/3ml/s-1", "other/place/large/vanilla/s-0")
+    assert names_of(tmp_path / "7", *uneven)[0] == ("one/small/3ml", 2)
 
 
 @pytest.mark.usefixtures("unrendered")

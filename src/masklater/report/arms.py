@@ -1,10 +1,12 @@
 """Arms: runs that differ in nothing but their seed are one, and what seeds differ by is its spread."""
 
 import math
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -127,8 +129,9 @@ def name_groups(groups: Sequence[Sequence[Run]], runs: Sequence[Run]) -> list[st
 
 def _shared_name(members: Sequence[Run], runs: Sequence[Run]) -> str:
     """Folders that all members stand in and not all runs do, then how the members' own names begin."""
-    every = [run.path.absolute().parent.parts for run in runs]
-    parents = [run.path.absolute().parent.parts for run in members]
+    top = len(Path(os.path.commonpath([run.path.absolute().parent for run in runs])).parts)
+    every = [run.path.absolute().parent.parts[top:] for run in runs]
+    parents = [run.path.absolute().parent.parts[top:] for run in members]
     shared: list[str] = []
     for place in range(-min(map(len, every)), 0):
         folders = {parts[place] for parts in parents}
