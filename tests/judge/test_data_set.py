@@ -71,6 +71,7 @@ def test_classes_keep_their_names_and_their_order(folder: Path) -> None:
     assert data.splits["train"].texts == (PAIRS["first"][:-1], PAIRS["second"][:-1])
     assert data.notes == (
         "1 rows of train left out, their label being -1", "1 rows of dev left out, their label being -1",
+        "11 of 11 rows of dev stand in train too",
     )  # fmt: skip
     renamed = task(folder, TOPICS + "  rename: {art: sport}\n")
     assert renamed.task.classes == ("sport", "trade")

@@ -71,9 +71,11 @@ def test_every_format_gives_the_same_rows(tmp_path: Path) -> None:
     by_csv, by_json = (read_own(own(tmp_path / f"a.{kind}")) for kind in ("csv", "jsonl"))
     assert rows_of(by_csv) == rows_of(by_json) == ROWS
     assert by_csv.task.classes == ("art", "sport", "trade") and by_csv.sha256 == by_json.sha256
-    assert by_json.notes == () and by_csv.notes == (
+    both = f"{len(ROWS)} of {len(ROWS)} rows of dev stand in train too"
+    assert by_json.notes == (both,) and by_csv.notes == (
         "2 blank lines of train passed over",
         "2 blank lines of dev passed over",
+        both,
     )
     plain = [("kan", "b"), ('"lot', "a")]
     write(tmp_path / "a.tsv", "text\tlabel", *(f"{text}\t{label}" for text, label in plain))
@@ -141,6 +143,12 @@ def test_a_label_that_the_training_data_lacks(tmp_path: Path) -> None:
     assert data.notes == ("1 blank lines of dev passed over", "train is not the official split: 2 rows, officially 5")
     with pytest.raises(DamagedDataError, match="the label is '10'; labels lists 8, 9"):
         read_own(own(train, labels=("8", "9")))
+
+
+def test_rows_that_are_trained_on_too_are_told(tmp_path: Path) -> None:
+    train = csv_of(tmp_path / "train.csv", ["text,label", "kan,a", "lot,b"])
+    dev = csv_of(tmp_path / "dev.csv", ["text,label", "kan,a", "kan,b", "mir,a"])  # one row; a text alone is none
+    assert read_own(own(train, dev={"dev": dev})).notes == ("1 of 3 rows of dev stand in train too",)
 
 
 def test_empty_texts_and_truth_values(tmp_path: Path) -> None:

@@ -76,7 +76,10 @@ def test_snli_without_the_pairs_that_have_no_label(tmp_path: Path) -> None:
     assert data.splits["dev"].labels.tolist() == [1, 0, 2]  # type: ignore[union-attr]
     assert data.splits["train"].texts[1] == ["Lot 0.", "Lot 2.", "Lot 3."]  # type: ignore[union-attr]
     assert data.notes[0] == "2 rows of train left out, their label being -"
-    assert data.notes[2] == "train is not the official split: 3 rows, officially 549,367"
+    assert data.notes[2:4] == (
+        "3 of 3 rows of dev stand in train too",
+        "train is not the official split: 3 rows, officially 549,367",
+    )
 
 
 LANGUAGES = ["ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh"]

@@ -16,6 +16,8 @@ THREE = (
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (["data=wiki"], "sources need their shares of the rows: write {wiki: 1}"),
+        (["phases=[{share: 0.5, data: [a, b]}, {}]"], "write {a: 1}, or several that add up to 1"),
         (["data={a: 0.7, b: 0.4}"], "shares of the rows must add up to 1; they add up to 1.1"),
         (["data={a: 0.33333, b: 0.66667}"], "shares have at most four decimals; a, b has more"),
         (["data={a: x}"], "data.a is 'x': input should be a valid number"),

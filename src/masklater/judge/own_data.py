@@ -1,7 +1,7 @@
 """The rows of an own task, and the Task they make: classes, and a regression's ends, as the training data has them."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 from masklater.corpus.hub_rows import HubRows, find_hub_rows
 from masklater.errors import DamagedDataError, UserError
 from masklater.judge.conll import read_sentences
-from masklater.judge.data import Split, TaskData, WordSplit, make_task_data
+from masklater.judge.data import Rows, Split, TaskData, WordSplit, make_task_data
 from masklater.judge.data_set import class_names, read_data_set
 from masklater.judge.entities import LABEL
 from masklater.judge.own_task import HubSplit, OwnTask, TaskFile
@@ -74,7 +74,15 @@ def _read_rows(own: OwnTask) -> TaskData:
         split: Split(each.texts, np.array([number_of(*label) for label in each.labels], dtype=np.float64))
         for split, each in rows.items()
     }
-    return make_task_data(task, splits, remarks)
+    return make_task_data(task, splits, [*remarks, *_repeats(own, splits)])
+
+
+def _repeats(own: OwnTask, splits: Mapping[str, Rows]) -> Iterator[str]:
+    """What to say of rows that are trained on and scored on: their scores tell what was learned by heart."""
+    trained = set(splits["train"].lines())
+    for split in own.dev:
+        if repeated := sum(line in trained for line in splits[split].lines()):
+            yield f"{repeated:,} of {len(splits[split]):,} rows of {split} stand in train too"
 
 
 def _read_split(own: OwnTask, files: tuple[TaskFile, ...]) -> _Rows:
@@ -137,7 +145,7 @@ def _read_tagged(own: OwnTask) -> TaskData:
         split: WordSplit(words[split], np.array([number_of(*label) for label in labels[split]], dtype=np.int64))
         for split in labels
     }
-    return make_task_data(task, splits)
+    return make_task_data(task, splits, list(_repeats(own, splits)))
 
 
 def _sentences(file: TaskFile) -> Iterator[tuple[list[str], list[str], str]]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationError, model_serializer, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_serializer, model_validator
 
 from masklater.errors import MISSING, Fault
 from masklater.recipe.duration import Duration
@@ -19,6 +19,13 @@ PERIOD = 10_000
 """Rows after which any mixture has come round to exactly its shares, which have four decimals at most."""
 
 
+def _refuse_names_alone(given: Any) -> Any:
+    if isinstance(given, str | list):
+        first = given if isinstance(given, str) else next(iter(given), "NAME")
+        raise ValueError(f"sources need their shares of the rows: write {{{first}: 1}}, or several that add up to 1")
+    return given
+
+
 def _check_shares(shares: dict[str, float]) -> dict[str, float]:
     fine = [name for name, share in shares.items() if Fraction(str(share)) * PERIOD % 1]
     if fine:
@@ -28,7 +35,9 @@ def _check_shares(shares: dict[str, float]) -> dict[str, float]:
     return shares
 
 
-Shares = Annotated[dict[str, Annotated[float, Field(gt=0, le=1)]], AfterValidator(_check_shares)]
+Shares = Annotated[
+    dict[str, Annotated[float, Field(gt=0, le=1)]], BeforeValidator(_refuse_names_alone), AfterValidator(_check_shares)
+]
 """Shares of the rows by source."""
 
 SHARES_MEANING = (
