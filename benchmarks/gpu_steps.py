@@ -97,18 +97,21 @@ def measure(cell: Cell, size: Size, out: Path) -> Done:
             return {**point, "failed": "out of memory"}
         records = [record for record in read_metrics(run / "metrics.jsonl") if "loss" in record]
         ledger = json.loads((run / "ledger.json").read_text())
-    seconds = [record["step_seconds"] for record in records]
+    seconds, kernels = [record["step_seconds"] for record in records], kernels_of(profiler)
     step_seconds = statistics.median(seconds[size.steps // 3 : -PROFILED])
     step_flops = (records[-1]["flops"] - records[0]["flops"]) / (len(records) - 1)
     return {
         **point,
         "step_seconds": step_seconds,
-        "device_seconds": sum(seconds for _, seconds, _ in kernels_of(profiler)) / PROFILED,
+        "device_seconds": sum(seconds for _, seconds, _ in kernels) / PROFILED,
         "rows_per_second": cell.rows / step_seconds,
         "utilisation": step_flops / step_seconds / hardware.peak_flops_per_second,
         "bytes": ledger["peak_memory_bytes"],
         "first_step_seconds": seconds[0],
         "all_step_seconds": seconds,
+        "longest_kernels": [
+            (name[:100], seconds / PROFILED, calls // PROFILED) for name, seconds, calls in kernels[:25]
+        ],
         "loss": records[-1]["loss"],
     }
 
