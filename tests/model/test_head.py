@@ -144,6 +144,30 @@ def test_what_a_compiler_gets_equals_the_plain_way(dtype: torch.dtype, compiled:
     torch.testing.assert_close(without_gradient[0], found[0])
 
 
+@pytest.mark.parametrize("chunk", [1, 7, 16, 49, 50, 1000])
+def test_what_is_compiled_meets_one_shape(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A last part of another size would have all parts computed by code for shapes that change, tuned for that one."""
+    monkeypatch.setitem(heads.LOGITS_AT_ONCE, "cpu", chunk * V)
+    head, hidden_ND, words_VE, target_ids_N = inputs()
+    slow = loss_sum(head(hidden_ND, words_VE), target_ids_N)
+    slow.backward()
+    expected = gradients(head, hidden_ND, words_VE)
+    shapes = []
+
+    def follow(logits_cV: Tensor, *others: Tensor) -> tuple[Tensor, Tensor | None]:
+        shapes.append((logits_cV.shape, *(other.shape for other in others[:3])))
+        return heads.of_logits_fused(logits_cV, *others)
+
+    monkeypatch.setattr(heads, "_compiled", lambda: follow)
+    head.compiled = True
+    fast = head.loss_sum(hidden_ND, words_VE, target_ids_N)
+    fast.backward()
+    assert len(set(shapes)) == 1 and len(shapes) == -(-N // min(chunk, N)) and shapes[0][0][0] <= chunk
+    torch.testing.assert_close(fast, slow, rtol=1e-5, atol=0)
+    for ours, theirs in zip(gradients(head, hidden_ND, words_VE), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5 * float(theirs.abs().max()))
+
+
 def test_a_compiled_logit_costs_few_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """All that a chunk does between its products, counted by inductor: 16 bytes a bfloat16 logit with the products."""
     from torch._inductor import compile_fx, metrics

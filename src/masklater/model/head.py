@@ -4,6 +4,7 @@ It is called on targets only. Letters: see masking/batch.py; E width of the word
 """
 
 import functools
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -189,13 +190,18 @@ class _LinearCrossEntropy(torch.autograd.Function):
         with torch.autocast(device, enabled=False):
             hidden = hidden_NE.detach().to(dtype)
             words, bias = pad(words_VE.detach().to(dtype), bias_V.detach().float(), ENTRIES_MULTIPLE.get(device, 1))
+            in_use_N = target_ids_N != IGNORE
+            class_N = torch.where(in_use_N, target_ids_N, 0)
+            N, follow = len(hidden), of_logits
+            if compiled:
+                follow, spare = _compiled(), -N % _at_once(hidden, words)
+                # Parts of one size: once they differ, all are computed by code that was compiled for the last of them,
+                # which may be far smaller.
+                hidden, class_N, in_use_N = _lengthen(spare, hidden, class_N, in_use_N)
             loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
             d_hidden = torch.empty_like(hidden)
             d_words = torch.zeros(words.shape, dtype=torch.float32, device=words.device)
             d_bias = torch.zeros_like(bias)
-            in_use_N = target_ids_N != IGNORE
-            class_N = torch.where(in_use_N, target_ids_N, 0)
-            follow = _compiled() if compiled else of_logits
             for here in _chunks(hidden, words):
                 logits_cV = F.linear(hidden[here], words)
                 part, d_logits_cV = follow(logits_cV, bias, class_N[here, None], in_use_N[here, None], needs_gradient)
@@ -209,7 +215,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                         d_words += d_logits_cV.t() @ hidden[here]
         if needs_gradient:
             V = len(words_VE)
-            ctx.save_for_backward(d_hidden, d_words[:V], d_bias[:V])
+            ctx.save_for_backward(d_hidden[:N], d_words[:V], d_bias[:V])
             ctx.dtypes = hidden_NE.dtype, words_VE.dtype, bias_V.dtype
         return loss
 
@@ -224,8 +230,22 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 def _chunks(hidden_NE: Tensor, words_VE: Tensor) -> Iterator[slice]:
     """Cut targets into parts whose logits may stand in memory at a time."""
-    at_once = max(1, LOGITS_AT_ONCE.get(hidden_NE.device.type, 2**26) // len(words_VE))
+    at_once = _at_once(hidden_NE, words_VE)
     return (slice(start, start + at_once) for start in range(0, len(hidden_NE), at_once))
+
+
+def _at_once(hidden_NE: Tensor, words_VE: Tensor) -> int:
+    """The length of the fewest parts of one length, of which the last may be shorter."""
+    most = max(1, LOGITS_AT_ONCE.get(hidden_NE.device.type, 2**26) // len(words_VE))
+    parts = max(1, math.ceil(len(hidden_NE) / most))
+    return max(1, math.ceil(len(hidden_NE) / parts))
+
+
+def _lengthen(spare: int, hidden_NE: Tensor, class_N: Tensor, in_use_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Add slots that are not in use."""
+    if not spare:
+        return hidden_NE, class_N, in_use_N
+    return F.pad(hidden_NE, (0, 0, 0, spare)), F.pad(class_N, (0, spare)), F.pad(in_use_N, (0, spare))
 
 
 def _compute_dtype(tensor: Tensor) -> torch.dtype:
