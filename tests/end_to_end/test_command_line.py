@@ -257,6 +257,7 @@ def test_a_fault_of_ours_shows_its_traceback_and_exits_with_1() -> None:
         (PermissionError(13, "Permission denied", "/some/file"), "masklater: /some/file: Permission denied"),
         (MemoryError(), "masklater: out of memory: there is no more\n  Lower batch.micro_rows"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried"), "masklater: out of memory: CUDA out of memory"),
+        (torch.AcceleratorError("CUDA error: out of memory\nSearch for"), "out of memory: CUDA error: out of memory\n"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried"), "out of memory"),
     ],
 )

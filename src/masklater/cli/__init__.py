@@ -105,7 +105,7 @@ def _say(error: Exception) -> int:
         first_line = (str(error).strip() or "there is no more").splitlines()[0]
         print(
             f"masklater: out of memory: {first_line}\n  Lower batch.micro_rows, or choose a smaller model or shorter "
-            "rows; `masklater budget` says what is needed.",
+            "rows; `masklater budget` says what is needed, and on a GPU `nvidia-smi` what others hold of it.",
             file=sys.stderr,
         )
         return 2
@@ -119,5 +119,9 @@ def _say(error: Exception) -> int:
 
 def _is_out_of_memory(error: Exception) -> bool:
     """Memory of this machine, or a GPU's: torch has an error of its own for that one, by whose name it is known."""
-    by_name = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return by_name or (isinstance(error, RuntimeError) and "not enough memory" in str(error).lower())
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    # A GPU that others have filled has no memory to begin with, which torch says as "CUDA error: out of memory".
+    return isinstance(error, RuntimeError) and any(
+        said in str(error).lower() for said in ("not enough memory", "error: out of memory")
+    )
