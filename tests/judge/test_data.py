@@ -105,7 +105,7 @@ def test_a_score_out_of_range_names_the_line(tmp_path: Path) -> None:
 
 def test_missing_columns_files_and_folders(tmp_path: Path) -> None:
     write(tmp_path / "RTE/train.tsv", "index\tsentence1\tlabel", "0\ta\t1")
-    with pytest.raises(UserError, match="line 1: no column sentence2; there are index, sentence1, label"):
+    with pytest.raises(UserError, match="line 1: no column sentence2; it has index, sentence1, label"):
         read_task(tmp_path, TASKS["rte"])
     write(tmp_path / "WNLI/train.tsv", "sentence1\tsentence2\tlabel", "a\tb\t1")
     with pytest.raises(UserError, match="WNLI has no dev split"):
@@ -117,7 +117,7 @@ def test_missing_columns_files_and_folders(tmp_path: Path) -> None:
         read_split(tmp_path / "empty.tsv", TASKS["sst2"])
     write(tmp_path / "dev.jsonl", '{"premise": "a", "label": "neutral"}')
     with pytest.raises(
-        UserError, match="line 1: no field sentence2 or hypothesis of the right kind; there are premise, label"
+        UserError, match="line 1: no field sentence2 or hypothesis of the right kind; it has premise, label"
     ):
         read_split(tmp_path / "dev.jsonl", TASKS["mnli"])
 

@@ -89,7 +89,7 @@ def test_the_same_rows_as_of_a_file(folder: Path) -> None:
     text = "own: {kind: classification, files: {train: FILE, dev: FILE}, columns: {text: text, label: label}}"
     one, other = (task(folder, text.replace("FILE", name)) for name in ("lines/train.jsonl", "hf:lines#train"))
     assert one.sha256 == other.sha256 and one.task.classes == other.task.classes == ("a", "b")
-    with pytest.raises(DamagedDataError, match=r"hf:lines#train.*: no column topic; there are text, label"):
+    with pytest.raises(DamagedDataError, match=r"hf:lines#train.*: no column topic; it has text, label"):
         task(folder, text.replace("FILE", "hf:lines#train").replace("label: label", "label: topic"))
 
 
@@ -102,7 +102,7 @@ def test_columns_that_are_known_when_they_are_read() -> None:
     rows = HubRows("hf:lines#train", "lines", None, "train", None, Unread([{"text": "a"}, {"txt": "b"}]), None)
     read = read_data_set(rows, ("text",))
     assert next(read) == ("hf:lines#train, row 1", {"text": "a"})
-    with pytest.raises(DamagedDataError, match=r"hf:lines#train, row 2: no column text; there are txt"):
+    with pytest.raises(DamagedDataError, match=r"hf:lines#train, row 2: no column text; it has txt"):
         next(read)
 
 
@@ -133,7 +133,7 @@ def test_words_are_lists(folder: Path) -> None:
         (("#train", ""), r"topics.files.train is 'hf:topics': a data set is named with its split"),
         (("hf:topics#train", "hf:a@b@c#train"), r"topics.files.train is 'hf:a@b@c#train': a data set is named"),
         (("#validation", "#test"), r"hf:topics#test has no split 'test'; it has train, validation\n.*behind #"),
-        (("label: topic", "label: theme"), r"hf:topics#train: no column theme; there are first, second, topic"),
+        (("label: topic", "label: theme"), r"hf:topics#train: no column theme; it has first, second, topic"),
         (("  no_label: -1\n", ""), r"hf:topics#train, row 12: the label is '-1'; the training data has sport, art"),
         (("hf:topics#train", "hf:nobody/nothing#train"), r"hf:nobody/nothing#train cannot be opened: "),
         (("no_label: -1", "no_label: yes"), r"topics.no_label is True: no_label is what stands where"),

@@ -87,11 +87,11 @@ def test_every_format_gives_the_same_rows(tmp_path: Path) -> None:
     with (tmp_path / "b.csv").open("w", newline="") as file:
         csv.writer(file, delimiter=";").writerows([["label", "text"], *((label, text) for text, label in ROWS)])
     assert read_own(own(tmp_path / "b.csv")).sha256 == by_csv.sha256
-    with pytest.raises(DamagedDataError, match=r"a\.parquet: no column topic; there are label, text, n"):
+    with pytest.raises(DamagedDataError, match=r"a\.parquet: no column topic; it has label, text, n"):
         read_own(own(tmp_path / "a.parquet", columns={"text": "text", "label": "topic"}))
     arrow = pytest.importorskip("pyarrow")
     parquet.write_table(arrow.table([["kan"], ["a"], ["b"]], names=["text", "label", "label"]), tmp_path / "c.parquet")
-    with pytest.raises(DamagedDataError, match=r"c\.parquet: 2 columns label; there are text, label, label"):
+    with pytest.raises(DamagedDataError, match=r"c\.parquet: 2 columns label; it has text, label, label"):
         read_own(own(tmp_path / "c.parquet"))
     (tmp_path / "b.parquet").write_bytes(b"PAR1 but no table")
     with pytest.raises(DamagedDataError, match=r"b\.parquet: not readable as Parquet"):
@@ -104,7 +104,7 @@ def test_every_format_gives_the_same_rows(tmp_path: Path) -> None:
         ("a.csv", "text,label\nkan,a\nlot\n", r"line 3: 1 fields; the first line has 2"),
         ("a.csv", 'text,label\nkan,a\n"lot,b\nnet,a\n', r"line 3: not readable as csv: unexpected end of data"),
         ("a.csv", 'text,label\nkan,a\n"lot"x,b\n', r"line 3: not readable as csv"),
-        ("a.csv", "txt,label\nkan,a\n", r"line 1: no column text; there are txt, label"),
+        ("a.csv", "txt,label\nkan,a\n", r"line 1: no column text; it has txt, label"),
         ("a.csv", "text,label,label\nkan,a,b\n", r"line 1: 2 columns label"),
         ("a.csv", "text,label\nkan,a\nlot,\n", r"line 3: the label is empty"),
         ("a.csv", "text,label\nkan,a\nlot,a\n", r"line 2: the label is 'a', as everywhere in train"),
@@ -113,7 +113,7 @@ def test_every_format_gives_the_same_rows(tmp_path: Path) -> None:
         ("a.csv", b"text,label\nkan,a\nl\xe9t,b\n", r"line 3: byte 1 of it is not UTF-8"),
         ("a.csv", "text,label\n" + "".join(f"kan,{i}\n" for i in range(20)), r"each row of train has one of its own"),
         ("a.tsv", "text\tlabel\nkan\ta\nlot\tb\tc\n", r"line 3: 3 fields; the first line has 2"),
-        ("a.jsonl", '{"text": "a", "label": 1}\n{"text": "b"}\n', r"line 2: no field label; there are text"),
+        ("a.jsonl", '{"text": "a", "label": 1}\n{"text": "b"}\n', r"line 2: no field label; it has text"),
         ("a.jsonl", '{"text": "a", "label": 1}\n\n{"text"\n', r"line 3: not readable as JSON"),
         ("a.jsonl", '{"text": "a", "label": 1}\n[]\n', r"line 2: no JSON object"),
         ("a.jsonl", '{"text": "a", "label": 1}\n{"text": 3, "label": 1}\n', r"line 2: text is '3', a text is text"),

@@ -137,7 +137,7 @@ def test_all_that_is_wrong_with_the_files_is_in_one_message(tmp_path: Path) -> N
         (["a,b,c", "x,y,high"], "a,b,c", r"line 2: the label is 'high', which is no number"),
         (["a,b,c", "x,y,1", "u,v,1"], "a,b,c", r"c is 1 in every row: there is nothing to tell apart"),
         (["a,b", "x,y", "u,y"], "a,b", r"b is the same in every row: there is nothing to search among"),
-        (["a,b", "x,y"], "a,d", r"line 1: no column d; there are a, b"),
+        (["a,b", "x,y"], "a,d", r"line 1: no column d; it has a, b"),
         (["a,b"], "a,b", r"holds no rows"),
     ],
 )

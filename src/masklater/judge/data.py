@@ -249,7 +249,7 @@ def _find_columns(path: Path, task: Task, first: list[str]) -> tuple[list[int], 
         return [headless.index(names[0]) for names in wanted], False
     missing = [" or ".join(names) for names, place in zip(wanted, found, strict=True) if place is None]
     raise DamagedDataError(
-        f"{path}, line 1: no column {', no column '.join(missing)}; there are {', '.join(first)[:200]}",
+        f"{path}, line 1: no column {', no column '.join(missing)}; it has {', '.join(first)[:200]}",
         "Name the columns as the official file does.",
     )
 
@@ -272,7 +272,7 @@ def _json_rows(path: Path, task: Task) -> Iterator[tuple[int, list[str] | None]]
             if name is None:
                 raise DamagedDataError(
                     f"{path}, line {number}: no field {' or '.join(names)} of the right kind; "
-                    f"there are {', '.join(record)[:200]}",
+                    f"it has {', '.join(record)[:200]}",
                     "Name the fields as the official file does.",
                 )
             row.append(str(record[name]))

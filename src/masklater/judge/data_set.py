@@ -34,7 +34,7 @@ def class_names(rows: HubRows, column: str) -> tuple[str, ...]:
 def _refuse_missing(where: str, columns: tuple[str, ...], there: Any) -> None:
     if missing := [column for column in columns if column not in there]:
         raise DamagedDataError(
-            f"{where}: no column {missing[0]}; there are {', '.join(there)[:300]}", "Name the columns as the data do."
+            f"{where}: no column {missing[0]}; it has {', '.join(there)[:300]}", "Name the columns as the data do."
         )
 
 

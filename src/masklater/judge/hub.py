@@ -48,7 +48,7 @@ def _column(columns: dict[str, list[object]], names: tuple[str, ...]) -> list[ob
     name = next((name for name in names if name in columns), None)
     if name is None:
         raise UserError(
-            f"{HUB_NAME} has no column {' or '.join(names)}; there are {', '.join(columns)}",
+            f"{HUB_NAME} has no column {' or '.join(names)}; it has {', '.join(columns)}",
             "Name a folder that holds the tsv files.",
         )
     return columns[name]

@@ -87,7 +87,7 @@ def _check(where: str, names: list[str], columns: tuple[str, ...], remedy: str) 
     for column in columns:
         if (count := names.count(column)) != 1:
             what = "no column" if count == 0 else f"{count} columns"
-            raise DamagedDataError(f"{where}: {what} {column}; there are {', '.join(names)[:300]}", remedy)
+            raise DamagedDataError(f"{where}: {what} {column}; it has {', '.join(names)[:300]}", remedy)
 
 
 def _fields(where: str, fields: list[str], width: int, places: list[int], columns: tuple[str, ...]) -> Record:
@@ -110,7 +110,7 @@ def _jsonl(path: Path, columns: tuple[str, ...]) -> Iterator[Record]:
             raise DamagedDataError(f"{where}: no JSON object", RESTORE)
         if missing := [column for column in columns if column not in record]:
             raise DamagedDataError(
-                f"{where}: no field {missing[0]}; there are {', '.join(record)[:300]}",
+                f"{where}: no field {missing[0]}; it has {', '.join(record)[:300]}",
                 "Name the columns as the file does.",
             )
         yield where, {column: record[column] for column in columns}
