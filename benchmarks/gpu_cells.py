@@ -83,11 +83,11 @@ FULL_SIZE = Size(
     parts=(
         Part("machine", 1),
         Part("step-base", 4.5, BASE),
+        Part("head", 1),
         Part("profile", 1.5),
         Part("stock", 2),
         Part("tests", 6),
         Part("step-large", 4.5, LARGE),
-        Part("head", 1),
         Part("growth", 2),
         Part("quickstart", 2),
         Part("pretrain", 9),
