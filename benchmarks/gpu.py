@@ -5,8 +5,8 @@
     python benchmarks/gpu.py --out gpu --device cpu --size tiny
 
 Parts, each a process with a time limit of its own: training steps of base and large, 3ML at 50% and vanilla MLM at 15%,
-eager and compiled, at several rows and lengths, beside what `masklater budget` forecasts; transformers' Trainer in
-bfloat16, compiled; `tests/gpu`; the LM head alone; a profile of the best step; growth with the length of rows; the
+eager and compiled, at several rows and lengths, with their kernels, beside what `masklater budget` forecasts;
+transformers' Trainer in bfloat16, compiled; `tests/gpu`; the LM head alone; growth with the length of rows; the
 quickstart; and one pre-training of minutes. A part that is done leaves OUT/NAME.json and is not done again; what it
 said is in OUT/NAME.log. OUT/table.md holds the tables for docs/performance.md.
 """

@@ -84,7 +84,6 @@ FULL_SIZE = Size(
         Part("machine", 1),
         Part("step-base", 4.5, BASE),
         Part("head", 1),
-        Part("profile", 1.5),
         Part("stock", 2),
         Part("tests", 6),
         Part("step-large", 4.5, LARGE),
@@ -113,7 +112,7 @@ TINY_SIZE = Size(
     parts=(
         Part("machine", 9),
         Part("step-tiny", 9, TINY),
-        *(Part(name, 9) for name in ("stock", "tests", "head", "profile", "growth", "quickstart", "pretrain")),
+        *(Part(name, 9) for name in ("stock", "tests", "head", "growth", "quickstart", "pretrain")),
     ),
     vocabulary=400,
     words=4_000,

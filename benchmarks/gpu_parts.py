@@ -25,7 +25,7 @@ def do(part: Part, size: Size, out: Path) -> Done:
 
     if kind == "step":
         return steps.steps(part, size, out)
-    work = {"machine": steps.machine, "stock": steps.stock, "head": steps.head, "profile": steps.profile}
+    work = {"machine": steps.machine, "stock": steps.stock, "head": steps.head}
     return work[kind](size, out)
 
 

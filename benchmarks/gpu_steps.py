@@ -104,6 +104,7 @@ def measure(cell: Cell, size: Size, out: Path) -> Done:
         **point,
         "step_seconds": step_seconds,
         "device_seconds": sum(seconds for _, seconds, _ in kernels) / PROFILED,
+        "launches": sum(calls for _, _, calls in kernels) // PROFILED,
         "rows_per_second": cell.rows / step_seconds,
         "utilisation": step_flops / step_seconds / hardware.peak_flops_per_second,
         "bytes": ledger["peak_memory_bytes"],
@@ -194,23 +195,6 @@ def head(size: Size, out: Path) -> Done:
             seconds = sorted(timed(once, device).wall for _ in range(8))[2]
             points.append({"vocabulary": vocabulary, "compiled": compiled, "targets": targets, "seconds": seconds})
     return {"points": points}
-
-
-def profile(size: Size, out: Path) -> Done:
-    """Where the time of the fastest cell goes: its kernels, by their share."""
-    points = [json.loads(path.read_text()) for path in sorted((out / "points").glob("*.json"))]
-    cells = {str(cell): cell for each in size.parts for cell in each.cells}
-    best = max((point for point in points if "utilisation" in point), key=lambda point: point["utilisation"])
-    cell = cells[best["cell"]]
-    with scratch(out) as run, profiled_at_the_end(size.steps) as profiler:
-        loop.pretrain(recipe_of(cell, size), made_up_shards(out, size, cell.row_length), run)
-    order = "self_device_time_total" if ALONE.device.type == "cuda" else "self_cpu_time_total"
-    text = profiler.key_averages().table(sort_by=order, row_limit=60, max_name_column_width=90)
-    (out / "profile.txt").write_text(text)
-    kernels = kernels_of(profiler)
-    total = sum(seconds for _, seconds, _ in kernels)
-    shares = [{"name": name[:100], "share": time / total, "calls": calls} for name, time, calls in kernels[:15]]
-    return {"cell": str(cell), "kernels": shares, "launches_in_two_steps": sum(each[2] for each in kernels)}
 
 
 def made_up_shards(out: Path, size: Size, row_length: int) -> Path:

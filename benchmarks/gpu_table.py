@@ -18,7 +18,7 @@ def table(out: Path, size: Size) -> str:
         _steps(out, size),
         _stock(done.get("stock"), out, size),
         _head(done.get("head")),
-        _profile(done.get("profile")),
+        _kernels(out, size),
         _growth(done.get("growth")),
         _runs(done.get("quickstart"), done.get("pretrain")),
         f"Not finished: {', '.join(missing)}." if missing else "",
@@ -127,12 +127,19 @@ def _head(done: Done | None) -> str:
     return _table(("LM head alone, V", "loss", "targets", "ms, forward and backward"), rows)
 
 
-def _profile(done: Done | None) -> str:
-    if done is None:
+def _kernels(out: Path, size: Size) -> str:
+    """Where the time of the fastest step goes."""
+    cells = [str(cell) for part in size.parts for cell in part.cells]
+    points = [point for cell in cells if (point := _read(out / "points" / f"{cell}.json")) and "utilisation" in point]
+    if not points:
         return ""
-    rows = [(f"`{kernel['name']}`", f"{kernel['share']:.1%}", str(kernel["calls"])) for kernel in done["kernels"]]
-    title = f"Two steps of {done['cell']}, {done['launches_in_two_steps']:,} launches:"
-    return f"{title}\n\n" + _table(("kernel", "share of the time", "calls"), rows)
+    best = max(points, key=lambda point: point["utilisation"])
+    rows = [
+        (f"`{name}`", f"{seconds / best['device_seconds']:.1%}", str(calls))
+        for name, seconds, calls in best["longest_kernels"][:15]
+    ]
+    title = f"A step of {best['cell']}, {best['launches']:,} launches:"
+    return f"{title}\n\n" + _table(("kernel", "share of their time", "calls"), rows)
 
 
 def _growth(done: Done | None) -> str:

@@ -49,8 +49,6 @@ RESULTS: dict[str, dict[str, Any]] = {
     "stock": {"points": [{"size": "small", "rows": 4, "row_length": 32, "compiled": True, "rows_per_second": 50.0,
                           "bytes": 2e9}]},
     "head": {"points": [{"vocabulary": 50_265, "compiled": False, "targets": 64, "seconds": 0.002}]},
-    "profile": {"cell": "3ml-small-4x32-eager", "launches_in_two_steps": 800,
-                "kernels": [{"name": "gemm", "share": 0.25, "calls": 7}]},
     "growth": {"text": "L 16\n"},
     "quickstart": {"steps": 3, "rows_per_second": 9.0, "valid_loss": 4.5, "unigram_loss": 6.5},
     "pretrain": {"seconds": 480.0, "steps": 4000, "tokens": 5e8, "rows_per_second": 8000.0, "utilisation": 0.25,
@@ -90,12 +88,13 @@ def test_a_part_that_takes_too_long_or_fails_is_told(gpu: Any, cells: Any, tmp_p
 def test_the_tables(gpu: Any, cells: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(gpu, monkeypatch)
     point = {"utilisation": 0.4, "step_seconds": 0.04, "forecast_step_seconds": 0.05, "bytes": 3e9,
-             "forecast_bytes": 4e9, "first_step_seconds": 9.0, "device_seconds": 0.035}  # fmt: skip
+             "forecast_bytes": 4e9, "first_step_seconds": 9.0, "device_seconds": 0.035,
+             "launches": 800, "longest_kernels": [["gemm", 0.00875, 7]]}  # fmt: skip
     (tmp_path / "points").mkdir()
     first, second, third = cells.TINY
     for cell, found in ((first, {"rows_per_second": 100.0, **point}),
                         (second, {"rows_per_second": 80.0, **point, "step_seconds": 0.05})):  # fmt: skip
-        (tmp_path / "points" / f"{cell}.json").write_text(json.dumps(found))
+        (tmp_path / "points" / f"{cell}.json").write_text(json.dumps({"cell": str(cell), **found}))
     (tmp_path / "points" / f"{third}.json").write_text(json.dumps({"failed": "out of memory"}))
     gpu.work(tmp_path, "tiny", "cpu", 25)
     text = (tmp_path / "table.md").read_text()
