@@ -103,16 +103,14 @@ def measure(cell: Cell, size: Size, out: Path) -> Done:
     return {
         **point,
         "step_seconds": step_seconds,
-        "device_seconds": sum(seconds for _, seconds, _ in kernels) / PROFILED,
+        "device_seconds": sum(own for _, own, _ in kernels) / PROFILED,
         "launches": sum(calls for _, _, calls in kernels) // PROFILED,
         "rows_per_second": cell.rows / step_seconds,
         "utilisation": step_flops / step_seconds / hardware.peak_flops_per_second,
         "bytes": ledger["peak_memory_bytes"],
         "first_step_seconds": seconds[0],
         "all_step_seconds": seconds,
-        "longest_kernels": [
-            (name[:100], seconds / PROFILED, calls // PROFILED) for name, seconds, calls in kernels[:25]
-        ],
+        "longest_kernels": [(name[:100], own / PROFILED, calls // PROFILED) for name, own, calls in kernels[:25]],
         "loss": records[-1]["loss"],
     }
 

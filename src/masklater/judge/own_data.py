@@ -79,10 +79,11 @@ def _read_rows(own: OwnTask) -> TaskData:
 
 def _repeats(own: OwnTask, splits: Mapping[str, Rows]) -> Iterator[str]:
     """What to say of rows that are trained on and scored on: their scores tell what was learned by heart."""
-    trained = set(splits["train"].lines())
-    for split in own.dev:
-        if repeated := sum(line in trained for line in splits[split].lines()):
-            yield f"{repeated:,} of {len(splits[split]):,} rows of {split} stand in train too"
+    scored = {split: list(splits[split].lines()) for split in own.dev}
+    trained = set().union(*scored.values()).intersection(splits["train"].lines())  # train may be large, and is not kept
+    for split, lines in scored.items():
+        if repeated := sum(line in trained for line in lines):
+            yield f"{repeated:,} of {len(lines):,} rows of {split} stand in train too"
 
 
 def _read_split(own: OwnTask, files: tuple[TaskFile, ...]) -> _Rows:

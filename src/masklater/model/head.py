@@ -190,14 +190,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
         with torch.autocast(device, enabled=False):
             hidden = hidden_NE.detach().to(dtype)
             words, bias = pad(words_VE.detach().to(dtype), bias_V.detach().float(), ENTRIES_MULTIPLE.get(device, 1))
-            in_use_N = target_ids_N != IGNORE
-            class_N = torch.where(in_use_N, target_ids_N, 0)
             N, follow = len(hidden), of_logits
             if compiled:
-                follow, spare = _compiled(), -N % _at_once(hidden, words)
                 # Parts of one size: once they differ, all are computed by code that was compiled for the last of them,
-                # which may be far smaller.
-                hidden, class_N, in_use_N = _lengthen(spare, hidden, class_N, in_use_N)
+                # which may be far smaller. What is added is not in use.
+                follow, spare = _compiled(), -N % _at_once(hidden, words)
+                hidden = F.pad(hidden, (0, 0, 0, spare))
+                target_ids_N = F.pad(target_ids_N, (0, spare), value=IGNORE)
+            in_use_N = target_ids_N != IGNORE
+            class_N = torch.where(in_use_N, target_ids_N, 0)
             loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
             d_hidden = torch.empty_like(hidden)
             d_words = torch.zeros(words.shape, dtype=torch.float32, device=words.device)
@@ -239,13 +240,6 @@ def _at_once(hidden_NE: Tensor, words_VE: Tensor) -> int:
     most = max(1, LOGITS_AT_ONCE.get(hidden_NE.device.type, 2**26) // len(words_VE))
     parts = max(1, math.ceil(len(hidden_NE) / most))
     return max(1, math.ceil(len(hidden_NE) / parts))
-
-
-def _lengthen(spare: int, hidden_NE: Tensor, class_N: Tensor, in_use_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Add slots that are not in use."""
-    if not spare:
-        return hidden_NE, class_N, in_use_N
-    return F.pad(hidden_NE, (0, 0, 0, spare)), F.pad(class_N, (0, spare)), F.pad(in_use_N, (0, spare))
 
 
 def _compute_dtype(tensor: Tensor) -> torch.dtype:

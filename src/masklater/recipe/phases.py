@@ -21,7 +21,7 @@ PERIOD = 10_000
 
 def _refuse_names_alone(given: Any) -> Any:
     if isinstance(given, str | list):
-        first = given if isinstance(given, str) else next(iter(given), "NAME")
+        first = given if isinstance(given, str) else next((name for name in given if isinstance(name, str)), "NAME")
         raise ValueError(f"sources need their shares of the rows: write {{{first}: 1}}, or several that add up to 1")
     return given
 
