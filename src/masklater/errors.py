@@ -67,6 +67,20 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory is short: this machine's, or a GPU's.
+
+    torch has an error of its own for an allocation of its own that a GPU refuses, known here by its name as torch is
+    not imported. It says the rest in a RuntimeError's text: "not enough memory" of a CPU, "CUDA error: out of memory"
+    of a GPU that others have filled, "CUBLAS_STATUS_ALLOC_FAILED" of one that has nothing left for cuBLAS.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(
+        said in str(error).lower() for said in ("not enough memory", "error: out of memory", "_alloc_failed")
+    )
+
+
 class Interrupted(Exception):  # noqa: N818 - not an error: the run was asked to stop, and did so in order
     """SIGINT or SIGTERM arrived and the work was saved. Exit status 128 + the signal's number."""
 

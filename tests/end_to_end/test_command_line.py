@@ -258,6 +258,7 @@ def test_a_fault_of_ours_shows_its_traceback_and_exits_with_1() -> None:
         (MemoryError(), "masklater: out of memory: there is no more\n  Lower batch.micro_rows"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried"), "masklater: out of memory: CUDA out of memory"),
         (torch.AcceleratorError("CUDA error: out of memory\nSearch for"), "out of memory: CUDA error: out of memory\n"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "out of memory"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried"), "out of memory"),
     ],
 )

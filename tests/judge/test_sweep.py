@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -293,6 +293,22 @@ def test_an_encoder_whose_own_code_mixes_types_is_scored_in_float32(
     assert f"computing in float32: {encoder} does not in bfloat16 (Index put" in capsys.readouterr().err
     sweep(str(encoder_folder), str(glue_folder), tmp_path / "others", [TASKS["rte"]], ONE)
     assert {record["precision"] for record in lines_of(tmp_path / "others")} == {"bfloat16"}
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, torch.AcceleratorError])
+def test_memory_that_is_short_is_told_with_the_batch_that_it_was_short_for(
+    error: Callable[[str], Exception],
+    encoder_folder: Path,
+    glue_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def finetune(*_: object) -> None:
+        raise error("CUDA error: out of memory")
+
+    monkeypatch.setattr(scorers, "finetune", finetune)
+    with pytest.raises(UserError, match=r"RTE does not fit into the memory of .* at batch 8\n.*smaller --batch"):
+        sweep(str(encoder_folder), str(glue_folder), tmp_path / "scores", [TASKS["rte"]], ONE)
 
 
 def test_nothing_is_overwritten_and_nothing_left_behind(

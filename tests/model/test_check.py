@@ -12,7 +12,7 @@ from masklater import MaskLaterForMaskedLM
 from masklater.errors import UserError
 from masklater.masking.batch import MaskedBatch
 from masklater.model import encoder as encoders
-from masklater.model.check import KNOWN_REASONS, Positions, check_dtype, check_encoder, find_positions
+from masklater.model.check import KNOWN_REASONS, Positions, check_dtype, check_encoder, find_positions, refusal
 from masklater.model.encoder import build_encoder, encode
 from tests.reference.cases import randomize
 from tests.reference.test_against_transformers import tiny_config
@@ -277,3 +277,16 @@ def test_an_encoder_whose_own_code_mixes_types_is_refused_in_bfloat16_alone() ->
     assert "precision=float32" in str(raised.value)
     check_dtype(refused, cpu, torch.float32)
     check_dtype(taken, cpu, torch.bfloat16)
+
+
+def test_memory_that_is_short_says_nothing_about_precision() -> None:
+    """A GPU that others have filled refuses every computation, in float32 too."""
+
+    def fails(error: Exception) -> None:
+        raise error
+
+    autocast = torch.autocast("cpu", torch.bfloat16)
+    assert refusal(lambda: fails(RuntimeError("expected dtype float\nmore")), autocast) == "expected dtype float"
+    for error in (torch.OutOfMemoryError("CUDA out of memory"), torch.AcceleratorError("CUDA error: out of memory")):
+        with pytest.raises(type(error)):
+            refusal(lambda error=error: fails(error), autocast)

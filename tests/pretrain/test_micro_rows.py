@@ -1,5 +1,6 @@
 """batch.micro_rows auto: what it comes to, what happens where that does not fit, and that it changes no loss."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,9 @@ def test_on_a_gpu_it_is_the_most_that_the_estimate_says_fit(continuous: Shards) 
     assert "not even one fits" in reason
 
 
-def too_small(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
+def too_small(
+    monkeypatch: pytest.MonkeyPatch, most: int, error: Callable[[str], Exception] = torch.OutOfMemoryError
+) -> list[int]:
     """From now on a forward pass of more rows than these fails for memory, half-way through the step; what was tried."""
     tried, real = [], loop.train_step
 
@@ -71,21 +74,26 @@ def too_small(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
         tried.append(len(share.micro_batches[0].seen_ids_BS))
         if tried[-1] > most:
             model(batch=share.micro_batches[0]).loss_sum.backward()
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB")
+            raise error("CUDA error: out of memory. Tried to allocate 20 MiB")
         return real(model, optimizers, share, *others)
 
     monkeypatch.setattr(loop, "train_step", train_step)
     return tried
 
 
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, torch.AcceleratorError])
 def test_a_first_step_that_does_not_fit_is_made_in_smaller_passes(
-    continuous_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: Callable[[str], Exception],
+    continuous_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The run is the one that was given the number; it stands in RUN, and a resumed run keeps it."""
     short = ("duration.steps=2", "checkpoint.every_steps=2")
     pretrain(tiny("3ml-small", "batch.micro_rows=2", *short), continuous_folder, tmp_path / "given")
     with monkeypatch.context() as patch:
-        tried = too_small(patch, 2)
+        tried = too_small(patch, 2, error)
         pretrain(tiny("3ml-small", "batch.micro_rows=auto", *short), continuous_folder, tmp_path / "lowered")
     assert tried == [8, 4, 2, 2]
     said = capsys.readouterr().err

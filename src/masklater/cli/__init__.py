@@ -30,7 +30,7 @@ from masklater.cli.quickstart import quickstart
 from masklater.cli.rows import rows
 from masklater.cli.select import select
 from masklater.cli.stop import StopAtOnce, Stopped
-from masklater.errors import Interrupted, SaidElsewhere, UserError
+from masklater.errors import Interrupted, SaidElsewhere, UserError, is_out_of_memory
 
 NOT_ON_WINDOWS = (
     "Windows is not supported: it lacks the file locks (fcntl), limits of a process (resource) and signals by which a "
@@ -101,7 +101,7 @@ def _say(error: Exception) -> int:
     if isinstance(error, OSError) and error.filename is not None:  # a file of the user's, and no room's business
         print(f"masklater: {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         first_line = (str(error).strip() or "there is no more").splitlines()[0]
         print(
             f"masklater: out of memory: {first_line}\n  Lower batch.micro_rows, or choose a smaller model or shorter "
@@ -115,13 +115,3 @@ def _say(error: Exception) -> int:
         file=sys.stderr,
     )
     return 1
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Memory of this machine, or a GPU's: torch has an error of its own for that one, by whose name it is known."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    # A GPU that others have filled has no memory to begin with, which torch says as "CUDA error: out of memory".
-    return isinstance(error, RuntimeError) and any(
-        said in str(error).lower() for said in ("not enough memory", "error: out of memory")
-    )

@@ -7,7 +7,7 @@ import torch
 from transformers import PreTrainedModel
 
 from masklater.console import say
-from masklater.errors import UserError
+from masklater.errors import UserError, is_out_of_memory
 from masklater.judge.data import TaskData
 from masklater.judge.encoder import Encoder, attention_of, load_classifier, longest_row
 from masklater.judge.finetune import Setting, finetune, protocol_record
@@ -68,7 +68,9 @@ class Scorer:
             self.data = data
         try:
             result = finetune(self.encoder, data.task, self.tokens, setting, self.precision, stop, progress)
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             raise UserError(
                 f"{data.task.title} does not fit into the memory of {device_name(self.precision.device)} at batch "
                 f"{setting.batch}",

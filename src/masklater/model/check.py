@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
-from masklater.errors import UserError, first_line
+from masklater.errors import UserError, first_line, is_out_of_memory
 from masklater.model.config import MaskLaterConfig
 from masklater.model.encoder import (
     build_encoder,
@@ -176,9 +176,9 @@ def refusal(compute: Callable[[], object], autocast: AbstractContextManager[None
     try:
         with torch.no_grad(), autocast:
             compute()
-    except torch.OutOfMemoryError:
-        raise
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         return first_line(error)
     return None
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from masklater.console import Meter, say
-from masklater.errors import DamagedDataError, Interrupted
+from masklater.errors import DamagedDataError, Interrupted, is_out_of_memory
 from masklater.ledger import Ledger
 from masklater.machine.allocator import keep_large_buffers
 from masklater.machine.compilation import Compilation, choose_compilation, has_flex
@@ -216,7 +216,9 @@ class _Training:
                 return train_step(
                     self.trained, self.optimizers, share, multiplier, clip, self.precision, seed, self.world
                 )
-            except torch.OutOfMemoryError:
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 lowered = None if self.optimizers.begun else lower(self.plan, self.world, self.ledger.steps)
                 if lowered is None:
                     raise
