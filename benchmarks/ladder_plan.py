@@ -1,6 +1,6 @@
 """What the ladder runs: ladder.yaml, read; its cells in order; and each cell as a recipe."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -75,8 +75,8 @@ class Plan:
             raise UserError(f"{path} names {', '.join(sorted(unknown))}, which it does not hold", "Mend the names.")
 
     def candidates(self) -> list[Cell]:
-        """The cells among which the learning rate is found; where one rate is named, none."""
-        if len(self.tuned["lr"]) == 1:
+        """The cells among which the learning rate is found; where one is named or no rung asks for it, none."""
+        if len(self.tuned["lr"]) == 1 or not any(map(self._takes_tuned_lr, self._rungs_in_order())):
             return []
         return [Cell(self.decides, self.tuned["rung"], self.tuned["seed"], lr) for lr in self.tuned["lr"]]
 
@@ -87,7 +87,16 @@ class Plan:
 
     def takes_tuned_lr(self, cell: Cell) -> bool:
         """Whether the rate of a cell is the one that is found."""
-        return any("lr: tuned" in text for text in self._changes(cell.rung))
+        return self._takes_tuned_lr(cell.rung)
+
+    def _takes_tuned_lr(self, rung: str) -> bool:
+        return any("lr: tuned" in text for text in self._changes(rung))
+
+    def _rungs_in_order(self) -> Iterator[str]:
+        """All rungs that the order asks for, whatever is chosen among them."""
+        for stage in self.size["order"]:
+            for name in (*stage["rungs"], *(self.tree["glue"]["twins"] if stage.get("glue") else ())):
+                yield from self.choices.get(name, [name])
 
     def _changes(self, rung: str) -> list[str]:
         """Settings that a rung adds to its recipe, its parts written out."""

@@ -232,6 +232,14 @@ def test_a_rate_that_is_known_is_not_looked_for(plan: Any) -> None:
     assert str(plan.jobs(lambda cell: None)[0].cell) == "3e13/stock/seed-0"
 
 
+def test_a_rate_that_no_rung_of_the_order_asks_for_is_not_looked_for(plan: Any) -> None:
+    plan.size["order"] = [{"budget": "3e13", "seeds": [0], "rungs": ["enter-0", "best-self"]}]
+    assert not plan.candidates()
+    assert str(plan.jobs(lambda cell: None)[0].cell) == "3e13/enter-0/seed-0"
+    plan.size["order"][0]["glue"] = True  # `stock` is one of the random twins
+    assert len(plan.candidates()) == 5
+
+
 def test_one_rule_gives_the_size_of_every_rung(plan: Any) -> None:
     for budget, sizes in plan.budgets.items():
         weights = 12 * sizes["layers"] * sizes["width"] ** 2
