@@ -27,7 +27,7 @@ MaxTrainRows = Annotated[
 TuneChoice = Annotated[
     str,
     typer.Option(
-        metavar="full|head|bitfit|lora|pafi|hiwi",
+        metavar="full|head|bitfit|lora|pafi|hiwi|hiwi-weights",
         help="Which weights are trained; with a size as in pafi:0.01, lora:16. The rates follow.",
     ),
 ]
