@@ -261,3 +261,11 @@ def test_a_word_that_the_tokenizer_does_not_know_is_part_of_the_sentence(masked_
     assert "does not know" not in as_text(score_pairs(str(lm), tmp_path / "known.jsonl"))
     ends = of_words(masked_lm, tmp_path / "ends", unk_token="</s>")  # as GPT-2's: it ends each row, and is special
     assert SentenceScorer(load_masked_lm(hub.find(str(ends), (), "it")), ends).special >= {0, 1, 2, 4}
+
+
+def test_nothing_to_predict_and_half_of_a_pair_are_no_tracebacks(masked_lm: Path, tmp_path: Path) -> None:
+    write(tmp_path / "empty.jsonl", pair("", " "))
+    assert score_pairs(str(masked_lm), tmp_path / "empty.jsonl").unknown_share == 0
+    write(tmp_path / "cut.jsonl", json.dumps({"sentence_good": "kan \ud83d", "sentence_bad": "kan \ufffd"}))
+    found = score_pairs(str(masked_lm), tmp_path / "cut.jsonl")
+    assert (found.pairs, found.accuracy_ties_half) == (1, 50)  # read as one text

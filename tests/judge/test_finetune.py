@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+from tokenizers import processors
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
@@ -19,10 +20,10 @@ from masklater.errors import UserError
 from masklater.judge import finetune as finetune_module
 from masklater.judge.data import Split, read_split, read_task
 from masklater.judge.encoder import load_classifier, longest_row, open_encoder
-from masklater.judge.finetune import Setting, evaluate, finetune, lr_multiplier, predict, protocol_record
+from masklater.judge.finetune import Setting, evaluate, finetune, lr_multiplier, predict, protocol_record, task_loss
 from masklater.judge.metrics import compute_metrics
 from masklater.judge.tasks import TASKS
-from masklater.judge.tokens import TokenRows, TokenTask, scoring_batches, tokenise, training_batches
+from masklater.judge.tokens import TokenRows, TokenTask, scoring_batches, tokenise, tokenise_texts, training_batches
 from masklater.machine.precision import Precision
 from tests.conftest import DATA
 
@@ -293,3 +294,36 @@ def test_what_is_no_encoder_is_refused(tmp_path: Path, encoder_folder: Path, mon
     (folder / "config.json").write_text('{"model_type": "vit"}')
     with pytest.raises(UserError, match="no sequence-classification class for the type vit"):
         load_classifier(open_encoder(str(folder), tmp_path), 2, CPU.device)
+
+
+def test_texts_with_half_of_a_pair_and_without_a_token(encoder_folder: Path) -> None:
+    """A tweet cut within an emoji; an empty text where no special token is added. No batch is all padding."""
+    tokenizer = AutoTokenizer.from_pretrained(encoder_folder)
+    cut, whole = (tokenise_texts([text], tokenizer, 32, 0).ids.tolist() for text in ("kan \ud83d", "kan \ufffd"))
+    assert cut == whole
+    bare = AutoTokenizer.from_pretrained(encoder_folder)
+    bare.backend_tokenizer.post_processor = processors.Sequence([])
+    rows = tokenise_texts(["", "kan", ""], bare, 32, 0)
+    assert rows.lengths_N.tolist() == [0, len(bare.tokenize("kan")), 0]
+    model = AutoModel.from_pretrained(encoder_folder).eval()
+    for rows_B in (np.array([0, 2]), np.array([0, 1])):
+        inputs = rows.batch(rows_B, bare.pad_token_id, torch.device("cpu"))
+        assert inputs["input_ids"][0, 0] == bare.pad_token_id and inputs["attention_mask"].any(dim=1).all()
+        assert model(**inputs).last_hidden_state.isfinite().all()
+    nothing = tokenise_texts([""], bare, 32, 0)
+    assert nothing.batch(np.array([0]), bare.pad_token_id, torch.device("cpu"))["input_ids"].shape == (1, 1)
+
+
+def test_scores_far_from_0_keep_their_differences() -> None:
+    """Seconds since 1970: float32 has steps of 128 there."""
+    task = replace(TASKS["stsb"], lowest=1.7e9, highest=1.7e9 + 250)
+    labels = 1.7e9 + np.array([0.0, 50.0, 250.0])
+    tokens = as_tokens(Split((["a"] * 3,), labels))
+    logits = torch.tensor([[0.0], [0.2], [1.0]])
+
+    class Model(nn.Module):
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> SimpleNamespace:
+            return SimpleNamespace(logits=logits)
+
+    assert float(task_loss(Model(), task, tokens, np.arange(3), 1, CPU)) == pytest.approx(0, abs=1e-9)
+    assert predict(Model(), task, tokens, 1, CPU) == pytest.approx(labels, abs=1e-3)

@@ -157,6 +157,19 @@ def test_empty_texts_and_truth_values(tmp_path: Path) -> None:
     assert data.task.classes == ("false", "true") and data.notes[0] == "1 rows of train have an empty text"
 
 
+@pytest.mark.parametrize("label", ["NaN", "-Infinity", "1e400"])
+def test_a_label_that_is_no_finite_number_is_none(label: str, tmp_path: Path) -> None:
+    """Python's JSON writes so of a table that lacks one: it was a class of its own."""
+    lines = ['{"text": "kan", "label": 0}', '{"text": "lot", "label": 1}', f'{{"text": "net", "label": {label}}}']
+    write(tmp_path / "a.jsonl", *lines)
+    with pytest.raises(DamagedDataError, match=r"line 3: label is (nan|-inf|inf), which is no label\n") as raised:
+        read_own(own(tmp_path / "a.jsonl"))
+    no_label = str(raised.value).rpartition("no_label: ")[2].rstrip("`.")
+    data = read_own(own(tmp_path / "a.jsonl", no_label=no_label))
+    assert data.task.classes == ("0", "1")
+    assert data.notes[0] == f"1 rows of train left out, their label being {no_label}"
+
+
 def test_numbers(tmp_path: Path) -> None:
     path = csv_of(tmp_path / "a.csv", ["text,label", "kan,-1.5", "lot,2e1", "net, .5"])
     data = read_own(own(path, "regression"))

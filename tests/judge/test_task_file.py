@@ -56,6 +56,7 @@ def test_a_file_of_every_kind(folder: Path) -> None:
         (("dev: b.csv}\n  columns", "dev: c.csv}\n  columns"), "topics.files.dev is 'c.csv': there is no file"),
         (("files: {train: a.conll,", "files: {train: a.csv,"), "ner.files.train is 'a.csv': a file of this kind ends in .conll,"),
         (("train: [a.csv, b.csv]", "train: []"), "likeness.files.train is []: this is the name of a file"),
+        (("dev: {en: b.conllu,", "dev: {train: b.conllu,"), "ner.files.dev is 'train': a dev file's name is another"),
         (("dev: {en: b.conllu,", "dev: {e n: b.conllu,"), "ner.files.dev is 'e n': a dev file's name is letters"),
         (("{text: headline,", "{"), "topics.columns is {'label': 'topic'}: columns names text, label, neither more nor fewer"),
         (("{text: headline,", "{text: topic,"), "each column is used once"),

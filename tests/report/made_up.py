@@ -87,22 +87,28 @@ def make_scores(
     step: int = 10,
     seeds: int = 3,
     note: str | None = None,
+    data: str | None = None,
+    not_averaged: Sequence[str] = (),
+    training: str | None = None,
 ) -> Path:
     """SCORES with one value a seed and task."""
     path.mkdir(parents=True)
-    table = {}
+    table: dict[str, dict[str, Any]] = {}
     for task, values in tasks.items():
         main = {"cola": "matthews", "stsb": "spearman"}.get(task, "accuracy")
         middle = sorted(values)[len(values) // 2]
         spread = {"median": middle, "min": min(values), "max": max(values), "count": len(values), "values": values}
-        table[task] = {"metric": {main: spread}, "main": main, "note": note}
-    medians = [entry["metric"][entry["main"]]["median"] for entry in table.values()]  # type: ignore[index]
+        table[task] = {"metric": {main: spread}, "main": main, "note": note, "data_sha256": data}
+        table[task]["in_average"] = task not in not_averaged
+    averaged = [entry for entry in table.values() if entry["in_average"]]
+    medians = [entry["metric"][entry["main"]]["median"] for entry in averaged]
     tree = {
         "encoder": {
             "path": encoder or str(path / "encoder"),
             "sha256": "e" * 64,
             "run": str(run) if run else None,
             "step": step,
+            "training_sha256": training,
         },
         "settings": {"grid": "quick", "seeds": seeds},
         "tasks": table,

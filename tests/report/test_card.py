@@ -175,6 +175,7 @@ def test_scores_are_of_this_export_and_no_other(run: Path, tmp_path: Path) -> No
     (run / "blimp.json").write_text(json.dumps({"accuracy": 71.25, "pairs": 400, "step": 10}))
     found, pairs, notes = scores_of(run, 10, {"e" * 64}, [by_hash])
     assert (len(found), notes) == (2, [])
+    assert len(scores_of(run, 10, {"e" * 64}, [by_hash, by_hash, run / ".." / run.name / "scores"])[0]) == 2
     text = " ".join(model_card(ENCODER, read(run), found, pairs).split())
     assert "| mood\\|x | accuracy | 80.0 | 80.0 to 80.0 | 1 | cut to 9 rows |" in text
     assert "| rte | accuracy | 62.0 | 60.0 to 65.0 | 3 | – |" in text

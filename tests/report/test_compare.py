@@ -148,6 +148,17 @@ def of_eight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "report"
 
 
+def test_an_average_is_compared_where_it_is_over_the_same_tasks(tmp_path: Path) -> None:
+    """WNLI, which no average counts, is no other task."""
+    runs = [make_run(tmp_path / name, [(10, 5.0)]) for name in ("base", "more", "unlike")]
+    make_scores(runs[0] / "scores", {"rte": [60.0], "cola": [10.0]})
+    make_scores(runs[1] / "scores", {"rte": [62.0], "cola": [10.0], "wnli": [50.0]}, not_averaged=["wnli"])
+    make_scores(runs[2] / "scores", {"rte": [62.0], "mrpc": [10.0]})
+    compare(runs, tmp_path / "report")
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert re.search(r"\| average +\| +\+1\.0 \| +other tasks \|", text)
+
+
 def test_every_plot_is_a_picture_of_one_width(of_eight: Path) -> None:
     for quality in ("loss", "accuracy", "glue-average", "glue-tasks"):
         for unit in UNITS:

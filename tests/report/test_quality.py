@@ -117,6 +117,16 @@ def test_what_is_unequal_among_scores_is_said(tmp_path: Path) -> None:
     assert notes[2].endswith("and has gone on to step 10.")
 
 
+def test_scores_of_other_rows_are_told(tmp_path: Path) -> None:
+    runs = [read_run(make_run(tmp_path / name, [(10, 5.0)]), name) for name in ("one", "two", "three")]
+    for run, data in zip(runs, ("a" * 64, "b" * 64, None), strict=True):  # None: scored by an earlier version
+        make_scores(run.path / "scores", {"rte": [60.0]}, data=data)
+    found = find_scores(runs, [])[0]
+    said = "Scores are not of the same rows everywhere, and do not compare, in rte."
+    assert caveats(runs, runs[0], found) == [said]
+    assert caveats(runs[::2], runs[0], {name: found[name] for name in ("one", "three")}) == []
+
+
 def test_a_run_that_began_from_another_is_marked(tmp_path: Path) -> None:
     """Its figures leave out what the other had spent."""
     sizes = [f"model.{name}=null" for name in ("family", "hidden_size", "num_hidden_layers", "num_attention_heads",

@@ -7,7 +7,8 @@ import pytest
 
 from masklater.errors import DamagedDataError, UserError
 from masklater.report.runs import Run, read_run
-from masklater.report.scores import difference, find_scores, read_scores
+from masklater.report.scores import difference, find_scores, read_scores, together
+from masklater.run.metrics import training_sha256
 from tests.report.made_up import make_run, make_scores
 
 
@@ -54,6 +55,44 @@ def test_two_scores_of_one_run(runs: list[Run], tmp_path: Path) -> None:
     second = make_scores(tmp_path / "second", {"rte": [61.0]}, run=runs[0].path)
     with pytest.raises(UserError, match="the run one has two SCORES"):
         find_scores(runs, [second])
+
+
+def test_scores_of_a_run_and_of_its_longer_copy_are_each_their_own(tmp_path: Path) -> None:
+    """Both began alike, so that what the shorter one logged is no reason to take its scores for the longer one's."""
+    losses = [(6, 5.0)]
+    short = read_run(make_run(tmp_path / "short", losses, steps=6, duration="steps=10"), "short")
+    longer = read_run(make_run(tmp_path / "longer", losses, steps=10), "longer")
+    made = {
+        run.name: make_scores(
+            tmp_path / f"of-{run.name}",
+            {"rte": [score]},
+            run=tmp_path / "moved",
+            step=step,
+            training=training_sha256(run.path, step),
+        )
+        for run, step, score in ((short, 6, 60.0), (longer, 10, 70.0))
+    }
+    for runs in ([longer, short], [short, longer]):
+        found, notes = find_scores(runs, [made["short"], made["longer"]])
+        assert {name: scores.tasks["rte"].spread.median for name, scores in found.items()} == {
+            "short": 60,
+            "longer": 70,
+        }
+        assert notes == []
+        assert find_scores(runs, [made["short"]])[0].keys() == {"short"}
+    assert find_scores([longer], [made["short"]])[0].keys() == {"longer"}  # which has been there
+
+
+def test_averages_of_other_tasks_are_not_averaged(tmp_path: Path) -> None:
+    made = {
+        "own": make_scores(tmp_path / "own", {"rte": [60.0], "cola": [20.0]}),
+        "same": make_scores(tmp_path / "same", {"rte": [62.0], "cola": [22.0], "wnli": [50.0]}, not_averaged=["wnli"]),
+        "other": make_scores(tmp_path / "other", {"rte": [80.0], "mrpc": [90.0]}),
+    }
+    own, same, other = (read_scores(folder) for folder in made.values())
+    both = together([own, same])
+    assert both.average is not None and both.average.value == 41
+    assert together([own, other]).average is None
 
 
 def test_scores_that_are_not_there(runs: list[Run], tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from masklater.corpus.fields import (
     WrongValueError,
     missing_field,
 )
+from masklater.corpus.half_pairs import without_half_pairs
 from masklater.corpus.hub_rows import HubRows
 from masklater.corpus.lines import EncodingError, LongLineError
 from masklater.corpus.parts.file_range import FileRange
@@ -244,22 +245,13 @@ def _record_documents(records: Records, place: str, source: Source, counts: Read
         if text is None:
             counts.null += 1
             continue
-        if not text.isascii():
-            text = _without_surrogates(text, counts)
+        if (whole := without_half_pairs(text)) != text:
+            counts.half_pairs += 1
+            text = whole
         if "\0" in text:
             counts.nul += text.count("\0")
             text = text.replace("\0", "")
         yield from _whole(text, counts, source.number)
-
-
-def _without_surrogates(text: str, counts: ReadCounts) -> str:
-    """JSON may hold half of a UTF-16 pair, which is no character and cannot be written as UTF-8."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        counts.half_pairs += 1
-        return "".join("\ufffd" if 0xD800 <= ord(character) < 0xE000 else character for character in text)
-    return text
 
 
 def _whole(text: str, counts: ReadCounts, source: int) -> Iterator[Document]:

@@ -151,7 +151,8 @@ def score_pairs(run: Path | str, data: Path) -> BlimpResult:
         files={name: score.record() for name, score in scores.items()},
         categories={name: categories[name].record() for name in sorted(categories)},
         left_out=sum(score.identical + score.too_long + len(score.unreadable) for score in scores.values()),
-        unknown_share=sum(score.unknown for score in scores.values()) / sum(score.tokens for score in scores.values()),
+        unknown_share=sum(each.unknown for each in scores.values())
+        / max(1, sum(each.tokens for each in scores.values())),
         seconds=time.monotonic() - began,
         device=device.type,
         training_sha256=None if step is None else training_sha256(Path(run), step),

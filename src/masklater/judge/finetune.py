@@ -166,7 +166,9 @@ def task_loss(
         return F.cross_entropy(logits_WC, labels_W.long(), reduction="sum") / max(1, len(word_W))
     labels_B = torch.from_numpy(rows.labels_N[rows_B]).to(precision.device)
     if task.regression:
-        return F.mse_loss(logits[:, 0], (labels_B.float() - task.lowest) / (task.highest - task.lowest))
+        # In float64 until here: of labels far from 0, such as seconds since 1970, float32 keeps no differences.
+        scaled_B = (labels_B - task.lowest) / (task.highest - task.lowest)
+        return F.mse_loss(logits[:, 0], scaled_B.float())
     return F.cross_entropy(logits, labels_B.long())
 
 
@@ -185,7 +187,7 @@ def predict(model: nn.Module, task: Task, rows: TokenRows, pad: int, precision: 
             word_W, row_W, place_W = rows.words.of(rows_B)
             predicted_N[word_W] = _largest(logits).cpu().numpy()[row_W, place_W]
         elif task.regression:
-            predicted_N[rows_B] = (logits[:, 0] * (task.highest - task.lowest) + task.lowest).cpu().numpy()
+            predicted_N[rows_B] = (logits[:, 0].double() * (task.highest - task.lowest) + task.lowest).cpu().numpy()
         else:
             predicted_N[rows_B] = _largest(logits).cpu().numpy()
     return predicted_N

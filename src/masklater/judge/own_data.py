@@ -1,5 +1,6 @@
 """The rows of an own task, and the Task they make: classes, and a regression's ends, as the training data has them."""
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -100,6 +101,9 @@ def _read_split(own: OwnTask, files: tuple[TaskFile, ...]) -> _Rows:
             if label == own.no_label:
                 rows.unlabelled += 1
                 continue
+            if isinstance(record[label_column], float) and not math.isfinite(record[label_column]):
+                remedy = f"Mend the row, or leave such rows out with `no_label: {label}`."
+                raise DamagedDataError(f"{where}: {label_column} is {label}, which is no label", remedy)
             row = [" ".join(read_value(record[each], where, each, False) for each in columns[name]) for name in texts]
             rows.empty += not all(map(str.strip, row))
             for column, value in zip(rows.texts, row, strict=True):

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoTokenizer, PreTrainedModel
 
+from masklater.corpus.half_pairs import without_half_pairs
 from masklater.errors import UserError, first_line
 from masklater.judge.encoder import longest_row
 from masklater.model.head import LOGITS_AT_ONCE
@@ -56,7 +57,9 @@ class SentenceScorer:
 
     def tokenise(self, sentences: Sequence[str]) -> list[list[int]]:
         """Ids of each sentence, first and last token included."""
-        encoded: list[list[int]] = self.tokenizer(list(sentences), verbose=False)["input_ids"] if sentences else []
+        if not sentences:
+            return []
+        encoded: list[list[int]] = self.tokenizer(list(map(without_half_pairs, sentences)), verbose=False)["input_ids"]
         return encoded
 
     def score(self, rows: Sequence[list[int]]) -> NDArray[np.float64]:

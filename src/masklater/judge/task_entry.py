@@ -65,6 +65,8 @@ def read_sources(given: Entry) -> tuple[tuple[TaskFile, ...], dict[str, TaskFile
     if not isinstance(dev, Mapping) or "path" in dev or not dev:
         return read_train, {"dev": read("files.dev", dev)}, columns
     for name in dev:
+        if name == "train":
+            given.fault("files.dev", "a dev file's name is another than that of the training data", "Rename it.", name)
         if not NAME.fullmatch(name):
             given.fault("files.dev", "a dev file's name is letters, digits, '.', '_' and '-'", "Rename it.", name)
     return read_train, {f"dev_{name}": read(f"files.dev.{name}", each) for name, each in dev.items()}, columns

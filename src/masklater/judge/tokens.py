@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from masklater.console import Meter
+from masklater.corpus.half_pairs import without_half_pairs
 from masklater.errors import UserError
 from masklater.judge.data import Rows, Split, TaskData, WordSplit
 from masklater.seeds import derive_seed
@@ -66,13 +67,21 @@ class TokenRows:
         return np.diff(self.starts_N1)
 
     def batch(self, rows_B: NDArray[np.int64], pad: int, device: torch.device) -> dict[str, Tensor]:
-        """The inputs of a model of transformers, padded to the longest of these rows."""
+        """The inputs of a model of transformers, padded to the longest of these rows.
+
+        A row without any token, which some tokenizers make of an empty text, is read as one padding token: a model
+        takes no rows of length 0, and a softmax over nothing is not a number.
+        """
         lengths_B = self.lengths_N[rows_B]
-        real_BL = np.arange(lengths_B.max()) < lengths_B[:, None]
-        places_BL = (self.starts_N1[rows_B, None] + np.arange(lengths_B.max())).clip(max=len(self.ids) - 1)
-        inputs = {"input_ids": np.where(real_BL, self.ids[places_BL], pad), "attention_mask": real_BL}
+        place_L = np.arange(max(1, lengths_B.max()))
+        real_BL = place_L < lengths_B[:, None]
+        places = (self.starts_N1[rows_B, None] + place_L)[real_BL]
+        ids_BL = np.full(real_BL.shape, pad)
+        ids_BL[real_BL] = self.ids[places]
+        inputs = {"input_ids": ids_BL, "attention_mask": place_L < lengths_B.clip(min=1)[:, None]}
         if self.types is not None:
-            inputs["token_type_ids"] = np.where(real_BL, self.types[places_BL], 0)
+            inputs["token_type_ids"] = np.zeros_like(ids_BL)
+            inputs["token_type_ids"][real_BL] = self.types[places]
         return {name: torch.from_numpy(array.astype(np.int64)).to(device) for name, array in inputs.items()}
 
 
@@ -128,7 +137,7 @@ def _tokenise_texts(
     types: list[NDArray[np.int8]] = []
     truncated = 0
     for start in range(0, len(split), CHUNK):
-        texts = [text[start : start + CHUNK] for text in split.texts]
+        texts = [list(map(without_half_pairs, text[start : start + CHUNK])) for text in split.texts]
         encoded = tokenizer(*texts, return_attention_mask=False, return_token_type_ids=True, verbose=False)
         for row, row_ids in enumerate(encoded["input_ids"]):
             row_types = encoded["token_type_ids"][row]
@@ -159,7 +168,7 @@ def _tokenise_words(
     places: list[int] = []
     truncated = 0
     for start in range(0, len(split), CHUNK):
-        sentences = split.words[start : start + CHUNK]
+        sentences = [list(map(without_half_pairs, words)) for words in split.words[start : start + CHUNK]]
         texts = [" ".join(words) for words in sentences]
         encoded = tokenizer(texts, return_offsets_mapping=True, verbose=False)
         for words, text, row, offsets in zip(

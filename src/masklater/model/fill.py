@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from masklater.corpus.half_pairs import without_half_pairs
 from masklater.errors import UserError
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 
@@ -24,8 +25,10 @@ def fill_masks(
     """Find the `top` likeliest tokens for each mask of a text, in order.
 
     Raises:
-        UserError: The text has no mask, or is longer than the rows the model has room for.
+        UserError: The text is no UTF-8, has no mask, or is longer than the rows the model has room for.
     """
+    if without_half_pairs(text) != text:  # as Python hands on what a terminal of another encoding sends
+        raise UserError(f"the text {text!r} is not UTF-8", "Write it in UTF-8, or set the terminal to it.")
     ids_BL = torch.tensor([tokenizer(text)["input_ids"]])
     is_mask_L = ids_BL[0] == tokenizer.mask_token_id
     if not is_mask_L.any():

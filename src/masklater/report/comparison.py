@@ -198,15 +198,7 @@ def caveats(runs: Sequence[Run], baseline: Run, scores: dict[str, Scores]) -> li
     if len(set(targets.values())) > 1:
         counts = ", ".join(f"{name} {count:,}" for name, count in targets.items())
         notes.append(f"The runs were not evaluated on equally many held-out rows (targets: {counts}).")
-    if scores and len(runs) > 1:
-        if not any(run.name in scores for run in next(arm for arm in find_arms(runs) if baseline in arm.runs).runs):
-            notes.append(f"The baseline {baseline.name} has no SCORES: there are no differences to it.")
-        trees = [{"tune": "full", **scored.settings} for scored in scores.values()]  # earlier ones had no other way
-        unequal = [key for key in trees[0] if any(other.get(key) != trees[0][key] for other in trees[1:])]
-        if unequal:
-            notes.append(
-                f"The encoders were not fine-tuned alike; settings of their scores.json differ in {', '.join(unequal)}."
-            )
+    notes += _of_scores(runs, baseline, scores)
     for run in runs:
         step = scores[run.name].encoder.step if run.name in scores else None
         if step is not None and step != run.spent.steps:
@@ -214,6 +206,34 @@ def caveats(runs: Sequence[Run], baseline: Run, scores: dict[str, Scores]) -> li
                 f"{run.name} was scored as it was at step {step:,}, and has gone on to step {run.spent.steps:,.0f}."
             )
     return notes
+
+
+def _of_scores(runs: Sequence[Run], baseline: Run, scores: dict[str, Scores]) -> list[str]:
+    """List what is unequal among the scores of runs, or missing."""
+    notes: list[str] = []
+    if not scores or len(runs) == 1:
+        return notes
+    if not any(run.name in scores for run in next(arm for arm in find_arms(runs) if baseline in arm.runs).runs):
+        notes.append(f"The baseline {baseline.name} has no SCORES: there are no differences to it.")
+    trees = [{"tune": "full", **scored.settings} for scored in scores.values()]  # earlier ones had no other way
+    unequal = [key for key in trees[0] if any(other.get(key) != trees[0][key] for other in trees[1:])]
+    if unequal:
+        notes.append(
+            f"The encoders were not fine-tuned alike; settings of their scores.json differ in {', '.join(unequal)}."
+        )
+    if unlike := _of_unlike_data(list(scores.values())):
+        notes.append(f"Scores are not of the same rows everywhere, and do not compare, in {', '.join(unlike)}.")
+    return notes
+
+
+def _of_unlike_data(scores: Sequence[Scores]) -> list[str]:
+    """Name the tasks whose texts or labels were not the same wherever they were scored."""
+    hashes: dict[str, set[str]] = {}
+    for scored in scores:
+        for key, task in scored.tasks.items():
+            if task.data_sha256 is not None:
+                hashes.setdefault(key, set()).add(task.data_sha256)
+    return [key for key, different in hashes.items() if len(different) > 1]
 
 
 def of_pairs(runs: Sequence[Run], pairs: dict[str, Pairs]) -> list[str]:

@@ -79,6 +79,6 @@ def _average_difference(comparison: Comparison, arm: Arm) -> str:
     base, own = comparison.arm_scores[comparison.baseline_arm.name], comparison.arm_scores[arm.name]
     if not (base.average and own.average):
         return "–"
-    if base.tasks.keys() != own.tasks.keys():
+    if base.averaged != own.averaged:
         return "other tasks"
     return signed(own.average.value - base.average.value, 1)

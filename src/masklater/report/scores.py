@@ -35,6 +35,7 @@ class TaskScore(_Part):
     main: str
     note: str | None = None
     in_average: bool | None = True  # whether GLUE's average counts it; None: it is none of GLUE's
+    data_sha256: str | None = None  # of its texts and labels; None: scored by an earlier version
 
     @model_validator(mode="after")
     def _main_is_there(self) -> Self:
@@ -76,6 +77,11 @@ class Scores(_Part):
     tasks: dict[str, TaskScore]
     average: Average | None = None
 
+    @property
+    def averaged(self) -> set[str]:
+        """The tasks that the average is over."""
+        return {key for key, task in self.tasks.items() if task.in_average}
+
 
 class Pairs(_Part):
     """The content of a file that `masklater blimp RUN --out RUN/blimp.json` wrote: minimal pairs told apart."""
@@ -112,7 +118,7 @@ def together(each: Sequence[Scores]) -> Scores:
         if task not in tasks or tasks[task][0].main == score.main:
             tasks.setdefault(task, []).append(score)
     averages = [scores.average for scores in each if scores.average]
-    same = len(averages) == len(each) and len({average.tasks for average in averages}) == 1
+    same = len(averages) == len(each) and all(one.averaged == each[0].averaged for one in each)
     return Scores(
         encoder=each[0].encoder,
         settings=each[0].settings,
@@ -249,11 +255,23 @@ def find_scores(
         owners = [run for run in runs if _is_of(run, folder, scores.encoder, hash_of)]
         if not owners:
             raise _of_none(runs, folder, scores.encoder)
-        owner = owners[0].name
+        owner = _likeliest(owners, folder, scores.encoder).name
         if owner in found and found[owner][0].resolve() != folder.resolve():
             raise UserError(f"the run {owner} has two SCORES: {found[owner][0]} and {folder}", "Name one of them.")
         found[owner] = (folder, scores)
     return {name: scores for name, (_, scores) in found.items()}, notes
+
+
+def _likeliest(owners: Sequence[Run], folder: Path, encoder: ScoredEncoder) -> Run:
+    """Of runs with one beginning (a run and its longer copy), the one at the scores' step, else the one they name."""
+
+    def fits(run: Run) -> tuple[bool, bool]:
+        is_named = (
+            encoder.run is not None and (_stood_in(folder, encoder) / encoder.run).resolve() == run.path.resolve()
+        )
+        return encoder.step == run.spent.steps, is_named
+
+    return max(owners, key=fits)  # the first of equals
 
 
 def _of_none(runs: Sequence[Run], folder: Path, encoder: ScoredEncoder) -> UserError:
