@@ -1,5 +1,6 @@
 """Starting from a model that exists: step 0 is where it left off, whatever family it is of and whatever was added."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from masklater.corpus.shards import Shards
 from masklater.corpus.tokenizer import TokenizerKind, train, wrap
 from masklater.corpus.tokenizer import load as load_tokenizer
 from masklater.errors import UserError
-from masklater.model.export import export_encoder
+from masklater.model.export import export_encoder, export_masked_lm
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.model.saved import copy_weights, open_source
 from masklater.pretrain.batches import make_batches
@@ -107,6 +108,48 @@ def test_a_source_whose_tokenizer_pads_with_its_last_token_is_refused(continuous
     tokenizer.save_pretrained(tmp_path / "model")
     with pytest.raises(UserError, match=r"model has '</s>' for its padding token and its last token"):
         find_start(continue_from(tmp_path / "model"), continuous)
+
+
+def test_an_encoder_whose_config_pads_with_another_id_is_refused_where_positions_count_from_it(
+    continuous: Shards, tmp_path: Path
+) -> None:
+    """A config's own default beside a tokenizer of one's own: a token would be without a position, and said by nobody."""
+    assert continuous.vocabulary.pad == 1
+    for family, refused in (("roberta", True), ("bert", False)):
+        save_masked_lm(family, continuous, tmp_path / family, pad_token_id=5)
+        recipe, out = continue_from(tmp_path / family, "duration.steps=1"), tmp_path / f"run-{family}"
+        if not refused:
+            pretrain(recipe, continuous.folder, out)
+            continue
+        with pytest.raises(
+            UserError, match=r"config.json says is 5, and its tokenizer pads with 1.*\n.*pad_token_id: 1"
+        ):
+            pretrain(recipe, continuous.folder, out)
+        assert not out.exists()
+
+
+@pytest.mark.parametrize(("says", "expected"), [(None, 94), (80, 80), (512, 94), (16, 32)])
+def test_an_export_takes_the_rows_that_its_source_took(
+    says: int | None, expected: int, continuous: Shards, tmp_path: Path
+) -> None:
+    """Rows of the data may be shorter: nobody's published encoder is to be cut at them. A decoder has room for no others."""
+    assert continuous.index.row_length == 32
+    save_masked_lm("roberta", continuous, tmp_path / "model", max_position_embeddings=96)
+    path = tmp_path / "model" / "tokenizer_config.json"
+    config = {name: value for name, value in json.loads(path.read_text()).items() if name != "model_max_length"}
+    path.write_text(json.dumps(config | ({} if says is None else {"model_max_length": says})))
+    pretrain(continue_from(tmp_path / "model", "duration.steps=1"), continuous.folder, tmp_path / "run")
+    run = RunFolder(tmp_path / "run")
+    trained = run.longest_trained()
+    export_encoder(run.load_model()[0], run.tokenizer, tmp_path / "encoder", trained=trained)
+    export_masked_lm(run.load_model()[0], run.tokenizer, tmp_path / "masked-lm", trained=trained)
+    found = [
+        AutoTokenizer.from_pretrained(folder).model_max_length
+        for folder in (tmp_path / "encoder", tmp_path / "masked-lm" / "encoder", tmp_path / "masked-lm")
+    ]
+    assert found == [expected, expected, 32]
+    pretrain(continue_from(tmp_path / "run", "duration.steps=1"), continuous.folder, tmp_path / "on")
+    assert AutoTokenizer.from_pretrained(tmp_path / "on" / "tokenizer").model_max_length == expected
 
 
 def test_words_saved_beside_a_checkpoint_that_has_no_rows_for_them(

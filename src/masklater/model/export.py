@@ -36,14 +36,15 @@ def export_encoder(
         out: The folder to make.
         pooler: Of the model the run started from, as it was there. None: there is no pooler in it, as pre-training
             trains none; transformers makes a fresh one unless told `add_pooling_layer=False`.
-        trained: The longest rows it was trained on, at which its tokenizer cuts; None: as many as it has room for.
+        trained: The longest rows it was trained on, at which its tokenizer cuts if the run's does not sooner; None: the
+            run's decides.
 
     Raises:
         UserError: Something stands under that name already, or the tokenizer does not load.
     """
     tokenizer = load(tokenizer_folder)
     with complete_folder(out) as partial:
-        return _write(model.encoder, tokenizer, partial, _longest(model, trained), pooler)
+        return _write(model.encoder, tokenizer, partial, trained, pooler)
 
 
 def export_masked_lm(
@@ -70,29 +71,25 @@ def export_masked_lm(
         UserError: Something stands under that name already, the tokenizer does not load, or the family's masked LM
             cannot hold the run.
     """
-    tokenizer, row_length = load(tokenizer_folder), _longest(model, trained)
+    tokenizer = load(tokenizer_folder)
     ours = model.config.decoder.has_layers
     masked_lm: PreTrainedModel = model if ours else plain_masked_lm(model)
     with complete_folder(out) as partial:
         if ours:
-            _write(model.encoder, tokenizer, partial / ENCODER, row_length, pooler)
-        parameters = _write(masked_lm, tokenizer, partial, row_length, None if ours else pooler)
+            _write(model.encoder, tokenizer, partial / ENCODER, trained, pooler)
+            tokenizer.model_max_length = min(tokenizer.model_max_length, model.config.row_length)  # the decoder's room
+        parameters = _write(masked_lm, tokenizer, partial, trained, None if ours else pooler)
     return type(masked_lm).__name__, parameters
-
-
-def _longest(model: MaskLaterForMaskedLM, trained: int | None) -> int:
-    """Return the length of the rows that a tokenizer cuts at: those the model was trained on, not its room."""
-    return model.config.row_length if trained is None else min(model.config.row_length, trained)
 
 
 def _write(
     model: PreTrainedModel,
     tokenizer: "PreTrainedTokenizerFast",
     folder: Path,
-    row_length: int,
+    trained: int | None,
     pooler: dict[str, Tensor] | None,
 ) -> int:
-    """Save a model and a tokenizer into a folder; return the number of parameters."""
+    """Save a model and a tokenizer, which cuts at what was trained, into a folder; return the number of parameters."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
     if pooler is None:
         model.save_pretrained(folder)
@@ -101,5 +98,5 @@ def _write(
         of_pooler = {f"{inside}{name}": tensor for name, tensor in pooler.items()}
         model.save_pretrained(folder, state_dict={**model.state_dict(), **of_pooler})
         parameters += sum(tensor.numel() for tensor in pooler.values())
-    save(tokenizer, folder, min(row_length, tokenizer.model_max_length))
+    save(tokenizer, folder, min(tokenizer.model_max_length, trained or tokenizer.model_max_length))
     return parameters

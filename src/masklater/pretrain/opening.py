@@ -23,7 +23,7 @@ from masklater.pretrain.batches import share_out
 from masklater.pretrain.micro_rows import settle_micro_rows
 from masklater.pretrain.plan import Plan, make_plan
 from masklater.pretrain.sources import Sources, open_sources
-from masklater.pretrain.start import Start, find_start
+from masklater.pretrain.start import Start, check_padding, find_start
 from masklater.recipe.load import Recipe
 from masklater.recipe.timeline import begins_by_clock, find_spans, in_phase, with_micro_rows
 from masklater.run.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, step_of
@@ -59,6 +59,8 @@ def open_run(
             recipe = _with_levels(recipe, recipe.masking.schedule.number)
             start = find_start(recipe, sources.longest)
             config = settle(start.config)
+            if recipe.model.from_ is not None:
+                check_padding(config, sources.longest, recipe.model.from_)
             if any(phase.objective == "causal" for phase in recipe.phases):
                 check_causal(config)
         check_dtype(config, world.device, choose_precision(recipe.precision, world.device).dtype)
@@ -73,7 +75,7 @@ def open_run(
             came_from = (start.source, start.pooler) if start else (None, None)
             run = RunFolder.create(
                 out, plan.recipe, sources.shards, plan.config, *came_from, sources.targets,
-                start.fingerprint() if start else None,
+                start.fingerprint() if start else None, start.longest if start else None,
             )  # fmt: skip
             held.enter_context(only_process(out))
     with world.all_or_none():

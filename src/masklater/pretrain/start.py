@@ -33,6 +33,7 @@ class Start:
     rows: Rows = field(default_factory=lambda: Rows({}))  # of the origin's word embedding, where tokens are others
     source: hub.Source | None = None  # where the origin is from
     trained: int = 0  # positions of a row that the origin was trained on
+    longest: int | None = None  # rows that the origin and its tokenizer take; None: those of the data
 
     @property
     def pooler(self) -> dict[str, Tensor] | None:
@@ -132,7 +133,19 @@ def find_start(recipe: Recipe, shards: Shards, commit: str | None = None) -> Sta
     # The decoder of a run keeps the room that it has for longer rows.
     room = row_length if model is None else max(row_length, model.config.row_length)
     trained = run.longest_trained() if run else longest
-    return Start(_model_config(recipe, shards, encoder, room), origin, rows, source, trained)
+    takes = max(row_length, min(trained, before.model_max_length))
+    return Start(_model_config(recipe, shards, encoder, room), origin, rows, source, trained, takes)
+
+
+def check_padding(config: MaskLaterConfig, shards: Shards, name: str) -> None:
+    """Raise UserError where an encoder counts positions from its padding token on, and that is not the data's."""
+    theirs, ours = config.encoder.pad_token_id, shards.vocabulary.pad
+    if config.position_offset and theirs != ours:
+        raise UserError(
+            f"{name} counts positions from the id of its padding token on, which its config.json says is {theirs}, and "
+            f"its tokenizer pads with {ours}, as {shards.folder} does: a token of id {theirs} would have no position",
+            f"Write pad_token_id: {ours} into its config.json, if it was made with {theirs} by mistake.",
+        )
 
 
 def renumber_special_tokens(encoder: PretrainedConfig, rows: Rows, name: str) -> None:

@@ -27,6 +27,7 @@ from torch import Tensor
 from masklater.console import say
 from masklater.corpus.shards import Shards
 from masklater.corpus.target_table import TargetTable
+from masklater.corpus.tokenizer import copy as copy_tokenizer
 from masklater.errors import DamagedDataError, UserError, first_line
 from masklater.folders import complete_folder, disk_errors_for_people, refuse_existing, write_file
 from masklater.hub import Source
@@ -86,6 +87,7 @@ class RunFolder:
         pooler: dict[str, Tensor] | None = None,
         targets: TargetTable | None = None,
         source_sha256: str | None = None,
+        longest_row: int | None = None,
     ) -> "RunFolder":
         """Make a new RUN.
 
@@ -98,6 +100,7 @@ class RunFolder:
             pooler: Of that model, if it has one.
             targets: The table by which it chooses what is predicted; None: none.
             source_sha256: Of the weights that it starts from.
+            longest_row: That its tokenizer is to take, and those of exports; None: as long as the rows of the data.
 
         Raises:
             UserError: Something stands under that name already.
@@ -110,7 +113,7 @@ class RunFolder:
             write_data(partial, shards)
             config.save_pretrained(partial)
             longest = longest_of(shards)
-            shutil.copytree(longest.folder / "tokenizer", partial / "tokenizer")
+            copy_tokenizer(longest.folder / "tokenizer", partial / "tokenizer", longest_row or longest.index.row_length)
             longest.check_tokenizer(partial / "tokenizer")
             if pooler is not None:
                 save_file(pooler, partial / POOLER)
