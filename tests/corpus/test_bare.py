@@ -86,6 +86,14 @@ def test_vocabularies_are_read_as_what_they_are(tmp_path: Path) -> None:
     (tmp_path / "vocab.txt").write_text("\n".join(bert) + "\n")
     cased = load_bare(tmp_path / "vocab.txt")
     assert cased.tokenize("The tree É e") == ["The", "t", "##ree", "É", "[UNK]"]
+    special = bert[:5]
+    for text, entries in (
+        ("संयुक्त राज्य", ["संयुक्त", "राज्य"]),
+        ("나는 학교", ["나는", "학교"]),
+        ("ÉTÉ déjà", ["été", "déjà"]),  # lower case, with its accents
+    ):
+        (tmp_path / "marks.txt").write_text("\n".join([*special, *entries]) + "\n")
+        assert load_bare(tmp_path / "marks.txt").tokenize(text) == entries
     esm = ["<cls>", "<pad>", "<eos>", "<unk>", "L", "A", "G", "<mask>"]
     (tmp_path / "esm.txt").write_text("\n".join(esm))
     letters = load_bare(tmp_path / "esm.txt")

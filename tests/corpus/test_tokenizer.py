@@ -6,19 +6,21 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tokenizers import Tokenizer, models
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer
 
 from masklater.corpus import tokenizer as tokenizers_
 from masklater.corpus.index import read_index
 from masklater.corpus.prepare import prepare
 from masklater.corpus.read import Document
+from masklater.corpus.same_ids import have_same_ids
 from masklater.corpus.settings import PrepareSettings
 from masklater.corpus.shards import Shards
 from masklater.corpus.tokenise import tokenise
 from masklater.doctor.examine import examine
 from masklater.errors import DamagedDataError, UserError
 from tests.conftest import DATA, make_text
+from tests.corpus.kinds import KINDS
 
 HARD_TEXT = "العربية देवनागरी 中文\n\n👩‍👩‍👧  e\u0301 a\u200bb\ttab </s> <mask> <s>"
 
@@ -31,10 +33,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def ids_of(text: str, folder: Path) -> list[int]:
-    return next(iter(tokenise(iter([Document(text, 0)]), tokenizers_.load(folder).backend_tokenizer, 1)))[
-        1
-    ].ids_T.tolist()
+def ids_of(text: str, tokenizer: Path | Tokenizer) -> list[int]:
+    backend = tokenizer if isinstance(tokenizer, Tokenizer) else tokenizers_.load(tokenizer).backend_tokenizer
+    ((_, tokens),) = tokenise(iter([Document(text, 0)]), backend, 1)
+    return tokens.ids_T.tolist()
 
 
 def test_bpe_round_trip_is_exact_and_specials_in_a_text_stay_text(trained: Path) -> None:
@@ -42,6 +44,51 @@ def test_bpe_round_trip_is_exact_and_specials_in_a_text_stay_text(trained: Path)
     ids = ids_of(HARD_TEXT, trained)
     assert tokenizer.decode(ids, clean_up_tokenization_spaces=False) == HARD_TEXT
     assert not set(ids) & set(tokenizers_.vocabulary(tokenizer).special)
+
+
+SPELLED = "the <s>tree</s> by <mask> the <pad> river [MASK] <cls> <eos>"
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "whitespace wordpiece"])
+def test_a_text_that_spells_special_tokens_has_none(kind: str, tmp_path: Path) -> None:
+    """They are entries of the model too, which a Unigram prefers to all others. Nothing else changes."""
+    if kind == "whitespace wordpiece":
+        tokenizer = KINDS["wordpiece"]()
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    else:
+        tokenizer = KINDS[kind]()
+    tokenizer.save_pretrained(tmp_path / "theirs")
+    plain = tokenizer("the tree by the river")["input_ids"]
+    notes = tokenizers_.complete(tokenizer)
+    tokenizers_.save(tokenizer, tmp_path / "ours", 64)
+    special = set(tokenizers_.vocabulary(tokenizer).special) - {tokenizer.unk_token_id}
+    assert not special & set(ids_of(SPELLED, tokenizers_.load_backend(tmp_path / "ours")))
+    loaded = tokenizers_.load(tmp_path / "ours")
+    assert loaded("the tree by the river")["input_ids"] == plain
+    assert loaded.mask_token_id in loaded(f"the {loaded.mask_token} by")["input_ids"]  # where it is looked for
+    found = {"unigram", "xlm-roberta", "camembert", "whitespace wordpiece"}
+    assert any("takes a text's own" in note for note in notes) == (kind in found)
+    assert have_same_ids(tmp_path / "theirs", tmp_path / "ours")
+
+
+def test_a_trained_unigram_makes_no_special_token_of_a_text(tmp_path: Path) -> None:
+    texts = [*(make_text(i, 300) for i in range(10)), "kan <s> lot </s> <mask> net <pad>"]
+    tokenizers_.save(tokenizers_.wrap(tokenizers_.train(iter(texts), "unigram", 400)), tmp_path / "u", 64)
+    tokenizer = tokenizers_.load(tmp_path / "u")
+    assert tokenizers_.complete(tokenizer) == []
+    special = set(tokenizers_.vocabulary(tokenizer).special) - {tokenizer.unk_token_id}
+    assert not special & set(ids_of("kan <s>lot</s> <mask> <pad>net", tmp_path / "u"))
+
+
+def test_padding_that_a_tokenizer_was_saved_with_is_nothing_around_a_text(tmp_path: Path) -> None:
+    """As of sentence-transformers' exports: BERT's own segments were lost to a template that is ours."""
+    tokenizer = KINDS["bert"]()
+    tokenizer.backend_tokenizer.enable_padding(length=16, pad_id=0, pad_token="[PAD]")
+    tokenizer.backend_tokenizer.enable_truncation(16)
+    assert tokenizers_.complete(tokenizer) == []
+    tokenizers_.save(tokenizer, tmp_path / "saved", 64)
+    assert tokenizers_.token_types(tmp_path / "saved") == 2
+    assert len(tokenizers_.load(tmp_path / "saved")("the tree " * 20)["input_ids"]) > 40
 
 
 def test_saved_folder_loads_with_auto_tokenizer(trained: Path) -> None:

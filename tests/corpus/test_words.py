@@ -50,3 +50,15 @@ def test_marks_that_a_saved_tokenizer_splits_off_stay_with_their_words(tmp_path:
     number = int(number_words(torch.tensor([encoding.ids]), maskable_BL, words).max()) + 1
     assert number == len(HINDI.split(" "))
     assert len({word for word in encoding.word_ids if word is not None}) > number
+
+
+def test_a_wordpiece_tokenizer_may_write_its_pieces_otherwise() -> None:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    entries = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "Europ", "@@ean", "##ed", "lob"]
+    vocab = {entry: number for number, entry in enumerate(entries)}
+    for prefix, begins in (("@@", ["Europ", "##ed", "lob"]), ("##", ["Europ", "@@ean", "lob"])):
+        tokenizer = Tokenizer(models.WordPiece(vocab, unk_token="<unk>", continuing_subword_prefix=prefix))
+        tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Whitespace(), decoders.WordPiece(prefix=prefix)
+        table = word_table_of(wrap(tokenizer))
+        assert [entries[place] for place in range(5, 9) if table.begins_V[place]] == begins

@@ -1,13 +1,13 @@
 """Tokenizers that are one file: SentencePiece's model, BERT's or ESM's vocab.txt, a bare tokenizer.json."""
 
-import re
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from masklater.console import say
-from masklater.corpus.special import BERT_TOKENS, ESM_TOKENS, ROBERTA_TOKENS, esm
+from masklater.corpus.special import BERT_TOKENS, ESM_TOKENS, ROBERTA_TOKENS, cut_inside, esm
 from masklater.corpus.tokenizer import named, vocabulary
 from masklater.errors import DamagedDataError, UserError, first_line
 from masklater.extras import import_extra
@@ -71,9 +71,14 @@ def _load_vocab(file: Path) -> "PreTrainedTokenizerFast":
         raise DamagedDataError(f"{file} is no vocabulary in UTF-8", "Fetch it again.") from None
     entries = {entry: number for number, entry in enumerate(lines) if entry}
     if BERT_TOKENS["unk"] in entries:
-        is_lower = not any(entry != entry.lower() for entry in entries if entry not in BERT_TOKENS.values())
-        say(f"{file}: BERT's WordPiece, {len(entries):,} entries, {'in small letters' if is_lower else 'case kept'}")
-        return BertTokenizer(vocab=entries, do_lower_case=is_lower)
+        words = [entry for entry in entries if entry not in BERT_TOKENS.values()]
+        has_case = any(word != word.upper() for word in words)
+        is_lower = has_case and not any(word != word.lower() for word in words)
+        # BERT's lower-casing takes accents off too, unless told otherwise: with them vowel signs, and Hangul apart.
+        strips = is_lower and all(_without_accents(word) == word for word in words)
+        how = "in small letters" + ("" if strips else ", accents kept") if is_lower else "case kept"
+        say(f"{file}: BERT's WordPiece, {len(entries):,} entries, {how}")
+        return BertTokenizer(vocab=entries, do_lower_case=is_lower, strip_accents=strips)
     if entries.keys() >= {*ESM_TOKENS.values()} and any(len(entry) == 1 for entry in entries):
         say(f"{file}: one entry a character, {len(entries):,} entries")
         return named(esm(entries), ESM_TOKENS)
@@ -82,6 +87,11 @@ def _load_vocab(file: Path) -> "PreTrainedTokenizerFast":
         f"{', '.join(ESM_TOKENS.values())}",
         "Name the folder it belongs to, with its tokenizer_config.json.",
     )
+
+
+def _without_accents(text: str) -> str:
+    """What BERT's normalizer leaves of a text."""
+    return "".join(one for one in unicodedata.normalize("NFD", text) if unicodedata.category(one) != "Mn")
 
 
 def _load_sentencepiece(file: Path) -> "PreTrainedTokenizerFast":
@@ -102,7 +112,7 @@ def _load_sentencepiece(file: Path) -> "PreTrainedTokenizerFast":
     scheme = "always" if spec.add_dummy_prefix else "never"
     spaces = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=proto.trainer_spec.split_by_whitespace)
     never = [piece.piece for piece in proto.pieces if piece.type in {UNKNOWN, CONTROL}]
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([spaces, _cut_inside(never)])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([spaces, cut_inside(never)])
     if proto.trainer_spec.byte_fallback:
         start = [decoders.Strip(" ", 1, 0)] if spec.add_dummy_prefix else []
         tokenizer.decoder = decoders.Sequence(
@@ -116,12 +126,6 @@ def _load_sentencepiece(file: Path) -> "PreTrainedTokenizerFast":
     if added := [name for role, name in ROBERTA_TOKENS.items() if role not in roles]:
         say(f"{file}: {', '.join(added)} are not in it, and come behind its {len(proto.pieces):,} entries")
     return named(tokenizer, ROBERTA_TOKENS | roles)
-
-
-def _cut_inside(names: list[str]) -> pre_tokenizers.PreTokenizer:
-    """Cuts a text that spells the name of a control piece behind its first character: it is never found in a text."""
-    pattern = "|".join(f"{re.escape(name[0])}(?={re.escape(name[1:])})" for name in names if len(name) > 1)
-    return pre_tokenizers.Split(Regex(pattern), "isolated")
 
 
 def _model(proto: Any) -> models.Model:

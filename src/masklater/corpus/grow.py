@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tokenizers import Tokenizer
 
+from masklater.corpus.special import continuing_prefix
 from masklater.corpus.tokenizer import unknown_id
 from masklater.corpus.trim import ids_before
 from masklater.errors import UserError
@@ -70,4 +71,4 @@ def _without_added_beyond(tokenizer: "PreTrainedTokenizerFast", num_ids: int) ->
 
 def _text_of(token: str, token_id: int, tokenizer: "PreTrainedTokenizerFast") -> str:
     text = tokenizer.backend_tokenizer.decode([token_id], skip_special_tokens=False)
-    return str(text or token).removeprefix("##")
+    return str(text or token).removeprefix(continuing_prefix(tokenizer.backend_tokenizer))

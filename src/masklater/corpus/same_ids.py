@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from tokenizers import Tokenizer
 
+from masklater.corpus.special import continuing_prefix
 from masklater.corpus.tokenizer import fingerprint, load_backend
 
 TEXTS = (
@@ -86,10 +87,15 @@ def _ids(tokenizer: Tokenizer, text: str) -> list[int] | None:
 
 
 def _texts(tokenizer: Tokenizer) -> Iterator[str]:
-    """Texts as documents are, without white space around them; some of the entries, apart and joined to words."""
-    ids = sorted(tokenizer.get_vocab().values())
+    """Texts as documents are, without white space around them; some of the entries, apart and joined to words.
+
+    Not special tokens: a copy of a tokenizer that makes them of a text which spells them does not, and is the same.
+    """
+    special = {number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+    ids = sorted(set(tokenizer.get_vocab().values()) - special)
     decoded = (tokenizer.decode([one], skip_special_tokens=False) for one in ids[:: len(ids) // MOST_ENTRIES + 1])
-    entries = [entry.removeprefix("##").strip() for entry in decoded]
+    prefix = continuing_prefix(tokenizer)
+    entries = [entry.removeprefix(prefix).strip() for entry in decoded]
     words = ["".join(entries[start : start + ENTRIES_IN_A_WORD]) for start in range(0, len(entries), ENTRIES_IN_A_WORD)]
     for text in (*TEXTS, " ".join(entries), " ".join(words)):
         forms = (unicodedata.normalize(form, text) for form in FORMS)

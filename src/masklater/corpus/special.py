@@ -1,6 +1,7 @@
 """Special tokens: the names that RoBERTa and BERT gave them, and their place around a text."""
 
 import re
+from collections.abc import Iterable
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 
@@ -17,6 +18,20 @@ def wrap_texts(tokenizer: Tokenizer, bos: str, eos: str) -> None:
         pair=[bos, "$A", *between, "$B", eos],
         special_tokens=[(name, tokenizer.token_to_id(name)) for name in (bos, eos)],
     )
+
+
+def cut_inside(names: Iterable[str]) -> pre_tokenizers.PreTokenizer:
+    """Cut a text that spells one of these names behind its first character: no token is found there.
+
+    Such names are entries of the model too, which finds them in a text even where added tokens are not looked for.
+    """
+    pattern = "|".join(f"{re.escape(name[0])}(?={re.escape(name[1:])})" for name in names if len(name) > 1)
+    return pre_tokenizers.Split(Regex(pattern), "isolated")
+
+
+def continuing_prefix(tokenizer: Tokenizer) -> str:
+    """What a WordPiece tokenizer writes before a token that goes on with a word."""
+    return getattr(tokenizer.decoder, "prefix", None) or "##"
 
 
 def by_character(entries: dict[str, int], unknown: str) -> Tokenizer:
@@ -40,6 +55,7 @@ def esm(entries: dict[str, int]) -> Tokenizer:
         [
             pre_tokenizers.WhitespaceSplit(),
             pre_tokenizers.Split(Regex(f"{longer}[{letters}]|[^{letters}]+?(?={longer}[{letters}]|$)"), "isolated"),
+            cut_inside(name for role, name in ESM_TOKENS.items() if role != "unk"),
         ]
     )
     tokenizer.decoder = decoders.Fuse()

@@ -6,11 +6,11 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tokenizers import AddedToken, Tokenizer, decoders, models
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from masklater.corpus.portable import make_portable, write_config
 from masklater.corpus.settings import TokenizerKind  # noqa: F401 - as below
-from masklater.corpus.special import BERT_TOKENS, ESM_TOKENS, ROBERTA_TOKENS, esm, finish, wrap_texts
+from masklater.corpus.special import BERT_TOKENS, ESM_TOKENS, ROBERTA_TOKENS, cut_inside, esm, finish, wrap_texts
 from masklater.corpus.split import gpt2_split
 from masklater.corpus.train import train  # noqa: F401 - a tokenizer's users find it here
 from masklater.corpus.vocabulary import ROLES, Vocabulary, find_shared
@@ -101,6 +101,8 @@ def complete(tokenizer: "PreTrainedTokenizerFast") -> list[str]:
     mask token takes the space before it along where words do: a mask stands for a word with its space.
     """
     row, backend, notes = vocabulary(tokenizer), tokenizer.backend_tokenizer, []
+    backend.no_padding()  # which would stand around a text too
+    backend.no_truncation()
     if backend.encode("").ids != [row.bos, *backend.encode("", add_special_tokens=False).ids, row.eos]:
         bos, eos = tokenizer.convert_ids_to_tokens([row.bos, row.eos])
         wrap_texts(backend, bos, eos)
@@ -114,6 +116,11 @@ def complete(tokenizer: "PreTrainedTokenizerFast") -> list[str]:
             notes.append(f"the tokenizer does not put {unknown} for what it does not know; its copy does")
         elif isinstance(model, models.BPE):  # other models raise
             notes.append("the tokenizer has no unknown token: characters that it does not know are left out, uncounted")
+    if found := _found_in_texts(tokenizer, row):
+        cut = cut_inside(found)
+        before = backend.pre_tokenizer
+        backend.pre_tokenizer = cut if before is None else pre_tokenizers.Sequence([before, cut])
+        notes.append(f"the tokenizer takes a text's own {', '.join(found)} for the token; its copy does not")
     mask = tokenizer.mask_token
     words_take_space = any(len(entry) > 1 and entry[0] in SPACES for entry in tokenizer.get_vocab())
     if words_take_space and backend.encode(f"a {mask}").ids != backend.encode(f"a{mask}").ids:
@@ -122,6 +129,18 @@ def complete(tokenizer: "PreTrainedTokenizerFast") -> list[str]:
         backend.add_special_tokens([token])  # the same is not put in place of what is there by the line above
         notes.append(f"the tokenizer makes a token of the space before {mask}, as before no word; its copy does not")
     return notes
+
+
+def _found_in_texts(tokenizer: "PreTrainedTokenizerFast", row: Vocabulary) -> list[str]:
+    """Return the special tokens that the model makes of a text that spells them, added tokens not being looked for."""
+    twin = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    twin.encode_special_tokens = True
+    names: list[str] = tokenizer.convert_ids_to_tokens(list(row.all))
+    return [
+        name
+        for name, token_id in zip(names, row.all, strict=True)
+        if token_id != tokenizer.unk_token_id and token_id in twin.encode(name, add_special_tokens=False).ids
+    ]
 
 
 def fingerprint(folder: Path) -> str:

@@ -10,7 +10,7 @@ from typing import TextIO
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from masklater.corpus.settings import TokenizerKind
-from masklater.corpus.special import BERT_TOKENS, ROBERTA_TOKENS, by_character, finish
+from masklater.corpus.special import BERT_TOKENS, ROBERTA_TOKENS, by_character, cut_inside, finish
 from masklater.corpus.split import LONGEST_STRETCH, cut_stretches, gpt2_split, joins_marks, mark_keeping_split
 from masklater.errors import UserError
 from masklater.folders import disk_errors_for_people
@@ -130,7 +130,7 @@ def _train_unigram(texts: Iterator[str], special: list[str], size: int, steps: S
     )
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.model = _in_order(tokenizer, special)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(words)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*words, cut_inside(special)])
     return tokenizer
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from masklater.corpus.special import continuing_prefix
 from masklater.corpus.split import belongs_to_what_is_before, is_mark
 from masklater.corpus.tokenizer import num_ids
 from masklater.errors import UserError
@@ -51,7 +52,8 @@ def word_table_of(tokenizer: "PreTrainedTokenizerFast") -> WordTable[NDArray[Any
             last_V=np.array([_class_at_the_end(text) for text in texts], np.int8),
         )
     if type(decoder).__name__ == "WordPiece":
-        return WordTable(np.array([not token.startswith("##") for token in tokens]), none_V, none_V)
+        prefix = continuing_prefix(tokenizer.backend_tokenizer)
+        return WordTable(np.array([not token.startswith(prefix) for token in tokens]), none_V, none_V)
     if "▁" in str(decoder):
         return WordTable(np.array([token.startswith("▁") for token in tokens]), none_V, none_V)
     raise UserError(
