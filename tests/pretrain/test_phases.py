@@ -25,7 +25,7 @@ from masklater.pretrain.sources import open_sources
 from masklater.pretrain.start import find_start
 from masklater.recipe.duration import Duration
 from masklater.recipe.load import Recipe, load
-from masklater.run.checkpoint import list_checkpoints, load_newest
+from masklater.run.checkpoint import list_checkpoints, load_newest, seal
 from masklater.run.folder import RunFolder
 from masklater.run.metrics import read_metrics
 from tests.conftest import tiny
@@ -295,6 +295,30 @@ def test_phases_that_have_begun_do_not_move(corpora: Path, tmp_path: Path, monke
     ):
         pretrain(phased("duration.steps=12"), corpora, tmp_path / "shares", resume=True)
     assert len(list_checkpoints(tmp_path / "shares" / "checkpoints")) == 1
+
+
+@pytest.mark.parametrize("with_whole_duration", [False, True])
+def test_a_longer_run_keeps_the_decay_of_a_phase_that_ends_where_it_did(
+    with_whole_duration: bool, corpora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Earlier checkpoints name the duration of the whole run in that of the decay, though it says nothing of its end."""
+    settings = (
+        *LEARNED, "phases=[{duration: {steps: 6}}, {}]", "schedule={name: wsd, decay: 0.5, over: phase, warmup: 0}",
+        "evaluation.rows=4", "batch.rows=4", "batch.micro_rows=4", "evaluation.every_steps=20", "duration.steps=16",
+    )  # fmt: skip
+    data = corpora / "general" / "rows-64"
+    longer = tiny("3ml-small", *settings)
+    with monkeypatch.context() as stopped, pytest.raises(Interrupted):
+        stopped.setattr(loop, "train_step", stop_at(5))
+        pretrain(longer.model_copy(update={"duration": Duration(steps=12)}), data, tmp_path / "run")
+    newest = RunFolder(tmp_path / "run").open_newest()
+    assert newest.progress.decay == "the last 0.5 of phase 1, 6 steps"
+    if with_whole_duration:
+        seal(newest.path, newest.ledger, replace(newest.progress, decay="the last 0.5 of phase 1, 6 of 12 steps"))
+    pretrain(longer, data, tmp_path / "run", resume=True)
+    assert not [path.name for path in (tmp_path / "run" / "checkpoints").iterdir() if "decayed" in path.name]
+    pretrain(longer, data, tmp_path / "straight")
+    check_same(tmp_path / "run", tmp_path / "straight")
 
 
 CLOCK = (

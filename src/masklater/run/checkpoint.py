@@ -11,6 +11,7 @@ processes. Its usual format holds pickles, which run whatever a stranger has put
 
 import hashlib
 import json
+import re
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -36,6 +37,9 @@ MODEL, OPTIMIZER = "model.", "optimizer."
 """The beginnings of tensors' names."""
 PROGRESS, PROGRESS_BEFORE = "progress.json", "ledger.json"
 """The same file as it is called now, and as version 0.1 called it."""
+WITH_WHOLE_DURATION = re.compile(r"(?<= of )(phase \d+, \S+) of \S+(?= )")
+"""A phase in the name of a decay as earlier checkpoints have it, with the duration of the run, which says nothing of
+where the phase ends."""
 BY_POSITION = "pread"
 """The way safetensors are read, under which a part that cannot be read is an exception."""
 
@@ -195,9 +199,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
         name = PROGRESS if PROGRESS in written else PROGRESS_BEFORE
         if _hashes(path) == written and name in written:
             tree = json.loads((path / name).read_text(encoding="utf-8"))
+            decay = tree["decay"] and WITH_WHOLE_DURATION.sub(r"\1", tree["decay"])
             # Version 0.1 had neither phases nor float16.
             progress = Progress(
-                tree["decay"], tree.get("phase", 0), tree.get("row_length"), tree.get("scaler", {}),
+                decay, tree.get("phase", 0), tree.get("row_length"), tree.get("scaler", {}),
                 tuple(tree.get("begun", (0,))),
             )  # fmt: skip
             return Checkpoint(path, Ledger(**tree["ledger"]), progress)
