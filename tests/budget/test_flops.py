@@ -1,8 +1,11 @@
 """FLOPs: the formulas against torch's own counter, and against the paper's ratios."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 from masklater import MaskLaterForMaskedLM
 from masklater.budget.cost import encoder_sizes, row_flops
@@ -52,6 +55,50 @@ def test_a_row_of_deberta_is_what_torch_counts(objective: str, kinds: list[str],
             counted.append(training.get_total_flops())
     expected = row_flops(encoder_sizes(config), recipe.decoder, batches.corruption.counts)
     assert (counted[1] - counted[0]) / 8 == pytest.approx(expected.training, rel=0.02)
+
+
+OF_OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "albert": ("albert", {"embedding_size": 16}),
+    "distilbert": ("distilbert", {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64}),
+    "esmc": ("esmc", {}),
+    "eurobert": ("eurobert", {}),
+    "eurobert-few-keys": ("eurobert", {"num_key_value_heads": 2}),
+    "eurobert-wide-heads": ("eurobert", {"num_key_value_heads": 1, "head_dim": 16}),
+    "gte": ("gte", {}),
+    "nomic-bert": ("nomic_bert", {}),
+    "rembert": ("rembert", {"input_embedding_size": 16, "output_embedding_size": 24}),
+    "squeezebert": ("squeezebert", {"embedding_size": 32, "q_groups": 2, "intermediate_groups": 8}),
+}
+"""Families that no recipe makes from scratch, by a name of their own: the model type, and sizes that are seldom met."""
+
+
+@pytest.mark.parametrize("kind", ["self", "none"])
+@pytest.mark.parametrize("name", OF_OTHERS)
+def test_a_row_of_an_encoder_of_others_is_what_torch_counts(name: str, kind: str, continuous: Shards) -> None:
+    """What ALBERT makes of its table of positions once a pass falls out of the difference of two passes."""
+    family, sizes = OF_OTHERS[name]
+    if family not in CONFIG_MAPPING_NAMES:
+        pytest.skip(f"this transformers does not know {family}")
+    recipe = tiny("3ml-small", f"decoder.kind={kind}")
+    config = tiny_config(family, vocab_size=continuous.vocabulary.size, **sizes)
+    model = MaskLaterForMaskedLM.from_encoder(
+        config, recipe.decoder.model_dump(), mask_token_id=continuous.vocabulary.mask, row_length=32
+    )
+    batches = make_batches(continuous, continuous.train, recipe.masking, recipe.decoder.drops, "row", 0)
+    forward, training = [], []
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        for rows in (8, 16):
+            with FlopCounterMode(display=False) as counted:
+                model.target_logits(batches.of_step(0, rows))
+            forward.append(counted.get_total_flops())
+            with FlopCounterMode(display=False) as counted:
+                model(batch=batches.of_step(0, rows)).loss_sum.backward()
+            training.append(counted.get_total_flops())
+    expected = row_flops(encoder_sizes(config), recipe.decoder, batches.corruption.counts)
+    # SqueezeBERT cannot be built without its pooler, one product a row.
+    assert (forward[1] - forward[0]) / 8 == pytest.approx(expected.forward, rel=0.003)
+    if family != "squeezebert":  # torch counts the gradient of a grouped convolution's weights as if it had no groups
+        assert (training[1] - training[0]) / 8 == pytest.approx(expected.training, rel=0.001)
 
 
 @pytest.mark.parametrize("objective", ["3ml-self", "late", "states"])

@@ -14,8 +14,9 @@ from masklater.pretrain.batches import make_batches, make_share, share_out
 from masklater.recipe.sections import BatchSettings
 from masklater.run.folder import RunFolder
 from masklater.run.metrics import read_metrics
-from tests.conftest import tiny
+from tests.conftest import TINY, tiny
 from tests.invariance.ranks import Job, run_jobs
+from tests.pretrain.test_start import save_masked_lm
 from tests.reference.cases import CASES, STATES, make_batch, make_model
 from tests.runs import losses
 
@@ -125,6 +126,18 @@ def test_every_kind_of_model_can_be_cut_up(name: str, shards_folder: Path, tmp_p
     kind = ("decoder.enter_layer=1",) if name == "late-entry-small" else ()
     common = ("model.dropout=0", "duration.steps=3", "schedule.warmup=0", "batch.micro_rows=2", *kind)
     check_two_processes(name, common, (), shards_folder, tmp_path)
+
+
+@pytest.mark.slow
+def test_layers_inside_of_others_and_called_again_and_again_can_be_cut_up(shards: Shards, tmp_path: Path) -> None:
+    """ALBERT's: one group of one layer, called once for each layer of others."""
+    save_masked_lm("albert", shards, tmp_path / "model", embedding_size=16, num_hidden_layers=3)
+    sizes = (override.partition("=")[0] for override in TINY if override.startswith("model."))
+    common = (
+        *(f"{size}=null" for size in sizes), f"model.from={tmp_path / 'model'}", "model.dropout=0", "duration.steps=3", "schedule.warmup=0",
+        "batch.micro_rows=2",
+    )  # fmt: skip
+    check_two_processes("continue", common, (), shards.folder, tmp_path)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedModel, RobertaConfig
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 from masklater.cli import main
 from masklater.errors import UserError
@@ -161,11 +162,15 @@ FAMILIES = sorted(
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_has_weights_for_lora_and_hiwi(family: str) -> None:
+    if family not in CONFIG_MAPPING_NAMES:
+        pytest.skip(f"this transformers does not know {family}")
     layers = 2
     assert selected(of_family(family, "meta"), "hiwi-weights:4").counts.stored == (
         layers * 32 * 64 * (3 if family in families.GATED else 2)
     )
-    if family in families.GATED:
+    if family == "gte":  # of its three matrices the last has one
+        assert selected(of_family(family, "meta"), "hiwi:4").counts.stored == layers * 32
+    elif family in families.GATED:
         with pytest.raises(UserError, match="has no feed-forward biases that are known"):
             selected(of_family(family, "meta"), "hiwi:4")
     else:

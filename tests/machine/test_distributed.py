@@ -6,8 +6,9 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
+from transformers import AlbertConfig, AlbertModel
 
-from masklater.machine.distributed import ALONE, World
+from masklater.machine.distributed import ALONE, World, stacked_layers
 from masklater.machine.precision import PRECISIONS, Precision
 from tests.invariance.ranks import CONTEXT, take_place
 
@@ -68,3 +69,27 @@ def test_processes_compute_in_what_all_devices_can(names: tuple[str, str], commo
         assert settled.reason == (
             "it can" if name == common else f"the device of another process does not compute in {name}"
         )
+
+
+def test_no_stacked_layer_is_inside_of_another() -> None:
+    """ALBERT's groups hold layers, a stack may hold stacks, and a layer may stand in a stack several times."""
+
+    def group(layers: int) -> nn.Module:
+        whole = nn.Module()
+        whole.layers = nn.ModuleList(nn.Linear(2, 2) for _ in range(layers))
+        return whole
+
+    model, shared = nn.Module(), nn.Linear(2, 2)
+    model.groups = nn.ModuleList([group(1), group(2)])
+    model.blocks = nn.ModuleList([nn.ModuleList([shared, nn.Linear(2, 2)]), nn.ModuleList([shared])])
+    assert stacked_layers(model) == [*model.groups, shared, model.blocks[0][1]]
+
+
+def test_the_stacked_layers_of_albert_are_its_groups() -> None:
+    config = AlbertConfig(
+        vocab_size=60, embedding_size=8, hidden_size=16, num_attention_heads=2, intermediate_size=16,
+        num_hidden_layers=4, num_hidden_groups=2, inner_group_num=2,
+    )  # fmt: skip
+    with torch.device("meta"):
+        model = AlbertModel(config)
+    assert stacked_layers(model) == list(model.encoder.albert_layer_groups)

@@ -1,5 +1,7 @@
 """Phases: exact resume through them, what each changes, what they cost, and what may not change any more."""
 
+import hashlib
+import json
 import math
 import sys
 from dataclasses import replace
@@ -11,25 +13,27 @@ from transformers import AutoModel, AutoTokenizer
 
 from masklater.budget.forecast import forecast, rows_in
 from masklater.cli import main
+from masklater.corpus.shards import Shards
 from masklater.errors import Interrupted, UserError
 from masklater.ledger import Ledger
 from masklater.machine.distributed import ALONE
 from masklater.model.check import settle
 from masklater.model.masked_lm import MaskLaterForMaskedLM
-from masklater.model.positions import apply_rope_base, encoder_tables, position_tables, repeat_trained
+from masklater.model.positions import PositionTable, apply_rope_base, decoder_tables, encoder_tables, repeat_trained
 from masklater.pretrain import loop
 from masklater.pretrain.loop import pretrain
 from masklater.pretrain.phase import extend_positions
-from masklater.pretrain.plan import Plan, make_plan
+from masklater.pretrain.plan import Phase, Plan, make_plan
 from masklater.pretrain.sources import open_sources
 from masklater.pretrain.start import find_start
 from masklater.recipe.duration import Duration
 from masklater.recipe.load import Recipe, load
-from masklater.run.checkpoint import list_checkpoints, load_newest
+from masklater.run.checkpoint import Progress, list_checkpoints, load_checkpoint, load_newest, seal
 from masklater.run.folder import RunFolder
 from masklater.run.metrics import read_metrics
 from tests.conftest import tiny
 from tests.invariance.ranks import Job, run_jobs
+from tests.pretrain.test_start import continue_from, save_masked_lm
 from tests.reference.test_against_transformers import tiny_config
 from tests.runs import losses, stop_at, weights
 
@@ -64,6 +68,10 @@ def resumed_at(steps: list[int], recipe: Recipe, data: Path, run: Path, monkeypa
             pretrain(recipe, data, run, resume=done > 0)
         done = step
     pretrain(recipe, data, run, resume=True)
+
+
+def both_tables(model: MaskLaterForMaskedLM) -> list[PositionTable]:
+    return [*encoder_tables(model), *decoder_tables(model)]
 
 
 def check_same(one: Path, other: Path) -> None:
@@ -102,7 +110,7 @@ def test_a_run_of_three_phases_resumes_to_the_bit_and_costs_what_was_forecast(
     assert all({"valid_loss_15/general", "valid_loss/code"} <= record.keys() for record in scored)
     newest = load_newest(tmp_path / "straight" / "checkpoints")
     assert newest is not None
-    assert (newest.progress.phase, newest.progress.row_length) == (2, 256)
+    assert newest.progress == Progress(None, 2, 256, decoder_row_length=256)
 
 
 @pytest.mark.slow
@@ -141,19 +149,84 @@ def test_positions_beyond_those_trained_begin_as_copies(corpora: Path) -> None:
     plan = plan_of(phased("model.family=roberta"), corpora)
     torch.manual_seed(0)
     model = MaskLaterForMaskedLM(plan.config)
-    encoder, decoder = position_tables(model)
+    encoder, decoder = both_tables(model)
     offset = model.config.position_offset
     assert (encoder.offset, len(encoder.weight), decoder.offset, len(decoder.weight)) == (offset, offset + 256, 0, 256)
     before = [table.weight.detach().clone() for table in (encoder, decoder)]
-    extend_positions(plan.phases[0], 0, model)  # from scratch: all begin as they are drawn
-    extend_positions(plan.phases[1], 128, model)  # which are trained
+    extend_positions(
+        plan.phases[0], Progress(row_length=0, decoder_row_length=0), model
+    )  # from scratch: all begin as they are drawn
+    extend_positions(plan.phases[1], Progress(row_length=128, decoder_row_length=128), model)  # which are trained
     assert all(torch.equal(table.weight, old) for table, old in zip((encoder, decoder), before, strict=True))
-    extend_positions(plan.phases[2], 100, model)
+    extend_positions(plan.phases[2], Progress(row_length=100, decoder_row_length=100), model)
     for table, old in zip((encoder, decoder), before, strict=True):
         expected = old.clone()
         for position in range(100, 256):
             expected[table.offset + position] = old[table.offset + position % 100]
         assert torch.equal(table.weight, expected)
+
+
+GROWING = (
+    "phases=[{share: 0.5, row_length: 64}, {row_length: 128}]", "duration.steps=4", "schedule.warmup=0",
+    "data={general: 1}", "batch.rows=2", "batch.micro_rows=2", "evaluation.rows=2", "checkpoint.every_steps=9",
+)  # fmt: skip
+
+
+def test_positions_of_a_new_decoder_begin_as_copies_beside_a_published_encoder(
+    corpora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The encoder knows 256 positions, and they stay; the decoder has been trained on rows of 64 when longer ones come.
+
+    So has what is made of the run before they come: who goes on from it takes over 64, or with another decoder none.
+    """
+    shards = Shards(corpora / "general" / "rows-64")
+    save_masked_lm("bert", shards, tmp_path / "bert", max_position_embeddings=256)
+    recipe = continue_from(tmp_path / "bert", *GROWING)
+    tables: list[list[torch.Tensor]] = []
+
+    def recorded(phase: Phase, progress: Progress, model: MaskLaterForMaskedLM) -> None:
+        tables.append([table.weight.detach().clone() for table in both_tables(model)])
+        extend_positions(phase, progress, model)
+        tables.append([table.weight.detach().clone() for table in both_tables(model)])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "extend_positions", recorded)
+        pretrain(recipe, corpora, tmp_path / "straight")
+    assert (
+        "positions from 64 on, of which none was trained so far, begin as copies of the 64 before, in the decoder\n"
+        in capsys.readouterr().err
+    )
+    at_first, begun, before, after = tables
+    assert all(torch.equal(one, other) for one, other in zip(at_first, begun, strict=True))
+    assert torch.equal(after[0], before[0])
+    assert torch.equal(after[1], before[1][:64].repeat(2, 1)) and not torch.equal(before[1], after[1])
+
+    with monkeypatch.context() as stopped, pytest.raises(Interrupted):
+        stopped.setattr(loop, "train_step", stop_at(2))
+        pretrain(recipe, corpora, tmp_path / "run")
+    progress = RunFolder(tmp_path / "run").open_newest().progress
+    assert (progress.row_length, progress.decoder_row_length) == (256, 64)
+    model, _ = RunFolder(tmp_path / "run").load_model()
+    encoder, decoder = (table.weight for table in both_tables(model))
+    assert not torch.equal(encoder[64:128], encoder[:64]) and torch.equal(decoder[64:128], decoder[:64])
+    longest = Shards(corpora / "general" / "rows-128")
+    for kind, trained in (("self", 64), ("cross", 0)):
+        start = find_start(continue_from(tmp_path / "run", f"decoder.kind={kind}"), longest)
+        assert (start.trained, start.copy_weights(MaskLaterForMaskedLM(start.config))) == (256, trained)
+    pretrain(recipe, corpora, tmp_path / "run", resume=True)
+    check_same(tmp_path / "run", tmp_path / "straight")
+
+
+def test_a_checkpoint_with_one_number_for_encoder_and_decoder_has_it_for_both(corpora: Path, tmp_path: Path) -> None:
+    pretrain(tiny("3ml-small", "duration.steps=1", *LEARNED), corpora / "general" / "rows-64", tmp_path / "run")
+    newest = RunFolder(tmp_path / "run").open_newest()
+    file, sums = newest.path / "progress.json", newest.path / "checkpoint.json"
+    tree, entry = json.loads(file.read_text()), json.loads(sums.read_text())
+    assert tree.pop("decoder_row_length") == tree["row_length"] == 64
+    file.write_text(json.dumps(tree))
+    entry["sha256"]["progress.json"] = hashlib.sha256(file.read_bytes()).hexdigest()
+    sums.write_text(json.dumps(entry))
+    assert load_checkpoint(newest.path).progress == newest.progress
 
 
 def test_a_run_with_room_for_longer_rows_is_gone_on_with(
@@ -220,12 +293,12 @@ def test_copies_are_made_of_what_was_trained_alone() -> None:
     """None where all was, or more than a table has; several times where it was little."""
     config = tiny_config("roberta", max_position_embeddings=42)
     model = MaskLaterForMaskedLM.from_encoder(config, row_length=20)
-    before = [table.weight.detach().clone() for table in position_tables(model)]
+    before = [table.weight.detach().clone() for table in both_tables(model)]
     for trained in (40, 512):
-        repeat_trained(model, trained)
-        assert all(torch.equal(t.weight, old) for t, old in zip(position_tables(model), before, strict=True))
-    repeat_trained(model, 16)
-    for table, old in zip(position_tables(model), before, strict=True):
+        repeat_trained(both_tables(model), trained)
+        assert all(torch.equal(t.weight, old) for t, old in zip(both_tables(model), before, strict=True))
+    repeat_trained(both_tables(model), 16)
+    for table, old in zip(both_tables(model), before, strict=True):
         for position in range(table.room):
             assert torch.equal(table.weight[table.offset + position], old[table.offset + position % 16])
         assert torch.equal(table.weight[: table.offset], old[: table.offset])
@@ -295,6 +368,30 @@ def test_phases_that_have_begun_do_not_move(corpora: Path, tmp_path: Path, monke
     ):
         pretrain(phased("duration.steps=12"), corpora, tmp_path / "shares", resume=True)
     assert len(list_checkpoints(tmp_path / "shares" / "checkpoints")) == 1
+
+
+@pytest.mark.parametrize("with_whole_duration", [False, True])
+def test_a_longer_run_keeps_the_decay_of_a_phase_that_ends_where_it_did(
+    with_whole_duration: bool, corpora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Earlier checkpoints name the duration of the whole run in that of the decay, though it says nothing of its end."""
+    settings = (
+        *LEARNED, "phases=[{duration: {steps: 6}}, {}]", "schedule={name: wsd, decay: 0.5, over: phase, warmup: 0}",
+        "evaluation.rows=4", "batch.rows=4", "batch.micro_rows=4", "evaluation.every_steps=20", "duration.steps=16",
+    )  # fmt: skip
+    data = corpora / "general" / "rows-64"
+    longer = tiny("3ml-small", *settings)
+    with monkeypatch.context() as stopped, pytest.raises(Interrupted):
+        stopped.setattr(loop, "train_step", stop_at(5))
+        pretrain(longer.model_copy(update={"duration": Duration(steps=12)}), data, tmp_path / "run")
+    newest = RunFolder(tmp_path / "run").open_newest()
+    assert newest.progress.decay == "the last 0.5 of phase 1, 6 steps"
+    if with_whole_duration:
+        seal(newest.path, newest.ledger, replace(newest.progress, decay="the last 0.5 of phase 1, 6 of 12 steps"))
+    pretrain(longer, data, tmp_path / "run", resume=True)
+    assert not [path.name for path in (tmp_path / "run" / "checkpoints").iterdir() if "decayed" in path.name]
+    pretrain(longer, data, tmp_path / "straight")
+    check_same(tmp_path / "run", tmp_path / "straight")
 
 
 CLOCK = (

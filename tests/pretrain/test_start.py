@@ -140,7 +140,7 @@ def test_an_export_takes_the_rows_that_its_source_took(
     path.write_text(json.dumps(config | ({} if says is None else {"model_max_length": says})))
     pretrain(continue_from(tmp_path / "model", "duration.steps=1"), continuous.folder, tmp_path / "run")
     run = RunFolder(tmp_path / "run")
-    trained = run.longest_trained()
+    trained, _ = run.longest_trained()
     export_encoder(run.load_model()[0], run.tokenizer, tmp_path / "encoder", trained=trained)
     export_masked_lm(run.load_model()[0], run.tokenizer, tmp_path / "masked-lm", trained=trained)
     found = [

@@ -30,6 +30,9 @@ class EncoderSizes:
     heads: int = 1
     local_layers: int = 0  # those that see a window of the row alone
     distance_products: int = 0  # DeBERTa-v2: distance embeddings that each position is multiplied with in each layer
+    attention_width: int | None = None  # of all heads together; None: the width
+    projections: int | None = None  # multiply-adds of a position in those of a layer's attention; None: 4 D^2
+    feed_forwards: int | None = None  # likewise in its feed-forward; None: 2 D F, or 3 D F with a gate
 
 
 def encoder_sizes(config: object) -> EncoderSizes:
@@ -44,21 +47,48 @@ def encoder_sizes(config: object) -> EncoderSizes:
             config, names[-1]
         )
 
-    layers = first("n_layers", "num_hidden_layers")
+    layers, width, inner = (
+        first("n_layers", "num_hidden_layers"), first("dim", "hidden_size"), first("hidden_dim", "intermediate_size")
+    )  # fmt: skip
+    heads = getattr(config, "n_heads", getattr(config, "num_attention_heads", 1))
+    head_width = getattr(config, "head_dim", None) or width // heads
     is_rotary = getattr(config, "position_embedding_type", None) == "rotary"  # ESM's say so
     return EncoderSizes(
         family=config.model_type,  # type: ignore[attr-defined]
         vocabulary=first("vocab_size"),
-        width=first("dim", "hidden_size"),
-        feed_forward=first("hidden_dim", "intermediate_size"),
+        width=width,
+        feed_forward=inner,
         layers=layers,
-        embedding_width=getattr(config, "embedding_size", None),
+        # RemBERT's word embedding, which the LM head shares; the wider one of its own head stays behind.
+        embedding_width=getattr(config, "input_embedding_size", getattr(config, "embedding_size", None)),
         positions=0 if is_rotary else getattr(config, "max_position_embeddings", 0),
         token_types=getattr(config, "type_vocab_size", 0),
-        heads=getattr(config, "n_heads", getattr(config, "num_attention_heads", 1)),
+        heads=heads,
         local_layers=_local_layers(config, layers),
         distance_products=_distance_products(config),
+        attention_width=heads * head_width,
+        projections=_projections(config, width, heads, head_width),
+        feed_forwards=_feed_forwards(config, width, inner),
     )
+
+
+def _projections(config: object, width: int, heads: int, head_width: int) -> int:
+    """Count the multiply-adds of a position in a layer's queries, keys, values and what becomes of their mixture."""
+    keys_heads = getattr(config, "num_key_value_heads", None) or heads  # EuroBERT's may be fewer than those of queries
+    widths = {"q": heads, "k": keys_heads, "v": keys_heads, "post_attention": heads}
+    return sum(width * many * head_width // _groups(config, name) for name, many in widths.items())
+
+
+def _feed_forwards(config: object, width: int, inner: int) -> int | None:
+    """Count the multiply-adds of a position in a feed-forward that is cut into groups; None: it is not."""
+    if config.model_type != "squeezebert":  # type: ignore[attr-defined]
+        return None
+    return sum(width * inner // _groups(config, name) for name in ("intermediate", "output"))
+
+
+def _groups(config: object, matrix: str) -> int:
+    """Return the groups that SqueezeBERT cuts a matrix into, each of which reads a share of the input; 1 elsewhere."""
+    return getattr(config, f"{matrix}_groups", 1)
 
 
 def _distance_products(config: object) -> int:
@@ -99,6 +129,9 @@ def row_shape(encoder: EncoderSizes, decoder: DecoderSettings, counts: Counts) -
         local_layers=encoder.local_layers,
         heads=encoder.heads,
         distance_products=encoder.distance_products,
+        attention_width=encoder.attention_width,
+        projections=encoder.projections,
+        feed_forwards=encoder.feed_forwards,
         gated=encoder.family in GATED,
         spelt_out_gelu=encoder.family in SPELT_OUT_GELU,
         pre_norm=encoder.family in PRE_NORM,

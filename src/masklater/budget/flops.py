@@ -8,7 +8,7 @@ forward pass (one product forward, two backward). The counts are held against to
 `FlopCounterMode` in tests/budget/test_flops.py, for every objective and encoder family.
 
 Letters: S seen per row, L row length, T targets (with several states each: all of them), D width, F feed-forward
-width, d and f the decoder's, E width of the word embedding, V vocabulary.
+width, d and f the decoder's, E width of the word embedding, A of the encoder's heads together, V vocabulary.
 """
 
 from dataclasses import dataclass
@@ -51,18 +51,20 @@ def count_row_flops(shape: RowShape) -> RowFlops:
 
     A transformer layer on n positions: Q, K, V and output projections 4 D^2 multiply-adds a position, feed-forward
     2 D F a position (3 D F with a gate), attention scores and their weighted sum 2 n^2 D; DeBERTa's also D a position
-    for each distance embedding that it is multiplied with. The head: D E + E V a target.
+    for each distance embedding that it is multiplied with. The head: D E + E V a target. EuroBERT's keys and values may
+    have fewer heads, SqueezeBERT's matrices are cut into groups: what a position costs there comes with the shape.
     """
     S, L, T, D = shape.seen, shape.row_length, shape.predictions, shape.width
-    E = shape.embedding_width or D
-    per_position = 4 * D * D + (3 if shape.gated else 2) * D * shape.feed_forward
+    E, A = shape.embedding_width or D, shape.attention_width or D
+    feed_forward = (3 if shape.gated else 2) * D * shape.feed_forward
+    per_position = (shape.projections or 4 * D * D) + (shape.feed_forwards or feed_forward)
     on_seen = shape.layers_on_seen
     on_all = shape.encoder_layers - on_seen
     decoder_linear, decoder_attention = _decoder(shape)
     return RowFlops(
         embeddings=2 * S * E * D if E != D else 0,
         encoder_linear=2 * per_position * (on_seen * S + on_all * L),
-        encoder_attention=2 * 2 * D * (on_seen * S * S + on_all * L * L)
+        encoder_attention=2 * 2 * A * (on_seen * S * S + on_all * L * L)
         + 2 * D * shape.distance_products * (on_seen * S + on_all * L),
         decoder_linear=2 * decoder_linear,
         decoder_attention=2 * decoder_attention,

@@ -25,6 +25,9 @@ class RowShape:
     local_layers: int = 0  # of no effect on FLOPs: torch computes all pairs and masks those outside a window
     max_positions: int | None = None  # of no effect on FLOPs; the longest row the decoder has positions for; None: L
     heads: int = 1  # of the encoder; of no effect without states
+    attention_width: int | None = None  # A: of all heads of an encoder layer together; None: D
+    projections: int | None = None  # multiply-adds of a position in those of an encoder layer's attention; None: 4 D^2
+    feed_forwards: int | None = None  # likewise in its feed-forward; None: 2 D F, or 3 D F with a gate
     distance_products: int = 0  # distance embeddings that each position is multiplied with in each encoder layer
     rotary_decoder: bool = False  # of no effect on FLOPs, as turning is no matrix product; no position embedding
 

@@ -24,7 +24,7 @@ QUERY_VALUE = ("query", "value")
 LORA_TARGETS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("roberta", "roberta-prelayernorm", "camembert", "xlm-roberta", "bert"), QUERY_VALUE),
     **dict.fromkeys(("electra", "esm"), QUERY_VALUE),
-    **dict.fromkeys(("eurobert", "nomic_bert"), ("q_proj", "v_proj")),
+    **dict.fromkeys(("eurobert", "nomic_bert", "gte", "esmc"), ("q_proj", "v_proj")),
     "modernbert": ("Wqkv",),
     "deberta": ("in_proj",),
     "deberta-v2": ("query_proj", "value_proj"),
@@ -32,7 +32,7 @@ LORA_TARGETS: dict[str, tuple[str, ...]] = {
 """By transformers' model type, the attention's matrices of queries and values, or the one that holds them."""
 
 FEED_FORWARD = re.compile(r"\.(intermediate\.dense|(?<!attention\.)output\.dense|mlp\.\w+)$")
-"""The feed-forward's linear layers: BERT's kin; ModernBERT, EuroBERT, Nomic."""
+"""The feed-forward's linear layers: BERT's kin; ModernBERT, EuroBERT, Nomic, GTE, ESM C."""
 
 
 @dataclass(frozen=True)

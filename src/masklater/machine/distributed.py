@@ -160,8 +160,20 @@ ALONE = World()
 
 
 def stacked_layers(model: nn.Module) -> list[nn.Module]:
-    """The layers of all stacks of a model: each is compiled by itself, and cut up by itself."""
-    return [layer for module in model.modules() if isinstance(module, nn.ModuleList) for layer in module]
+    """The layers of all stacks of a model: each is compiled by itself, and cut up by itself.
+
+    Of layers inside of each other it is the outermost one: ALBERT's group rather than its layer, MobileBERT's layer
+    rather than each of its feed-forwards. `fully_shard` takes what is inside first or not at all, and a graph of the
+    outer one has the inner ones in it.
+    """
+    found: list[nn.Module] = []
+    taken: set[nn.Module] = set()  # all that is in one of those found
+    for module in model.modules():  # what is outside comes first
+        for layer in module if isinstance(module, nn.ModuleList) else ():
+            if layer not in taken and not isinstance(layer, nn.ModuleList):  # a stack of stacks is none to call
+                found.append(layer)
+                taken.update(layer.modules())
+    return found
 
 
 @contextmanager

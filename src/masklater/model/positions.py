@@ -1,5 +1,6 @@
 """Positions of rows longer than those trained so far: tables of learned ones, and the base of rotary ones."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -31,26 +32,23 @@ def encoder_tables(model: PreTrainedModel) -> list[PositionTable]:
     ]
 
 
-def position_tables(model: PreTrainedModel) -> list[PositionTable]:
-    """Find the tables of learned positions of a MaskLaterForMaskedLM: its encoder's and its decoder's."""
-    tables = encoder_tables(model)
+def decoder_tables(model: PreTrainedModel) -> list[PositionTable]:
+    """Find the table of learned positions of the decoder of a MaskLaterForMaskedLM, if it has one."""
     masks = getattr(model.decoder, "masks", None)
-    if masks is not None and masks.positions is not None:
-        tables.append(PositionTable(masks.positions.weight, 0))
-    return tables
+    return [] if masks is None or masks.positions is None else [PositionTable(masks.positions.weight, 0)]
 
 
-def repeat_trained(model: PreTrainedModel, trained: int) -> None:
+def repeat_trained(tables: Iterable[PositionTable], trained: int) -> None:
     """Let learned positions of which none was trained be copies of those that were: p as p modulo their number.
 
     Nobody who gets the model then finds what was drawn at random among what it knows, whatever the length of his rows;
     a run that goes on with longer rows would begin with the same copies.
 
     Args:
-        model: A MaskLaterForMaskedLM.
-        trained: The length of the longest rows that it was trained on.
+        tables: Of an encoder, or of a decoder, which may have been trained on shorter rows.
+        trained: The length of the longest rows that they were trained on.
     """
-    for table in position_tables(model):
+    for table in tables:
         if table.room > trained:
             new_N = torch.arange(trained, table.room)
             with torch.no_grad():

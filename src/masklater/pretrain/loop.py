@@ -67,8 +67,9 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
         model = MaskLaterForMaskedLM(plan.config)
         if checkpoint is None:
             start = start or start_again(run, recipe, sources)
-            start.copy_weights(model)
-            progress, ledger = Progress(row_length=start.trained), begin_ledger(sources)
+            decoder_trained = start.copy_weights(model)
+            progress = Progress(row_length=start.trained, decoder_row_length=decoder_trained)
+            ledger = begin_ledger(sources)
         else:
             progress, ledger = checkpoint.progress, checkpoint.ledger
             plan = plan.after(progress.begun)
@@ -248,9 +249,15 @@ class _Training:
                 self.health.recent.clear()
                 self.scores.clear()
             set_up(self.phase, self.model)
-            extend_positions(self.phase, self.progress.row_length, self.model)
-        longest = max(self.phase.span.row_length, self.progress.row_length or 0)
-        self.progress = replace(self.progress, phase=self.phase.span.number, row_length=longest, begun=self.plan.begun)
+            extend_positions(self.phase, self.progress, self.model)
+        here, so_far = self.phase.span.row_length, self.progress
+        self.progress = replace(
+            so_far,
+            phase=self.phase.span.number,
+            row_length=max(here, so_far.row_length or 0),
+            decoder_row_length=max(here, so_far.decoder_row_length or 0),
+            begun=self.plan.begun,
+        )
 
     def _settle(self) -> None:
         """Read the loss of the last step, which waits for the device, and act on it: record, health."""

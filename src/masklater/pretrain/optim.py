@@ -184,7 +184,8 @@ class Schedule:
         anew = span is not None and settings.over == "phase"
         if span is not None and anew:
             self.begins, self.amount = span.begins, span.amount
-            self.name = f"phase {span.number + 1}, {self.amount:,.6g} of {duration}"
+            # Without the whole duration: a phase that is as long in a longer run decays to the same end.
+            self.name = f"phase {span.number + 1}, {self.amount:,.6g} {duration.unit_name}"
         self.step_share = duration.spent(step) / self.amount
         warmup, self.warmup = settings.warmup, 0.0
         if first is not None and not anew:

@@ -5,8 +5,9 @@ import torch
 from masklater.console import say
 from masklater.machine.distributed import full_value, release_gathered, write_rows
 from masklater.model.masked_lm import MaskLaterForMaskedLM
-from masklater.model.positions import apply_rope_base, position_tables
+from masklater.model.positions import apply_rope_base, decoder_tables, encoder_tables
 from masklater.pretrain.plan import Phase
+from masklater.run.checkpoint import Progress
 
 
 def set_up(phase: Phase, model: MaskLaterForMaskedLM) -> None:
@@ -19,25 +20,35 @@ def set_up(phase: Phase, model: MaskLaterForMaskedLM) -> None:
         apply_rope_base(model.encoder, phase.rope_base)
 
 
-def extend_positions(phase: Phase, trained: int | None, model: MaskLaterForMaskedLM) -> None:
+def extend_positions(phase: Phase, progress: Progress, model: MaskLaterForMaskedLM) -> None:
     """Let learned positions that a phase is the first to need begin as copies of those trained so far.
 
     Position p begins as p modulo the number that are trained, in encoder and decoder alike, so that neighbours stay
     neighbours but for one seam in each repetition: what Longformer does (arXiv 2004.05150, section 5), which found
-    most of the loss lost by a random beginning to be kept by this one.
+    most of the loss lost by a random beginning to be kept by this one. How many are trained differs between the two
+    where a new decoder has joined a published encoder.
 
     Args:
         phase: The phase that begins.
-        trained: Positions that are trained; 0 or None: the model begins with this phase.
+        progress: With the positions that are trained; 0 or None: encoder, or decoder, begin with this phase.
         model: Whose weights they are, however they are spread over processes.
     """
-    row_length = phase.span.row_length
+    row_length, of_encoder, of_decoder = phase.span.row_length, progress.row_length, progress.decoder_row_length
     release_gathered(model)
-    tables = position_tables(model) if trained and trained < row_length else []
-    for table in tables:
-        assert trained
-        new_N = torch.arange(trained, row_length, device=table.weight.device)
-        values_ND = full_value(table.weight.detach())[table.offset + new_N % trained]
-        write_rows(table.weight, table.offset + new_N, values_ND)
-    if tables:
-        say(f"positions from {trained} on, of which none was trained so far, begin as copies of the {trained} before")
+    extended: dict[int, list[str]] = {}
+    for where, tables, trained in (
+        ("the encoder", encoder_tables(model), of_encoder),
+        ("the decoder", decoder_tables(model), of_decoder),
+    ):
+        if not tables or not trained or trained >= row_length:
+            continue
+        for table in tables:
+            new_N = torch.arange(trained, row_length, device=table.weight.device)
+            values_ND = full_value(table.weight.detach())[table.offset + new_N % trained]
+            write_rows(table.weight, table.offset + new_N, values_ND)
+        extended.setdefault(trained, []).append(where)
+    for trained, places in extended.items():
+        say(
+            f"positions from {trained} on, of which none was trained so far, begin as copies of the {trained} before, "
+            f"in {' and '.join(places)}"
+        )

@@ -32,7 +32,8 @@ class Start:
     origin: saved.Origin | None = None  # the model whose weights it takes over; None: from scratch
     rows: Rows = field(default_factory=lambda: Rows({}))  # of the origin's word embedding, where tokens are others
     source: hub.Source | None = None  # where the origin is from
-    trained: int = 0  # positions of a row that the origin was trained on
+    trained: int = 0  # positions of a row that the origin's encoder was trained on
+    decoder_trained: int = 0  # and its decoder, where that can be taken over
     longest: int | None = None  # rows that the origin and its tokenizer take; None: those of the data
 
     @property
@@ -51,10 +52,14 @@ class Start:
                 whole.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
         return whole.hexdigest()
 
-    def copy_weights(self, model: MaskLaterForMaskedLM) -> None:
-        """Take over the origin's weights, where there is one, and say which."""
+    def copy_weights(self, model: MaskLaterForMaskedLM) -> int:
+        """Take over the origin's weights, where there is one, and say which.
+
+        Returns:
+            Positions of a row that the decoder is trained on: none where it is new, whatever the encoder is.
+        """
         if self.origin is None:
-            return
+            return 0
         carried = saved.copy_weights(self.origin, model, *self.rows)
         parts = ["encoder", *(["LM head"] if carried.head else []), *(["decoder"] if carried.decoder else [])]
         why = self.origin.head_left_behind
@@ -68,6 +73,7 @@ class Start:
             say(f"{len(self.rows.of_token):,} of its {_num_embeddings(self.origin):,} word embeddings, as trimmed")
         elif self.rows.of_token:
             say(f"{len(self.rows.of_token):,} new tokens begin as the mean of the pieces they were cut into before")
+        return self.decoder_trained if carried.decoder else 0
 
 
 def find_start(recipe: Recipe, shards: Shards, commit: str | None = None) -> Start:
@@ -132,9 +138,10 @@ def find_start(recipe: Recipe, shards: Shards, commit: str | None = None) -> Sta
         )
     # The decoder of a run keeps the room that it has for longer rows.
     room = row_length if model is None else max(row_length, model.config.row_length)
-    trained = run.longest_trained() if run else longest
+    # What was saved by itself, for anybody, has no position that was never trained.
+    trained, decoder_trained = run.longest_trained() if run else (longest, room)
     takes = max(row_length, min(trained, before.model_max_length))
-    return Start(_model_config(recipe, shards, encoder, room), origin, rows, source, trained, takes)
+    return Start(_model_config(recipe, shards, encoder, room), origin, rows, source, trained, decoder_trained, takes)
 
 
 def check_padding(config: MaskLaterConfig, shards: Shards, name: str) -> None:

@@ -41,6 +41,11 @@ class Duration(Section):
         return next(unit for unit in UNITS if getattr(self, unit) is not None)
 
     @property
+    def unit_name(self) -> str:
+        """The unit as it is written beside a number."""
+        return "FLOPs" if self.unit == "flops" else self.unit
+
+    @property
     def amount(self) -> float:
         """The number of that unit."""
         return float(getattr(self, self.unit))
@@ -54,4 +59,4 @@ class Duration(Section):
         return self.spent(ledger) >= self.amount
 
     def __str__(self) -> str:
-        return f"{self.amount:,.6g} {'FLOPs' if self.unit == 'flops' else self.unit}"
+        return f"{self.amount:,.6g} {self.unit_name}"

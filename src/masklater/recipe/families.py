@@ -3,7 +3,7 @@
 PRE_NORM = {"roberta-prelayernorm", "esm", "modernbert", "eurobert"}
 """Families whose layers normalise their input rather than their output; the decoder's layers follow them."""
 
-GATED = {"modernbert", "eurobert", "nomic_bert"}
+GATED = {"modernbert", "eurobert", "nomic_bert", "gte", "esmc"}
 """Families whose feed-forward has a gate: three matrices instead of two."""
 
 SPELT_OUT_GELU = {"esm"}

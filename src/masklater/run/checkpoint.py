@@ -11,6 +11,7 @@ processes. Its usual format holds pickles, which run whatever a stranger has put
 
 import hashlib
 import json
+import re
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -36,6 +37,9 @@ MODEL, OPTIMIZER = "model.", "optimizer."
 """The beginnings of tensors' names."""
 PROGRESS, PROGRESS_BEFORE = "progress.json", "ledger.json"
 """The same file as it is called now, and as version 0.1 called it."""
+WITH_WHOLE_DURATION = re.compile(r"(?<= of )(phase \d+, \S+) of \S+(?= )")
+"""A phase in the name of a decay as earlier checkpoints have it, with the duration of the run, which says nothing of
+where the phase ends."""
 BY_POSITION = "pread"
 """The way safetensors are read, under which a part that cannot be read is an exception."""
 
@@ -62,8 +66,9 @@ class Progress:
 
     decay: str | None = None  # the decay its last step was part of; None: its rate was stable
     phase: int = 0  # that its last step was part of
-    row_length: int | None = None  # of the longest rows trained on so far; None: those of the run
+    row_length: int | None = None  # of the longest rows that the encoder is trained on so far; None: those of the run
     scaler: dict[str, float] = field(default_factory=dict)  # float16's loss scale, as torch's GradScaler keeps it
+    decoder_row_length: int | None = None  # likewise the decoder, which is new where the encoder may be a published one
     begun: tuple[int, ...] = (0,)  # first steps of the phases that have begun, where they begin by the clock
 
 
@@ -195,10 +200,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
         name = PROGRESS if PROGRESS in written else PROGRESS_BEFORE
         if _hashes(path) == written and name in written:
             tree = json.loads((path / name).read_text(encoding="utf-8"))
-            # Version 0.1 had neither phases nor float16.
+            decay = tree["decay"] and WITH_WHOLE_DURATION.sub(r"\1", tree["decay"])
+            row_length = tree.get("row_length")
+            # Version 0.1 had neither phases nor float16, and others one number for encoder and decoder.
             progress = Progress(
-                tree["decay"], tree.get("phase", 0), tree.get("row_length"), tree.get("scaler", {}),
-                tuple(tree.get("begun", (0,))),
+                decay, tree.get("phase", 0), row_length, tree.get("scaler", {}),
+                tree.get("decoder_row_length", row_length), tuple(tree.get("begun", (0,))),
             )  # fmt: skip
             return Checkpoint(path, Ledger(**tree["ledger"]), progress)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -33,11 +33,12 @@ from masklater.folders import complete_folder, disk_errors_for_people, refuse_ex
 from masklater.hub import Source
 from masklater.model.config import MaskLaterConfig
 from masklater.model.masked_lm import MaskLaterForMaskedLM
-from masklater.model.positions import repeat_trained, set_rope_base
+from masklater.model.positions import decoder_tables, encoder_tables, repeat_trained, set_rope_base
 from masklater.recipe.load import Recipe, dump
 from masklater.recipe.timeline import in_phase, rope_base
 from masklater.run.checkpoint import (
     Checkpoint,
+    Progress,
     is_sound,
     list_checkpoints,
     load_checkpoint,
@@ -221,8 +222,11 @@ class RunFolder:
             set_rope_base(config.encoder, base)
         model = MaskLaterForMaskedLM(config)
         checkpoint.load_into(model)
-        if checkpoint.progress.row_length is not None:  # older ones do not say what a saved model had been trained on
-            repeat_trained(model, checkpoint.progress.row_length)
+        progress = checkpoint.progress
+        if progress.row_length:  # older ones do not say what a saved model had been trained on
+            repeat_trained(encoder_tables(model), progress.row_length)
+        if progress.decoder_row_length:
+            repeat_trained(decoder_tables(model), progress.decoder_row_length)
         return model.eval()
 
     def load_model(self) -> tuple[MaskLaterForMaskedLM, int]:
@@ -234,11 +238,15 @@ class RunFolder:
         checkpoint = self.open_newest()
         return self.model_of(checkpoint), checkpoint.ledger.steps
 
-    def longest_trained(self) -> int:
-        """Return the length of the longest rows that the newest sound checkpoint has been trained on."""
+    def longest_trained(self) -> tuple[int, int]:
+        """Return the length of the longest rows that encoder and decoder of the newest checkpoint are trained on."""
         checkpoint = load_newest(self.checkpoints)
-        found = checkpoint.progress.row_length if checkpoint else None
-        return self.identity.row_length if found is None else found
+        progress = checkpoint.progress if checkpoint else Progress()
+        encoder, decoder = (
+            self.identity.row_length if found is None else found
+            for found in (progress.row_length, progress.decoder_row_length)
+        )
+        return encoder, decoder
 
     def load_pooler(self) -> dict[str, Tensor] | None:
         """Return the pooler of the model that the run started from, by its names in the encoder; None without one.
