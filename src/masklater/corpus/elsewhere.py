@@ -37,6 +37,7 @@ class ElsewhereFile:
     opener: Callable[[], BinaryIO]
     version: str | None = None  # tells one content under this name from another; None: it is there only now
     is_portable: bool = False  # another process can open it too
+    path: Path | None = None  # of a file of this machine: it may have other names
 
     def __str__(self) -> str:
         return self.shown
@@ -57,7 +58,8 @@ def read_file_as(path: Path, ending: str) -> ElsewhereFile:
     status = path.stat()
     opener = _LocalOpener(path)
     name = _with_ending(path.name, ending)
-    return ElsewhereFile(name, str(path), status.st_size, opener, str(status.st_mtime_ns), is_portable=True)
+    version = str(status.st_mtime_ns)
+    return ElsewhereFile(name, str(path), status.st_size, opener, version, is_portable=True, path=path)
 
 
 @dataclass(frozen=True)

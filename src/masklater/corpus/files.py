@@ -82,6 +82,8 @@ def find_matching(
 ) -> list[Path | ElsewhereFile]:
     """Find what a pattern with `*`, `?`, `[...]` or `**` matches, sorted; folders among it are searched.
 
+    Links to folders are followed up to its first wildcard, where the user has written them out, and not from there on.
+
     Args:
         pattern: As a shell would have expanded it.
         passed_over: Counts, by ending or kind, of what matches and is not read; updated.
@@ -93,15 +95,21 @@ def find_matching(
     passed_over = Counter() if passed_over is None else passed_over
     others: Counter[str] = Counter()
     files: list[Path | ElsewhereFile] = []
-    made: dict[Path, bool] = {}
-    named = Path(*named_parts(Path(pattern).parts))
-    for path in map(Path, sorted(glob.glob(pattern, recursive=True))):  # noqa: PTH207 - Path's knows no absolute ones
+    parts = Path(pattern).parts
+    named = Path(*named_parts(parts))
+    links: set[Path] = set()
+    matching = sorted(_matching(parts, links), key=str)
+    reasons = dict.fromkeys(links, LINKED_FOLDERS)  # of folders: why what is in them is not read; empty: it is
+    for path in matching:
         above = [parent for parent in path.parents if parent != named and parent.is_relative_to(named)]
-        made.update((parent, _is_made_of_text(parent)) for parent in above if parent not in made)
-        if any(made[parent] for parent in above):
+        reasons.update((parent, _not_entered(parent)) for parent in above if parent not in reasons)
+        if any(reasons[parent] for parent in above):
             continue
         if path.is_dir():
-            files += [] if "**" in pattern else _inside(path, others)  # a double star has been inside already
+            if path.is_symlink():
+                reasons[path] = LINKED_FOLDERS
+            elif "**" not in parts:  # a double star has been inside already
+                files += _inside(path, others)
         elif not path.is_file():
             others[BROKEN_LINKS if not path.exists() else NO_FILES] += 1
         elif ending_of(path.name):
@@ -110,16 +118,42 @@ def find_matching(
             files.append(read_file_as(path, read_as))
         else:
             others[ending_shown(path.name)] += 1
-    if outermost := [one for one in made if made[one] and not any(made.get(above) for above in one.parents)]:
-        others[MADE_OF_TEXT] += len(outermost)
+    inner = {one for one in reasons if any(reasons.get(above) for above in one.parents)}
+    others.update(reason for one, reason in reasons.items() if reason and one not in inner)
     if not files:
         beside = f"; it matches: {describe(others)}" if others else ""
+        otherwise = f"Check the pattern. {READ_AS}" if others else "Check the pattern."
+        if set(others) == {LINKED_FOLDERS}:
+            otherwise = "Name the linked folders themselves, or write their names out in the pattern."
         raise UserError(
             f"{pattern} matches no text: no file that ends in {ENDINGS_SAID}{beside}",
-            remedy_for(most_frequent(others), f"Check the pattern. {READ_AS}" if others else "Check the pattern."),
+            remedy_for(most_frequent(others), otherwise),
         )
     passed_over.update(others)
     return files
+
+
+def _matching(parts: Sequence[str], links: set[Path]) -> set[Path]:
+    """What a pattern matches, as `glob` has it, but that `**` stands for no linked folder, nor for what is in one.
+
+    Through links that lead back to where they are, `glob` finds the same files again and again, and with two such
+    links it does not end.
+
+    Args:
+        parts: Of the pattern.
+        links: The linked folders that were not gone into; updated.
+    """
+    if "**" not in parts:
+        return {Path(path) for path in glob.glob(str(Path(*parts)))}  # noqa: PTH207 - Path's knows no absolute ones
+    place = parts.index("**")
+    behind = parts[place + 1 :] or ("*",)
+    found: set[Path] = set()
+    for top in _matching(parts[:place], links):
+        for folder, folders, _ in os.walk(top):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            links.update(Path(folder, name) for name in folders if Path(folder, name).is_symlink())
+            found |= _matching((glob.escape(folder), *behind), links)
+    return found
 
 
 def most_frequent(numbers: Counter[str]) -> str:
@@ -153,9 +187,10 @@ def say_kinds(names: Iterable[str], passed_over: Counter[str], of: str = "") -> 
 def repeated(files: Sequence[Path | ElsewhereFile | FileRange]) -> dict[str, int]:
     """Files that are read more than once, under one name or several, with how often."""
     names: dict[object, list[str]] = {}
-    for path in files:
+    for file in files:
+        path = file.path if isinstance(file, ElsewhereFile) else file
         status = path.stat() if isinstance(path, Path) else None
-        names.setdefault((status.st_dev, status.st_ino) if status else str(path), []).append(str(path))
+        names.setdefault((status.st_dev, status.st_ino) if status else str(file), []).append(str(file))
     return {" = ".join(dict.fromkeys(same)): len(same) for same in names.values() if len(same) > 1}
 
 
@@ -189,6 +224,13 @@ def _inside(folder: Path, others: Counter[str]) -> list[Path]:
     for what in [what for what, number in others.items() if not number]:
         del others[what]
     return sorted(found)
+
+
+def _not_entered(folder: Path) -> str:
+    """Why nothing in a folder that a pattern matches is read; empty where it is."""
+    if folder.is_symlink():
+        return LINKED_FOLDERS
+    return MADE_OF_TEXT if _is_made_of_text(folder) else ""
 
 
 def _is_made_of_text(folder: Path) -> bool:
