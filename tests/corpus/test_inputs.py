@@ -85,6 +85,9 @@ def test_files_of_other_endings_are_read_as_they_are_said_to_be(
     assert texts_of(["src/a.py", "src/c.jsonl"], read_as=".txt") == ["def a(): pass", "c"]
     assert texts_of(["table"], read_as="csv") == ["one"]
     assert texts_of(["packed.dat"], read_as="txt.gz") == ["packed text"]
+    Path("packed.py.GZ").write_bytes(gzip.compress(b"packed code"))
+    for ending in ("txt", ".txt", "txt.gz"):  # its name says already that it is packed
+        assert texts_of(["*.py.GZ"], read_as=ending) == texts_of(["packed.py.GZ"], read_as=ending) == ["packed code"]
     assert texts_of(["src", "src/a.py"], read_as="txt") == ["c", "def a(): pass"]  # a folder holds whatever it holds
     for inputs in (["src"], ["src/c.jsonl"]):
         with pytest.raises(UserError, match="--read-as txt: nothing is read so"):
@@ -210,6 +213,8 @@ def test_standard_input_is_what_it_is_said_to_be(monkeypatch: pytest.MonkeyPatch
     assert with_stdin(packed, monkeypatch, read_as=".csv.gz") == [row["text"] for row in ROWS]
     with pytest.raises(UserError, match=r"standard input is compressed \(\.gz\).*\n.*--read-as jsonl\.gz"):
         with_stdin(packed, monkeypatch)
+    with pytest.raises(UserError, match=r"It begins as \.gz does: if it is one, say so with --read-as txt\.gz\."):
+        with_stdin(packed, monkeypatch, read_as="txt")
     with pytest.raises(UserError, match=r"--read-as 'docx' is no ending that is read"):
         with_stdin(csv, monkeypatch, read_as="docx")
     with pytest.raises(UserError, match="and it is empty"):
@@ -242,6 +247,9 @@ def test_addresses_are_read_by_fsspec(bucket: str, tmp_path: Path, capsys: pytes
     assert (
         texts_of([f"{bucket}/notes.pdf"], read_as="txt") == texts_of([f"{bucket}/*.pdf"], read_as="txt") == ["no text"]
     )
+    fsspec.filesystem("memory").pipe("/code/a.py.gz", gzip.compress(b"packed code"))
+    assert texts_of(["memory://code/a.py.gz"], read_as="txt") == ["packed code"]
+    assert texts_of(["memory://code/*.gz"], read_as="txt") == ["packed code"]
     result = prepared([bucket], tmp_path / "out")
     assert result.passed_over == {".pdf": 1} and result.read.files == 3
     assert "what is not on this machine is read again in each pass" in capsys.readouterr().err

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from masklater.console import say
 from masklater.corpus.readers import ENDINGS_SAID, ending_of, remedy_for
+from masklater.corpus.unpack import PACKINGS
 from masklater.errors import UserError, first_line
 from masklater.extras import import_extra
 
@@ -71,7 +72,16 @@ class _LocalOpener:
 
 
 def _with_ending(name: str, ending: str) -> str:
-    return f"{name}.{ending.lstrip('.')}"
+    """`a.py.txt`, by which a.py is read as text; a packing that the name ends in is kept, as in `a.py.gz.txt.gz`."""
+    said = f".{ending.lstrip('.')}"
+    packing = next((packing for packing in PACKINGS if name.lower().endswith(packing)), "")
+    return f"{name}{said}{'' if said.lower().endswith(tuple(PACKINGS)) else packing}"
+
+
+def is_read_as(file: ElsewhereFile, ending: str) -> bool:
+    """Tell whether the name of a file ends as `--read-as` says, packed or not."""
+    said = f".{ending.lstrip('.')}"
+    return file.name.endswith((said, *(said + packing for packing in PACKINGS)))
 
 
 def is_pattern(name: str) -> bool:

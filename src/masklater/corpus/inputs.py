@@ -11,6 +11,7 @@ from masklater.corpus.elsewhere import (
     check_ending,
     find_remote,
     is_pattern,
+    is_read_as,
     is_remote,
     read_file_as,
     spool_stdin,
@@ -122,7 +123,7 @@ def _files(name: str, settings: PrepareSettings, passed_over: Counter[str]) -> l
 def _check_read_as(sources: list[Source], read_as: str | None) -> None:
     """Refuse an ending that nothing is read by."""
     files = [file for source in sources for file in source.files if isinstance(file, ElsewhereFile)]
-    if read_as is not None and not any(file.name.endswith(f".{read_as.lstrip('.')}") for file in files):
+    if read_as is not None and not any(is_read_as(file, read_as) for file in files):
         raise UserError(
             f"--read-as {read_as}: nothing is read so, as all files are told by their own endings",
             "Leave it out. In a folder, files of other endings are passed over: name them by a pattern, 'src/**/*.py'.",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from masklater.corpus.counts import ReadCounts
-from masklater.corpus.elsewhere import ElsewhereFile, begins_as
+from masklater.corpus.elsewhere import STDIN, ElsewhereFile, begins_as
 from masklater.corpus.fields import (
     Fields,
     MissingFieldError,
@@ -177,9 +177,11 @@ def _as_it_begins(path: TextFile, ending: Ending) -> str:
         return ""
     with path.open("rb") as file:
         other = begins_as(file.read(8))
-    if other and other not in ending:
-        return f"It begins as {other} does: if it is one, give it a name that ends so."
-    return ""
+    if not other or other in ending:
+        return ""
+    read_as = f"{ending.kind if other in PACKINGS else ''}{other}".lstrip(".")
+    remedy = f"say so with --read-as {read_as}" if str(path) == STDIN else "give it a name that ends so"
+    return f"It begins as {other} does: if it is one, {remedy}."
 
 
 def _is_beginning(path: TextFile) -> bool:
