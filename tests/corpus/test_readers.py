@@ -154,6 +154,15 @@ def test_a_damaged_packing_is_refused(packing: str, damage: str, tmp_path: Path)
         read_all(tmp_path)
 
 
+def test_a_zst_with_the_longest_window_is_read(tmp_path: Path) -> None:
+    """As `zstd --long=31` writes it: a frame with a window of 2^31 bytes and one block that is stored as it is."""
+    text = b"one two three"
+    window, last_block = (31 - 10) << 3, 1
+    frame = b"\x28\xb5\x2f\xfd" + bytes([0, window]) + (len(text) << 3 | last_block).to_bytes(3, "little") + text
+    (tmp_path / "a.txt.zst").write_bytes(frame + zstd.compress(b" four"))
+    assert read_all(tmp_path)[0] == ["one two three four"]
+
+
 def test_an_xz_that_asks_for_gigabytes_of_memory_is_refused(tmp_path: Path) -> None:
     header = bytearray(lzma.compress(b"text" * 100, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 2**20}]))
     at = header.index(b"\x21\x01") + 2  # LZMA2, one byte of properties: the size of its dictionary
