@@ -225,6 +225,29 @@ def test_standard_input_is_what_it_is_said_to_be(monkeypatch: pytest.MonkeyPatch
         with_stdin(FORMS["parquet"](ROWS), monkeypatch, text_field="body,id")
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[CHAPTER I]\nIt was so.\n", r"not JSON"), ("[1] A note.\n", r"line 1: a int, not an object"),
+        ('["so"] she said.\n', r"a str, not an object"), ("[] is empty.\n", r"something stands behind the array"),
+        ("{{Infobox}}\n", r"line 1: not JSON"), (f"[{chr(0xDCE9) * 9}]\n", r"--encoding, such as cp1252"),
+    ],
+)  # fmt: skip
+def test_plain_text_that_begins_as_json_does(text: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the kind was guessed, the user is told how to say it."""
+    content = text.encode("utf-8", "surrogateescape")
+    for documents in ("file", "line"):
+        expected = message if documents == "file" else "--documents line cuts plain text, and the input is records"
+        with pytest.raises(UserError, match=rf"(?s){expected}.* plain text is read with --read-as txt\."):
+            with_stdin(content, monkeypatch, documents=documents)
+    if content.isascii():
+        assert with_stdin(content, monkeypatch, documents="line", read_as="txt") == text.splitlines()
+    for settings in ({}, {"documents": "line"}):
+        with pytest.raises(UserError) as said:
+            with_stdin(content, monkeypatch, read_as="jsonl", **settings)
+        assert "--read-as" not in str(said.value)
+
+
 @pytest.fixture
 def bucket() -> str:
     """Files that fsspec holds in memory, under the name of a bucket."""

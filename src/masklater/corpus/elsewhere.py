@@ -26,6 +26,8 @@ MAGIC = (
 VERSIONS = ("ETag", "etag", "md5Hash", "generation", "blob_id", "mtime", "LastModified", "last_modified", "created")
 """The names by which file systems tell one content of a file from another, the surest first."""
 STDIN = "standard input"
+_TEXT_BEGINS = {b"{": ".jsonl", b"[": ".json"}
+"""What standard input is taken for by its first character."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class ElsewhereFile:
     version: str | None = None  # tells one content under this name from another; None: it is there only now
     is_portable: bool = False  # another process can open it too
     path: Path | None = None  # of a file of this machine: it may have other names
+    if_not: str = ""  # what to do where it is not what it was taken for, of what was guessed
 
     def __str__(self) -> str:
         return self.shown
@@ -132,7 +135,10 @@ def spool_stdin(ending: str | None) -> ElsewhereFile:
         name = _with_ending("-", ending) if ending else f"-{_told_from(beginning.read(4096))}"
     taken_for = name.removeprefix("-")
     say(f"{STDIN}: {size:,} bytes, kept in a temporary file (it is read more than once), taken for {taken_for}")
-    return ElsewhereFile(name, STDIN, size, reopen)
+    if_not = ""
+    if not ending and taken_for in _TEXT_BEGINS.values():  # plain text may begin so too
+        if_not = f"From how it begins, {STDIN} was taken for {taken_for}: plain text is read with --read-as txt."
+    return ElsewhereFile(name, STDIN, size, reopen, if_not=if_not)
 
 
 def begins_as(beginning: bytes) -> str:
@@ -151,7 +157,7 @@ def _told_from(beginning: bytes) -> str:
             f"Say it with --read-as, as in --read-as jsonl{ending}.",
         )
     text = beginning.removeprefix(b"\xef\xbb\xbf").lstrip()
-    return {b"{": ".jsonl", b"[": ".json"}.get(text[:1], ".xml" if text.startswith(b"<mediawiki") else ".txt")
+    return _TEXT_BEGINS.get(text[:1], ".xml" if text.startswith(b"<mediawiki") else ".txt")
 
 
 def find_remote(name: str, passed_over: Counter[str], read_as: str | None = None) -> list[ElsewhereFile]:

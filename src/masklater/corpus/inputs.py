@@ -149,9 +149,10 @@ def _check_effects(sources: list[Source], settings: PrepareSettings) -> None:
     has_records = any(source.rows for source in sources) or any(reader.records for reader in readers)
     usual = PrepareSettings()
     if settings.documents != usual.documents and all(reader.records for reader in readers):
+        files = [file for source in sources for file in source.files if isinstance(file, ElsewhereFile)]
         raise UserError(
             f"--documents {settings.documents} cuts plain text, and the input is records, each of them a document",
-            "Leave it out.",
+            " ".join(["Leave it out.", *(file.if_not for file in files if file.if_not)]),
         )
     for option, name in (("--text-field", "text_field"), ("--null-texts", "null_texts")):
         if (value := getattr(settings, name)) != getattr(usual, name) and not has_records:

@@ -136,6 +136,7 @@ def open_file(
             stream = unpack(raw, ending.packing, str(path)) if ending.packing else raw
             opened = Opened(str(path), stream, bool(ending.packing), encoding, MAX_LINE_BYTES, fields, counts)
             opened.begins = _is_beginning(path)
+            opened.if_not = path.if_not if isinstance(path, ElsewhereFile) else ""
             yield reader, opened
             if opened.text:
                 counts.add(opened.text.odd)
