@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from masklater.corpus.files import LINKED_FOLDERS, MADE_OF_TEXT, describe, find_files, find_matching, repeated
+from masklater.corpus.files import LINKED_FOLDERS, describe, find_files, find_matching, repeated
+from masklater.corpus.made_of_text import MADE_OF_TEXT
 from masklater.corpus.prepare import prepare
 from masklater.corpus.settings import PrepareSettings
 from masklater.corpus.shards import Shards

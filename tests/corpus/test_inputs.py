@@ -20,6 +20,7 @@ from masklater.corpus import hub_rows
 from masklater.corpus.elsewhere import STDIN
 from masklater.corpus.index import read_index
 from masklater.corpus.inputs import find_sources
+from masklater.corpus.made_of_text import MADE_OF_TEXT
 from masklater.corpus.prepare import PrepareResult, prepare
 from masklater.corpus.read import ReadCounts, read_documents
 from masklater.corpus.settings import PrepareSettings
@@ -276,6 +277,31 @@ def test_addresses_are_read_by_fsspec(bucket: str, tmp_path: Path, capsys: pytes
     result = prepared([bucket], tmp_path / "out")
     assert result.passed_over == {".pdf": 1} and result.read.files == 3
     assert "what is not on this machine is read again in each pass" in capsys.readouterr().err
+
+
+def test_what_was_made_of_text_is_no_text_elsewhere_either(tmp_path: Path) -> None:
+    texts = {"a.txt": "one", "run/run.json": "{}", "run/recipe.yaml": "", "run/tokenizer/a.json": '{"text": "no"}',
+             "b/out.partial-7/rows-64/b.txt": "no", "b/c.txt": "two"}  # fmt: skip
+    for name, text in texts.items():
+        (tmp_path / "all" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "all" / name).write_text(text)
+        fsspec.filesystem("memory").pipe(f"/all/{name}", text.encode())
+    for all_of_it in (f"file://{tmp_path}/all", f"file://{tmp_path}/all/", "memory://all", "memory://all/"):
+        passed_over: Counter[str] = Counter()
+        (source,) = find_sources([all_of_it], PrepareSettings(), passed_over)
+        assert [Path(file.name).name for file in source.files] == ["a.txt", "c.txt"]
+        assert passed_over == {MADE_OF_TEXT: 2}
+        top = all_of_it.rstrip("/")
+        assert texts_of([f"{top}/**/*.txt"]) == ["one", "two"]
+        assert texts_of([f"{top}/run/tokenizer/*.json"]) == ["no"]  # named, and so meant
+        with pytest.raises(UserError, match=r"/run/? is no corpus: it is one of the folders of rows"):
+            texts_of([f"{top}/run"])
+        with pytest.raises(UserError, match=r"/b/out\.partial-7 is no corpus"):
+            texts_of([f"{top}/b/out.partial-7"])
+    (tmp_path / "all/a.txt").unlink()
+    (tmp_path / "all/b/c.txt").unlink()
+    with pytest.raises(UserError, match=r"holds no text: .*; it holds: 2 folders of rows"):
+        texts_of([f"file://{tmp_path}/all"])
 
 
 @pytest.mark.parametrize(

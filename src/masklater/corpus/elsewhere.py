@@ -5,13 +5,14 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from masklater.console import say
+from masklater.corpus.made_of_text import MADE_OF_TEXT, is_made_of_text
 from masklater.corpus.readers import ENDINGS_SAID, ending_of, remedy_for
 from masklater.corpus.unpack import PACKINGS
 from masklater.errors import UserError, first_line
@@ -165,7 +166,7 @@ def find_remote(name: str, passed_over: Counter[str], read_as: str | None = None
 
     Args:
         name: With its protocol.
-        passed_over: Counts, by ending, of what is there and is not read; updated.
+        passed_over: Counts, by ending or kind, of what is there and is not read; updated.
         read_as: The ending by which a file or what matches a pattern is read whose own is not known.
 
     Raises:
@@ -188,8 +189,15 @@ def find_remote(name: str, passed_over: Counter[str], read_as: str | None = None
         raise UserError(f"there is no file or folder {name}", "Check the name.")
     is_named = list(found) == [path]
     read_as = read_as if is_named or is_pattern(path) else None
+    made = set() if is_named else _made_of_text(found, path)
+    if path in made:
+        raise UserError(f"{name} is no corpus: it is one of the {MADE_OF_TEXT}", "Name a folder of text.")
+    if outermost := [folder for folder in made if not _is_inside(folder, made)]:
+        passed_over[MADE_OF_TEXT] += len(outermost)
     there = []
     for place, about in sorted(found.items()):
+        if _is_inside(place, made):
+            continue
         known = place if ending_of(place) else read_as and _with_ending(place, read_as)
         if known:
             shown = f"{protocol}://{place.lstrip('/')}"
@@ -202,8 +210,42 @@ def find_remote(name: str, passed_over: Counter[str], read_as: str | None = None
         else:
             passed_over[os.path.splitext(place)[1].lower() or "without an ending"] += 1  # noqa: PTH122
     if not there:
-        raise UserError(f"{name} holds no text: no file in it ends in {ENDINGS_SAID}", "Check the name.")
+        beside = f"; it holds: {len(outermost):,} {MADE_OF_TEXT}" if outermost else ""
+        raise UserError(f"{name} holds no text: no file in it ends in {ENDINGS_SAID}{beside}", "Check the name.")
     return there
+
+
+def _made_of_text(places: Iterable[str], path: str) -> set[str]:
+    """The folders that were made of text among those that hold files, the one that is named with them.
+
+    Args:
+        places: The files.
+        path: What is named: a folder, or a pattern, up to whose first wildcard folders are the user's own choice.
+    """
+    named = "/".join(named_parts(path.rstrip("/").split("/")))
+    held: dict[str, set[str]] = {}
+    for place in places:
+        folder, _, name = place.rpartition("/")
+        held.setdefault(folder, set()).add(name)
+        for above in _above(folder):
+            held.setdefault(above, set())
+    return {
+        folder
+        for folder, names in held.items()
+        if (folder.startswith(f"{named}/") or folder == path)
+        and is_made_of_text(folder.rpartition("/")[-1], names.__contains__)
+    }
+
+
+def _is_inside(place: str, folders: set[str]) -> bool:
+    return any(above in folders for above in _above(place))
+
+
+def _above(place: str) -> Iterator[str]:
+    """The folders that a place is in, from the innermost."""
+    while "/" in place:
+        place = place.rpartition("/")[0]
+        yield place
 
 
 class _About(NamedTuple):

@@ -2,13 +2,13 @@
 
 import glob
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from masklater.console import say
 from masklater.corpus.elsewhere import ElsewhereFile, named_parts, read_file_as
+from masklater.corpus.made_of_text import MADE_OF_TEXT, is_made_of_text
 from masklater.corpus.parts.file_range import FileRange
 from masklater.corpus.readers import ENDINGS_SAID, ending_of, remedy_for
 from masklater.errors import UserError
@@ -20,23 +20,6 @@ ENDINGS_SHOWN = 8
 HIDDEN, LINKED_FOLDERS, BROKEN_LINKS, NO_FILES, NO_ENDING = (
     "hidden", "linked folders (named as inputs they are read)", "broken links", "pipes and devices", "without an ending"
 )  # fmt: skip
-MADE_OF_TEXT = "folders of rows, a run, a model, a tokenizer, scores or a report, whole or not"
-SIGNS = (
-    ("index.json", "train-00000.rows"),  # SHARDS
-    ("selection.json", "scores.npy"),
-    ("targets.json", "excess.npy"),
-    ("run.json", "recipe.yaml"),
-    ("config.json", "model.safetensors"),
-    ("config.json", "model.safetensors.index.json"),
-    ("tokenizer.json", "tokenizer_config.json"),
-    ("sweep.json", "runs.jsonl"),  # SCORES
-    ("report.json", "report.md"),
-)
-"""By which folders are known whose json, md and txt files are no corpus."""
-UNFINISHED = re.compile(r"\.partial-(parts-)?\d+$")
-"""The end of the names of folders that were being written when the process was killed."""
-PARTS, PARTS_LOCK = ".parts", "lock"
-"""The end of the name of a folder of finished parts of a corpus, and the file by which it is known."""
 
 READ_AS = "Say what other endings are: --read-as txt for plain text, source code too, --read-as jsonl for JSON lines."
 
@@ -234,10 +217,7 @@ def _not_entered(folder: Path) -> str:
 
 
 def _is_made_of_text(folder: Path) -> bool:
-    """Whether a folder holds what one of the commands, or transformers, has made, or has begun to make."""
-    if UNFINISHED.search(folder.name) or (folder.name.endswith(PARTS) and (folder / PARTS_LOCK).is_file()):
-        return True
-    return any(all((folder / name).is_file() for name in names) for names in SIGNS)
+    return is_made_of_text(folder.name, lambda name: (folder / name).is_file())
 
 
 def ending_shown(name: str) -> str:
