@@ -7,7 +7,7 @@ import pytest
 
 from masklater import folders
 from masklater.errors import UserError
-from masklater.folders import begun_folder, complete_folder, remove_unfinished, write_file
+from masklater.folders import begun_folder, complete_folder, refuse_existing, remove_unfinished, write_file
 
 
 def names(folder: Path) -> list[str]:
@@ -69,6 +69,17 @@ def test_what_came_meanwhile_is_not_overwritten(here: Path) -> None:
         (partial / "mine").write_text("ours")
         Path("mine").write_text("mine")
     assert names(Path()) == ["mine"] and Path("mine").read_text() == "mine"
+
+
+def test_a_name_that_is_no_utf_8_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the work, which would end where a tokenizer is written; also where it is a folder above that has it."""
+    here = tmp_path / "caf\udce9"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    for name in (here / "out", Path("out"), Path("../caf\udce9-2")):
+        with pytest.raises(UserError, match=r"caf\\udce9(/out|-2) holds bytes that are no UTF-8"):
+            refuse_existing(name)
+    refuse_existing(tmp_path / "café")
 
 
 @pytest.mark.parametrize("name", [".", ".."])

@@ -21,7 +21,8 @@ def refuse_existing(path: Path) -> None:
     """Raise UserError where something already stands under that name, or nothing can; an empty folder is taken.
 
     So that no work is lost at its end, the place is tried: a file without a name is opened there, and gone at once. An
-    address such as s3://bucket/name is refused too: as a path it would be a folder called `s3:`.
+    address such as s3://bucket/name is refused too: as a path it would be a folder called `s3:`. So is a name that
+    is no UTF-8: the libraries that write tokenizers and weights take no other.
     """
     if _ADDRESS.match(str(path)):
         raise UserError(
@@ -33,6 +34,11 @@ def refuse_existing(path: Path) -> None:
         if not is_empty and (path.exists() or path.is_symlink()):
             raise _exists_already(path)
         place = Path(os.path.realpath(path))
+        if (shown := str(place).encode("utf-8", "backslashreplace").decode()) != str(place):
+            raise UserError(
+                f"{shown} holds bytes that are no UTF-8, and tokenizers and weights are written under no such name",
+                "Name another place; where it is the folder you stand in that holds them, by an absolute path.",
+            )
         with tempfile.TemporaryFile(dir=place if _is_in_use(place) else nearest_existing(place.parent)):
             pass
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from masklater.corpus.files import MADE_OF_TEXT, describe, find_files, find_matching, repeated
+from masklater.corpus.files import LINKED_FOLDERS, describe, find_files, find_matching, repeated
+from masklater.corpus.made_of_text import MADE_OF_TEXT
 from masklater.corpus.prepare import prepare
 from masklater.corpus.settings import PrepareSettings
 from masklater.corpus.shards import Shards
@@ -152,6 +153,43 @@ def test_another_name_of_a_file_in_one_folder_is_said(tmp_path: Path) -> None:
     (tmp_path / "b.txt").symlink_to("a.txt")
     (tmp_path / "c.txt").hardlink_to(tmp_path / "a.txt")
     assert repeated(find_files([tmp_path])) == {f"{tmp_path}/a.txt = {tmp_path}/b.txt = {tmp_path}/c.txt": 3}
+
+
+def test_a_double_star_goes_through_no_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two links back to their own folder have no end; one star goes through them, as in a shell, and so does a name."""
+    monkeypatch.chdir(tmp_path)
+    Path("src/pkg/deep").mkdir(parents=True)
+    for name in ("src/pkg/a.py", "src/pkg/deep/b.py", "src/pkg/deep/.c.py"):
+        Path(name).write_text("text")
+    for name, to in (("src/self", "."), ("src/pkg/again", ".."), ("src/pkg64", "pkg"), ("named", "src")):
+        Path(name).symlink_to(to)
+
+    def matching(pattern: str) -> tuple[list[str], dict[str, int]]:
+        others: Counter[str] = Counter()
+        return [str(file) for file in find_matching(pattern, others, "txt")], dict(others)
+
+    both = ["src/pkg/a.py", "src/pkg/deep/b.py"]
+    for pattern in ("src/**/*.py", "**/*.py", "./src/**", f"{tmp_path}/src/**/**/*.py"):
+        names, others = matching(pattern)
+        assert [name.removeprefix(f"{tmp_path}/") for name in names] == both
+        assert others == {LINKED_FOLDERS: 4 if pattern == "**/*.py" else 3}
+    assert matching("named/**/*.py") == ([name.replace("src", "named") for name in both], {LINKED_FOLDERS: 3})
+    assert matching("src/*/a.py") == (["src/pkg/a.py", "src/pkg64/a.py"], {})
+    assert matching("src/pkg64/*.py") == (["src/pkg64/a.py"], {})
+    Path("src/pkg/c.txt").write_text("text")
+    assert matching("src/p*") == (["src/pkg/c.txt", "src/pkg64/c.txt"], {".py": 4, "hidden": 2, LINKED_FOLDERS: 2})
+    with pytest.raises(
+        UserError, match=r"src/s\*f/\*\* matches no text.*: 1 linked folders.*\n.*Name the linked folders"
+    ):
+        matching("src/s*f/**")
+
+
+def test_other_names_of_a_file_are_said_whatever_it_is_read_as(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("text")
+    (tmp_path / "b.py").hardlink_to(tmp_path / "a.py")
+    (tmp_path / "c.py").write_text("text")
+    files = find_matching(f"{tmp_path}/*.py", read_as="txt")
+    assert repeated(files) == {f"{tmp_path}/a.py = {tmp_path}/b.py": 2}
 
 
 def test_upper_case_endings_say_what_a_file_is(tmp_path: Path) -> None:

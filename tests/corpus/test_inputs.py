@@ -20,6 +20,7 @@ from masklater.corpus import hub_rows
 from masklater.corpus.elsewhere import STDIN
 from masklater.corpus.index import read_index
 from masklater.corpus.inputs import find_sources
+from masklater.corpus.made_of_text import MADE_OF_TEXT
 from masklater.corpus.prepare import PrepareResult, prepare
 from masklater.corpus.read import ReadCounts, read_documents
 from masklater.corpus.settings import PrepareSettings
@@ -85,6 +86,9 @@ def test_files_of_other_endings_are_read_as_they_are_said_to_be(
     assert texts_of(["src/a.py", "src/c.jsonl"], read_as=".txt") == ["def a(): pass", "c"]
     assert texts_of(["table"], read_as="csv") == ["one"]
     assert texts_of(["packed.dat"], read_as="txt.gz") == ["packed text"]
+    Path("packed.py.GZ").write_bytes(gzip.compress(b"packed code"))
+    for ending in ("txt", ".txt", "txt.gz"):  # its name says already that it is packed
+        assert texts_of(["*.py.GZ"], read_as=ending) == texts_of(["packed.py.GZ"], read_as=ending) == ["packed code"]
     assert texts_of(["src", "src/a.py"], read_as="txt") == ["c", "def a(): pass"]  # a folder holds whatever it holds
     for inputs in (["src"], ["src/c.jsonl"]):
         with pytest.raises(UserError, match="--read-as txt: nothing is read so"):
@@ -210,6 +214,8 @@ def test_standard_input_is_what_it_is_said_to_be(monkeypatch: pytest.MonkeyPatch
     assert with_stdin(packed, monkeypatch, read_as=".csv.gz") == [row["text"] for row in ROWS]
     with pytest.raises(UserError, match=r"standard input is compressed \(\.gz\).*\n.*--read-as jsonl\.gz"):
         with_stdin(packed, monkeypatch)
+    with pytest.raises(UserError, match=r"It begins as \.gz does: if it is one, say so with --read-as txt\.gz\."):
+        with_stdin(packed, monkeypatch, read_as="txt")
     with pytest.raises(UserError, match=r"--read-as 'docx' is no ending that is read"):
         with_stdin(csv, monkeypatch, read_as="docx")
     with pytest.raises(UserError, match="and it is empty"):
@@ -218,6 +224,29 @@ def test_standard_input_is_what_it_is_said_to_be(monkeypatch: pytest.MonkeyPatch
         texts_of(["-", "-"])
     with pytest.raises(UserError, match=rf"{STDIN}: no field 'body'"):
         with_stdin(FORMS["parquet"](ROWS), monkeypatch, text_field="body,id")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[CHAPTER I]\nIt was so.\n", r"not JSON"), ("[1] A note.\n", r"line 1: a int, not an object"),
+        ('["so"] she said.\n', r"a str, not an object"), ("[] is empty.\n", r"something stands behind the array"),
+        ("{{Infobox}}\n", r"line 1: not JSON"), (f"[{chr(0xDCE9) * 9}]\n", r"--encoding, such as cp1252"),
+    ],
+)  # fmt: skip
+def test_plain_text_that_begins_as_json_does(text: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the kind was guessed, the user is told how to say it."""
+    content = text.encode("utf-8", "surrogateescape")
+    for documents in ("file", "line"):
+        expected = message if documents == "file" else "--documents line cuts plain text, and the input is records"
+        with pytest.raises(UserError, match=rf"(?s){expected}.* plain text is read with --read-as txt\."):
+            with_stdin(content, monkeypatch, documents=documents)
+    if content.isascii():
+        assert with_stdin(content, monkeypatch, documents="line", read_as="txt") == text.splitlines()
+    for settings in ({}, {"documents": "line"}):
+        with pytest.raises(UserError) as said:
+            with_stdin(content, monkeypatch, read_as="jsonl", **settings)
+        assert "--read-as" not in str(said.value)
 
 
 @pytest.fixture
@@ -242,9 +271,37 @@ def test_addresses_are_read_by_fsspec(bucket: str, tmp_path: Path, capsys: pytes
     assert (
         texts_of([f"{bucket}/notes.pdf"], read_as="txt") == texts_of([f"{bucket}/*.pdf"], read_as="txt") == ["no text"]
     )
+    fsspec.filesystem("memory").pipe("/code/a.py.gz", gzip.compress(b"packed code"))
+    assert texts_of(["memory://code/a.py.gz"], read_as="txt") == ["packed code"]
+    assert texts_of(["memory://code/*.gz"], read_as="txt") == ["packed code"]
     result = prepared([bucket], tmp_path / "out")
     assert result.passed_over == {".pdf": 1} and result.read.files == 3
     assert "what is not on this machine is read again in each pass" in capsys.readouterr().err
+
+
+def test_what_was_made_of_text_is_no_text_elsewhere_either(tmp_path: Path) -> None:
+    texts = {"a.txt": "one", "run/run.json": "{}", "run/recipe.yaml": "", "run/tokenizer/a.json": '{"text": "no"}',
+             "b/out.partial-7/rows-64/b.txt": "no", "b/c.txt": "two"}  # fmt: skip
+    for name, text in texts.items():
+        (tmp_path / "all" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "all" / name).write_text(text)
+        fsspec.filesystem("memory").pipe(f"/all/{name}", text.encode())
+    for all_of_it in (f"file://{tmp_path}/all", f"file://{tmp_path}/all/", "memory://all", "memory://all/"):
+        passed_over: Counter[str] = Counter()
+        (source,) = find_sources([all_of_it], PrepareSettings(), passed_over)
+        assert [Path(file.name).name for file in source.files] == ["a.txt", "c.txt"]
+        assert passed_over == {MADE_OF_TEXT: 2}
+        top = all_of_it.rstrip("/")
+        assert texts_of([f"{top}/**/*.txt"]) == ["one", "two"]
+        assert texts_of([f"{top}/run/tokenizer/*.json"]) == ["no"]  # named, and so meant
+        with pytest.raises(UserError, match=r"/run/? is no corpus: it is one of the folders of rows"):
+            texts_of([f"{top}/run"])
+        with pytest.raises(UserError, match=r"/b/out\.partial-7 is no corpus"):
+            texts_of([f"{top}/b/out.partial-7"])
+    (tmp_path / "all/a.txt").unlink()
+    (tmp_path / "all/b/c.txt").unlink()
+    with pytest.raises(UserError, match=r"holds no text: .*; it holds: 2 folders of rows"):
+        texts_of([f"file://{tmp_path}/all"])
 
 
 @pytest.mark.parametrize(

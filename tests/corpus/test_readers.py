@@ -6,6 +6,8 @@ import gzip
 import io
 import json
 import lzma
+import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -154,6 +156,15 @@ def test_a_damaged_packing_is_refused(packing: str, damage: str, tmp_path: Path)
         read_all(tmp_path)
 
 
+def test_a_zst_with_the_longest_window_is_read(tmp_path: Path) -> None:
+    """As `zstd --long=31` writes it: a frame with a window of 2^31 bytes and one block that is stored as it is."""
+    text = b"one two three"
+    window, last_block = (31 - 10) << 3, 1
+    frame = b"\x28\xb5\x2f\xfd" + bytes([0, window]) + (len(text) << 3 | last_block).to_bytes(3, "little") + text
+    (tmp_path / "a.txt.zst").write_bytes(frame + zstd.compress(b" four"))
+    assert read_all(tmp_path)[0] == ["one two three four"]
+
+
 def test_an_xz_that_asks_for_gigabytes_of_memory_is_refused(tmp_path: Path) -> None:
     header = bytearray(lzma.compress(b"text" * 100, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 2**20}]))
     at = header.index(b"\x21\x01") + 2  # LZMA2, one byte of properties: the size of its dictionary
@@ -217,6 +228,27 @@ def test_tables_that_are_none(name: str, tmp_path: Path) -> None:
     (tmp_path / file).write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(UserError, match=rf"{file}, {message}"):
         read_all(tmp_path)
+
+
+@pytest.mark.skipif(shutil.which("sed") is None or sys.platform == "darwin", reason="the sed of macOS knows no \\r")
+@pytest.mark.parametrize("name", ["a.tsv", "a.csv"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_carriage_return_alone_is_told_with_what_helps(name: str, end: str, tmp_path: Path) -> None:
+    """The first command where it ends the rows, the second where it stands in a cell."""
+    separator = "," if name == "a.csv" else "\t"
+    there = "hello" if end == "\r" else "hello\rthere"
+    rows = [["id", "text"], ["1", there], ["2", "more"]]
+    (tmp_path / name).write_text(end.join(map(separator.join, rows)) + end, newline="")
+    line = 1 if end == "\r" else 2
+    with pytest.raises(
+        DamagedDataError, match=rf"{name}, line {line}: a carriage return that no line feed follows"
+    ) as said:
+        read_all(tmp_path)
+    assert "quotes" not in said.value.remedy
+    ends_rows, in_a_cell = re.findall(r"(?:tr|sed) .*? > NEW", said.value.remedy)
+    command = (ends_rows if end == "\r" else in_a_cell).replace("FILE", name).replace("NEW", f"new-{name}")
+    subprocess.run(command, shell=True, cwd=tmp_path, check=True)
+    assert read_all(tmp_path / f"new-{name}")[0] == [there.replace("\r", " "), "more"]
 
 
 @pytest.mark.parametrize("separator", [";", "\t", "|"])

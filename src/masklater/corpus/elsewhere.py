@@ -5,14 +5,16 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from masklater.console import say
+from masklater.corpus.made_of_text import MADE_OF_TEXT, is_made_of_text
 from masklater.corpus.readers import ENDINGS_SAID, ending_of, remedy_for
+from masklater.corpus.unpack import PACKINGS
 from masklater.errors import UserError, first_line
 from masklater.extras import import_extra
 
@@ -25,6 +27,8 @@ MAGIC = (
 VERSIONS = ("ETag", "etag", "md5Hash", "generation", "blob_id", "mtime", "LastModified", "last_modified", "created")
 """The names by which file systems tell one content of a file from another, the surest first."""
 STDIN = "standard input"
+_TEXT_BEGINS = {b"{": ".jsonl", b"[": ".json"}
+"""What standard input is taken for by its first character."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,8 @@ class ElsewhereFile:
     opener: Callable[[], BinaryIO]
     version: str | None = None  # tells one content under this name from another; None: it is there only now
     is_portable: bool = False  # another process can open it too
+    path: Path | None = None  # of a file of this machine: it may have other names
+    if_not: str = ""  # what to do where it is not what it was taken for, of what was guessed
 
     def __str__(self) -> str:
         return self.shown
@@ -57,7 +63,8 @@ def read_file_as(path: Path, ending: str) -> ElsewhereFile:
     status = path.stat()
     opener = _LocalOpener(path)
     name = _with_ending(path.name, ending)
-    return ElsewhereFile(name, str(path), status.st_size, opener, str(status.st_mtime_ns), is_portable=True)
+    version = str(status.st_mtime_ns)
+    return ElsewhereFile(name, str(path), status.st_size, opener, version, is_portable=True, path=path)
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,16 @@ class _LocalOpener:
 
 
 def _with_ending(name: str, ending: str) -> str:
-    return f"{name}.{ending.lstrip('.')}"
+    """`a.py.txt`, by which a.py is read as text; a packing that the name ends in is kept, as in `a.py.gz.txt.gz`."""
+    said = f".{ending.lstrip('.')}"
+    packing = next((packing for packing in PACKINGS if name.lower().endswith(packing)), "")
+    return f"{name}{said}{'' if said.lower().endswith(tuple(PACKINGS)) else packing}"
+
+
+def is_read_as(file: ElsewhereFile, ending: str) -> bool:
+    """Tell whether the name of a file ends as `--read-as` says, packed or not."""
+    said = f".{ending.lstrip('.')}"
+    return file.name.endswith((said, *(said + packing for packing in PACKINGS)))
 
 
 def is_pattern(name: str) -> bool:
@@ -120,7 +136,10 @@ def spool_stdin(ending: str | None) -> ElsewhereFile:
         name = _with_ending("-", ending) if ending else f"-{_told_from(beginning.read(4096))}"
     taken_for = name.removeprefix("-")
     say(f"{STDIN}: {size:,} bytes, kept in a temporary file (it is read more than once), taken for {taken_for}")
-    return ElsewhereFile(name, STDIN, size, reopen)
+    if_not = ""
+    if not ending and taken_for in _TEXT_BEGINS.values():  # plain text may begin so too
+        if_not = f"From how it begins, {STDIN} was taken for {taken_for}: plain text is read with --read-as txt."
+    return ElsewhereFile(name, STDIN, size, reopen, if_not=if_not)
 
 
 def begins_as(beginning: bytes) -> str:
@@ -139,7 +158,7 @@ def _told_from(beginning: bytes) -> str:
             f"Say it with --read-as, as in --read-as jsonl{ending}.",
         )
     text = beginning.removeprefix(b"\xef\xbb\xbf").lstrip()
-    return {b"{": ".jsonl", b"[": ".json"}.get(text[:1], ".xml" if text.startswith(b"<mediawiki") else ".txt")
+    return _TEXT_BEGINS.get(text[:1], ".xml" if text.startswith(b"<mediawiki") else ".txt")
 
 
 def find_remote(name: str, passed_over: Counter[str], read_as: str | None = None) -> list[ElsewhereFile]:
@@ -147,7 +166,7 @@ def find_remote(name: str, passed_over: Counter[str], read_as: str | None = None
 
     Args:
         name: With its protocol.
-        passed_over: Counts, by ending, of what is there and is not read; updated.
+        passed_over: Counts, by ending or kind, of what is there and is not read; updated.
         read_as: The ending by which a file or what matches a pattern is read whose own is not known.
 
     Raises:
@@ -170,8 +189,15 @@ def find_remote(name: str, passed_over: Counter[str], read_as: str | None = None
         raise UserError(f"there is no file or folder {name}", "Check the name.")
     is_named = list(found) == [path]
     read_as = read_as if is_named or is_pattern(path) else None
+    made = set() if is_named else _made_of_text(found, path)
+    if path in made:
+        raise UserError(f"{name} is no corpus: it is one of the {MADE_OF_TEXT}", "Name a folder of text.")
+    if outermost := [folder for folder in made if not _is_inside(folder, made)]:
+        passed_over[MADE_OF_TEXT] += len(outermost)
     there = []
     for place, about in sorted(found.items()):
+        if _is_inside(place, made):
+            continue
         known = place if ending_of(place) else read_as and _with_ending(place, read_as)
         if known:
             shown = f"{protocol}://{place.lstrip('/')}"
@@ -184,8 +210,42 @@ def find_remote(name: str, passed_over: Counter[str], read_as: str | None = None
         else:
             passed_over[os.path.splitext(place)[1].lower() or "without an ending"] += 1  # noqa: PTH122
     if not there:
-        raise UserError(f"{name} holds no text: no file in it ends in {ENDINGS_SAID}", "Check the name.")
+        beside = f"; it holds: {len(outermost):,} {MADE_OF_TEXT}" if outermost else ""
+        raise UserError(f"{name} holds no text: no file in it ends in {ENDINGS_SAID}{beside}", "Check the name.")
     return there
+
+
+def _made_of_text(places: Iterable[str], path: str) -> set[str]:
+    """The folders that were made of text among those that hold files, the one that is named with them.
+
+    Args:
+        places: The files.
+        path: What is named: a folder, or a pattern, up to whose first wildcard folders are the user's own choice.
+    """
+    named = "/".join(named_parts(path.rstrip("/").split("/")))
+    held: dict[str, set[str]] = {}
+    for place in places:
+        folder, _, name = place.rpartition("/")
+        held.setdefault(folder, set()).add(name)
+        for above in _above(folder):
+            held.setdefault(above, set())
+    return {
+        folder
+        for folder, names in held.items()
+        if (folder.startswith(f"{named}/") or folder == path)
+        and is_made_of_text(folder.rpartition("/")[-1], names.__contains__)
+    }
+
+
+def _is_inside(place: str, folders: set[str]) -> bool:
+    return any(above in folders for above in _above(place))
+
+
+def _above(place: str) -> Iterator[str]:
+    """The folders that a place is in, from the innermost."""
+    while "/" in place:
+        place = place.rpartition("/")[0]
+        yield place
 
 
 class _About(NamedTuple):

@@ -2,13 +2,13 @@
 
 import glob
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from masklater.console import say
 from masklater.corpus.elsewhere import ElsewhereFile, named_parts, read_file_as
+from masklater.corpus.made_of_text import MADE_OF_TEXT, is_made_of_text
 from masklater.corpus.parts.file_range import FileRange
 from masklater.corpus.readers import ENDINGS_SAID, ending_of, remedy_for
 from masklater.errors import UserError
@@ -20,23 +20,6 @@ ENDINGS_SHOWN = 8
 HIDDEN, LINKED_FOLDERS, BROKEN_LINKS, NO_FILES, NO_ENDING = (
     "hidden", "linked folders (named as inputs they are read)", "broken links", "pipes and devices", "without an ending"
 )  # fmt: skip
-MADE_OF_TEXT = "folders of rows, a run, a model, a tokenizer, scores or a report, whole or not"
-SIGNS = (
-    ("index.json", "train-00000.rows"),  # SHARDS
-    ("selection.json", "scores.npy"),
-    ("targets.json", "excess.npy"),
-    ("run.json", "recipe.yaml"),
-    ("config.json", "model.safetensors"),
-    ("config.json", "model.safetensors.index.json"),
-    ("tokenizer.json", "tokenizer_config.json"),
-    ("sweep.json", "runs.jsonl"),  # SCORES
-    ("report.json", "report.md"),
-)
-"""By which folders are known whose json, md and txt files are no corpus."""
-UNFINISHED = re.compile(r"\.partial-(parts-)?\d+$")
-"""The end of the names of folders that were being written when the process was killed."""
-PARTS, PARTS_LOCK = ".parts", "lock"
-"""The end of the name of a folder of finished parts of a corpus, and the file by which it is known."""
 
 READ_AS = "Say what other endings are: --read-as txt for plain text, source code too, --read-as jsonl for JSON lines."
 
@@ -82,6 +65,8 @@ def find_matching(
 ) -> list[Path | ElsewhereFile]:
     """Find what a pattern with `*`, `?`, `[...]` or `**` matches, sorted; folders among it are searched.
 
+    Links to folders are followed as a shell would: from the first wildcard on not where one of them is `**`.
+
     Args:
         pattern: As a shell would have expanded it.
         passed_over: Counts, by ending or kind, of what matches and is not read; updated.
@@ -93,15 +78,21 @@ def find_matching(
     passed_over = Counter() if passed_over is None else passed_over
     others: Counter[str] = Counter()
     files: list[Path | ElsewhereFile] = []
-    made: dict[Path, bool] = {}
-    named = Path(*named_parts(Path(pattern).parts))
-    for path in map(Path, sorted(glob.glob(pattern, recursive=True))):  # noqa: PTH207 - Path's knows no absolute ones
+    parts = Path(pattern).parts
+    named = Path(*named_parts(parts))
+    is_deep, links = "**" in parts, set[Path]()
+    matching = sorted(_matching(parts, links), key=str)
+    reasons = dict.fromkeys(links, LINKED_FOLDERS)  # of folders: why what is in them is not read; empty: it is
+    for path in matching:
         above = [parent for parent in path.parents if parent != named and parent.is_relative_to(named)]
-        made.update((parent, _is_made_of_text(parent)) for parent in above if parent not in made)
-        if any(made[parent] for parent in above):
+        reasons.update((parent, _not_entered(parent, is_deep)) for parent in above if parent not in reasons)
+        if any(reasons[parent] for parent in above):
             continue
         if path.is_dir():
-            files += [] if "**" in pattern else _inside(path, others)  # a double star has been inside already
+            if not is_deep:  # a double star has been inside already
+                files += _inside(path, others)
+            elif path.is_symlink():
+                reasons[path] = LINKED_FOLDERS
         elif not path.is_file():
             others[BROKEN_LINKS if not path.exists() else NO_FILES] += 1
         elif ending_of(path.name):
@@ -110,16 +101,42 @@ def find_matching(
             files.append(read_file_as(path, read_as))
         else:
             others[ending_shown(path.name)] += 1
-    if outermost := [one for one in made if made[one] and not any(made.get(above) for above in one.parents)]:
-        others[MADE_OF_TEXT] += len(outermost)
+    inner = {one for one in reasons if any(reasons.get(above) for above in one.parents)}
+    others.update(reason for one, reason in reasons.items() if reason and one not in inner)
     if not files:
         beside = f"; it matches: {describe(others)}" if others else ""
+        otherwise = f"Check the pattern. {READ_AS}" if others else "Check the pattern."
+        if set(others) == {LINKED_FOLDERS}:
+            otherwise = "Name the linked folders themselves, or write their names out in the pattern."
         raise UserError(
             f"{pattern} matches no text: no file that ends in {ENDINGS_SAID}{beside}",
-            remedy_for(most_frequent(others), f"Check the pattern. {READ_AS}" if others else "Check the pattern."),
+            remedy_for(most_frequent(others), otherwise),
         )
     passed_over.update(others)
     return files
+
+
+def _matching(parts: Sequence[str], links: set[Path]) -> set[Path]:
+    """What a pattern matches, as `glob` has it, but that `**` stands for no linked folder, nor for what is in one.
+
+    Through links that lead back to where they are, `glob` finds the same files again and again, and with two such
+    links it does not end.
+
+    Args:
+        parts: Of the pattern.
+        links: The linked folders that were not gone into; updated.
+    """
+    if "**" not in parts:
+        return {Path(path) for path in glob.glob(str(Path(*parts)))}  # noqa: PTH207 - Path's knows no absolute ones
+    place = parts.index("**")
+    behind = parts[place + 1 :] or ("*",)
+    found: set[Path] = set()
+    for top in _matching(parts[:place], links):
+        for folder, folders, _ in os.walk(top):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            links.update(Path(folder, name) for name in folders if Path(folder, name).is_symlink())
+            found |= _matching((glob.escape(folder), *behind), links)
+    return found
 
 
 def most_frequent(numbers: Counter[str]) -> str:
@@ -153,9 +170,10 @@ def say_kinds(names: Iterable[str], passed_over: Counter[str], of: str = "") -> 
 def repeated(files: Sequence[Path | ElsewhereFile | FileRange]) -> dict[str, int]:
     """Files that are read more than once, under one name or several, with how often."""
     names: dict[object, list[str]] = {}
-    for path in files:
+    for file in files:
+        path = file.path if isinstance(file, ElsewhereFile) else file
         status = path.stat() if isinstance(path, Path) else None
-        names.setdefault((status.st_dev, status.st_ino) if status else str(path), []).append(str(path))
+        names.setdefault((status.st_dev, status.st_ino) if status else str(file), []).append(str(file))
     return {" = ".join(dict.fromkeys(same)): len(same) for same in names.values() if len(same) > 1}
 
 
@@ -191,11 +209,15 @@ def _inside(folder: Path, others: Counter[str]) -> list[Path]:
     return sorted(found)
 
 
+def _not_entered(folder: Path, is_deep: bool) -> str:
+    """Why nothing in a folder that a pattern matches, perhaps by `**`, is read; empty where it is."""
+    if is_deep and folder.is_symlink():
+        return LINKED_FOLDERS
+    return MADE_OF_TEXT if _is_made_of_text(folder) else ""
+
+
 def _is_made_of_text(folder: Path) -> bool:
-    """Whether a folder holds what one of the commands, or transformers, has made, or has begun to make."""
-    if UNFINISHED.search(folder.name) or (folder.name.endswith(PARTS) and (folder / PARTS_LOCK).is_file()):
-        return True
-    return any(all((folder / name).is_file() for name in names) for names in SIGNS)
+    return is_made_of_text(folder.name, lambda name: (folder / name).is_file())
 
 
 def ending_shown(name: str) -> str:

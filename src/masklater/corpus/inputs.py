@@ -11,6 +11,7 @@ from masklater.corpus.elsewhere import (
     check_ending,
     find_remote,
     is_pattern,
+    is_read_as,
     is_remote,
     read_file_as,
     spool_stdin,
@@ -122,7 +123,7 @@ def _files(name: str, settings: PrepareSettings, passed_over: Counter[str]) -> l
 def _check_read_as(sources: list[Source], read_as: str | None) -> None:
     """Refuse an ending that nothing is read by."""
     files = [file for source in sources for file in source.files if isinstance(file, ElsewhereFile)]
-    if read_as is not None and not any(file.name.endswith(f".{read_as.lstrip('.')}") for file in files):
+    if read_as is not None and not any(is_read_as(file, read_as) for file in files):
         raise UserError(
             f"--read-as {read_as}: nothing is read so, as all files are told by their own endings",
             "Leave it out. In a folder, files of other endings are passed over: name them by a pattern, 'src/**/*.py'.",
@@ -148,9 +149,10 @@ def _check_effects(sources: list[Source], settings: PrepareSettings) -> None:
     has_records = any(source.rows for source in sources) or any(reader.records for reader in readers)
     usual = PrepareSettings()
     if settings.documents != usual.documents and all(reader.records for reader in readers):
+        files = [file for source in sources for file in source.files if isinstance(file, ElsewhereFile)]
         raise UserError(
             f"--documents {settings.documents} cuts plain text, and the input is records, each of them a document",
-            "Leave it out.",
+            " ".join(["Leave it out.", *(file.if_not for file in files if file.if_not)]),
         )
     for option, name in (("--text-field", "text_field"), ("--null-texts", "null_texts")):
         if (value := getattr(settings, name)) != getattr(usual, name) and not has_records:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from masklater.corpus.counts import ReadCounts
-from masklater.corpus.elsewhere import ElsewhereFile, begins_as
+from masklater.corpus.elsewhere import STDIN, ElsewhereFile, begins_as
 from masklater.corpus.fields import (
     Fields,
     MissingFieldError,
@@ -136,6 +136,7 @@ def open_file(
             stream = unpack(raw, ending.packing, str(path)) if ending.packing else raw
             opened = Opened(str(path), stream, bool(ending.packing), encoding, MAX_LINE_BYTES, fields, counts)
             opened.begins = _is_beginning(path)
+            opened.if_not = path.if_not if isinstance(path, ElsewhereFile) else ""
             yield reader, opened
             if opened.text:
                 counts.add(opened.text.odd)
@@ -177,9 +178,11 @@ def _as_it_begins(path: TextFile, ending: Ending) -> str:
         return ""
     with path.open("rb") as file:
         other = begins_as(file.read(8))
-    if other and other not in ending:
-        return f"It begins as {other} does: if it is one, give it a name that ends so."
-    return ""
+    if not other or other in ending:
+        return ""
+    read_as = f"{ending.kind if other in PACKINGS else ''}{other}".lstrip(".")
+    remedy = f"say so with --read-as {read_as}" if str(path) == STDIN else "give it a name that ends so"
+    return f"It begins as {other} does: if it is one, {remedy}."
 
 
 def _is_beginning(path: TextFile) -> bool:

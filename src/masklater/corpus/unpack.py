@@ -131,7 +131,10 @@ def unpack(packed: BinaryIO, ending: str, name: str) -> BinaryIO:
     elif ending == ".xz":
         inside = Unpacked(packed, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, XZ_MEMORY_BYTES), padding=b"\0")
     else:
-        inside = Unpacked(packed, zstd_library(name).ZstdDecompressor)
+        zstd = zstd_library(name)
+        # The longest window there is, as of `zstd --long=31`: each frame takes the memory of its own window alone.
+        longest = {zstd.DecompressionParameter.window_log_max: zstd.DecompressionParameter.window_log_max.bounds()[1]}
+        inside = Unpacked(packed, lambda: zstd.ZstdDecompressor(options=longest))
     return io.BufferedReader(inside, CHUNK_BYTES)
 
 

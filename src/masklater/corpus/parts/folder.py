@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from masklater.console import say
-from masklater.corpus.files import PARTS, PARTS_LOCK
+from masklater.corpus.made_of_text import PARTS, PARTS_LOCK
 from masklater.corpus.parts.work import RESULT
 from masklater.errors import UserError
 from masklater.folders import disk_errors_for_people, mark_unfinished, remove

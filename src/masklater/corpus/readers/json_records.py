@@ -35,27 +35,32 @@ def read_json(opened: Opened) -> Records:
     for number, value in splitter.finish(lines.odd.lines):
         yield number, _record(value, number, opened, lines)
     if splitter.fault:
-        raise _no_json(f"{opened.name}, line {lines.odd.lines}", splitter.fault, lines)
+        raise _no_json(f"line {lines.odd.lines}", splitter.fault, opened, lines)
 
 
 def _record(text: str, number: int, opened: Opened, lines: TextLines) -> dict[str, Any]:
-    where = f"{opened.name}, line {number}"
     try:
         record = json.loads(text, object_pairs_hook=partial(_object, names=opened.fields.keys))
     except (ValueError, RecursionError) as error:
-        raise _no_json(where, str(error), lines) from None
+        raise _no_json(f"line {number}", str(error), opened, lines) from None
     if not isinstance(record, dict):
         if opened.fields.are_all:
             return {"": record}
-        raise DamagedDataError(f"{where}: a {type(record).__name__}, not an object", "Mend or remove the line.")
+        what = f"a {type(record).__name__}, not an object"
+        raise DamagedDataError(f"{opened.name}, line {number}: {what}", _mend(opened))
     return record
 
 
-def _no_json(where: str, why: str, lines: TextLines) -> DamagedDataError:
+def _no_json(place: str, why: str, opened: Opened, lines: TextLines) -> DamagedDataError:
+    problem = f"{opened.name}, {place}: not JSON ({why})"
     if doubt := lines.doubt():  # in another encoding there is no JSON to be seen
-        remedy = f"{doubt.what[0].upper()}{doubt.what[1:]}. {doubt.remedy}"
-        return EncodingError(f"{where}: not JSON ({why})", remedy)
-    return DamagedDataError(f"{where}: not JSON ({why})", "Mend or remove the line.")
+        remedy = f"{doubt.what[0].upper()}{doubt.what[1:]}. {doubt.remedy} {opened.if_not}"
+        return EncodingError(problem, remedy.strip())
+    return DamagedDataError(problem, _mend(opened))
+
+
+def _mend(opened: Opened) -> str:
+    return f"Mend or remove the line. {opened.if_not}".strip()
 
 
 def _object(pairs: list[tuple[str, object]], names: Iterable[str] | None) -> dict[str, object]:

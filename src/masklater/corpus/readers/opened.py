@@ -64,6 +64,7 @@ class Opened:
     limit: int  # longest line or document, in bytes
     fields: Fields
     counts: ReadCounts
+    if_not: str = ""  # what to do where it is not what it was taken for, of what was guessed
 
     begins: bool = True  # False: a later piece of a file, which no byte-order mark begins
     text: TextLines | None = None  # once it is read as text, for what is odd about it

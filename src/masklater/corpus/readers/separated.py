@@ -13,6 +13,12 @@ from masklater.errors import DamagedDataError
 SEPARATORS = ",;\t|"
 """Of cells in .csv, the usual one first: where a comma is the decimal sign, spreadsheets write semicolons."""
 
+ALONE = (
+    r"Where it ends the rows, make it a line end: tr '\r' '\n' < FILE > NEW. "
+    r"Where it stands in a cell, make it a space: sed 's/\r$//; s/\r/ /g' FILE > NEW."
+)
+"""What to do about carriage returns that no line feed follows; `tr` would end the row where one stands in a cell."""
+
 
 def read_csv(opened: Opened) -> Records:
     """Rows under a header, as RFC 4180 has them: a cell in quotes may hold commas, line ends and doubled quotes.
@@ -47,6 +53,10 @@ def _rows(opened: Opened, separators: str, quoting: int) -> Iterator[tuple[int, 
             cells = next(reader, None)
         except csv.Error as error:
             lines.check()  # in another encoding there are no quotes to be seen
+            if "new-line character" in str(error):  # whose own advice is about code
+                raise DamagedDataError(
+                    f"{opened.name}, line {number}: a carriage return that no line feed follows", ALONE
+                ) from None
             raise DamagedDataError(
                 f"{opened.name}, line {number}: no row of a table ({error})",
                 "Mend the quotes: a cell that holds a quote stands in quotes, with the quote doubled.",
