@@ -135,12 +135,16 @@ def _found_in_texts(tokenizer: "PreTrainedTokenizerFast", row: Vocabulary) -> li
     """Return the special tokens that the model makes of a text that spells them, added tokens not being looked for."""
     twin = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     twin.encode_special_tokens = True
-    names: list[str] = tokenizer.convert_ids_to_tokens(list(row.all))
-    return [
-        name
-        for name, token_id in zip(names, row.all, strict=True)
-        if token_id != tokenizer.unk_token_id and token_id in twin.encode(name, add_special_tokens=False).ids
-    ]
+    found = []
+    for token_id in row.all:
+        name = str(tokenizer.convert_ids_to_tokens(token_id))
+        try:
+            ids = twin.encode(name, add_special_tokens=False).ids
+        except Exception:  # tokenizers raises plain Exception for what a vocabulary without an unknown token lacks
+            continue
+        if token_id in ids and token_id != tokenizer.unk_token_id:
+            found.append(name)
+    return found
 
 
 def fingerprint(folder: Path) -> str:
