@@ -93,9 +93,11 @@ def draw(cells: dict[str, list[CellRecord]], budget: str) -> bytes:
         looks, handles = looks_of([False] * sum(len(lines) for *_, lines in PANELS)), {}
         for panel, (title, x_label, lines) in zip(panels, PANELS, strict=True):
             panel.set(title=title, xlabel=x_label)
-            places = list(dict.fromkeys(place for line in lines.values() for place in line))
-            panel.set_xticks(range(len(places)), places)
-            panel.set_xlim(-0.4, len(places) - 0.6)
+            names = list(dict.fromkeys(place for line in lines.values() for place in line))
+            # Numbers stand where they are; between kinds nothing lies.
+            places = {name: int(name) if name.isdecimal() else number for number, name in enumerate(names)}
+            panel.set_xticks([*places.values()], names)
+            panel.margins(x=0.1)
             for name, line in lines.items():
                 handles[name] = _draw_line(panel, places, line, cells, next(looks))
         panels[1].sharey(panels[0])  # and not the third: where a flow is needed, the loss is of another size
@@ -106,13 +108,17 @@ def draw(cells: dict[str, list[CellRecord]], budget: str) -> bytes:
 
 
 def _draw_line(
-    panel: "Axes", places: list[str], line: dict[str, str], cells: dict[str, list[CellRecord]], look: dict[str, Any]
+    panel: "Axes",
+    places: dict[str, int],
+    line: dict[str, str],
+    cells: dict[str, list[CellRecord]],
+    look: dict[str, Any],
 ) -> object:
-    seeds = [(places.index(place), cell.loss) for place, rung in line.items() for cell in cells.get(rung, ())]
+    seeds = [(places[place], cell.loss) for place, rung in line.items() for cell in cells.get(rung, ())]
     pale = {**look, "linestyle": "none", "alpha": 0.5, "markersize": 4}
     panel.plot([x for x, _ in seeds], [loss for _, loss in seeds], **pale)
     if not all(map(str.isdecimal, places)):
-        look = {**look, "linestyle": "none"}  # kinds, between which nothing lies
+        look = {**look, "linestyle": "none"}
     at = sorted({x for x, _ in seeds})
     means = [fmean(loss for x, loss in seeds if x == each and loss is not None) for each in at]
     (drawn,) = panel.plot(at, means, linewidth=1.6, markersize=5, **look)
