@@ -54,6 +54,8 @@ PANELS: tuple[Panel, ...] = (
     ),
 )
 """Title, horizontal axis, and for each line the rung that stands at each place."""
+SHOWN = tuple(dict.fromkeys(rung for *_, lines in PANELS for line in lines.values() for rung in line.values()))
+"""All rungs of the panels, in their order."""
 
 
 def finished(ladder: Path, budget: str) -> dict[str, list[CellRecord]]:
@@ -66,7 +68,7 @@ def finished(ladder: Path, budget: str) -> dict[str, list[CellRecord]]:
     for cell in read_all(ladder):
         if cell.budget == budget and cell.finished and cell.loss is not None:
             found[cell.rung].append(cell)
-    if not found.keys() & {rung for *_, lines in PANELS for line in lines.values() for rung in line.values()}:
+    if found.keys().isdisjoint(SHOWN):
         raise UserError(f"{ladder} has no finished cell at {budget} that is shown here", "Run the ladder, or --budget.")
     return found
 
@@ -74,8 +76,7 @@ def finished(ladder: Path, budget: str) -> dict[str, list[CellRecord]]:
 def table(cells: dict[str, list[CellRecord]]) -> str:
     """Rows in Markdown, in the order of the panels; where seeds differ in a figure, all of them."""
     rows = ["| rung | steps | loss at 15% | accuracy | BLiMP |", "|---|---:|---:|---:|---:|"]
-    shown = dict.fromkeys(rung for *_, lines in PANELS for line in lines.values() for rung in line.values())
-    for rung in shown:
+    for rung in SHOWN:
         if rung in cells:
             steps = dict.fromkeys(f"{cell.ledger['steps']:,}" for cell in cells[rung])
             losses = [f"{cell.loss:.3f}" for cell in cells[rung]]

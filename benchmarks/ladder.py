@@ -202,7 +202,7 @@ class Ladder:
         """
         undecided, tuning = self.plan.undecided(self.loss), self.plan.candidates()
         if undecided.intersection(tuning):
-            left = [job for job in left if job.cell in tuning or not self.plan.takes_tuned_lr(job.cell)]
+            left = [job for job in left if job.cell in tuning or not self.plan.takes_tuned_lr(job.cell.rung)]
         if undecided:
             left = [job for job in left if float(job.cell.budget) <= float(self.plan.decides)]
         return [job for job in left if job.kind == "train" or self.loss(job.cell) is not None]

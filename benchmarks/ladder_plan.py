@@ -76,7 +76,7 @@ class Plan:
 
     def candidates(self) -> list[Cell]:
         """The cells among which the learning rate is found; where one is named or no rung asks for it, none."""
-        if len(self.tuned["lr"]) == 1 or not any(map(self._takes_tuned_lr, self._rungs_in_order())):
+        if len(self.tuned["lr"]) == 1 or not any(map(self.takes_tuned_lr, self._rungs_in_order())):
             return []
         return [Cell(self.decides, self.tuned["rung"], self.tuned["seed"], lr) for lr in self.tuned["lr"]]
 
@@ -85,11 +85,8 @@ class Plan:
         found = {cell.lr: loss for cell in self.candidates() if (loss := losses(cell)) is not None}
         return float(min(found, key=lambda lr: found[lr]) if found else self.tuned["lr"][0])
 
-    def takes_tuned_lr(self, cell: Cell) -> bool:
-        """Whether the rate of a cell is the one that is found."""
-        return self._takes_tuned_lr(cell.rung)
-
-    def _takes_tuned_lr(self, rung: str) -> bool:
+    def takes_tuned_lr(self, rung: str) -> bool:
+        """Whether the rate of a rung is the one that is found."""
         return any("lr: tuned" in text for text in self._changes(rung))
 
     def _rungs_in_order(self) -> Iterator[str]:

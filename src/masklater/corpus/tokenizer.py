@@ -133,17 +133,18 @@ def complete(tokenizer: "PreTrainedTokenizerFast") -> list[str]:
 
 def _found_in_texts(tokenizer: "PreTrainedTokenizerFast", row: Vocabulary) -> list[str]:
     """Return the special tokens that the model makes of a text that spells them, added tokens not being looked for."""
-    twin = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    twin.encode_special_tokens = True
-    found = []
+    backend, found = tokenizer.backend_tokenizer, []
+    before = backend.encode_special_tokens
+    backend.encode_special_tokens = True  # for a moment: a twin of a large vocabulary takes seconds to make
     for token_id in row.all:
         name = str(tokenizer.convert_ids_to_tokens(token_id))
         try:
-            ids = twin.encode(name, add_special_tokens=False).ids
+            ids = backend.encode(name, add_special_tokens=False).ids
         except Exception:  # tokenizers raises plain Exception for what a vocabulary without an unknown token lacks
             continue
         if token_id in ids and token_id != tokenizer.unk_token_id:
             found.append(name)
+    backend.encode_special_tokens = before
     return found
 
 

@@ -94,7 +94,8 @@ def scores_of(
         UserError: A named folder is no SCORES folder, or scored another encoder.
     """
     found, notes = [], []
-    for folder in {folder.resolve(): folder for folder in named}.values():
+    by_place = {folder.resolve(): folder for folder in named}
+    for folder in by_place.values():
         scores = read_scores(folder)
         if not _belong(scores, hashes, run, step):
             raise UserError(
@@ -106,7 +107,7 @@ def scores_of(
         found.append(scores)
     own, pairs = run / "scores", None
     try:
-        if (own / "scores.json").is_file() and own.resolve() not in {folder.resolve() for folder in named}:
+        if (own / "scores.json").is_file() and own.resolve() not in by_place:
             scores = read_scores(own)
             if _belong(scores, hashes, run, step):
                 found.append(scores)

@@ -266,10 +266,7 @@ def _likeliest(owners: Sequence[Run], folder: Path, encoder: ScoredEncoder) -> R
     """Of runs with one beginning (a run and its longer copy), the one at the scores' step, else the one they name."""
 
     def fits(run: Run) -> tuple[bool, bool]:
-        is_named = (
-            encoder.run is not None and (_stood_in(folder, encoder) / encoder.run).resolve() == run.path.resolve()
-        )
-        return encoder.step == run.spent.steps, is_named
+        return encoder.step == run.spent.steps, _names(run, folder, encoder)
 
     return max(owners, key=fits)  # the first of equals
 
@@ -294,10 +291,15 @@ def _is_of(run: Run, folder: Path, encoder: ScoredEncoder, hash_of: Callable[[Pa
     """
     if encoder.step is not None and encoder.training_sha256 is not None:
         return why_not_of(run.path, encoder) is None
-    home = run.path.resolve()
-    if encoder.run is not None and (_stood_in(folder, encoder) / encoder.run).resolve() == home:
+    if _names(run, folder, encoder):
         return encoder.step is None or encoder.step <= run.spent.steps
+    home = run.path.resolve()
     return folder.resolve().is_relative_to(home) or _lies_inside(home, encoder, hash_of)
+
+
+def _names(run: Run, folder: Path, encoder: ScoredEncoder) -> bool:
+    """Tell whether scores say that they are of the run that lies there."""
+    return encoder.run is not None and (_stood_in(folder, encoder) / encoder.run).resolve() == run.path.resolve()
 
 
 def _stood_in(folder: Path, encoder: ScoredEncoder) -> Path:
