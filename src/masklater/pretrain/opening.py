@@ -72,11 +72,8 @@ def open_run(
         if run is None and world.is_main:
             _refuse_what_cannot_be_built(plan)
             _verify(list(sources.shards.values()))
-            came_from = (start.source, start.pooler) if start else (None, None)
-            run = RunFolder.create(
-                out, plan.recipe, sources.shards, plan.config, *came_from, sources.targets,
-                start.fingerprint() if start else None, start.longest if start else None,
-            )  # fmt: skip
+            kept = start.kept() if start else None
+            run = RunFolder.create(out, plan.recipe, sources.shards, plan.config, sources.targets, kept)
             held.enter_context(only_process(out))
     with world.all_or_none():
         run = run or RunFolder(out)

@@ -20,7 +20,7 @@ from masklater.model.from_scratch import make_encoder_config, set_dropout
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.recipe.families import COUNT_TOKENS
 from masklater.recipe.load import Recipe
-from masklater.run.folder import RunFolder
+from masklater.run.folder import RunFolder, SavedModel
 from masklater.run.identity import is_run
 
 
@@ -51,6 +51,12 @@ class Start:
                 whole.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
                 whole.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
         return whole.hexdigest()
+
+    def kept(self) -> SavedModel | None:
+        """Return what a RUN keeps of the origin; None: from scratch."""
+        if self.source is None:
+            return None
+        return SavedModel(self.source, self.fingerprint(), self.pooler, self.longest)
 
     def copy_weights(self, model: MaskLaterForMaskedLM) -> int:
         """Take over the origin's weights, where there is one, and say which.
@@ -87,27 +93,34 @@ def find_start(recipe: Recipe, shards: Shards, commit: str | None = None) -> Sta
     Raises:
         UserError: `model.from` does not load, was trained with another tokenizer, or has too few positions.
     """
-    vocabulary, row_length = shards.vocabulary, shards.index.row_length
     if recipe.model.from_ is None:
-        if (room := recipe.model.max_positions) is not None:
-            if room < row_length:
-                raise UserError(
-                    f"model.max_positions is {room}, and {shards.folder} has rows of {row_length}",
-                    "Raise it, or leave it out: the model then has positions for the longest rows of the run.",
-                )
-            row_length = room
-        encoder = make_encoder_config(
-            recipe.model,
-            vocabulary_size=vocabulary.size,
-            row_length=row_length,
-            token_types=token_types(shards.folder / "tokenizer"),
-            pad=vocabulary.pad,
-            bos=vocabulary.bos,
-            eos=vocabulary.eos,
-            mask=vocabulary.mask,
-        )
-        return Start(_model_config(recipe, shards, encoder, row_length))
-    name = recipe.model.from_
+        return _from_scratch(recipe, shards)
+    return _from_saved(recipe, shards, recipe.model.from_, commit)
+
+
+def _from_scratch(recipe: Recipe, shards: Shards) -> Start:
+    vocabulary, row_length = shards.vocabulary, shards.index.row_length
+    if (room := recipe.model.max_positions) is not None:
+        if room < row_length:
+            raise UserError(
+                f"model.max_positions is {room}, and {shards.folder} has rows of {row_length}",
+                "Raise it, or leave it out: the model then has positions for the longest rows of the run.",
+            )
+        row_length = room
+    encoder = make_encoder_config(
+        recipe.model,
+        vocabulary_size=vocabulary.size,
+        row_length=row_length,
+        token_types=token_types(shards.folder / "tokenizer"),
+        pad=vocabulary.pad,
+        bos=vocabulary.bos,
+        eos=vocabulary.eos,
+        mask=vocabulary.mask,
+    )
+    return Start(_model_config(recipe, shards, encoder, row_length))
+
+
+def _from_saved(recipe: Recipe, shards: Shards, name: str, commit: str | None) -> Start:
     source = hub.find(name, hub.MODEL_FILES, "model.from", commit)
     run = RunFolder(source.folder) if is_run(source.folder) else None
     model = run.load_model()[0] if run else None
@@ -117,15 +130,31 @@ def find_start(recipe: Recipe, shards: Shards, commit: str | None = None) -> Sta
     # Without the source's own tokenizer nothing would tell whether its ids are those of the data.
     before, now = load(run.tokenizer if run else source.folder), load(shards.folder / "tokenizer")
     rows = find_rows(before, now, _num_embeddings(origin), name)
-    longest = saved.longest_row(origin.encoder_config)
-    if row_length > longest:
+    encoder = _take_over_config(recipe, shards, origin, rows, name)
+    row_length, positions = shards.index.row_length, saved.longest_row(origin.encoder_config)
+    # The decoder of a run keeps the room that it has for longer rows.
+    room = row_length if model is None else max(row_length, model.config.row_length)
+    # What was saved by itself, for anybody, has no position that was never trained.
+    trained, decoder_trained = run.longest_trained() if run else (positions, room)
+    longest = max(row_length, min(trained, before.model_max_length))
+    return Start(_model_config(recipe, shards, encoder, room), origin, rows, source, trained, decoder_trained, longest)
+
+
+def _take_over_config(recipe: Recipe, shards: Shards, origin: saved.Origin, rows: Rows, name: str) -> PretrainedConfig:
+    """Return the config of the encoder as it goes on, with the data's vocabulary and the recipe's dropout.
+
+    Raises:
+        UserError: It has too few positions for the rows, or too few layers for `decoder.enter_layer`.
+    """
+    row_length, positions = shards.index.row_length, saved.longest_row(origin.encoder_config)
+    if row_length > positions:
         raise UserError(
-            f"{name} has positions for rows of {longest}, and those of {shards.folder} have {row_length}",
-            f"Prepare the data with --row-length {longest} or less. (A run that is to go on with longer rows some day "
-            "begins with model.max_positions.)",
+            f"{name} has positions for rows of {positions}, and those of {shards.folder} have {row_length}",
+            f"Prepare the data with --row-length {positions} or less. (A run that is to go on with longer rows some "
+            "day begins with model.max_positions.)",
         )
-    encoder = copy.deepcopy(origin.encoder_config)
-    encoder.vocab_size = vocabulary.size if rows.trimmed else max(encoder.vocab_size, vocabulary.size)
+    encoder, size = copy.deepcopy(origin.encoder_config), shards.vocabulary.size
+    encoder.vocab_size = size if rows.trimmed else max(encoder.vocab_size, size)
     if rows.trimmed:
         renumber_special_tokens(encoder, rows, name)
     if recipe.model.dropout is not None:
@@ -136,12 +165,7 @@ def find_start(recipe: Recipe, shards: Shards, commit: str | None = None) -> Sta
             f"{name} count from 0",
             "Lower decoder.enter_layer.",
         )
-    # The decoder of a run keeps the room that it has for longer rows.
-    room = row_length if model is None else max(row_length, model.config.row_length)
-    # What was saved by itself, for anybody, has no position that was never trained.
-    trained, decoder_trained = run.longest_trained() if run else (longest, room)
-    takes = max(row_length, min(trained, before.model_max_length))
-    return Start(_model_config(recipe, shards, encoder, room), origin, rows, source, trained, decoder_trained, takes)
+    return encoder
 
 
 def check_padding(config: MaskLaterConfig, shards: Shards, name: str) -> None:

@@ -17,7 +17,7 @@ RUN/diverged.json   the rows of the steps at which it last stopped by itself
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -52,6 +52,16 @@ from masklater.run.identity import changes, check_same_run, identity_of, is_run,
 POOLER = "pooler.safetensors"
 
 
+@dataclass(frozen=True)
+class SavedModel:
+    """What a RUN keeps of the model that it starts from."""
+
+    source: Source
+    sha256: str | None  # of its weights; None: it has none
+    pooler: dict[str, Tensor] | None  # if it has one
+    longest_row: int | None  # that tokenizers of the run and its exports take; None: as long as the rows of the data
+
+
 class RunFolder:
     """An existing RUN."""
 
@@ -84,11 +94,8 @@ class RunFolder:
         recipe: Recipe,
         shards: Mapping[str, Shards],
         config: MaskLaterConfig,
-        source: Source | None = None,
-        pooler: dict[str, Tensor] | None = None,
         targets: TargetTable | None = None,
-        source_sha256: str | None = None,
-        longest_row: int | None = None,
+        model: SavedModel | None = None,
     ) -> "RunFolder":
         """Make a new RUN.
 
@@ -97,27 +104,24 @@ class RunFolder:
             recipe: Its recipe.
             shards: What it trains on, by folder.
             config: Of its model.
-            source: The saved model that it starts from; None: from scratch.
-            pooler: Of that model, if it has one.
             targets: The table by which it chooses what is predicted; None: none.
-            source_sha256: Of the weights that it starts from.
-            longest_row: That its tokenizer is to take, and those of exports; None: as long as the rows of the data.
+            model: What it starts from; None: from scratch.
 
         Raises:
             UserError: Something stands under that name already.
         """
+        identity = identity_of(shards, model.source if model else None, targets, model.sha256 if model else None)
+        longest = longest_of(shards)
+        row_length = (model.longest_row if model else None) or longest.index.row_length
         with complete_folder(path) as partial:
-            (partial / "run.json").write_text(
-                json.dumps(asdict(identity_of(shards, source, targets, source_sha256)), indent=1), encoding="utf-8"
-            )
+            (partial / "run.json").write_text(json.dumps(asdict(identity), indent=1), encoding="utf-8")
             (partial / "recipe.yaml").write_text(dump(recipe), encoding="utf-8")
             write_data(partial, shards)
             config.save_pretrained(partial)
-            longest = longest_of(shards)
-            copy_tokenizer(longest.folder / "tokenizer", partial / "tokenizer", longest_row or longest.index.row_length)
+            copy_tokenizer(longest.folder / "tokenizer", partial / "tokenizer", row_length)
             longest.check_tokenizer(partial / "tokenizer")
-            if pooler is not None:
-                save_file(pooler, partial / POOLER)
+            if model is not None and model.pooler is not None:
+                save_file(model.pooler, partial / POOLER)
             (partial / "checkpoints").mkdir()
         return cls(path)
 
