@@ -80,6 +80,8 @@ def test_files_are_counted_apart_and_together(run_folder: Path, tmp_path: Path) 
     assert result.accuracy == pytest.approx(50) and result.left_out == 0 and result.step == 4
     expected = [slow_twin(run_folder, x) > slow_twin(run_folder, y) for x, y in zip(one, other, strict=True)]
     assert a["right"] == sum(expected) and a["accuracy"] == pytest.approx(100 * sum(expected) / 6)
+    hashes = [score_pairs(run_folder, data / name).pairs_sha256 for name in ("a.jsonl", "b.jsonl", "a.jsonl")]
+    assert hashes[0] == hashes[2] != hashes[1] and result.pairs_sha256 not in hashes
 
 
 def test_what_cannot_be_scored_is_reported(

@@ -213,6 +213,10 @@ def test_blimp_beside_loss_at_one_budget(tmp_path: Path) -> None:
     document, _ = compare(runs, tmp_path / "report-2")
     assert any("as it was at step 8, and has gone on to step 10" in note for note in document.notes)
     assert any("not scored on equally many minimal pairs" in note for note in document.notes)
+    for run, file, sentences in ((runs[0], "blimp.json", "a" * 64), (runs[1], "scores/blimp.json", "b" * 64)):
+        (run / file).write_text(json.dumps({"accuracy": 60.0, "pairs": 900, "step": 10, "pairs_sha256": sentences}))
+    document, _ = compare(runs, tmp_path / "report-other-pairs")
+    assert any("not scored on the same minimal pairs" in note for note in document.notes)
     (runs[0] / "blimp.json").write_text("{}")
     with pytest.raises(DamagedDataError, match=r"blimp\.json is damaged: accuracy"):
         compare(runs, tmp_path / "report-3")

@@ -5,8 +5,10 @@ What a sentence is given is computed by `sentences.py`. The files are those of B
 `category`, or BLiMP's `linguistics_term`, beside them gets a mean of its own.
 """
 
+import hashlib
 import json
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -94,6 +96,7 @@ class BlimpResult:
     unknown_share: float  # of the tokens that were scored, those that the tokenizer does not know
     seconds: float
     device: str
+    pairs_sha256: str  # of the sentences
     training_sha256: str | None = None  # of the run's steps up to there, as it logged them
 
 
@@ -155,6 +158,7 @@ def score_pairs(run: Path | str, data: Path) -> BlimpResult:
         / max(1, sum(each.tokens for each in scores.values())),
         seconds=time.monotonic() - began,
         device=device.type,
+        pairs_sha256=_fingerprint(pairs.values()),
         training_sha256=None if step is None else training_sha256(Path(run), step),
     )
 
@@ -244,6 +248,14 @@ def _read_pairs(path: Path) -> _Pairs:
             named = (record.get(name) for name in CATEGORIES)
             about.append(next((name for name in named if isinstance(name, str) and name), None))
     return _Pairs(good, bad, about, identical, unreadable)
+
+
+def _fingerprint(files: Iterable[_Pairs]) -> str:
+    """Return the SHA-256 of the sentences: scores on the same pairs, and on no others, compare."""
+    whole = hashlib.sha256()
+    for pairs in files:
+        whole.update(json.dumps([pairs.good, pairs.bad]).encode())
+    return whole.hexdigest()
 
 
 def as_text(result: BlimpResult) -> str:

@@ -248,6 +248,8 @@ def of_pairs(runs: Sequence[Run], pairs: dict[str, Pairs]) -> list[str]:
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{name} {count:,}" for name, count in counts.items())
         notes.append(f"The runs were not scored on equally many minimal pairs ({listed}).")
+    elif len({each.pairs_sha256 for each in pairs.values()} - {None}) > 1:
+        notes.append("The runs were not scored on the same minimal pairs, and those scores do not compare.")
     return notes
 
 

@@ -89,7 +89,8 @@ class Pairs(_Part):
     accuracy: float  # percent of the pairs
     pairs: int
     step: int  # of the run, when it was scored
-    training_sha256: str | None = None  # of the run up to that step; None: scored by an earlier version
+    pairs_sha256: str | None = None  # of the sentences; None: scored by an earlier version
+    training_sha256: str | None = None  # of the run up to that step; None: the same
 
 
 @dataclass(frozen=True)
