@@ -13,7 +13,8 @@ from masklater.budget.cost import encoder_sizes, row_flops
 from masklater.machine.kernels import refuse_cudnn_attention
 from masklater.machine.precision import Precision
 from masklater.masking.batch import MaskedBatch
-from masklater.masking.corrupt import Corruption, corrupt, make_corruption
+from masklater.masking.corrupt import corrupt
+from masklater.masking.corruption import Corruption, make_corruption
 from masklater.masking.draws import Draws
 from masklater.model.check import settle
 from masklater.model.config import MaskLaterConfig

@@ -12,7 +12,7 @@ from masklater.corpus.shards import Shards
 from masklater.errors import RecipeError
 from masklater.masking import choose
 from masklater.masking.choose import Chooser
-from masklater.masking.corrupt import Corruption
+from masklater.masking.corruption import Corruption
 from masklater.masking.draws import Draws
 from masklater.pretrain.batches import make_batches
 from masklater.pretrain.loop import pretrain

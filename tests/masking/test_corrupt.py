@@ -8,7 +8,8 @@ from torch import Tensor
 
 from masklater.errors import UserError
 from masklater.masking.batch import IGNORE, MaskedBatch, batch_from_inputs
-from masklater.masking.corrupt import Corruption, corrupt, make_corruption
+from masklater.masking.corrupt import corrupt
+from masklater.masking.corruption import Corruption, make_corruption
 from masklater.masking.counts import share_of, share_of_each
 from masklater.recipe.masking import MaskingSettings
 from tests.conftest import draws

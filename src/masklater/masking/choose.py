@@ -9,7 +9,7 @@ A chooser is a function in CHOOSERS, at the end. Letters: see masking/batch.py; 
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,10 +18,8 @@ from torch import Tensor
 
 from masklater.corpus.shards import RowBlock
 from masklater.corpus.words import WordTable
+from masklater.masking.corruption import Corruption
 from masklater.masking.draws import Draws
-
-if TYPE_CHECKING:
-    from masklater.masking.corrupt import Corruption
 
 
 def rank_uniform(maskable_BL: Tensor, draws: Draws) -> Tensor:
@@ -193,21 +191,21 @@ def _draw_below(limit_BX: Tensor, draws: Draws) -> Tensor:
 
 
 def choose_uniform(
-    rows_BL: Tensor, maskable_BL: Tensor, wanted_B: Tensor, corruption: "Corruption", draws: Draws
+    rows_BL: Tensor, maskable_BL: Tensor, wanted_B: Tensor, corruption: Corruption, draws: Draws
 ) -> Tensor:
     """Choose single tokens."""
     return rank_uniform(maskable_BL, draws)
 
 
 def choose_words(
-    word_BL: Tensor, maskable_BL: Tensor, wanted_B: Tensor, corruption: "Corruption", draws: Draws
+    word_BL: Tensor, maskable_BL: Tensor, wanted_B: Tensor, corruption: Corruption, draws: Draws
 ) -> Tensor:
     """Choose whole words."""
     return rank_units(word_BL, wanted_B, True, draws)
 
 
 def choose_spans(
-    word_BL: Tensor, maskable_BL: Tensor, wanted_B: Tensor, corruption: "Corruption", draws: Draws
+    word_BL: Tensor, maskable_BL: Tensor, wanted_B: Tensor, corruption: Corruption, draws: Draws
 ) -> Tensor:
     """Choose spans of words."""
     settings = corruption.settings
@@ -246,7 +244,7 @@ class Chooser(NamedTuple):
     `table` is then `word_table`.
     """
 
-    rank: Callable[[Tensor, Tensor, Tensor, "Corruption", Draws], Tensor]
+    rank: Callable[[Tensor, Tensor, Tensor, Corruption, Draws], Tensor]
     table: Callable[[Any], Any] | None = None
     by_words: bool = False
 

@@ -8,21 +8,17 @@ slots in every row, however many targets it has: a row begins and ends with a sp
 Letters: see masking/batch.py.
 """
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from masklater.masking.batch import IGNORE, CausalBatch
 from masklater.masking.choose import rank_uniform
+from masklater.masking.corruption import Corruption
 from masklater.masking.counts import share_of_each
 from masklater.masking.draws import Draws
 
-if TYPE_CHECKING:
-    from masklater.masking.corrupt import Corruption
 
-
-def predict_next(rows_BL: Tensor, documents_BL: Tensor | None, corruption: "Corruption", draws: Draws) -> CausalBatch:
+def predict_next(rows_BL: Tensor, documents_BL: Tensor | None, corruption: Corruption, draws: Draws) -> CausalBatch:
     """Make a CausalBatch of rows; arguments as `corrupt`'s."""
     B, L = rows_BL.shape
     T = corruption.counts.targets

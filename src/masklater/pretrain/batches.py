@@ -17,7 +17,8 @@ from masklater.errors import UserError
 from masklater.machine.distributed import ALONE, World
 from masklater.masking.batch import MaskedBatch
 from masklater.masking.choose import CHOOSERS, continued, number_words
-from masklater.masking.corrupt import Corruption, corrupt, make_corruption
+from masklater.masking.corrupt import corrupt
+from masklater.masking.corruption import Corruption, make_corruption
 from masklater.masking.draws import Draws
 from masklater.masking.schedule import RatePath
 from masklater.pretrain.mixture import Mixture, Source

@@ -12,7 +12,7 @@ from masklater.corpus.shards import Shards
 from masklater.errors import UserError
 from masklater.ledger import Ledger, Spending
 from masklater.machine.distributed import World
-from masklater.masking.corrupt import Corruption
+from masklater.masking.corruption import Corruption
 from masklater.masking.schedule import rates_in
 from masklater.model.config import MaskLaterConfig
 from masklater.pretrain.batches import (

@@ -1,0 +1,98 @@
+"""What is settled about corruption before a row is seen: shares as fixed counts, and facts about ids.
+
+Counts are fixed. Of a row without padding C positions are corrupted, M = round(mask x C) of them dropped and
+T = round(predict x C) predicted, whatever the draw, so that S, M and T are the same in every batch.
+
+Letters: see masking/batch.py; C corrupted positions of a row.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from masklater.errors import UserError
+from masklater.masking.counts import Counts, count
+from masklater.masking.schedule import rates_of
+from masklater.recipe.masking import MaskingSettings
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """The corruption of the rows of one data set: the recipe's shares as fixed counts."""
+
+    settings: MaskingSettings
+    drop: bool  # True: [MASK]s are left out of the encoder (3ML); False: they stand in its input (vanilla)
+    rate: float  # share of the maskable positions that are corrupted
+    row_length: int  # L
+    maskable_per_row: float  # mean over rows without padding
+    is_special_V: Tensor  # bool
+    ordinary_ids_K: Tensor  # int64: the ids a random token is drawn from, K = V - specials
+    mask_id: int
+    pad_id: int
+    table: Any  # what the chooser has to know of each token; None where it needs nothing
+    weights_V: Tensor | None = None  # float64: of each token, where what is predicted is drawn; None: all alike
+
+    @property
+    def counts(self) -> Counts:
+        """The counts C, M and T at this rate."""
+        return count(self.settings, self.rate, self.drop, self.row_length, self.maskable_per_row)
+
+    def at_rate(self, rate: float) -> Self:
+        """Return the same corruption at another rate."""
+        return replace(self, rate=rate)
+
+
+def make_corruption(
+    settings: MaskingSettings,
+    *,
+    drop: bool,
+    row_length: int,
+    maskable_per_row: float,
+    vocabulary_size: int,
+    special_ids: tuple[int, ...],
+    mask_id: int,
+    pad_id: int,
+    table: Any = None,
+) -> Corruption:
+    """Fix the counts for rows of one length, at the rate a run begins with.
+
+    Args:
+        settings: The recipe's `masking` section.
+        drop: Whether [MASK]s are left out of the encoder.
+        row_length: L.
+        maskable_per_row: Mean number of maskable positions of a row without padding: with separators inside, fewer than
+            L - 2. C is the rate's share of it, so that the corpus as a whole is masked at the stated rate.
+        vocabulary_size: V.
+        special_ids: Never corrupted, never drawn as random tokens.
+        mask_id: The mask token.
+        pad_id: The padding token.
+        table: The chooser's facts about each token (`Chooser.table`).
+
+    Raises:
+        UserError: A rate leaves no target, or nothing to see, in rows of this length.
+    """
+    is_special_V = torch.zeros(vocabulary_size, dtype=torch.bool)
+    is_special_V[list(special_ids)] = True
+    corruption = Corruption(
+        settings=settings,
+        drop=drop,
+        rate=settings.rate,
+        row_length=row_length,
+        maskable_per_row=maskable_per_row,
+        is_special_V=is_special_V,
+        ordinary_ids_K=(~is_special_V).nonzero().squeeze(1),
+        mask_id=mask_id,
+        pad_id=pad_id,
+        table=table,
+    )
+    for rate in rates_of(settings):
+        if corruption.at_rate(rate).counts.targets < 1:
+            share = "" if settings.predict == 1 else f" with masking.predict {settings.predict:g}"
+            what = f"a causal phase{share}" if settings.causal else f"masking.rate {rate:g}{share}"
+            raise UserError(
+                f"{what} leaves no target in rows of {row_length} positions",
+                "Raise masking.rate or masking.predict, or prepare longer rows.",
+            )
+    return corruption
