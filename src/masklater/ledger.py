@@ -47,6 +47,16 @@ class Ledger:
     peak_flops_per_second: float | None = None  # of the device, where it is known or measured
 
     @property
+    def total_flops(self) -> float:
+        """FLOPs of the training, of the optimizer and of choosing what to train on."""
+        return self.flops + self.flops_optimizer + self.flops_choosing
+
+    @property
+    def flops_choosing(self) -> float:
+        """FLOPs of choosing rows or targets, those of the runs that scored them included."""
+        return self.flops_selection + self.flops_selection_runs
+
+    @property
     def hours(self) -> float:
         """Wall time of training steps in hours."""
         return self.seconds / 3600

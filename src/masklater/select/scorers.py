@@ -23,7 +23,7 @@ from masklater.recipe.load import Recipe
 from masklater.recipe.masking import MaskingSettings
 from masklater.recipe.sections import DecoderSettings
 from masklater.recipe.timeline import in_phase
-from masklater.run.checkpoint import Checkpoint, load_newest
+from masklater.run.checkpoint import Checkpoint
 from masklater.run.folder import RunFolder
 
 Wanted = Literal["auto", "bfloat16", "float16", "float32"]
@@ -54,15 +54,7 @@ class Scorer:
         """What the record of a folder says of it."""
         sha256 = hashlib.sha256((self.checkpoint.path / "checkpoint.json").read_bytes()).hexdigest()
         ledger = self.checkpoint.ledger
-        flops = ledger.flops + ledger.flops_optimizer + ledger.flops_selection + ledger.flops_selection_runs
-        return ScoringRun(run=str(self.run.path), step=ledger.steps, sha256=sha256, flops=flops)
-
-    def load(self) -> MaskLaterForMaskedLM:
-        """Load its model, in evaluation mode."""
-        model, step = self.run.load_model()
-        if step != self.checkpoint.ledger.steps:
-            raise UserError(f"{self.run.path} has a newer checkpoint meanwhile", "Let it finish, or stop it, first.")
-        return model
+        return ScoringRun(run=str(self.run.path), step=ledger.steps, sha256=sha256, flops=ledger.total_flops)
 
 
 @dataclass(frozen=True)
@@ -94,7 +86,7 @@ class Scorers:
 
         Masks are the same for either run, each of which is given what it reads of a row.
         """
-        model = scorer.load().to(self.precision.device)
+        model = scorer.run.model_of(scorer.checkpoint).to(self.precision.device)
         config, attend, rows = model.config, scorer.recipe.batch.attend, self.shards.train
         batches = make_batches(self.shards, rows, self.early.masking, config.decoder.drops, attend, EVALUATION_SEED)
         found = measure(model, batches, micro_rows, self.precision, f"Scoring with the {name} model")
@@ -131,9 +123,7 @@ def open_scorers(shards: Path, early: Path, reference: Path, precision: Wanted) 
 def _open(path: Path, shards: Shards) -> Scorer:
     """Open a RUN that is to score rows, and check that it can read them."""
     run = RunFolder(path)
-    checkpoint = load_newest(run.checkpoints)
-    if checkpoint is None:
-        raise UserError(f"the run {path} has no checkpoint yet", "Let it run until its first checkpoint.")
+    checkpoint = run.open_newest()
     if not have_same_ids(run.tokenizer, shards.folder / "tokenizer"):
         raise UserError(
             f"the run {path} was trained with another tokenizer than {shards.folder} has",
