@@ -38,10 +38,11 @@ from masklater.corpus.keep.duplicates import (
 from masklater.corpus.keep.kept import REASONS, Kept
 from masklater.corpus.keep.quality import is_repetitive, share_of_letters, why_not
 from masklater.corpus.keep.settings import KeepSettings, parse_duplicates, parse_slice
-from masklater.corpus.keep.tokens import hash_of, hashes_of, run_hashes, words_of
+from masklater.corpus.keep.tokens import hashes_of, run_hashes, words_of
 from masklater.corpus.prepare import PrepareResult, prepare
 from masklater.corpus.read import MAX_DOCUMENT_CHARS, Document, ReadCounts, Source, read_documents
 from masklater.corpus.settings import PrepareSettings
+from masklater.corpus.text_hash import hash_of
 from masklater.errors import UserError
 from tests.conftest import DATA, make_text
 from tests.corpus.deciding import decided, decided_one_by_one

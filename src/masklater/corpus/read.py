@@ -9,7 +9,6 @@ import io
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +28,7 @@ from masklater.corpus.parts.file_range import FileRange
 from masklater.corpus.readers import READERS, Ending, Reader, ending_of
 from masklater.corpus.readers.opened import BUFFER_BYTES, Metered, Opened, Records
 from masklater.corpus.settings import DocumentUnit, NullTexts
+from masklater.corpus.text_hash import hash_of
 from masklater.corpus.unpack import DAMAGES, PACKINGS, unpack
 from masklater.errors import DamagedDataError, UserError, first_line
 
@@ -279,7 +279,7 @@ class _Passed:
         if not text:
             return
         if not self.parts:
-            self.key = _key(text)
+            self.key = hash_of(text)
         self.counts.characters += len(text)
         start = 0
         while len(text) - start > MAX_DOCUMENT_CHARS:
@@ -299,7 +299,3 @@ def _end_of_part(text: str, start: int, most: int) -> int:
     """Where a part ends that begins at one place of a text and goes to another at most: behind a line, or a word."""
     earliest = max(start, most - int(CUT_WITHIN * MAX_DOCUMENT_CHARS))
     return text.rfind("\n", earliest, most) + 1 or text.rfind(" ", earliest, most) + 1 or most
-
-
-def _key(text: str) -> int:
-    return int.from_bytes(blake2b(text.encode("utf-8"), digest_size=8).digest(), "big")

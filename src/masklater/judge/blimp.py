@@ -20,8 +20,7 @@ from masklater import hub
 from masklater.console import Meter, aligned, say
 from masklater.errors import UserError
 from masklater.judge.sentences import SentenceScorer
-from masklater.machine.allocator import keep_large_buffers
-from masklater.machine.kernels import fix_workspace, refuse_cudnn_attention
+from masklater.machine.kernels import set_up_process
 from masklater.model.saved import load_masked_lm
 from masklater.run.folder import RunFolder
 from masklater.run.identity import is_run
@@ -128,9 +127,7 @@ def score_pairs(run: Path | str, data: Path) -> BlimpResult:
             f"{data} holds no minimal pair", "Each line is a JSON object with sentence_good and sentence_bad."
         )
     model, tokenizer, step = _load(str(run))
-    keep_large_buffers()
-    refuse_cudnn_attention()
-    fix_workspace()
+    set_up_process()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     scorer = SentenceScorer(model.to(device), tokenizer)
     scores: dict[str, FileScore] = {}

@@ -30,13 +30,13 @@ from masklater.run.metrics import training_sha256
 if TYPE_CHECKING:
     from masklater.model.masked_lm import MaskLaterForMaskedLM
 
+OF_RUN = ("run", "step", "training_sha256")
+"""What a record says of the run that an encoder is from."""
+
 LONGEST_ROW = 512
 """Longer rows are truncated, as in fairseq's GLUE recipe; so are rows longer than the encoder has positions for."""
 
-IDENTIFYING = (
-    "config.json", "*.safetensors", "*.bin", "*.index.json",
-    "tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model",
-)  # fmt: skip
+IDENTIFYING = ("config.json", "*.safetensors", "*.bin", "*.index.json", *hub.TOKENIZER_FILES)
 """The files that decide what an encoder computes."""
 
 
@@ -50,6 +50,10 @@ class Encoder:
     run: str | None = None  # the RUN it was exported from
     step: int | None = None  # and the step of its checkpoint
     training_sha256: str | None = None  # of the run's steps up to there, as it logged them
+
+    def record(self) -> dict[str, str | int | None]:
+        """Return what a record of scores says of it."""
+        return {"path": self.path, "sha256": self.sha256} | {name: getattr(self, name) for name in OF_RUN}
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """Its tokenizer.

@@ -23,7 +23,7 @@ from masklater.console import say
 from masklater.errors import DamagedDataError, UserError, first_line
 from masklater.folders import disk_errors_for_people, write_file
 from masklater.judge.data import TaskData
-from masklater.judge.encoder import Encoder
+from masklater.judge.encoder import OF_RUN, Encoder
 from masklater.judge.grid import SweepSettings
 from masklater.judge.table import as_markdown
 
@@ -32,9 +32,6 @@ Record = dict[str, Any]
 
 SETTING = ("task", "lr", "batch", "epochs", "seed")
 """The settings that tell the runs of one sweep apart."""
-
-OF_RUN = ("run", "step", "training_sha256")
-"""What sweep.json says of the RUN that the encoder was exported from."""
 
 
 class RunLog:
@@ -212,9 +209,7 @@ def check_arithmetic(log: RunLog, protocol: Mapping[str, Any], precision: str) -
 
 def _identity(encoder: Encoder, settings: SweepSettings) -> dict[str, Any]:
     return {
-        "encoder_path": encoder.path,
-        "encoder_sha256": encoder.sha256,
-        **{name: getattr(encoder, name) for name in OF_RUN},
+        **{name if name in OF_RUN else f"encoder_{name}": value for name, value in encoder.record().items()},
         **asdict(settings.grid),
         "max_train_rows": settings.max_train_rows,
         "tune": str(settings.tune),

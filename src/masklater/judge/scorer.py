@@ -15,9 +15,8 @@ from masklater.judge.grid import Tune
 from masklater.judge.records import Record
 from masklater.judge.tokens import TokenRows, TokenTask, tokenise
 from masklater.judge.tune import select
-from masklater.machine.allocator import keep_large_buffers
 from masklater.machine.device import device_name
-from masklater.machine.kernels import fix_workspace, refuse_cudnn_attention
+from masklater.machine.kernels import set_up_process
 from masklater.machine.precision import choose_precision
 from masklater.machine.versions import versions
 from masklater.model.check import refusal
@@ -34,9 +33,7 @@ class Scorer:
         Raises:
             UserError: It does not load, or has none of them.
         """
-        keep_large_buffers()
-        refuse_cudnn_attention()
-        fix_workspace()
+        set_up_process()
         self.encoder = encoder
         self.precision = choose_precision(precision, device)
         self.tokenizer = encoder.tokenizer()

@@ -21,7 +21,6 @@ from masklater.judge.hub import read_from_hub
 from masklater.judge.own_data import read_own
 from masklater.judge.own_task import OwnTask
 from masklater.judge.records import (
-    OF_RUN,
     Record,
     RunLog,
     check_arithmetic,
@@ -115,7 +114,7 @@ def sweep(
         _introduce(found, rows, faults, len(jobs), len(done))
         if jobs:
             _run(scorer, rows, jobs, log, devices)
-        scores = table.summarise(log.records, faults, _describe(found), _settings_record(settings, tasks, data))
+        scores = table.summarise(log.records, faults, found.record(), _settings_record(settings, tasks, data))
         write_table(out, scores)
     return Sweep(scores, errors, rows, log)
 
@@ -240,10 +239,6 @@ def _introduce(encoder: Encoder, rows: dict[str, TaskData], faults: dict[str, st
     for problem in faults.values():
         say(f"not scored: {problem}")
     say(f"{todo:,} runs to do" + (f", {done:,} done already" if done else ""))
-
-
-def _describe(encoder: Encoder) -> dict[str, Any]:
-    return {"path": encoder.path, "sha256": encoder.sha256, **{name: getattr(encoder, name) for name in OF_RUN}}
 
 
 def _settings_record(settings: SweepSettings, tasks: Sequence[Task | OwnTask], data: str | None) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def _score(name: str, pairs: Sequence[PairRows], out: Path) -> _Scored:
             files.append(record)
             answers.append(answer)
     scores = {
-        "encoder": {"path": encoder.path, "sha256": encoder.sha256, "run": encoder.run, "step": encoder.step},
+        "encoder": encoder.record(),
         "files": files,
         "vectors": "mean of the last hidden states over the row's tokens, compared by cosine",
         "max_length": scorer.max_length,

@@ -7,6 +7,15 @@ from typing import Any
 
 import torch
 
+from masklater.machine.allocator import keep_large_buffers
+
+
+def set_up_process() -> None:
+    """Set up this process for models of any kind: how it allocates, and which kernels a GPU may run."""
+    keep_large_buffers()
+    refuse_cudnn_attention()
+    fix_workspace()
+
 
 def refuse_cudnn_attention() -> None:
     """Keep `scaled_dot_product_attention` from cuDNN's kernel, in this process from now on.

@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from masklater.console import Meter, say
 from masklater.errors import DamagedDataError, Interrupted, is_out_of_memory
 from masklater.ledger import Ledger
-from masklater.machine.allocator import keep_large_buffers
 from masklater.machine.compilation import Compilation, choose_compilation, has_flex
 from masklater.machine.device import HostCopy
 from masklater.machine.distributed import World, join, stacked_layers
-from masklater.machine.kernels import fix_workspace, refuse_cudnn_attention, repeatable
+from masklater.machine.kernels import repeatable, set_up_process
 from masklater.machine.precision import Precision, choose_precision
 from masklater.machine.signals import StopOnSignal
 from masklater.model.masked_lm import MaskLaterForMaskedLM
@@ -53,9 +52,7 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
         Interrupted: SIGINT or SIGTERM; a checkpoint was saved.
         SaidElsewhere: One of these, reported by another process.
     """
-    keep_large_buffers()
-    refuse_cudnn_attention()
-    fix_workspace()
+    set_up_process()
     with join() as world, ExitStack() as held:
         if recipe.deterministic:
             held.enter_context(repeatable(world.device))

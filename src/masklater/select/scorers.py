@@ -14,7 +14,7 @@ from masklater.corpus.selection import is_selection, shards_of
 from masklater.corpus.shards import Shards
 from masklater.errors import UserError
 from masklater.machine.distributed import ALONE
-from masklater.machine.kernels import refuse_cudnn_attention
+from masklater.machine.kernels import set_up_process
 from masklater.machine.precision import Precision, choose_precision
 from masklater.model.check import check_dtype
 from masklater.model.masked_lm import MaskLaterForMaskedLM
@@ -68,7 +68,7 @@ class Scorers:
 
     def measure(self, measure: Measure[Found], micro_rows: int) -> tuple[Found, Found, dict[str, Any]]:
         """Return what is found by the early model, and by the reference, and the facts that a record says of it."""
-        refuse_cudnn_attention()
+        set_up_process()
         say(f"{self.shards.train.num_rows:,} rows, {self.precision.name}: {self.precision.reason}")
         early, of_early = self._ask(self.early, measure, micro_rows, "early")
         reference, of_reference = self._ask(self.reference, measure, micro_rows, "reference")

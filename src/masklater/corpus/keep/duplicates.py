@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from masklater.corpus.keep.buckets import Buckets
-from masklater.corpus.keep.tokens import hash_of, words_of
+from masklater.corpus.keep.tokens import words_of
 from masklater.corpus.marked import WORD_MARK
+from masklater.corpus.text_hash import hash_of
 from masklater.extras import import_extra
 
 SHINGLE = 5

@@ -13,9 +13,9 @@ from masklater.corpus.keep.duplicates import near_signature, without_lines
 from masklater.corpus.keep.languages import Languages
 from masklater.corpus.keep.quality import why_not
 from masklater.corpus.keep.settings import KeepSettings
-from masklater.corpus.keep.tokens import hash_of
 from masklater.corpus.marked import WORD_MARK
 from masklater.corpus.read import Document
+from masklater.corpus.text_hash import hash_of
 
 
 class Verdict(NamedTuple):

@@ -3,12 +3,12 @@
 import re
 import unicodedata
 from functools import lru_cache
-from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
 
 from masklater.corpus.split import JOINERS, is_mark
+from masklater.corpus.text_hash import hash_of
 
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 """Scripts that put no spaces between words: Thai, Lao, Burmese, Khmer, kana and Han."""
@@ -58,11 +58,6 @@ def _ranges(characters: list[str]) -> list[str]:
         else:
             ranges.append(f"{one}-{one}")
     return ranges
-
-
-def hash_of(text: str) -> int:
-    """A 64-bit hash, the same on every machine."""
-    return int.from_bytes(blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "big")
 
 
 _hash_of_word = lru_cache(2**18)(hash_of)
