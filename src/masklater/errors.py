@@ -1,6 +1,8 @@
 """The few errors a user meets. Each says what is wrong, where, and what to do about it."""
 
+import difflib
 import reprlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -37,6 +39,12 @@ class Fault:
 
 
 MISSING = object()
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Ask whether the nearest of the words that there are was meant; empty where none is near."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"Did you mean {close[0]}?" if close else ""
 
 
 def _short(value: object) -> str:

@@ -18,7 +18,7 @@ from masklater.ledger import Ledger
 from masklater.pretrain import health, loop
 from masklater.pretrain.health import Health
 from masklater.pretrain.loop import pretrain
-from masklater.pretrain.optim import muon_flops
+from masklater.pretrain.muon import muon_flops
 from masklater.recipe.duration import Duration
 from masklater.recipe.load import load
 from masklater.report.compare import compare

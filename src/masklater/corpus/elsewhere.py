@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from masklater.console import say
 from masklater.corpus.made_of_text import MADE_OF_TEXT, is_made_of_text
-from masklater.corpus.readers import ENDINGS_SAID, ending_of, remedy_for
+from masklater.corpus.readers import ENDINGS_SAID, ending_of, ending_shown, remedy_for
 from masklater.corpus.unpack import PACKINGS
 from masklater.errors import UserError, first_line
 from masklater.extras import import_extra
@@ -208,7 +208,7 @@ def find_remote(name: str, passed_over: Counter[str], read_as: str | None = None
                 f"{name} does not end in {ENDINGS_SAID}", remedy_for(name, "Say what it is with --read-as: txt, say.")
             )
         else:
-            passed_over[os.path.splitext(place)[1].lower() or "without an ending"] += 1  # noqa: PTH122
+            passed_over[ending_shown(place)] += 1
     if not there:
         beside = f"; it holds: {len(outermost):,} {MADE_OF_TEXT}" if outermost else ""
         raise UserError(f"{name} holds no text: no file in it ends in {ENDINGS_SAID}{beside}", "Check the name.")

@@ -10,15 +10,13 @@ from masklater.console import say
 from masklater.corpus.elsewhere import ElsewhereFile, named_parts, read_file_as
 from masklater.corpus.made_of_text import MADE_OF_TEXT, is_made_of_text
 from masklater.corpus.parts.file_range import FileRange
-from masklater.corpus.readers import ENDINGS_SAID, ending_of, remedy_for
+from masklater.corpus.readers import ENDINGS_SAID, ending_of, ending_shown, remedy_for
 from masklater.errors import UserError
 
-COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip", ".7z")
-"""Endings that follow the one that tells what a file holds."""
 ENDINGS_SHOWN = 8
 
-HIDDEN, LINKED_FOLDERS, BROKEN_LINKS, NO_FILES, NO_ENDING = (
-    "hidden", "linked folders (named as inputs they are read)", "broken links", "pipes and devices", "without an ending"
+HIDDEN, LINKED_FOLDERS, BROKEN_LINKS, NO_FILES = (
+    "hidden", "linked folders (named as inputs they are read)", "broken links", "pipes and devices"
 )  # fmt: skip
 
 READ_AS = "Say what other endings are: --read-as txt for plain text, source code too, --read-as jsonl for JSON lines."
@@ -218,12 +216,6 @@ def _not_entered(folder: Path, is_deep: bool) -> str:
 
 def _is_made_of_text(folder: Path) -> bool:
     return is_made_of_text(folder.name, lambda name: (folder / name).is_file())
-
-
-def ending_shown(name: str) -> str:
-    """`.pdf`, or `.pdf.bz2` with its compression."""
-    stem, last = os.path.splitext(name.lower())  # noqa: PTH122 - no Path of its own
-    return (os.path.splitext(stem)[1] if last in COMPRESSIONS else "") + last or NO_ENDING  # noqa: PTH122
 
 
 def _checked(path: Path, otherwise: str) -> Path:

@@ -5,7 +5,6 @@ stray bytes become U+FFFD, a few NULs go, and both are counted. More of them mea
 """
 
 import codecs
-import difflib
 import io
 import re
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from encodings.aliases import aliases
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from masklater.errors import DamagedDataError, UserError
+from masklater.errors import DamagedDataError, UserError, did_you_mean
 
 MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"), (codecs.BOM_UTF8, "utf-8"),
@@ -84,11 +83,11 @@ def check_encoding(name: str) -> str:
         codecs.getincrementaldecoder(name)(_ERRORS).decode("text".encode(name), True)
         return codecs.lookup(name).name
     except Exception:  # codecs raise whatever they like
-        close = difflib.get_close_matches(name.lower(), {*aliases, *aliases.values()}, n=1)
+        asked = did_you_mean(name.lower(), {*aliases, *aliases.values()})
         raise UserError(
             f"--encoding {name!r}: Python knows no text encoding of that name",
-            "Name one that it knows, such as utf-8, utf-16-le, latin-1, cp1252, cp1251, gb18030 or shift_jis."
-            + (f" Did you mean {close[0]}?" if close else ""),
+            "Name one that it knows, such as utf-8, utf-16-le, latin-1, cp1252, cp1251, gb18030 or shift_jis. "
+            f"{asked}".rstrip(),
         ) from None
 
 

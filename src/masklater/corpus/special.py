@@ -63,12 +63,19 @@ def esm(entries: dict[str, int]) -> Tokenizer:
     return tokenizer
 
 
+def mask_takes_space(tokenizer: Tokenizer, mask: str) -> bool:
+    """Return whether a mask takes the space before it along, as RoBERTa's does: "The <mask> is" asks for one word.
+
+    Of single characters a space is one itself.
+    """
+    return mask == ROBERTA_TOKENS["mask"] and type(tokenizer.model).__name__ != "WordLevel"
+
+
 def finish(tokenizer: Tokenizer, names: dict[str, str]) -> None:
     """Special tokens, and what stands around a text."""
-    takes_space = type(tokenizer.model).__name__ != "WordLevel"  # of single characters, a space is one of them
     tokenizer.add_special_tokens(
         [
-            AddedToken(name, special=True, lstrip=name == "<mask>" and takes_space, normalized=False)
+            AddedToken(name, special=True, lstrip=mask_takes_space(tokenizer, name), normalized=False)
             for name in names.values()
         ]
     )

@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 
 from masklater.corpus.marked import continues, row_dtype, take_out
 from masklater.corpus.read import Document
+from masklater.corpus.vocabulary import num_ids
 from masklater.errors import UserError
 
 CHUNK_DOCUMENTS, CHUNK_CHARS = 256, 2**18
@@ -48,7 +49,7 @@ def tokenise(
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True
-    dtype = row_dtype(max(tokenizer.get_vocab().values()) + 1, marked_words)
+    dtype = row_dtype(num_ids(tokenizer), marked_words)
     encode_batch = tokenizer.encode_batch if marked_words else tokenizer.encode_batch_fast  # which tells no offsets
 
     def encode(chunk: list[Document]) -> list[Tokens]:

@@ -10,10 +10,19 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from masklater.corpus.portable import make_portable, write_config
 from masklater.corpus.settings import TokenizerKind  # noqa: F401 - as below
-from masklater.corpus.special import BERT_TOKENS, ESM_TOKENS, ROBERTA_TOKENS, cut_inside, esm, finish, wrap_texts
+from masklater.corpus.special import (
+    BERT_TOKENS,
+    ESM_TOKENS,
+    ROBERTA_TOKENS,
+    cut_inside,
+    esm,
+    finish,
+    mask_takes_space,
+    wrap_texts,
+)
 from masklater.corpus.split import gpt2_split
 from masklater.corpus.train import train  # noqa: F401 - a tokenizer's users find it here
-from masklater.corpus.vocabulary import ROLES, Vocabulary, find_shared
+from masklater.corpus.vocabulary import ROLES, Vocabulary, find_shared, num_ids
 from masklater.errors import DamagedDataError, UserError, first_line
 from masklater.extras import import_extra
 
@@ -63,7 +72,7 @@ def named(tokenizer: Tokenizer, names: dict[str, str]) -> "PreTrainedTokenizerFa
     """The same with special tokens of other names, some of which may be missing."""
     from transformers import PreTrainedTokenizerFast
 
-    takes_space = names.get("mask") == ROBERTA_TOKENS["mask"] and type(tokenizer.model).__name__ != "WordLevel"
+    takes_space = "mask" in names and mask_takes_space(tokenizer, names["mask"])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=names.get("bos"),
@@ -72,7 +81,6 @@ def named(tokenizer: Tokenizer, names: dict[str, str]) -> "PreTrainedTokenizerFa
         sep_token=names.get("eos"),
         unk_token=names.get("unk"),
         pad_token=names.get("pad"),
-        # A <mask> takes the space before it along, as in RoBERTa: "The <mask> is" asks for one word with its space.
         mask_token=AddedToken(names["mask"], lstrip=takes_space, special=True) if "mask" in names else None,
         model_input_names=["input_ids", "attention_mask"],
         clean_up_tokenization_spaces=False,
@@ -217,11 +225,6 @@ def _shared(tokenizer: "PreTrainedTokenizerFast", role: str, other: str) -> User
         f'Give it one of its own, tokenizer.add_special_tokens({{"{role}_token": "{own}"}}), and save it with '
         "save_pretrained.",
     )
-
-
-def num_ids(tokenizer: "PreTrainedTokenizerFast") -> int:
-    """The largest id + 1, which is more than there are entries where a vocabulary has gaps or an entry twice."""
-    return max(tokenizer.get_vocab().values()) + 1
 
 
 def unknown_id(tokenizer: "PreTrainedTokenizerFast") -> int | None:

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 
 from masklater.corpus.read import Document
 from masklater.corpus.tokenise import tokenise
+from masklater.corpus.vocabulary import num_ids
 from masklater.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ ASCII = frozenset(map(chr, range(0x21, 0x7F)))
 
 def count_uses(documents: Iterator[Document], tokenizer: Tokenizer, threads: int) -> NDArray[np.int64]:
     """Return how often each entry stands in some documents, uses_V."""
-    uses_V = np.zeros(max(tokenizer.get_vocab().values()) + 1, np.int64)
+    uses_V = np.zeros(num_ids(tokenizer), np.int64)
     for _, tokens in tokenise(documents, tokenizer, threads):
         np.add.at(
             uses_V, tokens.ids_T, 1

@@ -1,6 +1,7 @@
 """The vocabulary of a tokenizer, as all that handles its ids needs to know it."""
 
 from collections.abc import Mapping
+from typing import Protocol
 
 from pydantic import NonNegativeInt, PositiveInt
 
@@ -45,3 +46,15 @@ def find_shared(ids: Mapping[str, int | None]) -> tuple[str, str] | None:
     """
     pairs = ((one, other) for one in ("pad", "mask") for other in ids if other != one)
     return next(((one, other) for one, other in pairs if ids[one] is not None and ids[one] == ids[other]), None)
+
+
+class HasEntries(Protocol):
+    """A tokenizer of tokenizers or of transformers."""
+
+    def get_vocab(self) -> dict[str, int]:
+        """Return ids by entry."""
+
+
+def num_ids(tokenizer: HasEntries) -> int:
+    """Return the largest id + 1, which is more than there are entries where a vocabulary has gaps or an entry twice."""
+    return max(tokenizer.get_vocab().values()) + 1

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from masklater.corpus.special import continuing_prefix
 from masklater.corpus.split import belongs_to_what_is_before, is_mark
-from masklater.corpus.tokenizer import num_ids
+from masklater.corpus.vocabulary import num_ids
 from masklater.errors import UserError
 
 if TYPE_CHECKING:

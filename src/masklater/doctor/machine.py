@@ -8,6 +8,7 @@ import torch
 from packaging.requirements import Requirement
 
 import masklater
+from masklater.corpus.settings import available_cores
 from masklater.doctor.examination import Examination
 from masklater.machine.device import all_devices, processor_name
 from masklater.machine.precision import choose_precision
@@ -21,7 +22,7 @@ def look_at_machine(found: Examination) -> None:
     found.facts["Python"] = f"{platform.python_version()} ({platform.python_implementation()})"
     found.facts["system"] = platform.platform()
     _look_at_packages(found)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     threads = torch.get_num_threads()
     found.facts["processor"] = f"{processor_name()}, {cores} cores for this process"
     found.facts["threads"] = f"{threads} ({THREADS} is {os.environ.get(THREADS, 'not set')})"

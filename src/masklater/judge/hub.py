@@ -3,6 +3,7 @@
 import numpy as np
 
 from masklater.errors import UserError, first_line
+from masklater.extras import import_extra
 from masklater.judge.data import Split, TaskData, make_task_data
 from masklater.judge.tasks import MISMATCHED, Task
 
@@ -15,15 +16,9 @@ def read_from_hub(task: Task) -> TaskData:
     Raises:
         UserError: The library is not installed, or the data cannot be had.
     """
+    datasets = import_extra("datasets", "data", "--data hub", ", or name a folder that holds the tsv files")
     try:
-        from datasets import load_dataset
-    except ImportError:
-        raise UserError(
-            "--data hub reads GLUE through the library datasets, which is not installed",
-            "Install it with pip install 'masklater[data]', or name a folder that holds the tsv files.",
-        ) from None
-    try:
-        official = load_dataset(HUB_NAME, task.key)
+        official = datasets.load_dataset(HUB_NAME, task.key)
     except Exception as error:  # the library raises whatever its network and file layers raise
         raise UserError(
             f"{HUB_NAME}, {task.key}, could not be loaded: {type(error).__name__}: {first_line(error)}",

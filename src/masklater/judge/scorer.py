@@ -7,6 +7,7 @@ import torch
 from transformers import PreTrainedModel
 
 from masklater.console import say
+from masklater.corpus.vocabulary import num_ids
 from masklater.errors import UserError, is_out_of_memory
 from masklater.judge.data import TaskData
 from masklater.judge.encoder import Encoder, attention_of, load_classifier, longest_row
@@ -119,7 +120,7 @@ class Scorer:
             self.precision = choose_precision("float32", device)
 
     def _check_vocabulary(self, embeddings: int) -> None:
-        ids = max(self.tokenizer.get_vocab().values()) + 1
+        ids = num_ids(self.tokenizer)
         if ids > embeddings:
             raise UserError(
                 f"the tokenizer of {self.encoder.path} has ids up to {ids - 1:,}, its encoder {embeddings:,} word "

@@ -1,6 +1,5 @@
 """The parts of a task's entry in TASKS.yaml that say what is read: files, and which of their columns and rows."""
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from typing import Any
 
 from masklater.corpus.hub_rows import NAME as DATA_SET
 from masklater.corpus.hub_rows import is_hub
-from masklater.errors import MISSING, Fault
+from masklater.errors import MISSING, Fault, did_you_mean
 from masklater.judge.own_task import Columns, HubSplit, Kind, TaskFile
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -38,8 +37,7 @@ class Entry:
         """Add a fault for each key that there is not; `within` is the place of the mapping, "" for the entry's own."""
         for key in tree:
             if key not in known:
-                close = difflib.get_close_matches(key, known, n=1)
-                remedy = f"Did you mean {close[0]}?" if close else f"Known here: {', '.join(known)}."
+                remedy = did_you_mean(key, known) or f"Known here: {', '.join(known)}."
                 self.fault(f"{within}.{key}" if within else key, "there is no such key here", remedy, tree[key])
 
 

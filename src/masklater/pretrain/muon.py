@@ -24,6 +24,12 @@ NUMBERS_AT_ONCE = {"cpu": 2**22, "cuda": 2**27}
 """Most numbers that are stacked. A large matrix fills a CPU by itself, and a GPU waits for each launch."""
 
 
+def muon_flops(matrix: Tensor) -> float:
+    """Return the FLOPs of the products of one update of a matrix: three in each Newton-Schulz iteration."""
+    short, long = sorted(matrix.shape)
+    return float(ITERATIONS * (2 * 2 * short * short * long + 2 * short**3))
+
+
 class Muon(Optimizer):
     """Nesterov momentum, orthogonalised, with decoupled weight decay.
 

@@ -11,7 +11,7 @@ from masklater.errors import UserError
 from masklater.ledger import Ledger
 from masklater.machine.distributed import ALONE, World
 from masklater.machine.precision import choose_precision
-from masklater.pretrain.muon import Muon
+from masklater.pretrain.muon import Muon, muon_flops
 from masklater.recipe.duration import Duration
 from masklater.recipe.sections import OptimizerSettings, ScheduleSettings
 from masklater.recipe.timeline import Span
@@ -131,12 +131,6 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
         else:
             undecayed.append(parameter)
     return matrices, decayed, undecayed
-
-
-def muon_flops(matrix: Tensor) -> float:
-    """FLOPs of Muon's matrix products for one update of a matrix: five Newton-Schulz steps of three products."""
-    short, long = sorted(matrix.shape)
-    return 5.0 * (2 * 2 * short * short * long + 2 * short**3)
 
 
 def _muon(matrices: list[nn.Parameter], settings: OptimizerSettings, world: World) -> Optimizer:

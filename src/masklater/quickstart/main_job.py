@@ -1,6 +1,5 @@
 """The main job from end to end: text -> SHARDS -> RUN -> ENCODER, and a look at what it has learned."""
 
-import os
 import shlex
 import time
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from typing import Any
 
 from masklater.console import clock, say
 from masklater.corpus.prepare import prepare
-from masklater.corpus.settings import DocumentUnit, PrepareSettings
+from masklater.corpus.settings import DocumentUnit, PrepareSettings, available_cores
 from masklater.corpus.shards import Shards
 from masklater.corpus.show import visible
 from masklater.errors import Interrupted, UserError
@@ -85,7 +84,7 @@ def quickstart(
             if text is None or unit is None:
                 text, unit = out / "docstrings.jsonl", None
                 say("1/5  text: docstrings of the installed Python packages")
-                gathered = gather(text, find_sources() if sources is None else sources, os.cpu_count() or 1)
+                gathered = gather(text, find_sources() if sources is None else sources, available_cores())
                 if not gathered.characters:
                     message = "no documentation was found in the installed packages"
                     raise UserError(message, "Were they stripped (python -OO)?")

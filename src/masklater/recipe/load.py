@@ -4,7 +4,6 @@
 at once with its path, the value found, the rule and the remedy. A loaded Recipe is frozen; `dump` writes it resolved.
 """
 
-import difflib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -14,7 +13,7 @@ import yaml
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from masklater.errors import MISSING, Fault, RecipeError, UserError
+from masklater.errors import MISSING, Fault, RecipeError, UserError, did_you_mean
 from masklater.recipe.contradictions import find_contradictions
 from masklater.recipe.duration import Duration
 from masklater.recipe.effect import without_effect
@@ -236,7 +235,7 @@ def _locate(source: str | Path) -> Path:
         raise UserError(f"the recipe {source} is a folder, not a YAML file", "Give the file itself.")
     raise UserError(
         f"there is no recipe {source}: neither a file nor a shipped recipe",
-        f"{_did_you_mean(str(source), known)} Shipped recipes: {', '.join(known)}.".strip(),
+        f"{did_you_mean(str(source), known)} Shipped recipes: {', '.join(known)}.".strip(),
     )
 
 
@@ -294,7 +293,7 @@ def _unknown_key(path: tuple[str, ...], tree: Mapping[str, Any]) -> Fault:
         else:
             node = node.get(key) if isinstance(node, Mapping) else None
     place = f"the section {'.'.join(path[:-1])} has" if len(path) > 1 else "a recipe has"
-    remedy = f"Known here: {', '.join(known)}.{_did_you_mean(path[-1], known)}"
+    remedy = f"Known here: {', '.join(known)}. {did_you_mean(path[-1], known)}".rstrip()
     return Fault(".".join(path) or "''", node, f"{place} no such key", remedy)
 
 
@@ -318,8 +317,3 @@ def _meaning(path: tuple[str, ...]) -> str | None:
     section = _section(path[:-1])
     field = section.keys().get(path[-1]) if section else None
     return field.description if field else None
-
-
-def _did_you_mean(word: str, known: Sequence[str] | Mapping[str, object]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f" Did you mean {close[0]}?" if close else ""

@@ -5,6 +5,7 @@ Another kind of file is a line here: a function from an open file to its records
 
 import re
 from collections.abc import Callable
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from masklater.corpus.readers.fasta import read_fasta
@@ -40,6 +41,8 @@ READERS: dict[str, Reader] = {
 }
 
 ENDINGS = tuple(READERS)
+COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip", ".7z")
+"""Endings that follow the one that tells what a file holds."""
 ARCHIVES = {".zip", ".tar", ".tgz", ".7z", ".rar"}
 LAID_OUT = {".html", ".htm", ".pdf", ".docx", ".doc", ".odt", ".rtf", ".epub"}
 """Files that hold text and have to be made into others before."""
@@ -64,6 +67,13 @@ def ending_of(name: str) -> Ending | None:
     name = _PAGES.sub(".xml", name.removesuffix(packing))
     kind = next((ending for ending in READERS if name.endswith(ending)), None)
     return None if kind is None else Ending(kind, packing)
+
+
+def ending_shown(name: str) -> str:
+    """Return what the name of a file that is not read ends in: `.pdf`, or `.pdf.bz2` with its compression."""
+    path = PurePosixPath(name.lower())
+    packed = PurePosixPath(path.stem).suffix if path.suffix in COMPRESSIONS else ""
+    return packed + path.suffix or "without an ending"
 
 
 def remedy_for(name: str, otherwise: str) -> str:
