@@ -7,7 +7,8 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import BertTokenizer, CamembertTokenizer, PreTrainedTokenizerFast, XLMRobertaTokenizer
 
-from masklater.corpus.tokenizer import train, wrap
+from masklater.corpus.tokenizer import wrap
+from masklater.corpus.train import train
 from tests.corpus.test_split import HINDI
 
 TEXTS = [

@@ -15,7 +15,8 @@ from masklater.corpus.read import Document
 from masklater.corpus.shards import Shards
 from masklater.corpus.show import BORDER, show_rows
 from masklater.corpus.tokenise import tokenise
-from masklater.corpus.tokenizer import load, train, wrap
+from masklater.corpus.tokenizer import load, wrap
+from masklater.corpus.train import train
 from masklater.errors import UserError
 from masklater.masking.batch import IGNORE
 from masklater.masking.choose import words_of_rows

@@ -14,6 +14,7 @@ from masklater.corpus import tokenizer as tokenizers_
 from masklater.corpus.join import join
 from masklater.corpus.same_ids import have_same_ids
 from masklater.corpus.settings import TokenizerKind
+from masklater.corpus.train import train
 from masklater.errors import DamagedDataError, UserError
 from tests.conftest import DATA, make_shards, make_text
 
@@ -28,7 +29,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     texts = [make_text(i, 100) for i in range(10)]
     texts += [text.title().replace("a", "á") for text in texts] + ["Über 12 नमस्ते हिन्दी e\u0301té ne\u0301 ＡＢ"] * 40
     for kind in KINDS:
-        made = tokenizers_.wrap(tokenizers_.train(iter(texts), kind, 700 if kind == "bpe" else 400))
+        made = tokenizers_.wrap(train(iter(texts), kind, 700 if kind == "bpe" else 400))
         tokenizers_.save(made, folder / kind, 32)
     return {kind: folder / kind for kind in KINDS}
 

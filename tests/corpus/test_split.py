@@ -7,7 +7,8 @@ import pytest
 from tokenizers import Tokenizer, pre_tokenizers
 
 from masklater.corpus import split
-from masklater.corpus.tokenizer import TokenizerKind, train
+from masklater.corpus.settings import TokenizerKind
+from masklater.corpus.train import train
 
 HINDI = "हिन्दी में किताबें पढ़ना और क्षेत्रीय समाचार सुनना मुझे बहुत अच्छा लगता है"
 PERSIAN = "می‌خواهم کتاب‌ها را بخوانم"

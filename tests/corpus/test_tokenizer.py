@@ -17,6 +17,7 @@ from masklater.corpus.same_ids import have_same_ids
 from masklater.corpus.settings import PrepareSettings
 from masklater.corpus.shards import Shards
 from masklater.corpus.tokenise import tokenise
+from masklater.corpus.train import train
 from masklater.doctor.examine import examine
 from masklater.errors import DamagedDataError, UserError
 from tests.conftest import DATA, make_text
@@ -29,7 +30,7 @@ HARD_TEXT = "العربية देवनागरी 中文\n\n👩‍👩‍�
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bpe")
     texts = iter([make_text(i, 300) for i in range(10)])
-    tokenizers_.save(tokenizers_.wrap(tokenizers_.train(texts, "bpe", 400)), folder, 64)
+    tokenizers_.save(tokenizers_.wrap(train(texts, "bpe", 400)), folder, 64)
     return folder
 
 
@@ -73,7 +74,7 @@ def test_a_text_that_spells_special_tokens_has_none(kind: str, tmp_path: Path) -
 
 def test_a_trained_unigram_makes_no_special_token_of_a_text(tmp_path: Path) -> None:
     texts = [*(make_text(i, 300) for i in range(10)), "kan <s> lot </s> <mask> net <pad>"]
-    tokenizers_.save(tokenizers_.wrap(tokenizers_.train(iter(texts), "unigram", 400)), tmp_path / "u", 64)
+    tokenizers_.save(tokenizers_.wrap(train(iter(texts), "unigram", 400)), tmp_path / "u", 64)
     tokenizer = tokenizers_.load(tmp_path / "u")
     assert tokenizers_.complete(tokenizer) == []
     special = set(tokenizers_.vocabulary(tokenizer).special) - {tokenizer.unk_token_id}
@@ -104,7 +105,7 @@ def test_saved_folder_loads_with_auto_tokenizer(trained: Path) -> None:
 
 def test_wordpiece(tmp_path: Path) -> None:
     texts = iter([make_text(i, 300) for i in range(10)] + ["Case and áccents Stay"])
-    tokenizers_.save(tokenizers_.wrap(tokenizers_.train(texts, "wordpiece", 400)), tmp_path / "wp", 64)
+    tokenizers_.save(tokenizers_.wrap(train(texts, "wordpiece", 400)), tmp_path / "wp", 64)
     tokenizer = tokenizers_.load(tmp_path / "wp")
     assert tokenizer.decode(tokenizer("Case áccents Stay")["input_ids"]) == "[CLS] Case áccents Stay [SEP]"
     assert len(tokenizers_.vocabulary(tokenizer).special) == 5
@@ -112,7 +113,7 @@ def test_wordpiece(tmp_path: Path) -> None:
 
 def test_training_is_repeatable() -> None:
     def text() -> str:
-        return tokenizers_.train(iter([make_text(i, 200) for i in range(5)]), "bpe", 350).to_str()
+        return train(iter([make_text(i, 200) for i in range(5)]), "bpe", 350).to_str()
 
     assert text() == text()
 
@@ -154,7 +155,7 @@ def test_segments_are_told_apart_as_the_tokenizer_does(tmp_path: Path) -> None:
 
     (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b"]))
     BertTokenizer(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path / "bert")
-    trained = tokenizers_.wrap(tokenizers_.train(iter([make_text(i, 50) for i in range(9)]), "wordpiece", 320))
+    trained = tokenizers_.wrap(train(iter([make_text(i, 50) for i in range(9)]), "wordpiece", 320))
     trained.save_pretrained(tmp_path / "trained")
     assert [tokenizers_.token_types(tmp_path / name) for name in ("bert", "trained")] == [2, 1]
     (tmp_path / "bert" / "tokenizer.json").write_text("{}")

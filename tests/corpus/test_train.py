@@ -16,6 +16,7 @@ from masklater.corpus.prepare import prepare
 from masklater.corpus.settings import PrepareSettings, TokenizerKind
 from masklater.corpus.shards import Shards
 from masklater.corpus.special import BERT_TOKENS
+from masklater.corpus.train import train
 from masklater.corpus.words import word_table_of
 from masklater.errors import UserError
 from tests.conftest import make_text
@@ -41,26 +42,24 @@ def test_a_trained_tokenizer_is_saved_and_loaded(kind: TokenizerKind, tmp_path: 
 
 
 def test_characters_are_one_entry_each_the_most_frequent_ones() -> None:
-    tokenizer = tokenizers_.wrap(tokenizers_.train(iter(["ACCGGGTTTT", "A\nB"]), "characters", 5 + 4))
+    tokenizer = tokenizers_.wrap(train(iter(["ACCGGGTTTT", "A\nB"]), "characters", 5 + 4))
     assert tokenizer.convert_ids_to_tokens(range(9)) == ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "T", "G", "A", "C"]
     assert tokenizer.convert_ids_to_tokens(tokenizer("AB T<mask>T")["input_ids"]) == [
         "<s>", "A", "<unk>", "<unk>", "T", "<mask>", "T", "</s>",
     ]  # fmt: skip
-    spaced = tokenizers_.wrap(tokenizers_.train(iter(["A B"]), "characters", 8))
+    spaced = tokenizers_.wrap(train(iter(["A B"]), "characters", 8))
     assert spaced.convert_ids_to_tokens(spaced("A <mask> B")["input_ids"])[1:-1] == ["A", " ", "<mask>", " ", "B"]
 
 
 def test_words_of_a_unigram_tokenizer_begin_at_spaces() -> None:
-    tokenizer = tokenizers_.wrap(tokenizers_.train(iter(TEXTS), "unigram", 60))
+    tokenizer = tokenizers_.wrap(train(iter(TEXTS), "unigram", 60))
     begins = word_table_of(tokenizer).begins_V
     ids = tokenizer("kan lot\nmit", add_special_tokens=False)["input_ids"]
     assert sum(begins[ids]) == 3 and begins[ids[0]]
 
 
 def test_unigram_training_is_repeatable() -> None:
-    assert (
-        tokenizers_.train(iter(TEXTS), "unigram", 60).to_str() == tokenizers_.train(iter(TEXTS), "unigram", 60).to_str()
-    )
+    assert train(iter(TEXTS), "unigram", 60).to_str() == train(iter(TEXTS), "unigram", 60).to_str()
 
 
 TRAIN = """
@@ -88,7 +87,7 @@ def test_training_is_repeatable_from_process_to_process(tmp_path: Path) -> None:
 
 
 def test_wordpiece_has_pieces_of_one_character_first_and_nothing_more_special() -> None:
-    tokenizer = tokenizers_.train(iter(["abc abd", "cab"]), "wordpiece", 300)
+    tokenizer = train(iter(["abc abd", "cab"]), "wordpiece", 300)
     entries = sorted(tokenizer.get_vocab(), key=tokenizer.token_to_id)
     assert entries[:12] == [*BERT_TOKENS.values(), "a", "b", "c", "d", "##a", "##b", "##c"]
     assert entries[12:14] == ["##d", "ab"]  # the most frequent pair
@@ -107,7 +106,7 @@ def test_wordpiece_has_pieces_of_one_character_first_and_nothing_more_special() 
 def test_what_is_done_to_a_text_first(
     kind: TokenizerKind, steps: tuple[str, ...], text: str, becomes: str, tmp_path: Path
 ) -> None:
-    tokenizer = tokenizers_.wrap(tokenizers_.train(iter([*TEXTS, text, becomes]), kind, 400, steps))
+    tokenizer = tokenizers_.wrap(train(iter([*TEXTS, text, becomes]), kind, 400, steps))
     tokenizers_.save(tokenizer, tmp_path / "saved", 64)
     for loaded in (tokenizer, AutoTokenizer.from_pretrained(tmp_path / "saved")):
         ids = loaded(text, add_special_tokens=False)["input_ids"]

@@ -17,6 +17,7 @@ from masklater.corpus.read import Document
 from masklater.corpus.settings import PrepareSettings
 from masklater.corpus.shards import Shards
 from masklater.corpus.show import show_rows
+from masklater.corpus.train import train
 from masklater.corpus.trim import count_uses, ids_before, trim
 from masklater.errors import UserError
 from masklater.model.export import export_encoder
@@ -94,7 +95,7 @@ def test_bytes_stay_for_what_nobody_has_seen() -> None:
 @pytest.mark.parametrize("kind", ["bpe", "wordpiece", "unigram"])
 def test_the_most_frequent_stay_and_nothing_becomes_unknown(kind: str, tmp_path: Path) -> None:
     texts = [make_text(number, 200) for number in range(20)]
-    whole = tokenizers_.wrap(tokenizers_.train(iter(texts), kind, 400))  # type: ignore[arg-type]
+    whole = tokenizers_.wrap(train(iter(texts), kind, 400))  # type: ignore[arg-type]
     always = len(trimmed_for(["k"], whole))  # type: ignore[arg-type]
     used = len(trimmed_for(texts, whole))  # type: ignore[arg-type]
     most = (always + used) // 2
@@ -115,8 +116,8 @@ def test_the_most_frequent_stay_and_nothing_becomes_unknown(kind: str, tmp_path:
 def test_what_is_no_trimmed_version_is_not_taken_for_one(tmp_path: Path) -> None:
     texts = [make_text(number, 200) for number in range(20)]
     for kind in ("bpe", "wordpiece", "unigram"):
-        whole = tokenizers_.wrap(tokenizers_.train(iter(texts), kind, 300))  # type: ignore[arg-type]
-        other = tokenizers_.wrap(tokenizers_.train(iter(TEXTS), kind, 290))  # type: ignore[arg-type]
+        whole = tokenizers_.wrap(train(iter(texts), kind, 300))  # type: ignore[arg-type]
+        other = tokenizers_.wrap(train(iter(TEXTS), kind, 290))  # type: ignore[arg-type]
         assert ids_before(whole, other) is None
         with pytest.raises(UserError, match="prepared with another tokenizer"):
             find_rows(whole, other, len(whole), "model")

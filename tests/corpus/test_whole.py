@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from masklater.corpus import tokenizer as tokenizers_
 from masklater.corpus import whole
 from masklater.corpus.keep.settings import KeepSettings
 from masklater.corpus.prepare import prepare
 from masklater.corpus.settings import PrepareSettings
+from masklater.corpus.train import train
 from tests.conftest import make_text
 
 SAMPLE = 16 * 2**10
@@ -19,13 +19,12 @@ SAMPLE = 16 * 2**10
 def sampled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The texts that a tokenizer is trained on, of which there are about 16 KiB."""
     texts: list[str] = []
-    train = tokenizers_.train
 
     def recording(given, *settings):  # type: ignore[no-untyped-def]
         return train((texts.append(text) or text for text in given), *settings)
 
     monkeypatch.setattr(whole, "TOKENIZER_SAMPLE_BYTES", SAMPLE)
-    monkeypatch.setattr(tokenizers_, "train", recording)
+    monkeypatch.setattr(whole, "train", recording)
     return texts
 
 

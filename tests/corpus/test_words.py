@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from masklater.corpus.tokenizer import train, wrap
+from masklater.corpus.tokenizer import wrap
+from masklater.corpus.train import train
 from masklater.corpus.words import WordTable, word_table_of
 from masklater.masking.choose import number_words
 from tests.corpus.test_split import DECOMPOSED, HINDI, PERSIAN, SINHALA

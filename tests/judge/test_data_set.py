@@ -99,7 +99,7 @@ def test_columns_that_are_known_when_they_are_read() -> None:
     class Unread(list[dict[str, Any]]):
         column_names = features = None
 
-    rows = HubRows("hf:lines#train", "lines", None, "train", None, Unread([{"text": "a"}, {"txt": "b"}]), None)
+    rows = HubRows("hf:lines#train", "train", None, Unread([{"text": "a"}, {"txt": "b"}]), None)
     read = read_data_set(rows, ("text",))
     assert next(read) == ("hf:lines#train, row 1", {"text": "a"})
     with pytest.raises(DamagedDataError, match=r"hf:lines#train, row 2: no column text; it has txt"):

@@ -20,7 +20,16 @@ from masklater.errors import UserError
 from masklater.judge import finetune as finetune_module
 from masklater.judge.data import Split, read_split, read_task
 from masklater.judge.encoder import load_classifier, longest_row, open_encoder
-from masklater.judge.finetune import Setting, evaluate, finetune, lr_multiplier, predict, protocol_record, task_loss
+from masklater.judge.finetune import (
+    Setting,
+    finetune,
+    lr_multiplier,
+    predict,
+    predict_dev,
+    protocol_record,
+    score,
+    task_loss,
+)
 from masklater.judge.metrics import compute_metrics
 from masklater.judge.tasks import TASKS
 from masklater.judge.tokens import TokenRows, TokenTask, scoring_batches, tokenise, tokenise_texts, training_batches
@@ -99,7 +108,8 @@ def test_the_majority_class_scores_what_it_is_known_to(
     dev = read_split(DATA / "glue" / file, task)
     tokens = as_tokens(dev)
     logits = [1.0 if number == majority else 0.0 for number in range(max(1, len(task.classes)))]
-    found = evaluate(Constant(logits), task, TokenTask({"train": tokens, "dev": tokens}, 8, 1), CPU)
+    splits = TokenTask({"train": tokens, "dev": tokens}, 1)
+    found = score(task, splits, predict_dev(Constant(logits), task, splits, CPU))
     assert found == pytest.approx(scores, abs=1e-10)
 
 

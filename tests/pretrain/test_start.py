@@ -10,9 +10,11 @@ import torch
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel
 
 from masklater.corpus.grow import find_rows
+from masklater.corpus.settings import TokenizerKind
 from masklater.corpus.shards import Shards
-from masklater.corpus.tokenizer import TokenizerKind, train, wrap
 from masklater.corpus.tokenizer import load as load_tokenizer
+from masklater.corpus.tokenizer import wrap
+from masklater.corpus.train import train
 from masklater.errors import UserError
 from masklater.model.export import export_encoder, export_masked_lm
 from masklater.model.masked_lm import MaskLaterForMaskedLM

@@ -25,7 +25,8 @@ from transformers import (
 
 from masklater import MaskLaterConfig, MaskLaterForMaskedLM
 from masklater.corpus.shards import Shards
-from masklater.corpus.tokenizer import load, train, wrap
+from masklater.corpus.tokenizer import load, wrap
+from masklater.corpus.train import train
 from masklater.errors import UserError
 from masklater.masking.batch import IGNORE
 from tests.conftest import make_text

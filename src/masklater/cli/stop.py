@@ -1,6 +1,6 @@
 """Ctrl-C and SIGTERM where nothing is to be saved: one line, nothing half-written, 128 + the signal's number.
 
-Commands that save before they leave (`pretrain`, `glue`) take the signals over while they work.
+Commands that save before they leave (`pretrain`, `judge`) take the signals over while they work.
 """
 
 import atexit

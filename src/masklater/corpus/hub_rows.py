@@ -21,8 +21,6 @@ class HubRows:
     """One split of one data set, of one commit."""
 
     shown: str
-    name: str
-    config: str | None
     split: str
     commit: str | None  # None: a folder of this machine
     rows: Any  # datasets.IterableDataset
@@ -95,7 +93,7 @@ def find_hub_rows(given: str, folder: Path | None = None) -> HubRows:
             "Name one of them behind #, or its files by path: hf://datasets/OWNER/NAME/FOLDER/*.parquet.",
         )
     rows = splits[split]
-    return HubRows(given, name, config, split, commit, rows, getattr(rows.info, "dataset_size", None))
+    return HubRows(given, split, commit, rows, getattr(rows.info, "dataset_size", None))
 
 
 def _commit(name: str, revision: str | None) -> str:

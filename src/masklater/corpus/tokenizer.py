@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from masklater.corpus.portable import make_portable, write_config
-from masklater.corpus.settings import TokenizerKind  # noqa: F401 - as below
 from masklater.corpus.special import (
     BERT_TOKENS,
     ESM_TOKENS,
@@ -21,7 +20,6 @@ from masklater.corpus.special import (
     wrap_texts,
 )
 from masklater.corpus.split import gpt2_split
-from masklater.corpus.train import train  # noqa: F401 - a tokenizer's users find it here
 from masklater.corpus.vocabulary import ROLES, Vocabulary, find_shared, num_ids
 from masklater.errors import DamagedDataError, UserError, first_line
 from masklater.extras import import_extra

@@ -22,6 +22,7 @@ from masklater.corpus.parts.decide import decide
 from masklater.corpus.parts.folder import LOOKED_AT, LOOKS
 from masklater.corpus.read import Document, Source, is_plain_text, read_documents
 from masklater.corpus.settings import PrepareSettings
+from masklater.corpus.train import train
 from masklater.corpus.trim import count_uses, trim
 from masklater.errors import UserError
 from masklater.folders import gone_on_failure, remove
@@ -258,8 +259,8 @@ def _get_tokenizer(
                 yield document.text
             meter.set(corpus.bytes, "merging")
 
-        train = partial(tokenizers_.train, texts(), settings.train_tokenizer, settings.vocab_size, settings.normalise)
-        return tokenizers_.wrap(interruptible(train))
+        learn = partial(train, texts(), settings.train_tokenizer, settings.vocab_size, settings.normalise)
+        return tokenizers_.wrap(interruptible(learn))
 
 
 def _load(tokenizer: Path) -> "PreTrainedTokenizerFast":

@@ -1,1 +1,1 @@
-"""Fine-tuning on GLUE, and minimal pairs: how good an encoder is."""
+"""How good an encoder is: fine-tuned on tasks, GLUE or own ones, by minimal pairs, and by its vectors alone."""

@@ -54,11 +54,6 @@ class Setting:
     seed: int
     tune: Tune = field(default_factory=Tune)
 
-    @property
-    def grid_point(self) -> tuple[float, int, int]:
-        """The rate, batch size and epochs."""
-        return self.lr, self.batch, self.epochs
-
 
 @dataclass(frozen=True)
 class RunScores:
@@ -223,11 +218,6 @@ def score(task: Task, tokens: TokenTask, answers: dict[str, NDArray[np.float64]]
             )
         scores |= {score_name(metric, split): value for metric, value in metrics.items()}
     return scores
-
-
-def evaluate(model: nn.Module, task: Task, tokens: TokenTask, precision: Precision) -> dict[str, float]:
-    """The task's metrics on its dev splits."""
-    return score(task, tokens, predict_dev(model, task, tokens, precision))
 
 
 def protocol_record() -> dict[str, object]:

@@ -90,7 +90,6 @@ class TokenTask:
     """All splits of a task, for one encoder."""
 
     splits: dict[str, TokenRows]
-    max_length: int
     pad: int
 
 
@@ -107,12 +106,12 @@ def tokenise(data: TaskData, tokenizer: PreTrainedTokenizerBase, max_length: int
     pad = tokenizer.pad_token_id
     if total <= 2 * CHUNK:
         splits = {name: _tokenise(split, tokenizer, max_length, num_types) for name, split in data.splits.items()}
-        return TokenTask(splits, max_length, pad)
+        return TokenTask(splits, pad)
     with Meter(f"Tokenising {data.task.title}", total) as meter:
         splits = {
             name: _tokenise(split, tokenizer, max_length, num_types, meter) for name, split in data.splits.items()
         }
-    return TokenTask(splits, max_length, pad)
+    return TokenTask(splits, pad)
 
 
 def tokenise_texts(

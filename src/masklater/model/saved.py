@@ -65,9 +65,8 @@ class HeadParts(NamedTuple):
 
 
 class Carried(NamedTuple):
-    """The parts that were taken over."""
+    """The parts that were taken over beside the encoder."""
 
-    encoder: bool
     head: bool
     decoder: bool
 
@@ -158,7 +157,7 @@ def copy_weights(
         UserError: The origin lacks a weight of the encoder.
     """
     if origin.encoder is None:
-        return Carried(False, False, False)
+        return Carried(head=False, decoder=False)
     theirs, their_words_VE = origin.encoder.state_dict(), origin.encoder.get_input_embeddings().weight
     words_VE = model.get_input_embeddings().weight
     with torch.no_grad():
@@ -183,7 +182,7 @@ def copy_weights(
         with torch.no_grad():
             for name, tensor in ours.items():
                 tensor.copy_(origin.decoder[name])
-    return Carried(True, origin.head is not None, has_decoder)
+    return Carried(origin.head is not None, has_decoder)
 
 
 def _decoder_of(model: PreTrainedModel) -> dict[str, Tensor]:

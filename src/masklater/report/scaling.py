@@ -58,8 +58,8 @@ def find_scaling(arms: Sequence[Arm], runs: Sequence[Run], baseline: Arm, pairs:
     methods = find_methods(arms, runs)
     levels: dict[Quality, dict[str, list[Level]]] = {"loss": {}, "pairs": {}}
     for method in methods:
-        levels["loss"][method.name] = [level for arm in method.arms if (level := _level(arm, _losses(arm)))]
-        levels["pairs"][method.name] = [level for arm in method.arms if (level := _level(arm, _accuracies(arm, pairs)))]
+        levels["loss"][method.name] = [level for arm in method.arms if (level := _level(_losses(arm)))]
+        levels["pairs"][method.name] = [level for arm in method.arms if (level := _level(_accuracies(arm, pairs)))]
     laws: dict[Quality, dict[str, Law]] = {}
     for quality, found in levels.items():
         deviations = seed_deviations(list(found.values()))
@@ -111,7 +111,7 @@ def _accuracies(arm: Arm, pairs: dict[str, Pairs]) -> list[tuple[float, float]]:
     return [(run.spent.flops, pairs[run.name].accuracy) for run in arm.runs if run.name in pairs and run.finished]
 
 
-def _level(arm: Arm, found: Sequence[tuple[float, float]]) -> Level | None:
+def _level(found: Sequence[tuple[float, float]]) -> Level | None:
     if not found:
         return None
     flops = sum(spent for spent, _ in found) / len(found)

@@ -3,7 +3,7 @@
 RUN/checkpoints/step-00000200/shard-*.safetensors  weights and optimizer states: of each process what it holds
 RUN/checkpoints/step-00000200/progress.json        what the run has spent, and which phase and decay it is in
 RUN/checkpoints/step-00000200/checkpoint.json      SHA-256 of each of these files
-RUN/checkpoints/before-decay/                      the same, once: the last step at the stable rate of schedule wsd
+RUN/checkpoints/before-decay-00000200/             the same, once: the last step at the stable rate of schedule wsd
 
 They are written (saver.py) and read by torch.distributed.checkpoint, which cuts tensors anew for another number of
 processes. Its usual format holds pickles, which run whatever a stranger has put there; safetensors holds numbers only.

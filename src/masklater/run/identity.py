@@ -50,8 +50,8 @@ class Identity:
 def identity_of(
     shards: Mapping[str, "Shards"],
     source: Source | None,
-    targets: "TargetTable | None" = None,
-    source_sha256: str | None = None,
+    targets: "TargetTable | None",
+    source_sha256: str | None,
 ) -> Identity:
     """Return the identity of a run that begins now on this data, from a saved model or from scratch."""
     index, commit = longest_of(shards).index, source.commit if source else None
@@ -129,7 +129,7 @@ def check_same_run(
     before: Recipe,
     recipe: Recipe,
     shards: Mapping[str, "Shards"],
-    targets: "TargetTable | None" = None,
+    targets: "TargetTable | None",
 ) -> None:
     """Check that a RUN stays the same run under a recipe and data.
 
