@@ -15,7 +15,8 @@ from masklater.budget.memory import estimate_memory
 from masklater.budget.parameters import count_parameters
 from masklater.machine.distributed import ALONE
 from masklater.machine.precision import Precision
-from masklater.recipe.load import Recipe, load
+from masklater.recipe.load import load
+from masklater.recipe.recipe import Recipe
 
 ROW_LENGTH, VOCABULARY, STEPS = 128, 8000, 2
 MEASURED_IN = Precision("float32", "measured in it", ALONE.device)

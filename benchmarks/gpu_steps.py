@@ -31,7 +31,8 @@ from masklater.machine.precision import choose_precision
 from masklater.machine.versions import versions
 from masklater.model import head as heads
 from masklater.pretrain import loop
-from masklater.recipe.load import Recipe, load
+from masklater.recipe.load import load
+from masklater.recipe.recipe import Recipe
 from masklater.run.metrics import read_metrics
 
 ASSUMED_UTILISATION = 0.4

@@ -33,7 +33,8 @@ from masklater.folders import complete_folder, refuse_existing
 from masklater.machine.allocator import keep_large_buffers
 from masklater.machine.precision import choose_precision
 from masklater.masking.counts import count
-from masklater.recipe.load import Recipe, load
+from masklater.recipe.load import load
+from masklater.recipe.recipe import Recipe
 from masklater.report.plots import BLUE, ORANGE, PAPER, new_figure, style
 
 RATE, RATES = 0.5, (0.15, 0.3, 0.5, 0.7, 0.9)

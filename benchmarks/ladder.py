@@ -43,7 +43,8 @@ from masklater.judge.tasks import choose_tasks
 from masklater.model.export import export_encoder
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain.loop import pretrain
-from masklater.recipe.load import Recipe, settings_of
+from masklater.recipe.load import settings_of
+from masklater.recipe.recipe import Recipe
 from masklater.run.folder import RunFolder
 from masklater.seeds import derive_seed
 

@@ -15,7 +15,8 @@ from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain.optim import Optimizers
 from masklater.pretrain.start import find_start
 from masklater.recipe.families import GATED
-from masklater.recipe.load import Recipe, load
+from masklater.recipe.load import load
+from masklater.recipe.recipe import Recipe
 
 EVALUATIONS, CHECKPOINTS = 5, 20
 """Of each run."""

@@ -39,7 +39,8 @@ from masklater.pretrain import muon
 from masklater.pretrain.batches import StepShare
 from masklater.pretrain.loop import train_step
 from masklater.pretrain.optim import Optimizers
-from masklater.recipe.load import Recipe, load
+from masklater.recipe.load import load
+from masklater.recipe.recipe import Recipe
 
 EMPTY = ("aten.empty", "aten.new_empty", "aten._unsafe_view", "aten.detach", "aten.lift_fresh")
 """Operators that write nothing, beside views."""

@@ -16,7 +16,8 @@ from masklater.machine.allocator import keep_large_buffers
 from masklater.machine.distributed import ALONE
 from masklater.machine.precision import choose_precision
 from masklater.pretrain.batches import BatchMaker, Prefetcher, make_batches, make_share
-from masklater.recipe.load import Recipe, load
+from masklater.recipe.load import load
+from masklater.recipe.recipe import Recipe
 
 RECIPE = "3ml-small"
 FASTER = 10

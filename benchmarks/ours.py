@@ -23,7 +23,8 @@ from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain.batches import StepShare
 from masklater.pretrain.loop import train_step
 from masklater.pretrain.optim import Optimizers
-from masklater.recipe.load import Recipe, load
+from masklater.recipe.load import load
+from masklater.recipe.recipe import Recipe
 
 PAD, BOS, EOS, UNK, MASK = 1, 0, 2, 3, 4
 

@@ -20,7 +20,8 @@ from masklater.corpus.prepare import prepare
 from masklater.corpus.settings import PrepareSettings
 from masklater.corpus.shards import Shards
 from masklater.masking.draws import Draws
-from masklater.recipe.load import Recipe, load
+from masklater.recipe.load import load
+from masklater.recipe.recipe import Recipe
 from tests.counts import COUNTED, count
 
 # A shell lets what it starts in the background ignore Ctrl-C, and its children with it: here it is to be answered.

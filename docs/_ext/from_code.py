@@ -10,7 +10,8 @@ import yaml
 
 from masklater.cli import app as command_line
 from masklater.cli.app import help_in_groups
-from masklater.recipe.load import Recipe, describe, shipped
+from masklater.recipe.load import describe, shipped
+from masklater.recipe.recipe import Recipe
 
 
 def command_pages() -> str:

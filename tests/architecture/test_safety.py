@@ -16,7 +16,8 @@ from masklater.errors import UserError
 from masklater.judge.encoder import Encoder, load_classifier, open_encoder
 from masklater.model.saved import open_source
 from masklater.pretrain.loop import pretrain
-from masklater.recipe.load import Recipe, load
+from masklater.recipe.load import load
+from masklater.recipe.recipe import Recipe
 from tests.architecture.test_imports import FILES, SOURCE
 from tests.conftest import TINY
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from masklater.errors import UserError
-from masklater.recipe.load import Recipe, load
+from masklater.recipe.load import load
+from masklater.recipe.recipe import Recipe
 from tests.conftest import REPOSITORY
 
 

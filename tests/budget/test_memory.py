@@ -8,7 +8,8 @@ import pytest
 from masklater.budget.cost import encoder_sizes, row_shape
 from masklater.budget.memory import Kept, estimate_memory
 from masklater.budget.parameters import Parameters
-from masklater.recipe.load import Recipe, load
+from masklater.recipe.load import load
+from masklater.recipe.recipe import Recipe
 from tests.conftest import REPOSITORY
 
 L, V = 32, 400

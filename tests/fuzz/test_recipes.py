@@ -8,7 +8,8 @@ import yaml
 from hypothesis import strategies as st
 
 from masklater.errors import RecipeError, UserError
-from masklater.recipe.load import Recipe, describe, dump, load, plain, validate
+from masklater.recipe.load import describe, dump, load, plain, validate
+from masklater.recipe.recipe import Recipe
 from tests.fuzz.fuzz import EXAMPLES, fuzz
 
 KEYS = sorted(

@@ -21,8 +21,8 @@ from masklater.pretrain.plan import Plan, make_plan
 from masklater.pretrain.sources import open_sources
 from masklater.pretrain.start import find_start
 from masklater.recipe.duration import Duration
-from masklater.recipe.load import Recipe
 from masklater.recipe.masking import COMMON_CORRUPTION
+from masklater.recipe.recipe import Recipe
 from masklater.run.metrics import read_metrics
 from tests.conftest import make_shards, make_text, tiny
 from tests.runs import stop_at

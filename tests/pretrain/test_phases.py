@@ -27,7 +27,8 @@ from masklater.pretrain.plan import Phase, Plan, make_plan
 from masklater.pretrain.sources import open_sources
 from masklater.pretrain.start import find_start
 from masklater.recipe.duration import Duration
-from masklater.recipe.load import Recipe, load
+from masklater.recipe.load import load
+from masklater.recipe.recipe import Recipe
 from masklater.run.checkpoint import Progress, list_checkpoints, load_checkpoint, load_newest, seal
 from masklater.run.folder import RunFolder
 from masklater.run.metrics import read_metrics

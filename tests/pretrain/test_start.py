@@ -22,7 +22,8 @@ from masklater.model.saved import copy_weights, open_source
 from masklater.pretrain.batches import make_batches
 from masklater.pretrain.loop import pretrain
 from masklater.pretrain.start import find_start
-from masklater.recipe.load import Recipe, load
+from masklater.recipe.load import load
+from masklater.recipe.recipe import Recipe
 from masklater.run.folder import RunFolder
 from masklater.run.metrics import read_metrics
 from tests.conftest import TINY, make_shards, make_text, tiny

@@ -7,7 +7,8 @@ import pytest
 
 from masklater.errors import RecipeError, UserError
 from masklater.recipe.duration import Duration
-from masklater.recipe.load import Recipe, describe, dump, load, settings_of, shipped, validate
+from masklater.recipe.load import describe, dump, load, settings_of, shipped, validate
+from masklater.recipe.recipe import Recipe
 
 
 def write(tmp_path: Path, text: str) -> Path:

@@ -5,7 +5,8 @@ import re
 import pytest
 
 from masklater.errors import RecipeError, UserError
-from masklater.recipe.load import Recipe, describe, load, settings_of
+from masklater.recipe.load import describe, load, settings_of
+from masklater.recipe.recipe import Recipe
 from masklater.recipe.timeline import NOT_BEGUN, find_spans, in_phase, rope_base, with_micro_rows
 
 THREE = (

@@ -13,7 +13,7 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 from masklater.errors import UserError
 from masklater.pretrain import loop
 from masklater.pretrain.loop import pretrain
-from masklater.recipe.load import Recipe
+from masklater.recipe.recipe import Recipe
 from masklater.run import saver
 from masklater.run.checkpoint import is_sound, list_checkpoints, load_checkpoint
 from masklater.run.folder import RunFolder

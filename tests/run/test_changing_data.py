@@ -15,7 +15,7 @@ import torch
 
 from masklater.errors import UserError
 from masklater.pretrain.loop import pretrain
-from masklater.recipe.load import Recipe
+from masklater.recipe.recipe import Recipe
 from masklater.run.metrics import read_metrics
 from tests.conftest import tiny
 

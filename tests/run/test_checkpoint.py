@@ -21,7 +21,7 @@ from masklater.pretrain.batches import make_batches
 from masklater.pretrain.loop import pretrain
 from masklater.pretrain.optim import Optimizers
 from masklater.pretrain.start import find_start
-from masklater.recipe.load import Recipe
+from masklater.recipe.recipe import Recipe
 from masklater.run import checkpoint
 from masklater.run.checkpoint import list_checkpoints, load_checkpoint, load_newest
 from masklater.run.folder import RunFolder

@@ -18,7 +18,8 @@ import pytest
 
 from masklater.errors import RecipeError, UserError
 from masklater.recipe import watching
-from masklater.recipe.load import Recipe, load
+from masklater.recipe.load import load
+from masklater.recipe.recipe import Recipe
 from masklater.run.metrics import MetricsLog, read_metrics
 from masklater.run.trackers import TRACKERS, chosen, refuse_missing
 

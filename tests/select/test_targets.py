@@ -23,7 +23,7 @@ from masklater.pretrain.loop import pretrain
 from masklater.pretrain.plan import Plan, make_plan
 from masklater.pretrain.sources import begin_ledger, open_sources
 from masklater.pretrain.start import find_start
-from masklater.recipe.load import Recipe
+from masklater.recipe.recipe import Recipe
 from masklater.run.folder import RunFolder
 from masklater.run.identity import read_identity
 from masklater.select.score import TokenLosses, excess, token_losses

@@ -22,7 +22,7 @@ from masklater.machine.peak import measure_this
 from masklater.masking.counts import Counts, count
 from masklater.masking.schedule import rates_in
 from masklater.recipe.families import position_embeddings
-from masklater.recipe.load import Recipe
+from masklater.recipe.recipe import Recipe
 from masklater.recipe.timeline import Span, begins_by_flops, find_sources, find_spans, in_phase
 
 FAMILIES_COUNTED = {

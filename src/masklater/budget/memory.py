@@ -10,7 +10,7 @@ from masklater.budget.decoders import DECODERS, kept_by_links
 from masklater.budget.kept import Kept
 from masklater.budget.parameters import Parameters
 from masklater.budget.shape import RowShape
-from masklater.recipe.load import Recipe
+from masklater.recipe.recipe import Recipe
 
 TO_SPARE = 0.1
 """Share of a device's memory that a step leaves free, for the allocator's waste and for what else lives there."""

@@ -16,7 +16,7 @@ from masklater.model.implementations import SHORTEST_BY_BLOCKS
 from masklater.pretrain.batches import BatchMaker
 from masklater.pretrain.evaluate import Score
 from masklater.pretrain.plan import NAMES, Judge, Phase, Plan
-from masklater.recipe.load import Recipe
+from masklater.recipe.recipe import Recipe
 from masklater.recipe.sections import DECODERS
 from masklater.recipe.timeline import NOT_BEGUN
 

@@ -12,7 +12,7 @@ from masklater.console import say
 from masklater.errors import UserError
 from masklater.folders import write_file
 from masklater.ledger import Ledger
-from masklater.recipe.load import Recipe
+from masklater.recipe.recipe import Recipe
 from masklater.run.metrics import recent_losses
 
 WINDOW = 100

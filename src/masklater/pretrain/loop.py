@@ -33,7 +33,7 @@ from masklater.pretrain.plan import NAMES, Judge, Plan
 from masklater.pretrain.result import PretrainResult, make_result
 from masklater.pretrain.sources import begin_ledger
 from masklater.pretrain.step import train_step
-from masklater.recipe.load import Recipe
+from masklater.recipe.recipe import Recipe
 from masklater.run.accounts import Accounts
 from masklater.run.checkpoint import Progress, keep_newest
 from masklater.run.folder import RunFolder

@@ -24,7 +24,7 @@ from masklater.pretrain.micro_rows import settle_micro_rows
 from masklater.pretrain.plan import Plan, make_plan
 from masklater.pretrain.sources import Sources, open_sources
 from masklater.pretrain.start import Start, check_padding, find_start
-from masklater.recipe.load import Recipe
+from masklater.recipe.recipe import Recipe
 from masklater.recipe.timeline import begins_by_clock, find_spans, in_phase, with_micro_rows
 from masklater.run.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, step_of
 from masklater.run.folder import RunFolder

@@ -27,8 +27,8 @@ from masklater.pretrain.evaluate import Score, unigram_baseline
 from masklater.pretrain.mixture import Mixture
 from masklater.pretrain.optim import Schedule
 from masklater.pretrain.sources import Sources, mix
-from masklater.recipe.load import Recipe
 from masklater.recipe.masking import COMMON_CORRUPTION, MaskingSettings
+from masklater.recipe.recipe import Recipe
 from masklater.recipe.timeline import (
     Span,
     begins_by_clock,

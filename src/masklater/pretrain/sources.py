@@ -12,7 +12,7 @@ from masklater.corpus.target_table import TargetTable
 from masklater.errors import UserError
 from masklater.ledger import Ledger
 from masklater.pretrain.mixture import Mixture, Source
-from masklater.recipe.load import Recipe
+from masklater.recipe.recipe import Recipe
 from masklater.recipe.timeline import SourceFolder, Span, find_sources
 from masklater.run.identity import longest_of
 from masklater.seeds import derive_seed

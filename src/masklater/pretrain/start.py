@@ -19,7 +19,7 @@ from masklater.model.config import MaskLaterConfig
 from masklater.model.from_scratch import make_encoder_config, set_dropout
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.recipe.families import COUNT_TOKENS
-from masklater.recipe.load import Recipe
+from masklater.recipe.recipe import Recipe
 from masklater.run.folder import RunFolder, SavedModel
 from masklater.run.identity import is_run
 

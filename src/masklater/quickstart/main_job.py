@@ -16,8 +16,8 @@ from masklater.errors import Interrupted, UserError
 from masklater.folders import begun_folder
 from masklater.quickstart.docstrings import find_sources, gather
 from masklater.quickstart.own_text import choose_documents, prompts_of
-from masklater.recipe.load import Recipe
 from masklater.recipe.load import load as load_recipe
+from masklater.recipe.recipe import Recipe
 
 PROMPTS = (
     "Return a <mask> of the elements in the list.",

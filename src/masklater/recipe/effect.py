@@ -1,14 +1,10 @@
 """The settings of a recipe that do nothing beside the others: a run records those that act."""
 
-from typing import TYPE_CHECKING
-
 from masklater.recipe.families import WINDOWED
-
-if TYPE_CHECKING:
-    from masklater.recipe.load import Recipe
+from masklater.recipe.recipe import Recipe
 
 
-def without_effect(recipe: "Recipe") -> set[str]:
+def without_effect(recipe: Recipe) -> set[str]:
     """Dotted keys of the settings that change nothing, whatever their value, or do not as they are."""
     model, decoder, masking = recipe.model, recipe.decoder, recipe.masking
     idle = set()

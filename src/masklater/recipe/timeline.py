@@ -10,8 +10,8 @@ from typing import Any, Literal
 from masklater.errors import UserError
 from masklater.ledger import Ledger
 from masklater.recipe.duration import Duration
-from masklater.recipe.load import Recipe
 from masklater.recipe.phases import PhaseSettings, length_of
+from masklater.recipe.recipe import Recipe
 from masklater.recipe.sections import DecoderSettings
 
 NOT_BEGUN = 2**62

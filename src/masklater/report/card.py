@@ -8,7 +8,8 @@ import yaml
 
 from masklater.hub import REPOSITORY
 from masklater.ledger import Ledger
-from masklater.recipe.load import Recipe, dump
+from masklater.recipe.load import dump
+from masklater.recipe.recipe import Recipe
 from masklater.recipe.sections import DECODERS
 from masklater.recipe.timeline import in_phase
 from masklater.report.masked import as_sentences, percent

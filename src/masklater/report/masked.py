@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from fractions import Fraction
 
-from masklater.recipe.load import Recipe
 from masklater.recipe.masking import CHOOSERS, MaskingSettings
 from masklater.recipe.phases import length_of
+from masklater.recipe.recipe import Recipe
 from masklater.recipe.timeline import in_phase
 
 

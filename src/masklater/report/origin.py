@@ -6,7 +6,7 @@ from pathlib import Path
 
 from masklater.errors import UserError
 from masklater.ledger import Ledger
-from masklater.recipe.load import Recipe
+from masklater.recipe.recipe import Recipe
 from masklater.recipe.timeline import in_phase
 from masklater.report.runs import Evaluation, read_run
 from masklater.report.scores import Pairs, Scores, read_pairs, read_scores, why_not_of

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from masklater.errors import DamagedDataError, UserError
-from masklater.recipe.load import Recipe
+from masklater.recipe.recipe import Recipe
 from masklater.run.identity import read_identity
 from masklater.run.metrics import numbered_records
 

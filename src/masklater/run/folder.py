@@ -34,7 +34,8 @@ from masklater.hub import Source
 from masklater.model.config import MaskLaterConfig
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.model.positions import decoder_tables, encoder_tables, repeat_trained, set_rope_base
-from masklater.recipe.load import Recipe, dump
+from masklater.recipe.load import dump
+from masklater.recipe.recipe import Recipe
 from masklater.recipe.timeline import in_phase, rope_base
 from masklater.run.checkpoint import (
     Checkpoint,

@@ -11,7 +11,8 @@ from masklater.corpus.same_ids import have_same_ids
 from masklater.errors import DamagedDataError, UserError
 from masklater.hub import Source
 from masklater.machine.versions import versions
-from masklater.recipe.load import Recipe, load_record, settings_of
+from masklater.recipe.load import load_record, settings_of
+from masklater.recipe.recipe import Recipe
 
 if TYPE_CHECKING:
     from masklater.corpus.shards import Shards

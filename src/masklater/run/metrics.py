@@ -11,7 +11,7 @@ from typing import Any, Self
 from masklater.errors import DamagedDataError, UserError
 from masklater.folders import disk_errors_for_people, write_file
 from masklater.ledger import Ledger
-from masklater.recipe.load import Recipe
+from masklater.recipe.recipe import Recipe
 from masklater.run.trackers import Trackers
 
 EVALUATED = {"valid_loss", "causal_loss"}

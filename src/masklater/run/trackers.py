@@ -15,7 +15,8 @@ from masklater.console import say
 from masklater.errors import first_line
 from masklater.extras import import_extra
 from masklater.folders import write_file
-from masklater.recipe.load import Recipe, plain
+from masklater.recipe.load import plain
+from masklater.recipe.recipe import Recipe
 
 FILE = "tracking.json"
 """RUN/tracking.json: the id by which trackers know the run, so that one that is resumed goes on there."""

@@ -19,8 +19,8 @@ from masklater.machine.precision import Precision, choose_precision
 from masklater.model.check import check_dtype
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain.batches import EVALUATION_SEED, BatchMaker, make_batches
-from masklater.recipe.load import Recipe
 from masklater.recipe.masking import MaskingSettings
+from masklater.recipe.recipe import Recipe
 from masklater.recipe.sections import DecoderSettings
 from masklater.recipe.timeline import in_phase
 from masklater.run.checkpoint import Checkpoint
