@@ -1,12 +1,13 @@
 """`judge`: fine-tuning on tasks, own ones or GLUE's."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from masklater.cli.app import AsJson, print_result
 from masklater.errors import UserError
+from masklater.judge.grid import GridName
 
 EncoderName = Annotated[
     str,
@@ -15,7 +16,7 @@ EncoderName = Annotated[
 Out = Annotated[Path, typer.Option(help="The SCORES folder to make, or to go on with.")]
 Seeds = Annotated[int, typer.Option(min=1, max=1000, help="Runs at each grid point: seeds 0, 1, ...")]
 GridChoice = Annotated[
-    Literal["paper", "single", "quick"],
+    GridName,
     typer.Option(help="paper: 3 rates x 2 batch sizes, 10 epochs; single: one setting, 10 epochs; quick: 3 epochs."),
 ]
 Rates = Annotated[str | None, typer.Option(help="Learning rates in place of the grid's, with commas.")]

@@ -17,6 +17,8 @@ from masklater.recipe.sections import (
 )
 from masklater.recipe.watching import CheckpointSettings, EvaluationSettings, HealthSettings, Tracking
 
+PrecisionName = Literal["auto", "bfloat16", "float16", "float32"]
+
 
 class Recipe(Section):
     """The sections of a recipe. Only `duration` has no default."""
@@ -43,7 +45,7 @@ class Recipe(Section):
         description="what shows the run beside metrics.jsonl: a list of tensorboard, trackio, wandb; []: nothing; "
         "auto: TensorBoard where it is installed",
     )
-    precision: Annotated[Literal["auto", "bfloat16", "float16", "float32"], ON_RESUME] = Field(
+    precision: Annotated[PrecisionName, ON_RESUME] = Field(
         "auto",
         description="auto: bfloat16 autocast where the hardware computes in it; on a GPU that does not, float16 with a "
         "scaled loss; on a CPU that does not, float32",

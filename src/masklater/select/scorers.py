@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from masklater.budget.cost import encoder_sizes, row_flops
 from masklater.console import say
@@ -20,13 +20,11 @@ from masklater.model.check import check_dtype
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain.batches import EVALUATION_SEED, BatchMaker, make_batches
 from masklater.recipe.masking import MaskingSettings
-from masklater.recipe.recipe import Recipe
+from masklater.recipe.recipe import PrecisionName, Recipe
 from masklater.recipe.sections import DecoderSettings
 from masklater.recipe.timeline import in_phase
 from masklater.run.checkpoint import Checkpoint
 from masklater.run.folder import RunFolder
-
-Wanted = Literal["auto", "bfloat16", "float16", "float32"]
 
 Found = TypeVar("Found")
 Measure = Callable[[MaskLaterForMaskedLM, BatchMaker, int, Precision, str], Found]
@@ -95,7 +93,7 @@ class Scorers:
         return found, float(rows.num_rows * flops.forward)
 
 
-def open_scorers(shards: Path, early: Path, reference: Path, precision: Wanted) -> Scorers:
+def open_scorers(shards: Path, early: Path, reference: Path, precision: PrecisionName) -> Scorers:
     """Open SHARDS and the runs that are to score their training rows.
 
     Args:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from masklater.corpus.selection import write_selection
 from masklater.errors import UserError
 from masklater.folders import refuse_existing
+from masklater.recipe.recipe import PrecisionName
 from masklater.recipe.sections import ON_A_CPU
 from masklater.select.score import best, mean_losses, score
-from masklater.select.scorers import Wanted, open_scorers
+from masklater.select.scorers import open_scorers
 
 SHOWN = 5
 """Rows at either end whose numbers are told, to be looked at."""
@@ -44,7 +45,7 @@ def select(
     out: Path,
     *,
     micro_rows: int = ON_A_CPU,
-    precision: Wanted = "auto",
+    precision: PrecisionName = "auto",
 ) -> SelectResult:
     """Choose the rows that an early model has most to learn from, by what a reference has learned of their like.
 

@@ -11,9 +11,10 @@ from masklater.corpus.target_table import write_target_table
 from masklater.corpus.tokenizer import load
 from masklater.errors import UserError
 from masklater.folders import refuse_existing
+from masklater.recipe.recipe import PrecisionName
 from masklater.recipe.sections import ON_A_CPU
 from masklater.select.score import excess, token_losses
-from masklater.select.scorers import Wanted, open_scorers
+from masklater.select.scorers import open_scorers
 
 SHOWN = 8
 """Tokens at either end that are told."""
@@ -35,7 +36,13 @@ class TargetsResult:
 
 
 def make_targets(
-    shards: Path, early: Path, reference: Path, out: Path, *, micro_rows: int = ON_A_CPU, precision: Wanted = "auto"
+    shards: Path,
+    early: Path,
+    reference: Path,
+    out: Path,
+    *,
+    micro_rows: int = ON_A_CPU,
+    precision: PrecisionName = "auto",
 ) -> TargetsResult:
     """Find how much an early model has yet to learn of each token, by what a reference has learned.
 
