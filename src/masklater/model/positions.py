@@ -22,6 +22,11 @@ class PositionTable(NamedTuple):
         """The longest row that it has positions for."""
         return len(self.weight) - self.offset
 
+    def repeated(self, trained: int, row_length: int) -> tuple[Tensor, Tensor]:
+        """Return which of its rows are positions that were not trained, and those they are copies of: p as p modulo."""
+        new_N = torch.arange(trained, row_length, device=self.weight.device)
+        return self.offset + new_N, self.offset + new_N % trained
+
 
 def encoder_tables(model: PreTrainedModel) -> list[PositionTable]:
     """Find the tables of learned positions of the encoder of a MaskLaterForMaskedLM; rotary ones have none."""
@@ -50,9 +55,9 @@ def repeat_trained(tables: Iterable[PositionTable], trained: int) -> None:
     """
     for table in tables:
         if table.room > trained:
-            new_N = torch.arange(trained, table.room)
+            new_N, old_N = table.repeated(trained, table.room)
             with torch.no_grad():
-                table.weight[table.offset + new_N] = table.weight[table.offset + new_N % trained]
+                table.weight[new_N] = table.weight[old_N]
 
 
 def set_rope_base(config: PretrainedConfig, base: float) -> None:

@@ -1,7 +1,5 @@
 """The beginning of a phase: what changes in the model itself."""
 
-import torch
-
 from masklater.console import say
 from masklater.machine.distributed import full_value, release_gathered, write_rows
 from masklater.model.masked_lm import MaskLaterForMaskedLM
@@ -43,9 +41,8 @@ def extend_positions(phase: Phase, progress: Progress, model: MaskLaterForMasked
         if not tables or not trained or trained >= row_length:
             continue
         for table in tables:
-            new_N = torch.arange(trained, row_length, device=table.weight.device)
-            values_ND = full_value(table.weight.detach())[table.offset + new_N % trained]
-            write_rows(table.weight, table.offset + new_N, values_ND)
+            new_N, old_N = table.repeated(trained, row_length)
+            write_rows(table.weight, new_N, full_value(table.weight.detach())[old_N])
         extended.setdefault(trained, []).append(where)
     for trained, places in extended.items():
         say(
