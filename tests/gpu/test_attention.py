@@ -10,7 +10,7 @@ from torch.nn.attention.flex_attention import create_block_mask
 from transformers import AttentionInterface
 
 from masklater.machine.kernels import repeatable
-from masklater.model.attention import mix
+from masklater.model.attention import attend
 from masklater.model.implementations import BY_BLOCKS, FLOAT32_ON_CPU
 from tests.model.test_attention_precision import slow_mix
 
@@ -38,7 +38,7 @@ def by_blocks(query: Tensor, key: Tensor, value: Tensor, attend_BQK: Tensor | No
 
 
 WAYS: dict[str, Attention] = {
-    "decoder": lambda query, key, value, attend_BQK: mix(query, key, value, attend_BQK, 0.0),
+    "decoder": lambda query, key, value, attend_BQK: attend(query, key, value, attend_BQK, 0.0),
     "encoder": of_the_encoder,
     "blocks": by_blocks,
 }

@@ -43,7 +43,7 @@ def _leave(rank: int, ports: list[int], left: "list[int]") -> None:
         with join() as world:
             model = world.parallelize(nn.Linear(8, 8), "ddp", choose_precision("float32", world.device))
             model(torch.randn(2, 8)).sum().backward()
-            world.all_sum(torch.ones(4))
+            world.all_reduce(torch.ones(4))
         del model
         left[rank] += 1
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import AutoModel
 
 from masklater.corpus.shards import Shards
-from masklater.model.attention import mix
+from masklater.model.attention import attend
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.model.saved import open_source
 from tests.reference.cases import CASES, gradients, make_batch, make_model
@@ -35,7 +35,7 @@ def test_values_and_gradients_are_those_of_the_slow_way(dtype: torch.dtype, mask
         attend_BQK[:, :, 0] = True
     twins = [part.detach().clone().requires_grad_() for part in parts]
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-        found = mix(*parts, attend_BQK, dropout=0.0)
+        found = attend(*parts, attend_BQK, dropout=0.0)
     expected = slow_mix(*twins, attend_BQK)
     assert found.dtype == dtype
     found.float().square().sum().backward()

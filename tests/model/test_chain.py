@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from masklater.masking.batch import IGNORE, MaskedBatch
-from masklater.model.chain import chain_order, explain, log_marginals
+from masklater.model.chain import chain_order, forward_backward, log_marginals
 
 
 def random_links(B: int, T: int, k: int, begins_BT: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ def test_the_likelihood_and_the_posteriors_are_those_of_all_paths(T: int, k: int
     torch.manual_seed(0)
     log_p_BTk = torch.randn(2, T, k, dtype=torch.float64)
     log_links_BTkk = random_links(2, T, k, begins(2, T))
-    found = explain(log_p_BTk, log_links_BTkk, torch.ones(2, T, dtype=torch.bool))
+    found = forward_backward(log_p_BTk, log_links_BTkk, torch.ones(2, T, dtype=torch.bool))
     for row in range(2):
         of_paths = paths(log_p_BTk[row], log_links_BTkk[row])
         total = sum(of_paths.values())
@@ -59,7 +59,7 @@ def test_all_sequences_together_have_probability_1() -> None:
     log_links_1Tkk = random_links(1, T, k, begins(1, T))
     sequences_BT = torch.tensor(list(itertools.product(range(V), repeat=T)))
     log_p_BTk = torch.stack([log_p_TkV[torch.arange(T), :, sequence_T] for sequence_T in sequences_BT])
-    joint = explain(log_p_BTk, log_links_1Tkk.expand(V**T, -1, -1, -1), torch.ones(V**T, T, dtype=torch.bool))
+    joint = forward_backward(log_p_BTk, log_links_1Tkk.expand(V**T, -1, -1, -1), torch.ones(V**T, T, dtype=torch.bool))
     assert float(joint.log_likelihood_B.exp().sum()) == pytest.approx(1)
     # What each target is by itself is what the sequences that have it add up to.
     weights_Tk1 = log_marginals(log_links_1Tkk)[0].exp()[:, :, None]
@@ -75,12 +75,12 @@ def test_posteriors_are_gradients_and_slots_not_in_use_change_nothing() -> None:
     in_use_BT = torch.arange(T) < torch.tensor([6, 4, 0])[:, None]
     log_p_BTk = torch.randn(B, T, k, dtype=torch.float64, requires_grad=True)
     log_links_BTkk = random_links(B, T, k, begins(B, T, 3)).requires_grad_()
-    found = explain(log_p_BTk, log_links_BTkk, in_use_BT)
+    found = forward_backward(log_p_BTk, log_links_BTkk, in_use_BT)
     of_p, of_links = torch.autograd.grad(found.log_likelihood_B.sum(), (log_p_BTk, log_links_BTkk))
     torch.testing.assert_close(found.states_BTk, of_p)
     torch.testing.assert_close(found.links_BTkk, of_links)
     torch.testing.assert_close(found.states_BTk.sum(dim=2), in_use_BT.double())
-    alone = explain(log_p_BTk[1:2, :4], log_links_BTkk[1:2, :4], in_use_BT[1:2, :4])
+    alone = forward_backward(log_p_BTk[1:2, :4], log_links_BTkk[1:2, :4], in_use_BT[1:2, :4])
     torch.testing.assert_close(alone.log_likelihood_B[0], found.log_likelihood_B[1])
     torch.testing.assert_close(alone.states_BTk[0], found.states_BTk[1, :4])
     assert found.log_likelihood_B[2] == 0
@@ -90,8 +90,10 @@ def test_where_a_chain_begins_nothing_before_matters() -> None:
     torch.manual_seed(0)
     log_p_BTk, log_links_BTkk = torch.randn(1, 5, 3).double(), random_links(1, 5, 3, begins(1, 5, 2))
     used = torch.ones(1, 5, dtype=torch.bool)
-    whole = explain(log_p_BTk, log_links_BTkk, used)
-    parts = [explain(log_p_BTk[:, part], log_links_BTkk[:, part], used[:, part]) for part in (slice(2), slice(2, 5))]
+    whole = forward_backward(log_p_BTk, log_links_BTkk, used)
+    parts = [
+        forward_backward(log_p_BTk[:, part], log_links_BTkk[:, part], used[:, part]) for part in (slice(2), slice(2, 5))
+    ]
     torch.testing.assert_close(whole.log_likelihood_B, sum(part.log_likelihood_B for part in parts))
     torch.testing.assert_close(whole.states_BTk, torch.cat([part.states_BTk for part in parts], dim=1))
     torch.testing.assert_close(log_marginals(log_links_BTkk)[:, 2:], log_marginals(log_links_BTkk[:, 2:]))
@@ -102,7 +104,10 @@ def test_a_long_row_loses_no_digits() -> None:
     T = 2000  # at 10 nats a target, float32 knows the sum to a thousandth alone
     log_p_BTk, log_links_BTkk = torch.randn(1, T, 4).double() - 10, random_links(1, T, 4, begins(1, T))
     used = torch.ones(1, T, dtype=torch.bool)
-    exact, found = explain(log_p_BTk, log_links_BTkk, used), explain(log_p_BTk.float(), log_links_BTkk.float(), used)
+    exact, found = (
+        forward_backward(log_p_BTk, log_links_BTkk, used),
+        forward_backward(log_p_BTk.float(), log_links_BTkk.float(), used),
+    )
     torch.testing.assert_close(found.states_BTk.double(), exact.states_BTk, rtol=0, atol=1e-5)
     torch.testing.assert_close(found.states_BTk.sum(dim=2), torch.ones(1, T), rtol=0, atol=1e-5)
     torch.testing.assert_close(found.log_likelihood_B.double(), exact.log_likelihood_B, rtol=1e-6, atol=0)

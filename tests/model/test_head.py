@@ -131,15 +131,15 @@ def test_what_a_compiler_gets_equals_the_plain_way(dtype: torch.dtype, compiled:
     logits_cV, bias_V = (torch.randn(12, V) * 5).to(dtype), torch.randn(V)
     bias_V[-3:] = -torch.inf
     class_c1, in_use_c1 = torch.randint(V - 3, (12, 1)), torch.arange(12)[:, None] % 5 != 0
-    fused = heads._compiled() if compiled else heads.of_logits_fused
+    fused = heads._compiled() if compiled else heads.loss_and_gradient_fused
     found = fused(logits_cV, bias_V, class_c1, in_use_c1)
-    for ours, plain in zip(found, heads.of_logits(logits_cV.clone(), bias_V, class_c1, in_use_c1), strict=True):
+    for ours, plain in zip(found, heads.loss_and_gradient(logits_cV.clone(), bias_V, class_c1, in_use_c1), strict=True):
         assert ours is not None
         assert plain is not None
         assert ours.dtype == plain.dtype
         tolerance = 3e-7 if ours.dtype == torch.float32 else 2**-8
         torch.testing.assert_close(ours, plain, rtol=tolerance, atol=tolerance * float(plain.abs().max()))
-    without_gradient = heads.of_logits_fused(logits_cV, bias_V, class_c1, in_use_c1, needs_gradient=False)
+    without_gradient = heads.loss_and_gradient_fused(logits_cV, bias_V, class_c1, in_use_c1, needs_gradient=False)
     assert without_gradient[1] is None
     torch.testing.assert_close(without_gradient[0], found[0])
 
@@ -156,7 +156,7 @@ def test_what_is_compiled_meets_one_shape(chunk: int, monkeypatch: pytest.Monkey
 
     def follow(logits_cV: Tensor, *others: Tensor) -> tuple[Tensor, Tensor | None]:
         shapes.append((logits_cV.shape, *(other.shape for other in others[:3])))
-        return heads.of_logits_fused(logits_cV, *others)
+        return heads.loss_and_gradient_fused(logits_cV, *others)
 
     monkeypatch.setattr(heads, "_compiled", lambda: follow)
     head.compiled = True

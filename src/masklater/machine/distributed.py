@@ -52,7 +52,7 @@ class World:
         """The device this process computes on."""
         return torch.device("cuda", self.local_rank) if torch.cuda.is_available() else torch.device("cpu")
 
-    def all_sum(self, tensor: Tensor) -> Tensor:
+    def all_reduce(self, tensor: Tensor) -> Tensor:
         """The sum over all processes."""
         if self.size > 1:
             tensor = tensor.clone()
@@ -72,7 +72,7 @@ class World:
         """The largest of each value over all processes: what all of them go by from here on."""
         return self._settle(values, dist.ReduceOp.MAX)
 
-    def all_add(self, *values: float) -> list[float]:
+    def all_sum(self, *values: float) -> list[float]:
         """The sum of each value over all processes."""
         return self._settle(values, dist.ReduceOp.SUM)
 

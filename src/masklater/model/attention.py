@@ -120,7 +120,9 @@ def in_float32(*parts: Tensor) -> tuple[AbstractContextManager[None], tuple[Tens
     return torch.autocast("cpu", enabled=False), tuple(part.float() for part in parts)
 
 
-def mix(query_BHQe: Tensor, key_BHKe: Tensor, value_BHKe: Tensor, attend_BQK: Tensor | None, dropout: float) -> Tensor:
+def attend(
+    query_BHQe: Tensor, key_BHKe: Tensor, value_BHKe: Tensor, attend_BQK: Tensor | None, dropout: float
+) -> Tensor:
     """Compute scaled dot-product attention, mixed_BHQe: for each query the values, weighed by their keys' fit."""
     context, (query, key, value) = in_float32(query_BHQe, key_BHKe, value_BHKe)
     attend_B1QK = None if attend_BQK is None else attend_BQK[:, None]

@@ -25,7 +25,7 @@ class ChainOrder(NamedTuple):
     begins_BT: Tensor  # bool: no link leads here: the first target of a row or document, or a slot not in use
 
 
-class Explained(NamedTuple):
+class Posteriors(NamedTuple):
     """The result of the forward-backward algorithm."""
 
     log_likelihood_B: Tensor  # of all targets of a row, summed over paths
@@ -60,7 +60,7 @@ def log_marginals(log_links_BTkk: Tensor) -> Tensor:
     return torch.stack(found, dim=1)
 
 
-def explain(log_p_BTk: Tensor, log_links_BTkk: Tensor, in_use_BT: Tensor) -> Explained:
+def forward_backward(log_p_BTk: Tensor, log_links_BTkk: Tensor, in_use_BT: Tensor) -> Posteriors:
     """Sum over all paths, and find how much of the sum passes through each state and link (forward-backward).
 
     Both are the gradients of the log-likelihood, by log_p and by log_links. Each step is scaled to sum to 1, so that
@@ -91,4 +91,4 @@ def explain(log_p_BTk: Tensor, log_links_BTkk: Tensor, in_use_BT: Tensor) -> Exp
     ahead_BTk = log_p_BTk + after_BTk - log_scales_BT[:, :, None]
     links_BTkk = (before_BTk[:, :, :, None] + log_links_BTkk + ahead_BTk[:, :, None, :]).exp()
     links_BTkk = links_BTkk * in_use_BT[:, :, None, None]
-    return Explained((log_scales_BT * in_use_BT).sum(dim=1), links_BTkk.sum(dim=2), links_BTkk)
+    return Posteriors((log_scales_BT * in_use_BT).sum(dim=1), links_BTkk.sum(dim=2), links_BTkk)

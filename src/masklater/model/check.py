@@ -22,10 +22,10 @@ from masklater.errors import UserError, first_line, is_out_of_memory
 from masklater.model.config import MaskLaterConfig
 from masklater.model.encoder import (
     build_encoder,
-    check_can_turn,
     check_embeds_word,
     check_heads,
     check_one_stack,
+    check_rotary,
     encode,
     head_width,
 )
@@ -81,7 +81,7 @@ def settle(config: MaskLaterConfig) -> MaskLaterConfig:
     if decoder.drops and decoder.kind == "late":
         check_one_stack(config.encoder)
     if decoder.drops and decoder.positions == "rotary":
-        check_can_turn(config.encoder, decoder.kind == "late")
+        check_rotary(config.encoder, decoder.kind == "late")
     if decoder.drops and decoder.mask_embedding == "word":
         check_embeds_word(config.encoder, "decoder.mask_embedding is word", "Set decoder.mask_embedding=own.")
     if decoder.embedding_skip:

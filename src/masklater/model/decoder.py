@@ -17,9 +17,9 @@ from masklater.model import encoder as encoders
 from masklater.model.attention import (
     Pairs,
     Places,
+    attend,
     attention_mask,
     make_pairs,
-    mix,
     rotate,
     row_places,
     seen_places,
@@ -99,7 +99,7 @@ class AttentionBlock(nn.Module):
             attend_BQK = attend_BQK | ~takes_BQ1
         query, key, value = (part.unflatten(2, (self.sizes.heads, -1)).transpose(1, 2) for part in (query, key, value))
         dropout = self.sizes.attention_dropout if self.training else 0.0
-        mixed_BHQe = mix(rotate(query, pairs.query), rotate(key, pairs.key), value, attend_BQK, dropout)
+        mixed_BHQe = attend(rotate(query, pairs.query), rotate(key, pairs.key), value, attend_BQK, dropout)
         mixed_BQd = mixed_BHQe.transpose(1, 2).flatten(2)
         if takes_BQ1 is not None:
             mixed_BQd = mixed_BQd * takes_BQ1

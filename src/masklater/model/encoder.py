@@ -291,7 +291,7 @@ def check_one_stack(config: PretrainedConfig) -> None:
         )
 
 
-def turns(config: PretrainedConfig) -> bool:
+def is_rotary(config: PretrainedConfig) -> bool:
     """Whether an encoder of that config turns queries and keys by position, as all say but RoFormer's."""
     rotary = getattr(config, "position_embedding_type", None) == "rotary"
     return rotary or getattr(config, "rope_parameters", None) is not None
@@ -304,7 +304,7 @@ def head_width(config: PretrainedConfig) -> int:
 
 def check_heads(config: PretrainedConfig) -> None:
     """Raise UserError where an encoder is to turn pairs of numbers, and its heads are an odd number of them wide."""
-    if turns(config) and head_width(config) % 2:
+    if is_rotary(config) and head_width(config) % 2:
         raise UserError(
             f"an encoder of type {config.model_type} turns pairs of numbers by position, and its heads are "
             f"{head_width(config)} wide",
@@ -312,7 +312,7 @@ def check_heads(config: PretrainedConfig) -> None:
         )
 
 
-def check_can_turn(config: PretrainedConfig, in_the_encoder: bool) -> None:
+def check_rotary(config: PretrainedConfig, in_the_encoder: bool) -> None:
     """Raise UserError unless attention can turn queries and keys by position, in the decoder or in the encoder."""
     head_size = config.hidden_size // config.num_attention_heads
     if head_size % 2:

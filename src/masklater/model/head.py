@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from masklater.masking.batch import IGNORE
-from masklater.model.chain import explain
+from masklater.model.chain import forward_backward
 
 LOGITS_AT_ONCE = {"cpu": 2**26, "cuda": 2**28}
 """Most logits that stand in memory at a time: 256 MiB of float32 on a CPU, 1 GiB on a GPU."""
@@ -26,7 +26,7 @@ class LMHead(nn.Module):
     """Hidden states to logits; the word embedding is handed in, as it is the encoder's."""
 
     compiled = False
-    """Whether what follows from the logits in `loss_sum` is compiled (`of_logits_fused`)."""
+    """Whether what follows from the logits in `loss_sum` is compiled (`loss_and_gradient_fused`)."""
 
     def __init__(self, width: int, embedding_width: int, vocabulary: int, norm_eps: float) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ def loss_sum(logits_NV: Tensor, target_ids_N: Tensor) -> Tensor:
     return F.cross_entropy(logits_NV.float(), target_ids_N, ignore_index=IGNORE, reduction="sum")
 
 
-def of_logits(
+def loss_and_gradient(
     logits_cV: Tensor, bias_V: Tensor, class_c1: Tensor, in_use_c1: Tensor, needs_gradient: bool = True
 ) -> tuple[Tensor, Tensor | None]:
     """What follows from some targets' logits, in as few passes over them as there are operators for.
@@ -137,10 +137,10 @@ def of_logits(
     return loss, d_logits_cV.to(logits_cV.dtype)
 
 
-def of_logits_fused(
+def loss_and_gradient_fused(
     logits_cV: Tensor, bias_V: Tensor, class_c1: Tensor, in_use_c1: Tensor, needs_gradient: bool = True
 ) -> tuple[Tensor, Tensor | None]:
-    """`of_logits` in the form that a compiler fuses: nothing is overwritten or scattered, nothing kept in float32."""
+    """`loss_and_gradient` as a compiler fuses it: nothing is overwritten or scattered, nothing kept in float32."""
     scores_cV = logits_cV.float() + bias_V
     top_c1 = scores_cV.amax(dim=1, keepdim=True)
     log_sum_c1 = (scores_cV - top_c1).exp().sum(dim=1, keepdim=True).log()  # of what is at most 1: nothing is lost
@@ -155,7 +155,7 @@ def of_logits_fused(
 
 @functools.cache
 def _compiled() -> Callable[..., tuple[Tensor, Tensor | None]]:
-    return torch.compile(of_logits_fused, fullgraph=True)
+    return torch.compile(loss_and_gradient_fused, fullgraph=True)
 
 
 def pad(words_VE: Tensor, bias_V: Tensor, multiple: int) -> tuple[Tensor, Tensor]:
@@ -190,7 +190,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         with torch.autocast(device, enabled=False):
             hidden = hidden_NE.detach().to(dtype)
             words, bias = pad(words_VE.detach().to(dtype), bias_V.detach().float(), ENTRIES_MULTIPLE.get(device, 1))
-            N, follow = len(hidden), of_logits
+            N, follow = len(hidden), loss_and_gradient
             if compiled:
                 # Parts of one size: once they differ, all are computed by code that was compiled for the last of them,
                 # which may be far smaller. What is added is not in use.
@@ -281,7 +281,7 @@ class _ChainLoss(torch.autograd.Function):
                 scores_cV = F.linear(states_cE, words).float().add_(bias)
                 log_p_cV = torch._log_softmax(scores_cV, 1, False, out=scores_cV)
                 log_p_bTk = log_p_cV.gather(1, class_c1).view(-1, *hidden.shape[1:3])
-                explained = explain(log_p_bTk, log_links[here], in_use_BT[here])
+                explained = forward_backward(log_p_bTk, log_links[here], in_use_BT[here])
                 loss -= explained.log_likelihood_B.sum()
                 if not needs_gradient:
                     continue

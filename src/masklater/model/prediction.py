@@ -131,14 +131,14 @@ class Links(nn.Module):
         begins_BT11 = order.begins_BT[:, :, None, None]
         before_BTkD = torch.where(begins_BT11, self.begin.to(states_BTkD.dtype), states_BTkD.roll(1, dims=1))
         pos_before_BT = torch.where(order.begins_BT, order.pos_BT, order.pos_BT.roll(1, dims=1))
-        query_BTkHe = self._turned(self.query(before_BTkD), pos_before_BT)
-        key_BTkHe = self._turned(self.key(states_BTkD), order.pos_BT)
+        query_BTkHe = self._rotated(self.query(before_BTkD), pos_before_BT)
+        key_BTkHe = self._rotated(self.key(states_BTkD), order.pos_BT)
         fit_BTHkk = query_BTkHe.transpose(2, 3) @ key_BTkHe.permute(0, 1, 3, 4, 2)
         log_next_BTHkk = (fit_BTHkk.float() / query_BTkHe.shape[-1] ** 0.5).log_softmax(dim=-1)
         log_gate_BTkH = self.gate(before_BTkD).float().log_softmax(dim=-1)
         return (log_next_BTHkk + log_gate_BTkH.transpose(2, 3)[..., None]).logsumexp(dim=2)
 
-    def _turned(self, part_BTkD: Tensor, pos_BT: Tensor) -> Tensor:
+    def _rotated(self, part_BTkD: Tensor, pos_BT: Tensor) -> Tensor:
         """Split queries or keys into heads, part_BTkHe, and turn them by position if that is how it is known."""
         part_BTkHe = part_BTkD.unflatten(3, (self.heads, -1))
         if self.rotary_width is None:

@@ -25,7 +25,7 @@ from masklater import hub
 from masklater.errors import UserError, first_line
 from masklater.model.check import find_positions
 from masklater.model.config import MaskLaterConfig
-from masklater.model.encoder import turns
+from masklater.model.encoder import is_rotary
 from masklater.model.head import LMHead
 from masklater.recipe.sections import DecoderSettings
 
@@ -280,8 +280,8 @@ def longest_row(config: PretrainedConfig) -> int:
 
 
 def check_row_length(config: PretrainedConfig, row_length: int) -> None:
-    """Raise UserError where rows are longer than an encoder has positions for; what turns has them for any."""
-    if not turns(config) and row_length > (longest := longest_row(config)):
+    """Raise UserError where rows are longer than an encoder has positions for; rotary ones have them for any."""
+    if not is_rotary(config) and row_length > (longest := longest_row(config)):
         raise UserError(
             f"row_length is {row_length}, and the encoder has positions for rows of {longest}",
             f"Give {longest} or less, or leave it out.",

@@ -245,7 +245,7 @@ class Prefetcher:
         share = self.next.result()
         self.step += 1
         self.next = self.pool.submit(self._make, self.step)
-        (num_targets,) = self.world.all_add(share.num_targets)
+        (num_targets,) = self.world.all_sum(share.num_targets)
         micro_batches = [batch.to(self.world.device) for batch in share.micro_batches]
         return replace(share, micro_batches=micro_batches, num_targets=int(num_targets))
 

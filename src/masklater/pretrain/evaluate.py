@@ -63,7 +63,7 @@ def evaluate(
             right += right_of_batch
             targets += on_cpu.num_targets
     model.train(was_training)
-    return _score(float(world.all_sum(loss)), int(world.all_sum(right)), int(world.all_sum(targets)))
+    return _score(float(world.all_reduce(loss)), int(world.all_reduce(right)), int(world.all_reduce(targets)))
 
 
 def unigram_baseline(training: BatchMaker, batches: Iterable[MaskedBatch]) -> Score:

@@ -42,7 +42,7 @@ def train_step(
         loss += part.detach()
     optimizers.unscale()
     norm = nn.utils.clip_grad_norm_(model.parameters(), float("inf") if clip is None else clip)
-    loss, norm = world.all_sum(loss), full_value(norm)
+    loss, norm = world.all_reduce(loss), full_value(norm)
     optimizers.step(lr_multiplier, skip=~(torch.isfinite(loss) & torch.isfinite(norm)) | (share.num_targets == 0))
     optimizers.scaler.update()
     return loss, norm

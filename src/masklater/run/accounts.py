@@ -31,7 +31,7 @@ class Accounts:
         self.hardware = this_hardware(precision.device, precision.name)
         self.world = world
         peak = torch.tensor(self.hardware.peak_flops_per_second, dtype=torch.float64)
-        ledger.peak_flops_per_second = float(world.all_sum(peak))
+        ledger.peak_flops_per_second = float(world.all_reduce(peak))
         ledger.attention_kernels = attention_kernels(self.device)
         self.energy = EnergyMeter(_uuids(self.device))
         if self.device.type == "cuda":
@@ -53,7 +53,7 @@ class Accounts:
         joules = self.energy.since_last()
         if self.device.type == "cpu" and world.local_rank > 0:
             joules = 0.0  # the first process on a machine reads the meter of all
-        read = world.all_sum(torch.tensor([math.nan if joules is None else joules], dtype=torch.float64))
+        read = world.all_reduce(torch.tensor([math.nan if joules is None else joules], dtype=torch.float64))
         if not read.isnan():
             ledger.energy_joules = (ledger.energy_joules or 0.0) + float(read)
             ledger.energy_source = self.energy.source
