@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from wanted import RECIPES, Step, Wanted
 
 from masklater.budget.cost import encoder_sizes, row_flops
+from masklater.corpus.vocabulary import Vocabulary
 from masklater.machine.kernels import refuse_cudnn_attention
 from masklater.machine.precision import Precision
 from masklater.masking.batch import MaskedBatch
@@ -57,14 +58,15 @@ def describe(recipe: Recipe, row_length: int, vocabulary: int) -> tuple[MaskLate
     Raises:
         UserError: The recipe's masking does not fit rows of this length.
     """
-    encoder = make_encoder_config(
-        recipe.model, vocabulary_size=vocabulary, row_length=row_length, token_types=1,
-        pad=PAD, bos=BOS, eos=EOS, mask=MASK,
-    )  # fmt: skip
+    ids = Vocabulary(bos=BOS, eos=EOS, pad=PAD, mask=MASK, all=(PAD, BOS, EOS, UNK, MASK), size=vocabulary)
+    encoder = make_encoder_config(recipe.model, vocabulary=ids, row_length=row_length, token_types=1)
     corruption = make_corruption(
-        recipe.masking, drop=recipe.decoder.drops, row_length=row_length, maskable_per_row=row_length - 2,
-        vocabulary_size=vocabulary, special_ids=(PAD, BOS, EOS, UNK, MASK), mask_id=MASK, pad_id=PAD,
-    )  # fmt: skip
+        recipe.masking,
+        drop=recipe.decoder.drops,
+        row_length=row_length,
+        maskable_per_row=row_length - 2,
+        vocabulary=ids,
+    )
     config = MaskLaterConfig(encoder, recipe.decoder, row_length=row_length, mask_token_id=MASK)
     return settle(config), corruption
 

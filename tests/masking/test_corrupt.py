@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from masklater.corpus.vocabulary import Vocabulary
 from masklater.errors import UserError
 from masklater.masking.batch import IGNORE, MaskedBatch, batch_from_inputs
 from masklater.masking.corrupt import corrupt
@@ -23,10 +24,7 @@ def make(drop: bool = True, maskable: float = L - 2, row_length: int = L, **mask
         drop=drop,
         row_length=row_length,
         maskable_per_row=maskable,
-        vocabulary_size=V,
-        special_ids=(BOS, PAD, EOS, UNK, MASK),
-        mask_id=MASK,
-        pad_id=PAD,
+        vocabulary=Vocabulary(bos=BOS, eos=EOS, pad=PAD, mask=MASK, all=(BOS, PAD, EOS, UNK, MASK), size=V),
     )
 
 

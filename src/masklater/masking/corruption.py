@@ -12,6 +12,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from masklater.corpus.vocabulary import Vocabulary
 from masklater.errors import UserError
 from masklater.masking.counts import Counts, count
 from masklater.masking.schedule import rates_of
@@ -50,10 +51,7 @@ def make_corruption(
     drop: bool,
     row_length: int,
     maskable_per_row: float,
-    vocabulary_size: int,
-    special_ids: tuple[int, ...],
-    mask_id: int,
-    pad_id: int,
+    vocabulary: Vocabulary,
     table: Any = None,
 ) -> Corruption:
     """Fix the counts for rows of one length, at the rate a run begins with.
@@ -64,17 +62,14 @@ def make_corruption(
         row_length: L.
         maskable_per_row: Mean number of maskable positions of a row without padding: with separators inside, fewer than
             L - 2. C is the rate's share of it, so that the corpus as a whole is masked at the stated rate.
-        vocabulary_size: V.
-        special_ids: Never corrupted, never drawn as random tokens.
-        mask_id: The mask token.
-        pad_id: The padding token.
+        vocabulary: Of the tokenizer, whose special tokens are never corrupted, nor drawn as random ones.
         table: The chooser's facts about each token (`Chooser.table`).
 
     Raises:
         UserError: A rate leaves no target, or nothing to see, in rows of this length.
     """
-    is_special_V = torch.zeros(vocabulary_size, dtype=torch.bool)
-    is_special_V[list(special_ids)] = True
+    is_special_V = torch.zeros(vocabulary.size, dtype=torch.bool)
+    is_special_V[list(vocabulary.special)] = True
     corruption = Corruption(
         settings=settings,
         drop=drop,
@@ -83,8 +78,8 @@ def make_corruption(
         maskable_per_row=maskable_per_row,
         is_special_V=is_special_V,
         ordinary_ids_K=(~is_special_V).nonzero().squeeze(1),
-        mask_id=mask_id,
-        pad_id=pad_id,
+        mask_id=vocabulary.mask,
+        pad_id=vocabulary.pad,
         table=table,
     )
     for rate in rates_of(settings):

@@ -4,6 +4,7 @@ from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
 
+from masklater.corpus.vocabulary import Vocabulary
 from masklater.recipe.families import position_embeddings
 from masklater.recipe.sections import ModelSettings
 
@@ -11,37 +12,29 @@ from masklater.recipe.sections import ModelSettings
 def make_encoder_config(
     settings: ModelSettings,
     *,
-    vocabulary_size: int,
+    vocabulary: Vocabulary,
     row_length: int,
     token_types: int,
-    pad: int,
-    bos: int,
-    eos: int,
-    mask: int,
 ) -> PretrainedConfig:
     """Make the transformers config of an encoder from scratch.
 
     Args:
         settings: The recipe's `model` section.
-        vocabulary_size: V.
+        vocabulary: Of the tokenizer.
         row_length: L; the encoder has positions for rows of this length and no longer ones.
         token_types: Kinds of segment that the tokenizer tells apart in a pair of texts.
-        pad: The padding token.
-        bos: The token that begins a row.
-        eos: The token that ends a row.
-        mask: The mask token.
     """
     assert settings.family is not None
     global_every, window = settings.windows(row_length)
     of_family: dict[str, dict[str, Any]] = {
-        "esm": {"position_embedding_type": "rotary", "emb_layer_norm_before": False, "mask_token_id": mask},
+        "esm": {"position_embedding_type": "rotary", "emb_layer_norm_before": False, "mask_token_id": vocabulary.mask},
         "modernbert": {
             "global_attn_every_n_layers": global_every,
             "local_attention": window,
             "classifier_pooling": "mean",  # as in the published ModernBERT configs: nothing trains <s> as a summary
             "norm_eps": 1e-5,
-            "cls_token_id": bos,
-            "sep_token_id": eos,
+            "cls_token_id": vocabulary.bos,
+            "sep_token_id": vocabulary.eos,
         },
         "electra": {"embedding_size": settings.hidden_size},
     }
@@ -53,16 +46,16 @@ def make_encoder_config(
         dropout |= {"layer_norm_eps": 1e-5}
     return AutoConfig.for_model(
         settings.family,
-        vocab_size=vocabulary_size,
+        vocab_size=vocabulary.size,
         hidden_size=settings.hidden_size,
         num_hidden_layers=settings.num_hidden_layers,
         num_attention_heads=settings.num_attention_heads,
         intermediate_size=settings.intermediate_size,
-        max_position_embeddings=position_embeddings(settings.family, row_length, pad) or row_length,
+        max_position_embeddings=position_embeddings(settings.family, row_length, vocabulary.pad) or row_length,
         type_vocab_size=token_types,
-        pad_token_id=pad,
-        bos_token_id=bos,
-        eos_token_id=eos,
+        pad_token_id=vocabulary.pad,
+        bos_token_id=vocabulary.bos,
+        eos_token_id=vocabulary.eos,
         **dropout,
         **of_family.get(settings.family, {}),
     )

@@ -152,16 +152,13 @@ def corruption_for(
     shards, chooser = sources[0][0], CHOOSERS[masking.choose]
     if chooser.by_words:
         _check_words([each for each, _ in sources], masking.choose)
-    vocabulary, indices = shards.vocabulary, [(each.index, share) for each, share in sources]
+    indices = [(each.index, share) for each, share in sources]
     corruption = make_corruption(
         masking,
         drop=drop,
         row_length=shards.index.row_length,
         maskable_per_row=math.fsum(share * index.maskable_per_row for index, share in indices),
-        vocabulary_size=vocabulary.size,
-        special_ids=vocabulary.special,
-        mask_id=vocabulary.mask,
-        pad_id=vocabulary.pad,
+        vocabulary=shards.vocabulary,
         table=chooser.table(shards) if chooser.table else None,
     )
     if masking.predict_by is None:

@@ -94,8 +94,9 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
             log = MetricsLog(run.path, ledger.steps, plan.recipe) if world.is_main else None
             health = Health(recipe, plan.rows_of, run.path)
         return _Training(
-            plan, run, world, precision, compilation, model, trained, optimizers, ledger,
-            progress, accounts, saver, log, health, unigram,
+            plan=plan, run=run, world=world, precision=precision, compilation=compilation, model=model,
+            trained=trained, optimizers=optimizers, ledger=ledger, progress=progress, accounts=accounts,
+            saver=saver, log=log, health=health, unigram=unigram,
         ).finish()  # fmt: skip
 
 

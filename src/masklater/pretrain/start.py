@@ -99,7 +99,7 @@ def find_start(recipe: Recipe, shards: Shards, commit: str | None = None) -> Sta
 
 
 def _from_scratch(recipe: Recipe, shards: Shards) -> Start:
-    vocabulary, row_length = shards.vocabulary, shards.index.row_length
+    row_length = shards.index.row_length
     if (room := recipe.model.max_positions) is not None:
         if room < row_length:
             raise UserError(
@@ -109,13 +109,9 @@ def _from_scratch(recipe: Recipe, shards: Shards) -> Start:
         row_length = room
     encoder = make_encoder_config(
         recipe.model,
-        vocabulary_size=vocabulary.size,
+        vocabulary=shards.vocabulary,
         row_length=row_length,
         token_types=token_types(shards.folder / "tokenizer"),
-        pad=vocabulary.pad,
-        bos=vocabulary.bos,
-        eos=vocabulary.eos,
-        mask=vocabulary.mask,
     )
     return Start(_model_config(recipe, shards, encoder, row_length))
 
