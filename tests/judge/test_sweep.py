@@ -472,6 +472,14 @@ def test_a_grid_point_that_lacks_runs_is_passed_over_and_said() -> None:
     assert whole["setting"]["lr"] == 2e-5 and whole["note"] is None
 
 
+def test_of_grid_points_that_tie_the_order_of_runs_does_not_choose() -> None:
+    records = [fake_record(seed, lr, [80]) for seed in (0, 1) for lr in (1e-5, 2e-5)]
+    settings = {"lr": [1e-5, 2e-5], "batch": [16], "epochs": 2}
+    encoder = {"path": "e", "sha256": "s", "run": None, "step": None}
+    for order in (records, records[::-1]):
+        assert table.summarise(order, {}, encoder, settings)["tasks"]["mrpc"]["setting"]["lr"] == 1e-5
+
+
 @pytest.mark.slow  # each process imports torch and transformers anew
 def test_two_devices_give_what_one_gives(encoder_folder: Path, glue_folder: Path, tmp_path: Path) -> None:
     """The path that several GPUs take, on two processes of the CPU."""

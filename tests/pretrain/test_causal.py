@@ -244,15 +244,15 @@ def test_from_a_published_encoder_and_back(
     assert (tmp_path / "run" / "checkpoints").exists()
 
 
-def test_a_phase_of_another_objective_is_no_spike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Losses are measured against those of the same objective, after a resume too."""
+def test_another_phase_is_no_spike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Losses are measured against those of the same phase, after a resume too."""
     monkeypatch.setattr(health, "FEWEST", 3)
     path = tmp_path / "metrics.jsonl"
     records = [{"step": step, "loss": 2.0, "objective": "causal"} for step in range(1, 6)]
     records += [{"step": step, "loss": 7.0} for step in range(6, 10)]
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    assert recent_losses(path, 100) == [7.0] * 4
-    watch = Health(tiny(), lambda step: {"": [step]}, tmp_path)
+    assert recent_losses(path, 100, since=5) == [7.0] * 4
+    watch = Health(tiny(), lambda step: {"": [step]}, tmp_path, since=5)
     assert watch.spike(replace(Ledger(), steps=10), 7.1) is None
     assert watch.spike(replace(Ledger(), steps=11), 9.0) is not None
 

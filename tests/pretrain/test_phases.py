@@ -252,6 +252,20 @@ def test_a_run_with_room_for_longer_rows_is_gone_on_with(
         pretrain(longer, corpora / "general" / "rows-256", tmp_path / "none")
 
 
+def test_a_decoder_that_has_rested_has_trained_no_positions(
+    corpora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Copies of what was drawn at random would make [MASK]s one phase length apart the same vector."""
+    causal = ("phases=[{objective: causal, share: 0.5, row_length: 64}, {row_length: 128}]", *GROWING[1:])
+    pretrain(tiny("3ml-small", "model.family=bert", *causal), corpora, tmp_path / "run")
+    said = capsys.readouterr().err
+    assert "begin as copies of the 64 before, in the encoder\n" in said
+    progress = RunFolder(tmp_path / "run").open_newest().progress
+    assert (progress.row_length, progress.decoder_row_length) == (128, 128)
+    _, decoder = (table.weight for table in both_tables(RunFolder(tmp_path / "run").load_model()[0]))
+    assert not torch.allclose(decoder[:64], decoder[64:], atol=1e-3)
+
+
 @pytest.mark.parametrize("arguments", [[], ["--with-head"], ["--with-head", "3ml"]])
 def test_an_export_has_copies_where_nothing_was_trained_and_is_gone_on_with(
     arguments: list[str], corpora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

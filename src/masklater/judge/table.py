@@ -129,7 +129,11 @@ _Point = tuple[float, int, int]
 
 def _by_point(runs: list[dict[str, Any]]) -> dict[_Point, list[dict[str, Any]]]:
     points: dict[_Point, list[dict[str, Any]]] = {}
-    for run in sorted(runs, key=lambda run: run["seed"]):
+
+    def place(run: dict[str, Any]) -> tuple[int, float, int, int]:  # and not in which order GPUs have come to an end
+        return run["seed"], run["lr"], run["batch"], run["epochs"]
+
+    for run in sorted(runs, key=place):
         points.setdefault((run["lr"], run["batch"], run["epochs"]), []).append(run)
     return points
 

@@ -34,13 +34,16 @@ class Health:
         recipe: Its health section.
         rows_of: Finds the numbers of the training rows that a step (from 0) was made of, by source.
         run: The RUN folder, with metrics.jsonl up to the step the run goes on from.
+        since: Steps before the phase that the run is in, whose losses say nothing of this one's.
     """
 
-    def __init__(self, recipe: Recipe, rows_of: Callable[[int], dict[str, list[int]]], run: Path) -> None:
+    def __init__(
+        self, recipe: Recipe, rows_of: Callable[[int], dict[str, list[int]]], run: Path, since: int = 0
+    ) -> None:
         self.recipe = recipe
         self.rows_of = rows_of
         self.run = run
-        self.recent = deque(recent_losses(run / "metrics.jsonl", WINDOW), maxlen=WINDOW)
+        self.recent = deque(recent_losses(run / "metrics.jsonl", WINDOW, since), maxlen=WINDOW)
 
     def spike(self, ledger: Ledger, loss: float) -> dict[str, Any] | None:
         """Take the loss of the step just booked; a record for metrics.jsonl where it is a spike."""

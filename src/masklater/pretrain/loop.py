@@ -92,7 +92,7 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
             unigram = plan.unigram_score() if world.is_main else None
             announce_unigram(unigram)
             log = MetricsLog(run.path, ledger.steps, plan.recipe) if world.is_main else None
-            health = Health(recipe, plan.rows_of, run.path)
+            health = Health(recipe, plan.rows_of, run.path, plan.phase(max(0, ledger.steps - 1)).span.first)
         return _Training(
             plan=plan, run=run, world=world, precision=precision, compilation=compilation, model=model,
             trained=trained, optimizers=optimizers, ledger=ledger, progress=progress, accounts=accounts,
@@ -243,17 +243,18 @@ class _Training:
         before, self.phase = self.phase, self.plan.phase(self.ledger.steps)
         if self.phase.span.first == self.ledger.steps:
             self._catch_up()
-            if before.causal != self.phase.causal:  # losses of the one say nothing of the other's
-                self.health.recent.clear()
+            self.health.recent.clear()  # losses on other rows, or at another rate, are no measure of spikes
+            if before.causal != self.phase.causal:
                 self.scores.clear()
             set_up(self.phase, self.model)
             extend_positions(self.phase, self.progress, self.model)
         here, so_far = self.phase.span.row_length, self.progress
+        of_decoder = so_far.decoder_row_length or 0
         self.progress = replace(
             so_far,
             phase=self.phase.span.number,
             row_length=max(here, so_far.row_length or 0),
-            decoder_row_length=max(here, so_far.decoder_row_length or 0),
+            decoder_row_length=of_decoder if self.phase.causal else max(here, of_decoder),  # which rests there
             begun=self.plan.begun,
         )
 

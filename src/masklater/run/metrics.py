@@ -118,10 +118,13 @@ def numbered_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     return _records(path, content)
 
 
-def recent_losses(path: Path, number: int) -> list[float]:
-    """Return the last finite losses of training steps, oldest first, as far back as the objective is that of the last.
+def recent_losses(path: Path, number: int, since: int = 0) -> list[float]:
+    """Return the last finite losses of training steps, oldest first. Only the end of the file is read.
 
-    Only the end of the file is read.
+    Args:
+        path: metrics.jsonl.
+        number: Of losses at most.
+        since: Losses of the steps up to this number are left out.
 
     Raises:
         DamagedDataError: A line that was read is not a record, as by `numbered_records`.
@@ -136,10 +139,8 @@ def recent_losses(path: Path, number: int) -> list[float]:
         if read < size:
             content = content.partition(b"\n")[2]  # it begins inside a line
         steps = [record for _, record in _records(path, content) if isinstance(record.get("loss"), float)]
-        others = [place for place, step in enumerate(steps) if step.get("objective") != steps[-1].get("objective")]
-        since = others[-1] + 1 if others else 0
-        finite = [step["loss"] for step in steps[since:] if math.isfinite(step["loss"])]
-        if len(finite) >= number or others or read >= size:
+        finite = [step["loss"] for step in steps if step["step"] > since and math.isfinite(step["loss"])]
+        if len(finite) >= number or read >= size or (steps and steps[0]["step"] <= since):
             return finite[-number:]
         read *= 2
 
