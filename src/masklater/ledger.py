@@ -11,7 +11,7 @@ class Spending:
     tokens: int  # positions of the rows, the dropped ones included
     tokens_seen: int  # positions that the encoder reads
     tokens_predicted: int  # target slots
-    flops: float  # executed, LM head included
+    flops: float  # executed, LM head included; what activation checkpointing computes a second time is not counted
     flops_head: float  # those of the LM head alone
     flops_vanilla: float  # what vanilla MLM would have executed on the same rows with the same encoder
     flops_optimizer: float = 0.0  # matrix products of the update itself (Muon's), which `flops` leaves out

@@ -25,7 +25,7 @@ class PretrainResult:
     flops: float
     seconds: float  # in training steps, over the whole run
     rows_per_second: float
-    utilisation: float | None  # FLOPs executed in training steps over the device's peak
+    utilisation: float | None  # FLOPs of training steps, each counted once, over the device's peak
     utilisation_vanilla_equivalent: float | None  # the same with the FLOPs of vanilla MLM at 15% on these rows
     loss: float | None  # of the last step; None where this call made no step
     valid_loss: float | None  # under the recipe's own corruption; None where there was nothing to predict
