@@ -1,6 +1,7 @@
 """A run as spans of steps, one for each phase, and the folders that each reads. A run without phases is one span."""
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -165,16 +166,24 @@ def find_sources(recipe: Recipe, data: Path) -> list[list[SourceFolder]]:
     Args:
         recipe: Of the run.
         data: A SHARDS folder or, where the recipe has a mixture or several row lengths, what holds the folders.
+
+    Raises:
+        UserError: A phase reads a folder under two names.
     """
     found = []
     for phase in recipe.phases or (PhaseSettings(),):
         shares = phase.data or recipe.data or {"": 1.0}
         sources = []
         for name, share in shares.items():
-            key = Path(name)
+            key = Path(os.path.normpath(name))
             if phase.row_length is not None and not _is_source(data / key):
                 key /= f"rows-{phase.row_length}"
-            sources.append(SourceFolder(name, share, "" if key == Path() else key.as_posix(), data / key))
+            folder = SourceFolder(name, share, "" if key == Path() else key.as_posix(), data / key)
+            if (other := next((each for each in sources if each.key == folder.key), None)) is not None:
+                raise UserError(
+                    f"data names {folder.path} twice, as {other.name} and as {name}", "Name it once, with both shares."
+                )
+            sources.append(folder)
         found.append(sources)
     return found
 
