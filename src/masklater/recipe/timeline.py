@@ -173,7 +173,7 @@ def find_sources(recipe: Recipe, data: Path) -> list[list[SourceFolder]]:
     found = []
     for phase in recipe.phases or (PhaseSettings(),):
         shares = phase.data or recipe.data or {"": 1.0}
-        sources = []
+        sources: list[SourceFolder] = []
         for name, share in shares.items():
             key = Path(os.path.normpath(name))
             if phase.row_length is not None and not _is_source(data / key):
