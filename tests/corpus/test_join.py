@@ -72,13 +72,16 @@ def test_what_does_not_go_together_is_named(
     tokenizer = shards_folder / "tokenizer"
     longer = make_shards(corpus, tmp_path / "longer", tokenizer=tokenizer, row_length=64)
     smaller = make_shards(corpus, tmp_path / "smaller", vocab_size=310)
+    (chosen := tmp_path / "chosen").mkdir()
+    (chosen / "selection.json").touch()
     packed = make_shards(corpus, tmp_path / "packed", tokenizer=tokenizer, pack="continuous")
     for folder, message in (
         (longer, r"longer was made with --row-length 64, and .*documents with --row-length 32"),
         (smaller, r"smaller was made with another tokenizer than .*documents\n.*--tokenizer .*documents/tokenizer"),
         (packed, r"packed was made with --pack continuous, and .* with --pack documents"),
         (shards_folder, r"documents is named twice"),
-        (tmp_path, r"is no SHARDS folder"),
+        (chosen, r"chosen is a SELECTION, and what is named here is SHARDS"),
+        (tmp_path, r"is no SHARDS folder: it has no index.json\n.*Name one that is inside: "),
     ):
         with pytest.raises(UserError, match=message):
             join([shards_folder, other, folder], tmp_path / "out")

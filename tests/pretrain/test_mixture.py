@@ -175,6 +175,13 @@ def test_sources_that_do_not_go_together_are_refused_by_name(sources: Path, corp
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("other", ["./documents", "other/../documents"])
+def test_a_folder_under_two_names_is_refused(sources: Path, other: str) -> None:
+    """Each of its rows would be read twice at once, and the epochs that are told be half of those that are read."""
+    with pytest.raises(UserError, match=f"data names .*documents twice, as documents and as {other}"):
+        open_sources(tiny("3ml-small", f"data={{documents: 0.5, {other}: 0.5}}"), sources)
+
+
 def plan_of(recipe: Recipe, data: Path) -> Plan:
     opened = open_sources(recipe, data)
     return make_plan(recipe, opened, settle(find_start(recipe, opened.longest).config))
@@ -200,3 +207,14 @@ def test_rows_that_are_read_often(sources: Path, tmp_path: Path, capsys: pytest.
     assert f"other: each row is read {by_flops.epochs()['other']:.2f} times over the whole run" in said
     assert said.count("that is more than 4 times") == 1
     assert plan_of(recipe.model_copy(update={"duration": Duration(hours=1)}), sources).epochs() == {}
+
+
+def test_epochs_of_a_random_rate_follow_from_all_its_rates(sources: Path) -> None:
+    """Not from that of the first step, of which each seed has another."""
+    recipe = tiny("3ml-small", "masking.schedule={name: random, low: 0.05, high: 0.9}", "seed=2")
+    flops, spent, steps = 3e9, 0.0, 0
+    plan = plan_of(recipe.model_copy(update={"duration": Duration(flops=flops)}), sources / "other")
+    while spent < flops:
+        spent, steps = spent + plan.spending(steps).flops, steps + 1
+    rows = Shards(sources / "other").train.num_rows
+    assert plan.epochs()[""] == pytest.approx(recipe.batch.rows * steps / rows, rel=0.02)

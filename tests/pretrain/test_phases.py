@@ -465,6 +465,25 @@ def test_hours_that_are_over_before_a_phase_begins_are_said(
     assert newest is not None and newest.progress.begun == (0, 2, 3)
 
 
+def test_a_phase_by_the_clock_keeps_the_hour_at_which_its_rate_began(
+    corpora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a longer run it would be an hour to come, before which the rate would be below 0."""
+    an_hour_a_step(monkeypatch)
+    recipe = tiny("3ml-small", *CLOCK, *LEARNED).model_copy(update={"duration": Duration(hours=4)})
+    pretrain(recipe, corpora, tmp_path / "run")
+    longer = recipe.model_copy(update={"duration": Duration(hours=16)})
+    message = (
+        "phase 2 of the run .* has begun, and with schedule.over phase and 16 hours .* begin after 8 hours, when it"
+    )
+    with pytest.raises(UserError, match=message):
+        pretrain(longer, corpora, tmp_path / "run", resume=True)
+    over_run = longer.model_copy(update={"schedule": longer.schedule.model_copy(update={"over": "run"})})
+    assert pretrain(over_run, corpora, tmp_path / "run", resume=True).steps == 16
+    rates = [record["lr"] for record in read_metrics(tmp_path / "run" / "metrics.jsonl") if "lr" in record]
+    assert min(rates) >= 0
+
+
 def test_rows_of_another_length_than_a_phase_asks_for(corpora: Path, tmp_path: Path) -> None:
     recipe = tiny("3ml-small", "phases=[{row_length: 128}]")
     with pytest.raises(UserError, match="rows-64 has rows of 64, and phase 1 of the recipe asks for rows of 128"):

@@ -49,6 +49,10 @@ THREE = (
         ),
         (["phases=[{rope_base: 1e5}]"], "roberta-prelayernorm has positions that are learned, and no rotary base"),
         (["phases=[{masking: {schedule: {name: random, low: 0.1, high: 0.2}}}]"], "Give rate and schedule together"),
+        (
+            ["phases=[{masking: {rate: 0.5, schedule: {name: random, low: 0.1, high: 0.2}}}]"],
+            "0.1 and 0.2; it is 0.5. Change one of them.",
+        ),
         (["phases=[{masking: {rat: 3}}]"], "phases.0.masking.rat is 3: the section phases.0.masking has no such key"),
         (["phases=[{batch: {rows: 0}}]"], "phases.0.batch.rows is 0: input should be greater than 0"),
         (
@@ -134,6 +138,11 @@ def test_a_recipe_in_a_phase() -> None:
     assert settings_of(settled)["phases.2.batch.micro_rows"] == 2
     assert Recipe.may_change("phases.2.batch.micro_rows")
     assert not any(map(Recipe.may_change, ("phases", "phases.1.share", "phases.1.batch.rows", "data.a", "data")))
+
+
+def test_a_phase_that_predicts_all_needs_no_table() -> None:
+    recipe = load("3ml-small", ["masking.predict=0.5", "masking.predict_by=table", "phases=[{masking: {predict: 1}}]"])
+    assert in_phase(recipe, 0).masking.predict_by is None
 
 
 def test_a_causal_phase_masks_nothing_and_needs_no_decoder() -> None:

@@ -232,6 +232,16 @@ def test_a_blocked_flow_carries_nothing_and_the_others_do(decoder: str, blocked:
         assert (strength == 0).all() if flow == blocked else (strength > 0).all(), flow
 
 
+@pytest.mark.parametrize("objective", ["3ml-self", "late-flows"])
+def test_no_flow_is_blocked_where_one_kind_stands_alone(objective: str, continuous: Shards) -> None:
+    """The encoder, or its layers before [MASK]s enter, mixes unmasked positions, as the exported one does."""
+    blocked = make_model(continuous, objective, "roberta", "decoder.blocked_flows=[unmasked-to-unmasked]")
+    free = make_model(continuous, objective, "roberta", "decoder.blocked_flows=[]")
+    free.load_state_dict(blocked.state_dict())
+    batch = make_batch(continuous, objective)
+    assert torch.equal(blocked.encode(batch), free.encode(batch))
+
+
 def test_masks_that_give_nothing_leave_the_unmasked_as_if_they_were_not_there(shards: Shards) -> None:
     model, batch = make_model(shards, "late-flows", "roberta"), make_batch(shards, "late-flows")
     dense = everywhere(batch, shards.vocabulary.mask)

@@ -174,8 +174,14 @@ def read_index_file(folder: Path) -> tuple[Index, str]:
         )
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}", "Make it with `masklater prepare ... --out`.")
+    if (folder / "selection.json").is_file():
+        raise UserError(
+            f"{folder} is a SELECTION, and what is named here is SHARDS", "Name those that it says it is of."
+        )
     if not path.is_file():
-        raise UserError(f"{folder} is no SHARDS folder: it has no index.json", "Make one with `masklater prepare`.")
+        inside = sorted(each.parent.name for each in folder.glob("*/index.json"))
+        remedy = f"Name one that is inside: {', '.join(inside)}." if inside else "Make one with `masklater prepare`."
+        raise UserError(f"{folder} is no SHARDS folder: it has no index.json", remedy)
     content = _read(path)
     index = _parse(path, content)
     if index.format not in {WITHOUT_CHECKSUM, FORMAT, OF_ANY_SIZE, MARKED}:

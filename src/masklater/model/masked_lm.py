@@ -63,7 +63,7 @@ class MaskLaterForMaskedLM(MaskLaterPreTrainedModel):
     def encode(self, batch: MaskedBatch) -> Tensor:
         """Return hidden states of the seen tokens, seen_BSD. No [MASK] is among them unless the mode is vanilla."""
         decoder = NO_DECODER if batch.causal else self.config.decoder
-        blocked = decoder.blocked_flows
+        blocked = () if decoder.drops else decoder.blocked_flows  # where [MASK]s are left out there is one kind alone
         places = seen_places(batch, self.config.mask_token_id, blocked)
         return encoders.encode(
             self.encoder,

@@ -26,7 +26,7 @@ from masklater.pretrain.sources import Sources, open_sources
 from masklater.pretrain.start import Start, check_padding, find_start
 from masklater.recipe.recipe import Recipe
 from masklater.recipe.timeline import begins_by_clock, find_spans, in_phase, with_micro_rows
-from masklater.run.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, step_of
+from masklater.run.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, load_newest, step_of
 from masklater.run.folder import RunFolder
 from masklater.run.identity import is_run
 from masklater.run.lock import only_process
@@ -155,7 +155,8 @@ def _refuse_what_cannot_be_built(plan: Plan) -> None:
 def _refuse_other_steps(run: RunFolder, plan: Plan) -> None:
     """Raise UserError where steps that have been made would be others under the plan that goes on.
 
-    They would be in another phase, or masked at another rate.
+    They would be in another phase, or masked at another rate; or a learning rate that begins anew in a phase would
+    begin at another hour than the phase did, even one that is yet to come.
     """
     newest = list_checkpoints(run.checkpoints)
     if not newest:
@@ -176,6 +177,14 @@ def _refuse_other_steps(run: RunFolder, plan: Plan) -> None:
     spans = [phase.span for phase in plan.phases]
     row_lengths, step_flops = zip(*((span.row_length, plan.spending(span.first).flops) for span in spans), strict=True)
     began = find_spans(run.recipe, row_lengths, step_flops)
+    if begins_by_clock(plan.recipe) and schedule.over == "phase" and (checkpoint := load_newest(run.checkpoints)):
+        for old, new in list(zip(began, spans, strict=True))[1 : len(checkpoint.progress.begun)]:
+            if old.begins != new.begins or new.begins > checkpoint.ledger.hours:
+                raise UserError(
+                    f"phase {new.number + 1} of the run {run.path} has begun, and with schedule.over phase and "
+                    f"{plan.recipe.duration} its learning rate would begin after {new.begins:g} hours, when it did not",
+                    "Keep the duration and schedule.over, or start a new run with model.from naming this one.",
+                )
     for old, new in zip(began, spans, strict=True):
         if old.first != new.first and min(old.first, new.first) < made:
             raise UserError(

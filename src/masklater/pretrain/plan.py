@@ -120,10 +120,12 @@ class Plan:
     def spending(self, step: int) -> Spending:
         """Return what a step spends, apart from time."""
         phase = self.phase(step)
-        corruption = phase.batches.corruption_of_step(step)
-        where = phase.span.number, corruption.rate
+        return self._spending_at(phase, phase.batches.rates.rate(step))
+
+    def _spending_at(self, phase: Phase, rate: float) -> Spending:
+        where = phase.span.number, rate
         if where not in self.spent_at:
-            self.spent_at[where] = _spending(phase.recipe, self.encoder, corruption)
+            self.spent_at[where] = _spending(phase.recipe, self.encoder, phase.batches.corruption.at_rate(rate))
         return self.spent_at[where]
 
     def rows_of(self, step: int) -> dict[str, list[int]]:
@@ -137,7 +139,10 @@ class Plan:
         """Return how often each row of each source will be read over the run; none where the duration is in hours."""
         last = self.phases[-1].span
         if (steps := last.steps) is None and last.recipe.duration.unit == "flops":
-            steps = math.ceil(last.amount / self.spending(last.first).flops)
+            # A random rate comes up as often as any other, whichever is that of the first step.
+            by_rate = self.phases[-1].batches.rates.steps_by_rate(last.recipe.masking.schedule.number or 1)
+            flops = sum(count * self._spending_at(self.phases[-1], rate).flops for rate, count in by_rate.items())
+            steps = math.ceil(last.amount * by_rate.total() / flops)
         if steps is None:
             return {}
         return {

@@ -109,7 +109,10 @@ def begin_ledger(sources: Sources) -> Ledger:
 
 def _open(folder: SourceFolder, first: Shards | None) -> Shards:
     shards = open_data(folder.path)
-    if first is not None and not have_same_ids(shards.folder / "tokenizer", first.folder / "tokenizer"):
+    if first is not None and not (
+        have_same_ids(shards.folder / "tokenizer", first.folder / "tokenizer")
+        and shards.index.special == first.index.special
+    ):
         raise UserError(
             f"{shards.name} was made with another tokenizer than {first.name}",
             f"Prepare it again with --tokenizer {first.folder / 'tokenizer'}.",

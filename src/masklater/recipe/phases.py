@@ -122,6 +122,8 @@ class PhaseSettings(_OnlyWhatIsGiven):
         given = {name: value for name, value in vars(self.masking).items() if value is not None}
         if "rate" in given and "schedule" not in given:
             given["schedule"] = RateScheduleSettings()
+        if given.get("predict") == 1:  # nothing is left to choose by a table
+            given["predict_by"] = None
         return MaskingSettings(**{**vars(masking), **given}) if given else masking
 
     @property
@@ -184,7 +186,8 @@ def _masking_faults(number: int, phase: PhaseSettings, masking: MaskingSettings 
         if masking:
             phase.change_masking(masking)
     except ValidationError as error:
-        where, remedy = f"phases.{number}.masking", "Give rate and schedule together."
+        where = f"phases.{number}.masking"
+        remedy = "Give rate and schedule together." if phase.masking.rate is None else "Change one of them."
         given = phase.masking.model_dump(mode="json")
         return [Fault(where, given, details["msg"].removeprefix("Value error, "), remedy) for details in error.errors()]
     return []

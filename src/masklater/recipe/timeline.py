@@ -165,16 +165,26 @@ def find_sources(recipe: Recipe, data: Path) -> list[list[SourceFolder]]:
     Args:
         recipe: Of the run.
         data: A SHARDS folder or, where the recipe has a mixture or several row lengths, what holds the folders.
+
+    Raises:
+        UserError: A phase reads a folder under two names.
     """
     found = []
     for phase in recipe.phases or (PhaseSettings(),):
         shares = phase.data or recipe.data or {"": 1.0}
-        sources = []
+        sources: list[SourceFolder] = []
         for name, share in shares.items():
             key = Path(name)
             if phase.row_length is not None and not _is_source(data / key):
                 key /= f"rows-{phase.row_length}"
-            sources.append(SourceFolder(name, share, "" if key == Path() else key.as_posix(), data / key))
+            folder = SourceFolder(name, share, "" if key == Path() else key.as_posix(), data / key)
+            for other in sources:
+                if other.path.resolve() == folder.path.resolve():
+                    raise UserError(
+                        f"data names {folder.path} twice, as {other.name} and as {name}",
+                        "Name it once, with both shares.",
+                    )
+            sources.append(folder)
         found.append(sources)
     return found
 
