@@ -117,9 +117,8 @@ def test_a_mixture_is_scored_by_source_and_over_all(
     assert f"other: each row is read {4 / rows:.2f} times over the whole run" in said  # 4 of the first 32 rows
 
     (tmp_path / "elsewhere").mkdir()
-    for name in ("continuous", "other"):
-        (tmp_path / "elsewhere" / name).symlink_to(sources / name)
-    (tmp_path / "elsewhere" / "documents").symlink_to(sources / "other")
+    for name, stands_for in (("continuous", "continuous"), ("documents", "other"), ("other", "documents")):
+        (tmp_path / "elsewhere" / name).symlink_to(sources / stands_for)
     changed: list[tuple[Recipe, Path, str]] = [
         (recipe, tmp_path / "elsewhere", "elsewhere/documents is other data than the run .*run began with"),
         (mixed("data={documents: 0.6, continuous: 0.4}"), sources, "began with other too"),
@@ -175,11 +174,13 @@ def test_sources_that_do_not_go_together_are_refused_by_name(sources: Path, corp
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("other", ["./documents", "other/../documents"])
-def test_a_folder_under_two_names_is_refused(sources: Path, other: str) -> None:
+@pytest.mark.parametrize("other", ["./documents", "other/../documents", "again"])
+def test_a_folder_under_two_names_is_refused(sources: Path, tmp_path: Path, other: str) -> None:
     """Each of its rows would be read twice at once, and the epochs that are told be half of those that are read."""
-    with pytest.raises(UserError, match=f"data names .*documents twice, as documents and as {other}"):
-        open_sources(tiny("3ml-small", f"data={{documents: 0.5, {other}: 0.5}}"), sources)
+    for name, stands_for in (("documents", "documents"), ("other", "other"), ("again", "documents")):
+        (tmp_path / name).symlink_to(sources / stands_for)
+    with pytest.raises(UserError, match=f"data names .* twice, as documents and as {other}"):
+        open_sources(tiny("3ml-small", f"data={{documents: 0.5, {other}: 0.5}}"), tmp_path)
 
 
 def plan_of(recipe: Recipe, data: Path) -> Plan:
