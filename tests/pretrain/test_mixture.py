@@ -13,6 +13,7 @@ from masklater.errors import Interrupted, UserError
 from masklater.masking.batch import IGNORE
 from masklater.model.check import settle
 from masklater.pretrain import loop
+from masklater.pretrain import sources as sources_
 from masklater.pretrain.announce import announce_epochs
 from masklater.pretrain.batches import corruption_for, make_batches
 from masklater.pretrain.loop import pretrain
@@ -172,6 +173,25 @@ def test_sources_that_do_not_go_together_are_refused_by_name(sources: Path, corp
         with pytest.raises(UserError, match=message):
             pretrain(recipe, sources, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_sources_whose_rows_have_other_special_tokens_are_refused(
+    sources: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Padding and what is never masked is known by those of the first."""
+    opened = sources_.open_data
+
+    def with_others(folder: Path) -> Shards:
+        shards = opened(folder)
+        if folder.name == "other":
+            special = shards.index.special
+            swapped = special.model_copy(update={"pad": special.eos, "eos": special.pad})
+            shards.index = shards.index.model_copy(update={"special": swapped})
+        return shards
+
+    monkeypatch.setattr(sources_, "open_data", with_others)
+    with pytest.raises(UserError, match=r"other was made with another tokenizer than .*documents"):
+        open_sources(mixed(), sources)
 
 
 @pytest.mark.parametrize("other", ["./documents", "other/../documents", "again"])
