@@ -110,6 +110,13 @@ def test_all_faults_of_a_run_at_once(run: Path) -> None:
     assert f"{len(found.problems)} problems:" in as_text(found)
 
 
+def test_steps_that_a_log_lacks_are_noted(run: Path) -> None:
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    assert not any("lacks" in note for note in examine(run).notes)
+    (run / "metrics.jsonl").write_text("".join(line for line in lines if '"step": 3,' not in line))
+    assert any("metrics.jsonl lacks 1 of the 6 steps made" in note for note in examine(run).notes)
+
+
 @pytest.mark.fault
 @pytest.mark.parametrize(
     ("file", "content", "expected"),

@@ -340,6 +340,9 @@ class _Training:
         self._catch_up()
         with self.accounts.time("checkpoint"):
             self.accounts.update()
+            with self.world.all_or_none():
+                if self.log is not None:
+                    self.log.sync()
             self.saver.save(path, self.model, self.optimizers, self.ledger, self.progress, then)
 
     def _finish_saving(self) -> None:
