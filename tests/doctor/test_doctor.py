@@ -244,6 +244,14 @@ def test_neither(tmp_path: Path) -> None:
         examine(tmp_path)
 
 
+def test_shards_of_several_row_lengths_are_named(tmp_path: Path) -> None:
+    for name in ("rows-64", "rows-128"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "index.json").write_text("{}")
+    with pytest.raises(UserError, match="holds SHARDS, each in a folder of its own: rows-128, rows-64"):
+        examine(tmp_path)
+
+
 def test_a_problem_is_listed_once() -> None:
     found = Examination()
     found.problem("one")

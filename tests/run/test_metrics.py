@@ -71,9 +71,9 @@ def test_steps_that_a_log_lacks_are_said(tmp_path: Path, capsys: pytest.CaptureF
 def test_a_full_disk_is_one_message(tmp_path: Path) -> None:
     """Closing the file tries again to write what could not be written, and says nothing new."""
     log = MetricsLog(tmp_path, 0)
-    log.file = Path("/dev/full").open("w", encoding="utf-8")
-    with pytest.raises(UserError, match=r"the disk is full: .*metrics\.jsonl"), log:
-        log.write({"step": 1, "loss": 1.0})
+    with Path("/dev/full").open("w", encoding="utf-8") as log.file:
+        with pytest.raises(UserError, match=r"the disk is full: .*metrics\.jsonl"), log:
+            log.write({"step": 1, "loss": 1.0})
 
 
 def test_a_log_that_is_not_there(tmp_path: Path) -> None:

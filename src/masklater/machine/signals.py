@@ -8,7 +8,6 @@ from typing import Self
 
 from masklater.console import say
 
-
 STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """The signals that ask a process to end. One that it was started to ignore, as by nohup, stays ignored. Windows, where
 no more than a sentence is said, lacks the last."""

@@ -98,7 +98,7 @@ def find_checkpoint(run: RunFolder, plan: Plan, world: World) -> Checkpoint | No
 
 
 def _refuse_other_than_first(recipe: Recipe, sources: Sources, world: World) -> None:
-    """Raise UserError where a process was given another recipe than the first, or sees other data, as on a second machine.
+    """Raise UserError where a process has another recipe than the first, or sees other data, as on another machine.
 
     Each would train on rows of its own order, by its own rates, and nothing would show it.
     """

@@ -91,7 +91,7 @@ class Saver:
                 if self.world.is_main:
                     if not path.parent.is_dir():  # which would be made anew, and hold half of the run
                         raise UserError(
-                            f"{path.parent} is no longer there: was the run moved, renamed or removed while it trained?",
+                            f"{path.parent} is no longer there: was the run moved or removed while it trained?",
                             "Go on from its newest checkpoint with --resume and --out, which names where it is now.",
                         )
                     partial = str(folder.enter_context(complete_folder(path)))
