@@ -61,6 +61,8 @@ class MetricsLog:
 
     def sync(self) -> None:
         """Have what was written put on disk, so that a power cut leaves no checkpoint of a step that is not here."""
+        if self.file.closed:  # as it was then
+            return
         with disk_errors_for_people(self.path):
             os.fsync(self.file.fileno())
 
@@ -71,6 +73,8 @@ class MetricsLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with suppress(OSError):  # of a line that could not be written, which was said when that was tried
+            os.fsync(self.file.fileno())
+        with suppress(OSError):  # likewise
             self.file.close()
         if self.trackers is not None:
             self.trackers.close()
