@@ -1,6 +1,10 @@
 """Text in columns, as it stands in a terminal and in a pipe."""
 
+import os
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -52,3 +56,25 @@ def test_time_left_is_told_from_what_this_try_has_done(monkeypatch: pytest.Monke
         meter.last_line -= console.LOG_INTERVAL_SECONDS
         meter.set(done)
     assert said == ["Training   90%  0:10", "Training   91%  0:10 gone, 1:30 left"]
+
+
+@pytest.mark.parametrize("opened", [os.pipe, os.openpty])
+def test_work_goes_on_where_nobody_listens_any_more(opened: Callable[[], tuple[int, int]]) -> None:
+    """`| tee` goes at Ctrl-C, before the run has saved; a terminal is closed while a run that left it goes on."""
+    code = (
+        "from masklater.console import Meter, say\n"
+        "input()\n"
+        "with Meter('Reading', 2) as meter:\n"
+        "    say('half of it')\n"
+        "    meter.set(2)\n"
+        "say('all of it')\n"
+        "print('done')\n"
+    )
+    read, written = opened()
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=written, text=True
+    ) as process:
+        os.close(read)
+        os.close(written)
+        assert process.communicate("\n", timeout=120)[0] == "done\n"
+    assert process.returncode == 0

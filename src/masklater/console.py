@@ -1,7 +1,10 @@
 """What a person sees while work goes on: a progress bar on a terminal, a line every ten seconds elsewhere (a log)."""
 
+import os
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,12 +15,37 @@ from rich.text import Text
 
 LOG_INTERVAL_SECONDS = 10.0
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class _Console(Console):
+    """Standard error. Who reads it may leave, as `| tee` does at Ctrl-C, which is no reason to end the work."""
+
+    def on_broken_pipe(self) -> None:
+        """Go on in silence, where rich would end the process."""
+        _fall_silent()
+
+
+console = _Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def say(message: str) -> None:
     """Print one line for a person, to stderr, so that stdout stays for results."""
-    console.print(message, markup=False, emoji=False)
+    with _heard_or_not():
+        console.print(message, markup=False, emoji=False)
+
+
+@contextmanager
+def _heard_or_not() -> Iterator[None]:
+    try:
+        yield
+    except OSError:  # the terminal was closed, or the disk of a log is full
+        _fall_silent()
+
+
+def _fall_silent() -> None:
+    """Let all that is written to stderr from here on go nowhere, what waits to be written too."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stderr.fileno())
+    os.close(nowhere)
 
 
 def aligned(rows: Sequence[Sequence[str]], numbers_from: int | None = None, width: int | None = None) -> str:
@@ -75,14 +103,16 @@ class Meter:
 
     def __enter__(self) -> Self:
         if self.bar:
-            self.bar.start()
+            with _heard_or_not():
+                self.bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.bar:
-            self.bar.stop()
+            with _heard_or_not():
+                self.bar.stop()
         elif kind is None and not (self.quiet_if_short and time.monotonic() - self.started < LOG_INTERVAL_SECONDS):
             say(self._line())
 

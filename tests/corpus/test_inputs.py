@@ -19,7 +19,7 @@ from pyarrow import ipc
 from masklater.corpus import hub_rows
 from masklater.corpus.elsewhere import STDIN
 from masklater.corpus.index import read_index
-from masklater.corpus.inputs import find_sources
+from masklater.corpus.inputs import check_unchanged, file_states, find_sources
 from masklater.corpus.made_of_text import MADE_OF_TEXT
 from masklater.corpus.prepare import PrepareResult, prepare
 from masklater.corpus.read import ReadCounts, read_documents
@@ -404,6 +404,18 @@ def test_filters_do_not_go_with_plain_text(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("text")
     with pytest.raises(UserError, match=r"--filter compares fields, and .*a\.txt is plain text, which has none"):
         texts_of([tmp_path], filters=("language=en",))
+
+
+def test_a_file_that_is_read_as_another_is_watched_too(tmp_path: Path) -> None:
+    file = tmp_path / "a.py"
+    file.write_text("one line\n")
+    for name in (str(file), f"{tmp_path}/*.py"):
+        sources = find_sources([name], PrepareSettings(read_as="txt"), Counter())
+        states = file_states(sources)
+        check_unchanged(sources, states)
+        file.write_text(file.read_text() + "more\n")
+        with pytest.raises(UserError, match=r"a\.py changed while it was read"):
+            check_unchanged(sources, states)
 
 
 def test_nothing_left_says_why(tmp_path: Path) -> None:

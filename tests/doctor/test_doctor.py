@@ -110,6 +110,13 @@ def test_all_faults_of_a_run_at_once(run: Path) -> None:
     assert f"{len(found.problems)} problems:" in as_text(found)
 
 
+def test_steps_that_a_log_lacks_are_noted(run: Path) -> None:
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    assert not any("lacks" in note for note in examine(run).notes)
+    (run / "metrics.jsonl").write_text("".join(line for line in lines if '"step": 3,' not in line))
+    assert any("metrics.jsonl lacks 1 of the 6 steps made" in note for note in examine(run).notes)
+
+
 @pytest.mark.fault
 @pytest.mark.parametrize(
     ("file", "content", "expected"),
@@ -234,6 +241,14 @@ def test_neither(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no folder"):
         examine(tmp_path / "nowhere")
     with pytest.raises(UserError, match="is neither SHARDS nor a RUN"):
+        examine(tmp_path)
+
+
+def test_shards_of_several_row_lengths_are_named(tmp_path: Path) -> None:
+    for name in ("rows-64", "rows-128"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "index.json").write_text("{}")
+    with pytest.raises(UserError, match="holds SHARDS, each in a folder of its own: rows-128, rows-64"):
         examine(tmp_path)
 
 

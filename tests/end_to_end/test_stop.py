@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM wherever a command may be: one line, nothing half-written, 128 + the signal's number."""
+"""Ctrl-C, SIGTERM and SIGHUP wherever a command may be: one line, nothing half-written, 128 + the signal's number."""
 
 import atexit
 import importlib
@@ -30,6 +30,9 @@ def run(shards_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
+
+
 class Left(BaseException):
     """In place of the end of the process."""
 
@@ -44,7 +47,7 @@ def leaving(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.setattr(os, "_exit", leave)
     monkeypatch.setattr(atexit, "_run_exitfuncs", lambda: None)
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
+    before = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGALRM)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -89,7 +92,7 @@ def test_a_stopped_command_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    number = signal.SIGTERM if len(name) % 2 else signal.SIGINT
+    number, said = [*SIGNALS.items()][len(name) % 3]
     (tmp_path / "pairs.jsonl").write_text('{"sentence_good": "kan lot", "sentence_bad": "kan net"}\n')
     rte = tmp_path / "glue" / "RTE"
     rte.mkdir(parents=True)
@@ -110,7 +113,7 @@ def test_a_stopped_command_leaves_nothing(
     with pytest.raises(Left, match=str(128 + number)):
         main()
     err = capsys.readouterr().err
-    assert err.splitlines()[-1] == f"masklater: stopped by {'SIGTERM' if number == signal.SIGTERM else 'Ctrl-C'}"
+    assert err.splitlines()[-1] == f"masklater: stopped by {said}"
     assert err.count("stopped by") == 1 and "Traceback" not in err
     assert list(place.iterdir()) == [] and not list(tmp_path.glob("*partial*"))
 

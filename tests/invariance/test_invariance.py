@@ -11,6 +11,8 @@ from masklater.machine.distributed import ALONE, World, join
 from masklater.machine.precision import choose_precision
 from masklater.masking.batch import IGNORE
 from masklater.pretrain.batches import make_batches, make_share, share_out
+from masklater.pretrain.opening import _refuse_other_than_first
+from masklater.pretrain.sources import open_sources
 from masklater.recipe.sections import BatchSettings
 from masklater.run.folder import RunFolder
 from masklater.run.metrics import read_metrics
@@ -232,6 +234,30 @@ def test_micro_rows_are_lowered_aloud(
     assert (shared.rows, shared.micro_rows) == (rows, lowered)
     text = " ".join(capsys.readouterr().err.split())
     assert text.startswith(said) and bool(text) == bool(said)
+
+
+def test_a_process_with_another_recipe_or_other_data_than_the_first_is_refused(
+    shards: Shards, continuous: Shards
+) -> None:
+    """Such as a copy of SHARDS on another machine: both would train, each on rows of its own, and nothing would show."""
+    said = []
+
+    class Of(World):  # two processes, one after the other
+        def broadcast(self, text: str) -> str:
+            said.append(text)
+            return said[0]
+
+        def all_max(self, *values: float) -> list[float]:
+            return list(values)
+
+    recipe, other = tiny("3ml-small"), tiny("3ml-small", "optimizer.lr=0.5")
+    here, there = (open_sources(recipe, each.folder) for each in (shards, continuous))
+    for _ in range(2):
+        _refuse_other_than_first(recipe, here, Of(len(said), 2))
+    with pytest.raises(UserError, match=r"process 1, on .*, has another optimizer\.lr than the first process: 0\.5 in"):
+        _refuse_other_than_first(other, here, Of(1, 2))
+    with pytest.raises(UserError, match="has another data than"):
+        _refuse_other_than_first(recipe, there, Of(1, 2))
 
 
 def test_rows_that_cannot_be_shared() -> None:

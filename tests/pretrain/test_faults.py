@@ -121,6 +121,21 @@ def test_the_old_checkpoint_stays_until_the_new_one_is_complete(
     assert losses(tmp_path / "run") == losses(tmp_path / "straight")
 
 
+def test_a_run_that_is_moved_while_it_trains_stays_one(
+    shards_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its later checkpoints do not go to a new folder under the old name, where nothing could be made of them."""
+    pretrain(tiny(), shards_folder, tmp_path / "straight")
+    run, moved = tmp_path / "run", tmp_path / "moved"
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train_step", before_step(3, lambda: run.rename(moved)))
+        with pytest.raises(UserError, match=r"run/checkpoints is no longer there: was the run moved"):
+            pretrain(tiny(), shards_folder, run)
+    assert not run.exists()
+    pretrain(tiny(), shards_folder, moved, resume=True)
+    assert losses(moved) == losses(tmp_path / "straight")
+
+
 @pytest.mark.parametrize("file", ["metrics.jsonl", "recipe.yaml", "config.json", "run.json"])
 def test_damage_inside_a_run_is_refused_by_name(file: str, shards_folder: Path, tmp_path: Path) -> None:
     pretrain(tiny("3ml-small", "duration.steps=2"), shards_folder, tmp_path / "run")

@@ -1,11 +1,13 @@
 """batch.micro_rows auto: what it comes to, what happens where that does not fit, and that it changes no loss."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from masklater.budget.forecast import Rows, forecast
 from masklater.budget.memory import TO_SPARE
@@ -19,6 +21,7 @@ from masklater.pretrain.plan import Plan, make_plan
 from masklater.pretrain.sources import open_sources
 from masklater.pretrain.start import find_start
 from masklater.recipe.load import load
+from masklater.run.checkpoint import list_checkpoints
 from masklater.run.folder import RunFolder
 from tests.conftest import tiny
 from tests.runs import losses
@@ -105,6 +108,31 @@ def test_a_first_step_that_does_not_fit_is_made_in_smaller_passes(
     pretrain(longer, continuous_folder, tmp_path / "lowered", resume=True)
     assert tried == [2]
     assert "batch.micro_rows was" not in capsys.readouterr().err
+
+
+def test_a_first_step_that_fails_once_its_gradients_are_unscaled_is_made_again(
+    continuous_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In float16, where a step unscales once, of a run from its beginning and of one that is resumed."""
+    half = ("precision=float16", "checkpoint.every_steps=2")
+    pretrain(tiny("3ml-small", "batch.micro_rows=4", *half), continuous_folder, tmp_path / "given")
+    real, failures = nn.utils.clip_grad_norm_, [True]
+
+    def clip(*arguments: Any) -> Any:
+        norm = real(*arguments)
+        if failures and failures.pop():
+            raise torch.OutOfMemoryError("CUDA error: out of memory")
+        return norm
+
+    monkeypatch.setattr(nn.utils, "clip_grad_norm_", clip)
+    run = tmp_path / "lowered"
+    pretrain(tiny("3ml-small", "batch.micro_rows=auto", *half), continuous_folder, run)
+    assert RunFolder(run).recipe.batch.micro_rows == 4 and losses(run) == losses(tmp_path / "given")
+    for path in list_checkpoints(run / "checkpoints")[1:]:
+        shutil.rmtree(path)
+    failures.append(True)
+    pretrain(tiny("3ml-small", "batch.micro_rows=auto", *half), continuous_folder, run, resume=True)
+    assert not failures and len(losses(run)) == len(losses(tmp_path / "given"))
 
 
 @pytest.mark.parametrize("given", ["4", "auto"])

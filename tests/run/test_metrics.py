@@ -53,6 +53,29 @@ def test_damage_near_the_end_of_a_long_log_is_named_by_its_line(tmp_path: Path) 
         recent_losses(path, 10)
 
 
+def test_steps_that_a_log_lacks_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As after a power cut, or where it was on a disk that the run has left."""
+    run = make_run(tmp_path / "run", [])
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    with MetricsLog(run, 10):
+        assert capsys.readouterr().err == ""
+    (run / "metrics.jsonl").write_text("".join(lines[:3] + lines[5:]))
+    with MetricsLog(run, 10) as log:
+        log.sync()
+    assert "lacks 2 of the 10 steps made" in capsys.readouterr().err
+    (run / "metrics.jsonl").unlink()
+    with MetricsLog(run, 10):
+        assert "lacks 10 of the 10 steps made" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_one_message(tmp_path: Path) -> None:
+    """Closing the file tries again to write what could not be written, and says nothing new."""
+    log = MetricsLog(tmp_path, 0)
+    with Path("/dev/full").open("w", encoding="utf-8") as log.file:
+        with pytest.raises(UserError, match=r"the disk is full: .*metrics\.jsonl"), log:
+            log.write({"step": 1, "loss": 1.0})
+
+
 def test_a_log_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read: No such file"):
         read_metrics(tmp_path / "metrics.jsonl")

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM where nothing is to be saved: one line, nothing half-written, 128 + the signal's number.
+"""Ctrl-C, SIGTERM and SIGHUP where nothing is to be saved: one line, nothing half-written, 128 + the signal's number.
 
 Commands that save before they leave (`pretrain`, `judge`) take the signals over while they work.
 """
@@ -8,11 +8,14 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from multiprocessing import active_children
 from types import FrameType, TracebackType
 from typing import Never, Self
 
+from masklater.console import say
 from masklater.folders import remove_unfinished
+from masklater.machine.signals import STOPS
 
 AGAIN_SECONDS = 2.0
 """An exception may be lost on its way, in a destructor say, or held up by what waits for threads: it is raised anew."""
@@ -23,7 +26,7 @@ class Stopped(BaseException):
 
 
 class StopAtOnce:
-    """Raises Stopped in the main thread when SIGINT or SIGTERM arrives; one that was ignored before stays ignored."""
+    """Raises Stopped in the main thread when one of STOPS arrives; one that was ignored before stays ignored."""
 
     def __init__(self) -> None:
         self.received: int | None = None
@@ -31,7 +34,7 @@ class StopAtOnce:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+            for number in (*STOPS, signal.SIGALRM):
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self.before[number] = signal.signal(number, self._receive)
         return self
@@ -57,13 +60,13 @@ class StopAtOnce:
         for other in self.before:
             signal.signal(other, signal.SIG_IGN)
         remove_unfinished()
-        print(
-            f"masklater: stopped by {'Ctrl-C' if number == signal.SIGINT else 'SIGTERM'}", file=sys.stderr, flush=True
-        )
+        say(f"masklater: stopped by {'Ctrl-C' if number == signal.SIGINT else signal.Signals(number).name}")
         signal.signal(signal.SIGALRM, lambda *_: os._exit(128 + number))
         signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
         for child in active_children():
             child.terminate()
         atexit._run_exitfuncs()  # temporary folders and semaphores go; os._exit would leave them
-        sys.stdout.flush()
+        with suppress(OSError):
+            if sys.stdout is not None:
+                sys.stdout.flush()
         os._exit(128 + number)

@@ -90,10 +90,12 @@ def size_of(file: TextFile) -> int:
 def file_states(sources: Sequence[Source]) -> dict[Path, tuple[int, int]]:
     """Size in bytes and time of change, in ns, of each file of this machine that is there."""
     states = {}
-    for file in (file for source in sources for file in source.files if isinstance(file, Path)):
-        with suppress(FileNotFoundError):  # gone since it was read, which changes nothing
-            status = file.stat()
-            states[file] = (status.st_size, status.st_mtime_ns)
+    files = [file for source in sources for file in source.files]
+    for file in [file.path if isinstance(file, ElsewhereFile) else file for file in files]:
+        if isinstance(file, Path):  # none of a file that is elsewhere
+            with suppress(FileNotFoundError):  # gone since it was read, which changes nothing
+                status = file.stat()
+                states[file] = (status.st_size, status.st_mtime_ns)
     return states
 
 

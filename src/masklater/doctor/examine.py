@@ -37,6 +37,8 @@ def _kind_of(path: Path) -> Callable[[Path, Examination], None]:
         return look_at_shards
     if any((path / name).exists() for name in ("run.json", "recipe.yaml", "checkpoints")):
         return look_at_run
+    if several := sorted(each.parent.name for each in path.glob("*/index.json")):
+        raise UserError(f"{path} holds SHARDS, each in a folder of its own: {', '.join(several)}", "Name one of them.")
     saved = ", but a saved model, which transformers examines" if (path / "config.json").is_file() else ""
     raise UserError(
         f"{path} is neither SHARDS nor a RUN{saved}", "Name a folder that prepare, select or pretrain made."

@@ -126,6 +126,8 @@ def _look_at_log(path: Path, newest: int, found: Examination) -> None:
     found.facts["steps logged"] = f"{steps[-1]:,}" if steps else "none"
     if (steps[-1] if steps else 0) < newest:
         found.problem(f"{log} ends before the checkpoint of step {newest:,}", "Restore it from a copy.")
+    elif lost := max(steps, default=0) - len({*steps}):
+        found.notes.append(f"{log} lacks {lost:,} of the {max(steps):,} steps made: curves and tables do too")
     skipped = sum(bool(record.get("skipped") and not record.get("overflowed")) for record in records)
     spikes = [record["step"] for record in records if "spike" in record]
     if skipped:

@@ -16,7 +16,7 @@ from masklater.judge.encoder import Encoder
 from masklater.judge.finetune import Setting
 from masklater.judge.records import Record
 from masklater.judge.scorer import Scorer
-from masklater.machine.signals import children_deaf_to_ctrl_c
+from masklater.machine.signals import children_deaf_to_the_terminal
 
 POLL_SECONDS = 0.5
 
@@ -75,7 +75,7 @@ class Workers:
         Raises:
             UserError: A worker met one, or was killed.
         """
-        with children_deaf_to_ctrl_c():
+        with children_deaf_to_the_terminal():
             for process in self.processes:
                 process.start()
         try:

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C during training: finish the step, save, leave."""
+"""SIGTERM, Ctrl-C and a terminal that is closed (SIGHUP) during training: finish the step, save, leave."""
 
 import signal
 from collections.abc import Iterator
@@ -7,6 +7,10 @@ from types import FrameType, TracebackType
 from typing import Self
 
 from masklater.console import say
+
+STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""The signals that ask a process to end. One that it was started to ignore, as by nohup, stays ignored. Windows, where
+no more than a sentence is said, lacks the last."""
 
 
 class StopOnSignal:
@@ -17,7 +21,9 @@ class StopOnSignal:
         self.before: dict[int, object] = {}
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in STOPS:
+            if signal.getsignal(number) is signal.SIG_IGN:
+                continue
             try:
                 self.before[number] = signal.signal(number, self._receive)
             except ValueError:  # not the main thread: signals are somebody else's business
@@ -41,13 +47,13 @@ class StopOnSignal:
 
 
 @contextmanager
-def children_deaf_to_ctrl_c() -> Iterator[None]:
-    """Processes that are started inside never see Ctrl-C, which a terminal sends to all: their parent ends them.
+def children_deaf_to_the_terminal() -> Iterator[None]:
+    """Processes that are started inside never see what a terminal sends to all, Ctrl-C or its end: their parent does.
 
-    The signal is blocked, which children inherit from their first instruction on; one that arrives here meanwhile is
+    The signals are blocked, which children inherit from their first instruction on; one that arrives here meanwhile is
     received at the end.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
     finally:

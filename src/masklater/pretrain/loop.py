@@ -225,6 +225,9 @@ class _Training:
             self.plan = lowered
             self.run.record(lowered.recipe)
             self.model.zero_grad(set_to_none=True)
+            # One scaler unscales once a step, and this one may have.
+            state, self.optimizers.scaler = self.optimizers.scaler_state(), self.precision.scaler()
+            self.optimizers.load_scaler(state)
             if self.world.device.type == "cuda":
                 torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats()  # the peak is to be that of steps that were made
@@ -336,6 +339,9 @@ class _Training:
         self._catch_up()
         with self.accounts.time("checkpoint"):
             self.accounts.update()
+            with self.world.all_or_none():
+                if self.log is not None:
+                    self.log.sync()
             self.saver.save(path, self.model, self.optimizers, self.ledger, self.progress, then)
 
     def _finish_saving(self) -> None:

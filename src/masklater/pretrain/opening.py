@@ -1,6 +1,8 @@
 """Before the first step: SHARDS and RUN are opened, the RUN made or gone on with, and all that can be refused is."""
 
 import copy
+import json
+import socket
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -24,6 +26,7 @@ from masklater.pretrain.micro_rows import settle_micro_rows
 from masklater.pretrain.plan import Plan, make_plan
 from masklater.pretrain.sources import Sources, open_sources
 from masklater.pretrain.start import Start, check_padding, find_start
+from masklater.recipe.load import settings_of
 from masklater.recipe.recipe import Recipe
 from masklater.recipe.timeline import begins_by_clock, find_spans, in_phase, with_micro_rows
 from masklater.run.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, load_newest, step_of
@@ -67,6 +70,7 @@ def open_run(
         plan = make_plan(recipe, sources, config)
         if run is not None and world.is_main:
             _refuse_other_steps(run, plan)
+    _refuse_other_than_first(recipe, sources, world)
     plan = replace(settle_micro_rows(plan, world), micro_rows_open=micro_rows_open)
     with world.all_or_none():
         if run is None and world.is_main:
@@ -89,6 +93,24 @@ def find_checkpoint(run: RunFolder, plan: Plan, world: World) -> Checkpoint | No
     path = world.broadcast(str(chosen.path) if chosen else "")
     with world.all_or_none():
         return chosen or (load_checkpoint(Path(path)) if path else None)
+
+
+def _refuse_other_than_first(recipe: Recipe, sources: Sources, world: World) -> None:
+    """Raise UserError where a process has another recipe than the first, or sees other data, as on another machine.
+
+    Each would train on rows of its own order, by its own rates, and nothing would show it.
+    """
+    seen: dict[str, object] = {f"data {key}".strip(): shards.fingerprint for key, shards in sources.shards.items()}
+    seen |= {"table of masking.predict_by": sources.targets and sources.targets.fingerprint, **settings_of(recipe)}
+    own = {name: str(value) for name, value in seen.items()}
+    first = json.loads(world.broadcast(json.dumps(own)))
+    with world.all_or_none():
+        if other := [name for name in own | first if own.get(name) != first.get(name)]:
+            raise UserError(
+                f"process {world.rank}, on {socket.gethostname()}, has another {', '.join(other[:3])} than the first "
+                f"process: {own.get(other[0])} in place of {first.get(other[0])}",
+                "Start all with the same recipe and overrides, on the same data.",
+            )
 
 
 def _micro_rows(recipe: Recipe) -> list[Literal["auto"] | int]:

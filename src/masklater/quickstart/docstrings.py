@@ -17,7 +17,7 @@ from pathlib import Path
 
 from masklater.console import Meter
 from masklater.errors import UserError
-from masklater.machine.signals import children_deaf_to_ctrl_c
+from masklater.machine.signals import children_deaf_to_the_terminal
 
 PACKAGES = ("torch", "transformers", "numpy", "scipy", "sklearn", "sympy", "networkx", "matplotlib", "pydantic",
             "huggingface_hub", "fsspec", "fontTools", "mpmath")  # fmt: skip
@@ -82,7 +82,7 @@ def gather(out: Path, sources: list[Path], workers: int) -> Gathered:
             Meter("Reading docstrings", len(tasks)) as meter,
             ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
         ):
-            with children_deaf_to_ctrl_c():
+            with children_deaf_to_the_terminal():
                 found_in_files = pool.map(_docstrings_of_all, tasks)
             for found in chain([topics], found_in_files):
                 for name, texts in found:

@@ -3,11 +3,14 @@
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from masklater.console import say
 from masklater.errors import DamagedDataError, UserError
 from masklater.folders import disk_errors_for_people, write_file
 from masklater.ledger import Ledger
@@ -31,12 +34,16 @@ class MetricsLog:
         """
         self.path = folder / "metrics.jsonl"
         self.after_step, self.evaluated = after_step, False
+        logged: set[int] = set()
         with disk_errors_for_people(self.path):
             if self.path.exists():
                 kept = [record for record in read_metrics(self.path) if record["step"] <= after_step]
                 write_file(self.path, "".join(json.dumps(record) + "\n" for record in kept), replace=True)
                 scores = [record.keys() & EVALUATED for record in kept if record["step"] == after_step]
                 self.evaluated = any(scores)
+                logged = {record["step"] for record in kept if "loss" in record}
+            if lost := after_step - len(logged):
+                say(f"{self.path} lacks {lost:,} of the {after_step:,} steps made: curves and tables do too")
             self.file = self.path.open("a", encoding="utf-8")
         self.trackers = None if recipe is None else Trackers(recipe, folder, after_step)
 
@@ -52,13 +59,23 @@ class MetricsLog:
         if self.trackers is not None:
             self.trackers.write(record)
 
+    def sync(self) -> None:
+        """Have what was written put on disk, so that a power cut leaves no checkpoint of a step that is not here."""
+        if self.file.closed:  # as it was then
+            return
+        with disk_errors_for_people(self.path):
+            os.fsync(self.file.fileno())
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.file.close()
+        with suppress(OSError):  # of a line that could not be written, which was said when that was tried
+            os.fsync(self.file.fileno())
+        with suppress(OSError):  # likewise
+            self.file.close()
         if self.trackers is not None:
             self.trackers.close()
 

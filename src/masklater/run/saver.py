@@ -18,6 +18,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 
 from masklater.console import say
+from masklater.errors import UserError
 from masklater.folders import complete_folder
 from masklater.ledger import Ledger
 from masklater.machine.distributed import ALONE, World
@@ -88,6 +89,11 @@ class Saver:
             partial = ""
             with self.world.all_or_none():
                 if self.world.is_main:
+                    if not path.parent.is_dir():  # which would be made anew, and hold half of the run
+                        raise UserError(
+                            f"{path.parent} is no longer there: was the run moved or removed while it trained?",
+                            "Go on from its newest checkpoint with --resume and --out, which names where it is now.",
+                        )
                     partial = str(folder.enter_context(complete_folder(path)))
             partial = self.world.broadcast(partial)
             tensors = tensors_of(model, optimizers)

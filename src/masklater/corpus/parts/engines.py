@@ -16,7 +16,7 @@ from masklater.corpus.parts.on_ray import on_ray
 from masklater.corpus.parts.work import OnProgress, Outcome, R, Task, Work, try_part
 from masklater.errors import DamagedDataError, UserError
 from masklater.machine.memory import peak_memory
-from masklater.machine.signals import children_deaf_to_ctrl_c
+from masklater.machine.signals import children_deaf_to_the_terminal
 
 POLL_SECONDS = 0.5
 
@@ -50,7 +50,7 @@ def in_processes(
     pool = ProcessPoolExecutor(processes, context, _begin, (work, workers // processes, progress))
     seen = (0, 0)
     try:
-        with children_deaf_to_ctrl_c():
+        with children_deaf_to_the_terminal():
             waiting = {pool.submit(_make, task) for task in tasks}
         while waiting:
             done, waiting = wait(waiting, POLL_SECONDS, FIRST_COMPLETED)
