@@ -36,6 +36,8 @@ def _finding(comparison: Comparison, arm: Arm) -> str:
         return "not reached"
     most = "most " if reached.at_most else ""
     found = f"at {most}{_shares(part)} of {comparison.baseline_arm.name}'s {SHORT[unit]}"
+    if round(verdict.gap, 4) < 0:  # it has lost again what it had reached
+        found += f", and it ended {-verdict.gap:.4f} nats higher"
     return f"{found} ({_single_seeds(comparison, arm)})" if _single_seeds(comparison, arm) else found
 
 
