@@ -157,6 +157,17 @@ def test_time_energy_and_what_they_assume_are_printed() -> None:
     assert "0.767" in against_text(one, other, ("3ml-base-50", "roberta-base-15"))
 
 
+def test_of_several_phases_each_has_to_fit() -> None:
+    """Rows of 512 in the second take 23.1 GB of an L4's 24, and the first one's of 128 a good 9."""
+    one = forecast(load("3ml-base-two-phase", ["batch.micro_rows=128"]), ROBERTA)
+    text = as_text(one, "two", GPUS["l4"], 0.4, None)
+    assert "HARDLY FITS     NVIDIA L4" in text
+    assert "(phase 2, which takes most: 23.1 GB)" in text
+    assert "phases.1.batch.micro_rows=64 fits" in text
+    fits = forecast(load("3ml-base-two-phase", ["batch.micro_rows=128", "phases.1.batch.micro_rows=64"]), ROBERTA)
+    assert "  fits            NVIDIA L4" in as_text(fits, "two", GPUS["l4"], 0.4, None)
+
+
 def test_of_several_phases_the_row_that_is_compared_is_said_to_be_the_first_ones() -> None:
     one, other = (forecast(load(name), Rows(128, 50_265, 125.5)) for name in ("3ml-causal-first-base", "3ml-base-50"))
     header = against_text(one, other, ("mine", "other")).splitlines()[0]

@@ -150,6 +150,7 @@ MISTAKES = {
     "a missing option": (["prepare", "{corpus}"], "Missing option"),
     "an option given twice": (["pretrain", "3ml-small", "--data", "{shards}", "--data", "{tmp}/empty", "--out", "{tmp}/o"], "of several SHARDS each has its share"),
     "an option given twice in two ways": (["budget", "3ml-small", "--gpu", "a100", "--gpu=h100"], "--gpu is given 2 times"),
+    "a row length beside data": (["budget", "3ml-small", "--data", "{shards}", "--row-length", "512"], "--data has its own"),
     "a tokenizer given twice": (["prepare", "{corpus}", "--out", "{tmp}/o", "--tokenizer", "a", "--tokenizer", "a"], "--tokenizer is given 2 times"),
     "an unknown encoding": (["prepare", "{corpus}", "--out", "{tmp}/o", "--encoding", "utf-88"], "Python knows no text encoding of that name"),
     "a value out of range": (["prepare", "{corpus}", "--out", "{tmp}/o", "--row-length", "2"], "greater than or equal to 8"),

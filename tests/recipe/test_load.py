@@ -201,6 +201,40 @@ def test_unknown_recipe_names_the_shipped_ones() -> None:
         load("3ml-smal")
 
 
+@pytest.mark.parametrize("text", ["1:30", "1:30.5", "0:30:00"])
+def test_hours_and_minutes_are_no_number(text: str) -> None:
+    """YAML 1.1 counts them by sixties: 1:30 would be 90 hours."""
+    with pytest.raises(RecipeError, match=rf"duration.hours is '{text}': input should be a valid number"):
+        load("3ml-small", [f"duration.hours={text}"])
+
+
+def test_a_number_with_a_zero_before_it_is_what_it_looks() -> None:
+    assert load("3ml-small", ["seed=010", "batch.rows=0x10", "optimizer.weight_decay=0"]).seed == 10
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["batch.rows=true", "batch.micro_rows=yes", "model.dropout=false", "health.spike=on", "schedule.warmup=no"],
+)
+def test_true_and_false_are_no_numbers(setting: str) -> None:
+    with pytest.raises(RecipeError, match=r"is (True|False): it must be a number\. It means: "):
+        load("3ml-small", [setting])
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("tracking=tensorboard", r"tracking is 'tensorboard': it must be a list, as \[\.\.\.\]"),
+        ("duration=5", r"duration is 5: it must be a section, as \{\.\.\.\}"),
+        ("optimizer.betas=[0.9]", r"optimizer.betas is \[0.9\]: it has too few values. It means: AdamW's decay"),
+        ("decoder.blocked_flows=[all]", r"blocked_flows.0 is 'all'.* It means: attention flows"),
+    ],
+)
+def test_a_value_of_another_shape_is_told_in_words_of_yaml(setting: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load("3ml-small", [setting])
+
+
 @pytest.mark.parametrize("override", ["batch.rows", "=3", "batch..rows=3"])
 def test_malformed_overrides(override: str) -> None:
     with pytest.raises(UserError, match=r"is not of the form dotted\.key=value"):

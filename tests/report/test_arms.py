@@ -166,3 +166,40 @@ def test_glue_of_several_seeds_is_taken_together(tmp_path: Path) -> None:
     assert re.search(r"\| rte \(accuracy\) \| +62\.5 \(60\.0 to 64\.0; 6\) \| +66\.0 \(65\.0 to 67\.0; 6\) \|", text)
     assert re.search(r"\| rte \(accuracy\) \| +\+3\.5 \(\+1\.0 to \+7\.0\) \|", text)
     assert "the mean of their medians" in text
+
+
+@pytest.mark.usefixtures("unrendered")
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ({"data_sha256": "e" * 64, "selected_from": {"": "d" * 64}}, "rows trained on"),
+        ({"targets_sha256": "e" * 64}, "table of targets"),
+        ({"source_sha256": "e" * 64}, "weights begun from"),
+    ],
+)
+def test_what_a_recipe_does_not_hold_makes_another_arm(what: dict[str, object], told: str, tmp_path: Path) -> None:
+    """As where one run was trained on all rows, and one of another seed on chosen ones of them."""
+    plain, other = seeded(tmp_path / "plain", 0, 5.0), seeded(tmp_path / "other", 1, 4.0)
+    identity = json.loads((other / "run.json").read_text())
+    (other / "run.json").write_text(json.dumps({**identity, **what}))
+    _, tree = compare([plain, other], tmp_path / "report")
+    assert [arm["runs"] for arm in tree["arms"]] == [["plain"], ["other"]]
+    row = next(line for line in (tmp_path / "report" / "report.md").read_text().splitlines() if told in line)
+    assert "eeeeeeeeeeee..." in row
+
+
+@pytest.mark.usefixtures("unrendered")
+def test_a_seed_that_is_not_finished_counts_in_no_mean_beside_one_that_is(tmp_path: Path) -> None:
+    done = seeded(tmp_path / "a-0", 0, 4.0)
+    begun = make_run(tmp_path / "a-1", [(5, 7.0)], steps=5, duration="steps=10", overrides=["seed=1"])
+    other = seeded(tmp_path / "b", 0, 5.0, "vanilla-small")
+    _, tree = compare([done, begun, other], tmp_path / "report")
+    assert tree["arms"][0]["runs"] == ["a-0", "a-1"]
+    assert tree["arms"][0]["loss"] == {"mean": 4.0, "low": 4.0, "high": 4.0, "count": 1}
+    assert tree["arms"][0]["spent"]["steps"] == 10
+    assert tree["arms"][1]["beside_baseline"]["gap"] == -1.0
+    assert tree["notes"] == [
+        "a-1 is not finished: it stands at 5 of 10 steps, and counts in no mean beside seeds that are."
+    ]
+    (alone,) = find_arms(read([begun]))
+    assert alone.loss is not None and alone.loss.mean == 7.0

@@ -228,6 +228,14 @@ def test_not_reached_is_said(tmp_path: Path) -> None:
     assert re.search(r"\| early +\| +≤ 5\.00 \| +≤ 50\.0% \|", (tmp_path / "report" / "report.md").read_text())
 
 
+@pytest.mark.usefixtures("unrendered")
+def test_what_was_reached_and_lost_again_is_said(tmp_path: Path) -> None:
+    base = make_run(tmp_path / "base", [(5, 5.0), (10, 4.0)], recipe="vanilla-small")
+    other = make_run(tmp_path / "other", [(3, 3.0), (10, 6.0)])
+    document, _ = compare([base, other], tmp_path / "report")
+    assert document.findings[1].startswith("other: at most 30.0% of base's FLOPs, and it ended 2.0000 nats higher (")
+
+
 def test_no_held_out_rows(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / name, []) for name in ("one", "two")]
     document, tree = compare(runs, tmp_path / "report")

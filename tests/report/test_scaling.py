@@ -175,6 +175,44 @@ def test_unfinished_runs_count_in_no_law(tmp_path: Path) -> None:
     assert [cost["value"] for cost in tree["scaling"]["arms"][1]["multipliers"]["loss"]] == pytest.approx([0.5] * 4)
 
 
+@pytest.mark.usefixtures("unrendered")
+def test_a_budget_that_nothing_has_finished_is_no_place_to_compare_at(tmp_path: Path) -> None:
+    """As that of a baseline that is named first and still under way."""
+    runs = [run for run in ladder(tmp_path, seeds=(0.0,)) if run.parts[-3] != "1e15"]
+    short = run_at(tmp_path / "short", "1e15", "stock", 9.0, recipe="vanilla-small", duration="steps=20")
+    document, tree = compare([short, *runs], tmp_path / "report")
+    _, cross = tree["scaling"]["arms"]
+    assert [cost["flops"] for cost in cross["multipliers"]["loss"]] == pytest.approx([3e13, 1e14, 3e14])
+    assert "at its 3.00·10¹⁴ FLOPs" in document.findings[0]
+
+
+@pytest.mark.usefixtures("unrendered")
+def test_models_of_two_sizes_at_one_budget_are_no_two_budgets(tmp_path: Path) -> None:
+    """What comes next was the largest budget once more, foreseen with its own help."""
+    runs = [
+        run_at(
+            tmp_path / str(layers), budget, "stock", 4.5 * (float(budget) / 1e14) ** -0.08, recipe="vanilla-small",
+            overrides=[f"model.num_hidden_layers={layers}"],
+        )
+        for budget in ("3e13", "1e14", "3e14")
+        for layers in (2, 4)
+    ]  # fmt: skip
+    compare(runs, tmp_path / "report")
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "3, 3.00·10¹³ to 3.00·10¹⁴" in text
+    assert "at 9.00·10¹⁴" in text
+
+
+@pytest.mark.usefixtures("unrendered")
+def test_pairs_scored_on_the_way_say_nothing_of_all_flops(tmp_path: Path) -> None:
+    runs = ladder(tmp_path, seeds=(0.0,))
+    scored = json.loads((runs[2] / "blimp.json").read_text())
+    (runs[2] / "blimp.json").write_text(json.dumps({**scored, "step": 5, "accuracy": 10.0}))
+    _, tree = compare(runs, tmp_path / "report")
+    laws = tree["scaling"]["arms"][0]["laws"]
+    assert [len(laws[quality]["levels"]) for quality in ("loss", "pairs")] == [4, 3]
+
+
 def methods(
     make: Callable[[str, int, list[str]], Path], *settings: tuple[str, list[str]]
 ) -> list[tuple[str, list[str]]]:
@@ -195,6 +233,11 @@ def test_what_is_one_method(tmp_path: Path) -> None:
     tuned = [("3e13", ["optimizer.lr=1e-3"]), ("3e13", ["optimizer.lr=2e-3"]), ("1e14", ["optimizer.lr=2e-3"])]
     found = methods(make(tmp_path / "2"), *tuned)
     assert [runs for _, runs in found] == [["seed-0"], ["seed-1", "seed-2"]]
+    watched = [("3e13", ["tracking=[]"]), ("1e14", ["max_epochs=40"])]
+    assert len(methods(make(tmp_path / "4"), *watched)) == 1
+    phases = [(budget, [f"phases=[{{batch: {{rows: {rows}}}, duration: {{steps: {rows}}}}}, {{}}]", "duration.steps=99"])
+              for budget, rows in (("3e13", 8), ("1e14", 16))]  # fmt: skip
+    assert len(methods(make(tmp_path / "5"), *phases)) == 1
     other = [("3e13", []), ("1e14", ["masking.rate=0.4"])]
     assert len(methods(make(tmp_path / "3"), *other)) == 2
 

@@ -191,27 +191,38 @@ def _parameters_and_memory(forecast: Forecast, parameters: Parameters, hardware:
     for part, number in vars(memory).items():
         lines.append(f"  {part:<14}{number / 1e9:,.2f} GB")
     if hardware.memory_bytes is not None:
-        lines.append(_fit(forecast, parameters, memory.total, hardware.name, hardware.memory_bytes))
+        lines.append(_fit(forecast, parameters, hardware, hardware.memory_bytes))
     return "\n".join(lines)
 
 
-def _fit(forecast: Forecast, parameters: Parameters, total: int, name: str, room: float) -> str:
-    """Say whether a step of so many bytes fits a device, and what would."""
-    recipe, shape = forecast.phases[0].recipe, forecast.shape
-    device = f"{name} with its {room / 1e9:,.0f} GB, of which a tenth should stay free"
+def _fit(forecast: Forecast, parameters: Parameters, hardware: Hardware, room: float) -> str:
+    """Say whether a step fits a device, of several phases one of that which takes most, and what would."""
+
+    def taken(phase: PhaseForecast) -> int:
+        memory = _memory_on(phase, parameters, hardware)[1]
+        assert memory is not None
+        return memory.total
+
+    phase = max(forecast.phases, key=taken)
+    recipe, shape, total = phase.recipe, phase.shape, taken(phase)
+    device = f"{hardware.name} with its {room / 1e9:,.0f} GB, of which a tenth should stay free"
+    setting = "batch.micro_rows"
+    if len(forecast.phases) > 1:
+        device += f" (phase {phase.span.number + 1}, which takes most: {total / 1e9:,.1f} GB)"
+        setting = f"phases.{phase.span.number}.{setting}"
     fitting = micro_rows_that_fit(recipe, shape, parameters, room)
     if recipe.batch.micro_rows == "auto" and fitting is not None:
-        return f"  fits            {device}: batch.micro_rows auto begins with {fitting:,}"
+        return f"  fits            {device}: {setting} auto begins with {fitting:,}"
     if fitting == recipe.batch.pass_of(recipe.batch.rows):
         return f"  fits            {device}"
     verdict = "DOES NOT FIT" if total > room else "HARDLY FITS"
     if fitting is not None:
-        remedy = f"batch.micro_rows={fitting} fits; what is trained on stays the same"
+        remedy = f"{setting}={fitting} fits; what is trained on stays the same"
     else:
         one_row = estimate_memory(recipe, shape, parameters, 1)
         standing = one_row.weights + one_row.gradients + one_row.optimizer
         remedy = (
-            f"no batch.micro_rows fits: one row needs {one_row.total / 1e9:,.1f} GB, {standing / 1e9:,.1f} GB of it "
+            f"no {setting} fits: one row needs {one_row.total / 1e9:,.1f} GB, {standing / 1e9:,.1f} GB of it "
             "for weights, gradients and optimizer states, which distributed=fsdp cuts up over several GPUs"
         )
     return f"  {verdict:<14}  {device}:\n                  {remedy}"

@@ -5,9 +5,11 @@ from typing import Annotated
 import typer
 
 from masklater.cli.app import AsJson, print_result, read_data, shipped_recipes
+from masklater.errors import UserError
 
 VOCABULARY = 50_265
 """RoBERTa's."""
+ROW_LENGTH = 128
 
 
 def budget(
@@ -29,7 +31,9 @@ def budget(
             help="SHARDS to take row length, vocabulary and special tokens from, as `pretrain` takes them.",
         ),
     ] = None,
-    row_length: Annotated[int, typer.Option(min=8, max=65536, help="Without --data: tokens a row.")] = 128,
+    row_length: Annotated[
+        int | None, typer.Option(min=8, max=65536, help=f"Without --data: tokens a row [default: {ROW_LENGTH}].")
+    ] = None,
     vocab_size: Annotated[
         int | None,
         typer.Option(
@@ -55,11 +59,16 @@ def budget(
     from masklater.budget.forecast_text import against_text, as_text, as_tree, ratios
     from masklater.recipe.load import load
 
+    if data and not (row_length is None and vocab_size is None):
+        raise UserError(
+            "--row-length and --vocab-size are for want of data, and --data has its own", "Leave out either."
+        )
     folder, mixture = read_data(data) if data else (None, [])
 
     def forecast_of(name: str, settings: list[str]) -> Forecast:
         loaded = load(name, [*settings, *mixture])
-        rows = Rows(row_length, vocab_size or VOCABULARY, row_length - 2, any_tokenizer=vocab_size is None)
+        length = row_length or ROW_LENGTH
+        rows = Rows(length, vocab_size or VOCABULARY, length - 2, any_tokenizer=vocab_size is None)
         return forecast(loaded, rows_in(loaded, folder) if folder else rows)
 
     hardware = find_hardware(gpu)

@@ -13,6 +13,9 @@ from masklater.recipe.section import Section, is_list
 PLAIN_BRANCHES = ("literal['auto']", "bool", "int", "constrained-int")
 """What pydantic calls the branches of a union of plain values (`micro_rows: auto | int`), the most telling one last."""
 
+RULES = {"tuple_type": "it must be a list, as [...]", "model_type": "it must be a section, as {...}"}
+"""What pydantic says in the words of Python, in those of YAML; by its names."""
+
 
 def _branch(path: Sequence[int | str]) -> int | None:
     """Find where pydantic's path names a branch of a union (`warmup: float | Duration`) rather than a key; or None."""
@@ -41,6 +44,8 @@ def fault_of(details: ErrorDetails, tree: Mapping[str, Any]) -> Fault:
     if kind == "extra_forbidden":
         return unknown_key(path, tree)
     where = ".".join(path)
+    if kind == "missing" and path[-1].isdecimal():
+        return Fault(".".join(path[:-1]), details["input"], "it has too few values", f"It means: {_meaning(path)}.")
     if kind == "missing":
         example = "{steps: 2000}" if where == "duration" else "..."
         return Fault(where, MISSING, "it has no default", f"Add it, for example {where}: {example}.")
@@ -48,7 +53,7 @@ def fault_of(details: ErrorDetails, tree: Mapping[str, Any]) -> Fault:
     if kind == "value_error":
         remedy = f"It means: {meaning}." if meaning else "Change one of them, or leave it out."
         return Fault(where, details["input"], str(context["error"]), remedy)
-    rule = details["msg"][0].lower() + details["msg"][1:]
+    rule = RULES.get(kind, details["msg"][0].lower() + details["msg"][1:])
     return Fault(
         where, details["input"], rule, f"It means: {meaning}." if meaning else "See `masklater pretrain --settings`."
     )
@@ -86,6 +91,9 @@ def _section(path: tuple[str, ...]) -> type[Section] | None:
 
 
 def _meaning(path: tuple[str, ...]) -> str | None:
+    """Return what a setting means, of a value in a list what the list does."""
+    while path and path[-1].isdecimal():
+        path = path[:-1]
     section = _section(path[:-1])
     field = section.keys().get(path[-1]) if section else None
     return field.description if field else None

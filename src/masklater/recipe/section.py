@@ -1,9 +1,10 @@
 """The base of every recipe section: frozen once validated, and no key passes unknown."""
 
 from collections.abc import Callable, Mapping
-from typing import get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
 MOST = 2**31 - 1
@@ -17,6 +18,15 @@ class Section(BaseModel):
     """A validated, immutable part of a recipe, or of another file this software reads. Unknown keys are faults."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true and false where a number is meant, which pydantic takes for 1 and 0."""
+        kinds = _kinds(cls.model_fields[info.field_name or ""].annotation)
+        if isinstance(value, bool) and bool not in kinds and kinds & {int, float}:
+            raise ValueError("it must be a number")
+        return value
 
     @classmethod
     def keys(cls) -> dict[str, FieldInfo]:
@@ -46,6 +56,13 @@ class Section(BaseModel):
             kinds = [*get_args(kinds[0]), *kinds[1:]]
         sections = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)]
         return sections[0] if sections else None
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """Return the types that may stand for an annotation."""
+    if get_origin(annotation) in {Annotated, Union, UnionType}:
+        return set().union(*map(_kinds, get_args(annotation)))
+    return {annotation}
 
 
 def is_list(field: FieldInfo) -> bool:

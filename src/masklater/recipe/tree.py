@@ -31,6 +31,20 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _construct_number(loader: _StrictLoader, node: yaml.ScalarNode) -> float | str:
+    """Leave as text what is another number in YAML 1.1 than it looks: 1:30 would be 90, and 010 would be 8."""
+    text = node.value
+    if ":" in text or (text.isdecimal() and text[0] == "0" and len(text) > 1):
+        return str(text)
+    is_int = node.tag.endswith(":int")
+    number: float = loader.construct_yaml_int(node) if is_int else loader.construct_yaml_float(node)
+    return number
+
+
+for _tag in ("int", "float"):
+    _StrictLoader.add_constructor(f"tag:yaml.org,2002:{_tag}", _construct_number)
+
+
 def read_yaml(
     path: Path, what: str = "a recipe", parts: str = "sections", example: str = "the shipped recipes"
 ) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from masklater.recipe.load import settings_of
 from masklater.report.runs import Run, Spent
 
 
@@ -52,25 +51,30 @@ class Arm:
     runs: tuple[Run, ...]
 
     @property
+    def ended(self) -> tuple[Run, ...]:
+        """Those that its figures are of: the finished ones or, as long as there is none, all."""
+        return tuple(run for run in self.runs if run.finished) or self.runs
+
+    @property
     def loss(self) -> Spread | None:
         """The last losses under the common corruption; None where there is none that is finite."""
-        return spread_of([run.final.loss for run in self.runs if run.final])
+        return spread_of([run.final.loss for run in self.ended if run.final])
 
     @property
     def spent(self) -> Spent:
         """The mean of what its runs had spent at their last steps."""
-        return mean_spent([run.spent for run in self.runs])
+        return mean_spent([run.spent for run in self.ended])
 
     @property
     def spent_at_final(self) -> Spent | None:
         """The same at its last evaluation."""
-        spent = [run.final.spent for run in self.runs if run.final]
+        spent = [run.final.spent for run in self.ended if run.final]
         return mean_spent(spent) if spent else None
 
     @property
     def points(self) -> list[Point]:
         """The steps at which every run of it that was evaluated was evaluated."""
-        evaluated = [{each.spent.steps: each for each in run.evaluations} for run in self.runs if run.evaluations]
+        evaluated = [{each.spent.steps: each for each in run.evaluations} for run in self.ended if run.evaluations]
         common = [step for step in (evaluated[0] if evaluated else ()) if all(step in each for each in evaluated)]
         points = []
         for step in common:
@@ -81,7 +85,7 @@ class Arm:
 
     def final_by_source(self) -> dict[str, Spread | None]:
         """The last losses of each source, where held-out rows are of several."""
-        finals = [run.final.by_source for run in self.runs if run.final]
+        finals = [run.final.by_source for run in self.ended if run.final]
         return {
             source: spread_of([each[source] for each in finals if source in each])
             for source in dict.fromkeys(name for each in finals for name in each)
@@ -89,7 +93,7 @@ class Arm:
 
     def final(self, measure: str) -> Spread | None:
         """A figure of the last evaluations, by its name."""
-        return spread_of([getattr(run.final, measure) for run in self.runs if run.final])
+        return spread_of([getattr(run.final, measure) for run in self.ended if run.final])
 
 
 def mean_spent(each: Sequence[Spent]) -> Spent:
@@ -107,7 +111,7 @@ def find_arms(runs: Sequence[Run]) -> tuple[Arm, ...]:
     """The runs by recipe, in the order of their first; a second run of the same seed is an arm of its own."""
     groups: list[tuple[dict[str, Any], list[Run]]] = []
     for run in runs:
-        settings = {key: value for key, value in settings_of(run.recipe).items() if key != "seed"}
+        settings = {key: value for key, value in run.settings.items() if key != "seed"}
         for known, members in groups:
             if known == settings and run.recipe.seed not in {member.recipe.seed for member in members}:
                 members.append(run)

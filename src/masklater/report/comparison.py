@@ -13,7 +13,7 @@ from masklater.report.arms import Arm, Spread, find_arms, mean_spent, spread_of
 from masklater.report.masked import in_short
 from masklater.report.quality import Reached, first_reach
 from masklater.report.runs import Run, Unit
-from masklater.report.scaling import SIZES, Scaling, find_scaling
+from masklater.report.scaling import Scaling, find_scaling, is_of_size
 from masklater.report.scores import Pairs, Scores, together
 
 COMMON = "15% uniform [MASK]"
@@ -80,7 +80,7 @@ class Comparison:
     @cached_property
     def arm_scores(self) -> dict[str, Scores]:
         """Scores by arm name: what its runs scored, taken together."""
-        found = {arm.name: [self.scores[run.name] for run in arm.runs if run.name in self.scores] for arm in self.arms}
+        found = {arm.name: [self.scores[run.name] for run in arm.ended if run.name in self.scores] for arm in self.arms}
         return {name: together(scores) for name, scores in found.items() if scores}
 
     @property
@@ -120,9 +120,9 @@ class Comparison:
         verdict = self.verdict(arm)
         if verdict is None or not (verdict.beyond or arm is self.baseline_arm):
             return None
-        if arm is self.baseline_arm and len(arm.runs) > 1:
+        if arm is self.baseline_arm and len(arm.ended) > 1:
             return None  # its seeds reach their own mean, or not, by chance
-        found = [self.reached(run) for run in arm.runs if run.evaluations]
+        found = [self.reached(run) for run in arm.ended if run.evaluations]
         reached = [each for each in found if each is not None]
         if not found or len(reached) < len(found):
             return None
@@ -132,7 +132,7 @@ class Comparison:
         """The share over the seeds of an arm; None where `arm_reached` is."""
         if self.arm_reached(arm) is None:
             return None
-        shares = [self.share(run, measure) for run in arm.runs if run.evaluations]
+        shares = [self.share(run, measure) for run in arm.ended if run.evaluations]
         return spread_of([math.nan if share is None else share for share in shares])
 
 
@@ -182,10 +182,12 @@ def _of_phases(runs: Sequence[Run]) -> list[str]:
 def caveats(runs: Sequence[Run], baseline: Run, scores: dict[str, Scores]) -> list[str]:
     """List what is unequal among the runs, or missing, and bears on how far their figures compare."""
     notes = _of_phases(runs)
+    ended = {run.name for arm in find_arms(runs) for run in arm.ended}
     for run in runs:
         if not run.finished:
             spent = f"{run.spent_of_duration:,.6g}"
-            notes.append(f"{run.name} is not finished: it stands at {spent} of {run.recipe.duration}.")
+            beside = "" if run.name in ended else ", and counts in no mean beside seeds that are"
+            notes.append(f"{run.name} is not finished: it stands at {spent} of {run.recipe.duration}{beside}.")
         if (start := settings_of(run.recipe).get("model.from")) is not None:
             notes.append(f"{run.name} began from {start}: what that had cost is not counted.")
         if not run.evaluations:
@@ -254,16 +256,16 @@ def of_pairs(runs: Sequence[Run], pairs: dict[str, Pairs]) -> list[str]:
 
 
 def different_settings(comparison: Comparison) -> dict[str, dict[str, Any]]:
-    """The recipes' settings that are not the same in all arms: by dotted key, the value in each.
+    """The settings that are not the same in all arms: by dotted key, or what a recipe does not hold, each one's value.
 
     Where the baseline was run at several budgets: in all methods, sizes left out.
     """
     if comparison.over_budgets and comparison.scaling is not None:
-        leaves = {each.name: settings_of(each.arms[-1].runs[0].recipe) for each in comparison.scaling.methods}
-        leaves = {name: {k: v for k, v in each.items() if not k.startswith(SIZES)} for name, each in leaves.items()}
+        leaves = {each.name: each.arms[-1].runs[0].settings for each in comparison.scaling.methods}
+        leaves = {name: {k: v for k, v in each.items() if not is_of_size(k)} for name, each in leaves.items()}
     else:
         leaves = {
-            arm.name: settings_of(arm.runs[0].recipe) | {"seed": ", ".join(str(run.recipe.seed) for run in arm.runs)}
+            arm.name: arm.runs[0].settings | {"seed": ", ".join(str(run.recipe.seed) for run in arm.runs)}
             for arm in comparison.arms
         }
     keys = list(dict.fromkeys(key for each in leaves.values() for key in each))

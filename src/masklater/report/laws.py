@@ -9,6 +9,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from statistics import fmean
 
 DRAWS = 1000
@@ -17,6 +18,8 @@ NEVER = 1e6
 """So many times the FLOPs of another arm are as good as never; no figure of a multiplier is higher."""
 FAR = 2.0
 """Budgets further apart than this give a law."""
+SAME = 0.05
+"""Two budgets whose logarithms are no further apart are one, which models of several sizes spent to the last step."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,12 @@ class Law:
     levels: tuple[Level, ...]
     line: Line
     draws: tuple[Line, ...]  # empty where no arm has several seeds
+
+    @property
+    def budgets(self) -> list[float]:
+        """The places of the levels, of several at one budget the last; two or more."""
+        xs = [level.x for level in self.levels]
+        return [x for x, following in pairwise([*xs, math.inf]) if following - x > SAME]
 
     @property
     def misfit(self) -> float:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from masklater.errors import DamagedDataError, UserError
+from masklater.recipe.load import settings_of
 from masklater.recipe.recipe import Recipe
-from masklater.run.identity import read_identity
+from masklater.run.identity import Identity, read_identity
 from masklater.run.metrics import numbered_records
 
 Unit = Literal["flops", "hours", "rows", "tokens"]
@@ -70,6 +71,12 @@ class Run:
     row_length: int
     spent: Spent  # at its last step
     evaluations: tuple[Evaluation, ...]  # in order; empty where no rows were held out
+    beside_recipe: dict[str, str]  # SHA-256 of what decides the weights too, by what it is of
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that decides its weights: the settings of its recipe that act, and what the recipe does not hold."""
+        return settings_of(self.recipe) | self.beside_recipe
 
     @property
     def final(self) -> Evaluation | None:
@@ -125,7 +132,17 @@ def read_run(path: Path, name: str) -> Run:
     """
     identity, recipe = read_identity(path)
     spent, evaluations = _follow(path / "metrics.jsonl")
-    return Run(name, path, recipe, identity.shards_sha256, identity.row_length, spent, evaluations)
+    beside = _beside_recipe(identity)
+    return Run(name, path, recipe, identity.shards_sha256, identity.row_length, spent, evaluations, beside)
+
+
+def _beside_recipe(identity: Identity) -> dict[str, str]:
+    hashes = {
+        "rows trained on": identity.data_sha256,
+        "table of targets": identity.targets_sha256,
+        "weights begun from": identity.source_sha256,
+    }
+    return {f"{what} (SHA-256)": f"{found[:12]}..." for what, found in hashes.items() if found}
 
 
 def _follow(path: Path) -> tuple[Spent, tuple[Evaluation, ...]]:

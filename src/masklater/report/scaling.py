@@ -1,11 +1,12 @@
 """Arms over several budgets: methods, the law of each, and what each costs beside the baseline's at equal quality."""
 
 import math
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any, Literal
 
-from masklater.recipe.load import settings_of
 from masklater.report.arms import Arm, name_groups
 from masklater.report.laws import Estimate, Law, Level, can_have_law, fit_law, height_at, multiplier, seed_deviations
 from masklater.report.runs import Run
@@ -14,9 +15,9 @@ from masklater.report.scores import Pairs
 SIZES = (
     "seed", "model.hidden_size", "model.num_hidden_layers", "model.num_attention_heads", "model.intermediate_size",
     "batch.rows", "batch.micro_rows", "duration.", "schedule.warmup.", "evaluation.", "checkpoint.", "health.",
-    "precision", "compile", "deterministic", "distributed", "activation_checkpointing",
+    "precision", "compile", "deterministic", "distributed", "activation_checkpointing", "tracking", "max_epochs",
 )  # fmt: skip
-"""Settings in which the runs of one method may differ: how large, how long, and what changes nothing."""
+"""Settings in which the runs of one method may differ, of a phase's too: how large, how long, what changes nothing."""
 RATES = ("optimizer.lr", "optimizer.adamw_lr")
 """They may differ too, as larger models want other rates; unless several were tried at one size."""
 
@@ -66,8 +67,13 @@ def find_scaling(arms: Sequence[Arm], runs: Sequence[Run], baseline: Arm, pairs:
         laws[quality] = {
             name: fit_law(each, deviations, f"{quality} {name}") for name, each in found.items() if can_have_law(each)
         }
-    chosen = tuple(method for method in methods if method.name in laws["loss"])
-    own = next((method for method in chosen if baseline in method.arms), None)
+    of_baseline = next((method.name for method in methods if baseline in method.arms), None)
+    chosen = tuple(
+        replace(method, arms=tuple(arm for arm in method.arms if _losses(arm)))
+        for method in methods
+        if method.name in laws["loss"]
+    )
+    own = next((method for method in chosen if method.name == of_baseline), None)
     return Scaling(chosen, own, laws) if chosen else None
 
 
@@ -75,10 +81,10 @@ def find_methods(arms: Sequence[Arm], runs: Sequence[Run]) -> list[Method]:
     """The arms by what their recipes say apart from sizes, in the order of their first."""
     groups: dict[str, list[Arm]] = {}
     for arm in arms:
-        groups.setdefault(_key(arm, lambda key: not key.startswith(SIZES) and key not in RATES), []).append(arm)
+        groups.setdefault(_key(arm, lambda key: not is_of_size(key) and key not in RATES), []).append(arm)
     split: list[list[Arm]] = []
     for members in groups.values():
-        sizes = [_key(arm, lambda key: key.startswith(SIZES) and key != "seed") for arm in members]
+        sizes = [_key(arm, lambda key: is_of_size(key) and key != "seed") for arm in members]
         if len(set(sizes)) == len(sizes):
             split.append(members)
             continue
@@ -94,8 +100,13 @@ def find_methods(arms: Sequence[Arm], runs: Sequence[Run]) -> list[Method]:
     ]
 
 
+def is_of_size(key: str) -> bool:
+    """Tell whether the runs of one method may differ in a setting."""
+    return re.sub(r"^phases\.\d+\.", "", key).startswith(SIZES)
+
+
 def _key(arm: Arm, wanted: Any) -> str:
-    return repr({key: value for key, value in settings_of(arm.runs[0].recipe).items() if wanted(key)})
+    return repr({key: value for key, value in arm.runs[0].settings.items() if wanted(key)})
 
 
 def _losses(arm: Arm) -> list[tuple[float, float]]:
@@ -108,7 +119,11 @@ def _losses(arm: Arm) -> list[tuple[float, float]]:
 
 
 def _accuracies(arm: Arm, pairs: dict[str, Pairs]) -> list[tuple[float, float]]:
-    return [(run.spent.flops, pairs[run.name].accuracy) for run in arm.runs if run.name in pairs and run.finished]
+    return [
+        (run.spent.flops, pairs[run.name].accuracy)
+        for run in arm.runs
+        if run.name in pairs and run.finished and pairs[run.name].step == run.spent.steps
+    ]
 
 
 def _level(found: Sequence[tuple[float, float]]) -> Level | None:
@@ -128,16 +143,18 @@ class Foresight:
 
 def foresight(law: Law) -> Foresight | None:
     """Leave the largest budget out and forecast its loss; None with fewer than three budgets."""
-    *before, last = law.levels
-    if len(before) < 2 or not can_have_law(before):
+    largest = law.budgets[-1]
+    before = [level for level in law.levels if level.x <= law.budgets[-2]]
+    if not can_have_law(before):
         return None
-    line = fit_law(before, (), "").line
-    return Foresight(math.exp(line.at(last.x)), math.exp(sum(last.ys) / len(last.ys)))
+    measured = fmean(y for level in law.levels if level not in before for y in level.ys)
+    return Foresight(math.exp(fit_law(before, (), "").line.at(largest)), math.exp(measured))
 
 
 def next_budget(law: Law) -> tuple[float, Estimate]:
     """The FLOPs that follow the largest budget by the last ratio, and the loss that the law says of them."""
-    x = law.levels[-1].x + (law.levels[-1].x - law.levels[-2].x)
+    *_, before, largest = law.budgets
+    x = largest + (largest - before)
     log_loss = height_at(law, x)
     low, high = (None if end is None else math.exp(end) for end in (log_loss.low, log_loss.high))
     return math.exp(x), Estimate(math.exp(log_loss.value), low, high, log_loss.measured)

@@ -40,7 +40,7 @@ def record(comparison: Comparison, scaling: Scaling) -> Table:
         order = 1.0 if method is baseline else math.inf if cost["loss"] is None else cost["loss"].value
         cells = ["1" if method is baseline else estimate(each, 2) for each in cost.values()]
         cells += [_spread(method.arms[-1].loss, ".3f"), _spread(_pairs(comparison, method), ".1f")]
-        seeds = ", ".join(str(len(arm.runs)) for arm in method.arms)
+        seeds = ", ".join(str(len(arm.ended)) for arm in method.arms)
         lines.append((order, [method.name, describe(method.arms[-1].runs[0]), *cells, seeds]))
     columns = ["arm", "what it is", *(f"FLOPs at {what}" for what in AT_EQUAL.values()), "loss", "BLiMP", "seeds"]
     caption = (
@@ -60,7 +60,7 @@ def laws(scaling: Scaling) -> Table:
         off = "–" if seen is None else f"{signed(100 * (seen.measured / seen.foreseen - 1), 1)}%"
         foreseen = "–" if seen is None else f"{seen.foreseen:.3f}, measured {seen.measured:.3f} ({off})"
         fewer = f"{power(math.exp(law.levels[0].x))} to {power(math.exp(law.levels[-1].x))}"
-        rows.append([method.name, f"{len(law.levels)}, {fewer}", str(sum(len(level.ys) for level in law.levels))])
+        rows.append([method.name, f"{len(law.budgets)}, {fewer}", str(sum(len(level.ys) for level in law.levels))])
         rows[-1] += [estimate(slope_of(law), 4), f"{100 * math.expm1(law.misfit):.1f}%", foreseen]
         rows[-1] += [f"{estimate(next_loss, 3)} at {power(flops)}"]
     columns = ["arm", "budgets (FLOPs)", "runs", "exponent", "furthest from the law", "largest budget foreseen", "next"]
@@ -105,7 +105,7 @@ def _figure(value: float, decimals: int) -> str:
 
 
 def _pairs(comparison: Comparison, method: Method) -> Spread | None:
-    found = [comparison.pairs[run.name].accuracy for run in method.arms[-1].runs if run.name in comparison.pairs]
+    found = [comparison.pairs[run.name].accuracy for run in method.arms[-1].ended if run.name in comparison.pairs]
     return spread_of(found)
 
 

@@ -12,7 +12,7 @@ SHORT = {"flops": "FLOPs", "flops_without_head": "FLOPs without head", "hours": 
 def findings(comparison: Comparison) -> list[str]:
     """State in sentences where each arm but the baseline reached its quality; the first one says what that is."""
     baseline, target = comparison.baseline_arm, comparison.target
-    if baseline.runs[0].final is None or not comparison.others:
+    if not any(run.final for run in baseline.ended) or not comparison.others:
         return []
     if target is None:
         return [f"The last loss of {baseline.name} is not finite: there is nothing to reach."]
@@ -36,16 +36,18 @@ def _finding(comparison: Comparison, arm: Arm) -> str:
         return "not reached"
     most = "most " if reached.at_most else ""
     found = f"at {most}{_shares(part)} of {comparison.baseline_arm.name}'s {SHORT[unit]}"
+    if round(verdict.gap, 4) < 0:  # it has lost again what it had reached
+        found += f", and it ended {-verdict.gap:.4f} nats higher"
     return f"{found} ({_single_seeds(comparison, arm)})" if _single_seeds(comparison, arm) else found
 
 
 def _why_no_loss(comparison: Comparison, arm: Arm) -> str:
-    finals = [run.final for run in arm.runs if run.final]
+    finals = [run.final for run in arm.ended if run.final]
     if not finals:
         return "no evaluation yet"
     if not any(final.targets for final in finals):
         return "nothing to predict in its held-out rows"
-    return "its last loss is not finite" if any(comparison.reached(run) for run in arm.runs) else "not reached"
+    return "its last loss is not finite" if any(comparison.reached(run) for run in arm.ended) else "not reached"
 
 
 def _single_seeds(comparison: Comparison, arm: Arm) -> str:
@@ -92,7 +94,9 @@ def ends(comparison: Comparison) -> Table:
     for arm in comparison.arms:
         scored = [_over_seeds(arm.final(name), ".4f" if "loss" in name else ".2%") for name in _QUALITIES]
         if comparison.pairs:
-            told_apart = [comparison.pairs[run.name].accuracy / 100 for run in arm.runs if run.name in comparison.pairs]
+            told_apart = [
+                comparison.pairs[run.name].accuracy / 100 for run in arm.ended if run.name in comparison.pairs
+            ]
             scored.append(_over_seeds(spread_of(told_apart), ".2%"))
         spent = [scale(arm.spent.of(measure)) for measure, scale in scales.items()]
         rows.append([arm.name, *scored, f"{arm.spent.steps:,.0f}", *spent])
@@ -123,7 +127,7 @@ def by_source(comparison: Comparison) -> Table | None:
 
 
 _QUALITIES = ("loss", "accuracy", "own_loss", "own_accuracy")
-_ONE_ARM = "Runs whose recipes differ in nothing but the seed are one arm; curves and tables show it as one."
+_ONE_ARM = "Runs that differ in nothing but the seed are one arm; curves and tables show it as one."
 
 
 def _over_seeds(spread: Spread | None, form: str) -> str:
@@ -163,7 +167,7 @@ def reach(comparison: Comparison) -> Table:
                 most + scale(reached.spent.of(unit)),
                 *("–" if part is None else most + _shares(part) for part in shares),
             ]
-        rows.append([arm.name, *found, *ended, str(len(arm.runs))])
+        rows.append([arm.name, *found, *ended, str(len(arm.ended))])
     columns = ["run", f"reached at ({scale.unit})", *(f"share of {SHORT[measure]}" for measure in measures)]
     what = "there is none" if target is None else f"{target:.4f} nats at {COMMON}"
     caption = (
