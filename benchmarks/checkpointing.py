@@ -10,9 +10,10 @@ import torch
 from memory import resident
 from ours import Ours
 
-from masklater.budget.cost import encoder_sizes, row_shape
 from masklater.budget.memory import estimate_memory
 from masklater.budget.parameters import count_parameters
+from masklater.budget.shape import row_shape
+from masklater.budget.sizes import encoder_sizes
 from masklater.machine.distributed import ALONE
 from masklater.machine.precision import Precision
 from masklater.recipe.load import load
@@ -49,9 +50,9 @@ def measure(name: str, setting: str, rows: int) -> None:
         began = time.perf_counter()
         side.train(share, number)
         seconds.append(time.perf_counter() - began)
-    sizes = encoder_sizes(side.encoder)
-    shape = row_shape(sizes, recipe.decoder, side.corruption.counts)
-    parameters = count_parameters(shape, sizes.family, sizes.positions, sizes.token_types)
+    shape = row_shape(encoder_sizes(side.encoder), recipe.decoder, side.corruption.counts)
+    parameters = count_parameters(shape)
+    assert parameters is not None  # shipped recipes are of families that are counted
     estimate = estimate_memory(recipe, shape, parameters, rows).total
     highest = torch.cuda.max_memory_allocated() if on_gpu else resident().highest
     print(highest - before, estimate, seconds[-1])

@@ -27,7 +27,8 @@ from ours import Ours
 from sides import timed
 from wanted import RECIPES
 
-from masklater.budget.cost import encoder_sizes, row_flops
+from masklater.budget.cost import row_flops
+from masklater.budget.sizes import encoder_sizes
 from masklater.console import Meter
 from masklater.folders import complete_folder, refuse_existing
 from masklater.machine.allocator import keep_large_buffers

@@ -9,7 +9,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 from wanted import RECIPES, Step, Wanted
 
-from masklater.budget.cost import encoder_sizes, row_flops
+from masklater.budget.cost import row_flops
+from masklater.budget.sizes import encoder_sizes
 from masklater.corpus.vocabulary import Vocabulary
 from masklater.machine.kernels import refuse_cudnn_attention
 from masklater.machine.precision import Precision

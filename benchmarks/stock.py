@@ -13,7 +13,8 @@ from transformers import (
 )
 from wanted import RECIPES, Step, Wanted
 
-from masklater.budget.cost import encoder_sizes, row_flops
+from masklater.budget.cost import row_flops
+from masklater.budget.sizes import encoder_sizes
 from masklater.masking.counts import Counts
 from masklater.recipe.load import load
 from masklater.recipe.sections import DecoderSettings

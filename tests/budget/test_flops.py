@@ -8,9 +8,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 from masklater import MaskLaterForMaskedLM
-from masklater.budget.cost import encoder_sizes, row_flops
+from masklater.budget.cost import row_flops
 from masklater.budget.flops import count_row_flops
 from masklater.budget.shape import RowShape
+from masklater.budget.sizes import EncoderSizes, encoder_sizes
 from masklater.corpus.shards import Shards
 from masklater.pretrain.batches import make_batches
 from masklater.recipe.sections import DecoderSettings
@@ -123,8 +124,10 @@ def ratio(width: int, layers: int, head: bool, attention: bool, everywhere: bool
 
     def row(seen: int, targets: int, decoder_layers: int) -> int:
         decoder = DecoderSettings(num_layers=decoder_layers) if decoder_layers else DecoderSettings(kind="none")
-        sizes = (seen, 128, targets, width, 4 * width, 50_265, layers)
-        shape = RowShape(*sizes, decoder, last_layer_everywhere=everywhere)
+        encoder = EncoderSizes(
+            "roberta", 50_265, width, 4 * width, layers, embedding_width=None, positions=0, token_types=0
+        )
+        shape = RowShape(encoder, decoder, seen, 128, targets, last_layer_everywhere=everywhere)
         flops = count_row_flops(shape)
         linear = flops.encoder_linear + flops.decoder_linear
         with_attention = linear + attention * (flops.encoder_attention + flops.decoder_attention)

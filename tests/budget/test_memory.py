@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from masklater.budget.cost import encoder_sizes, row_shape
 from masklater.budget.memory import Kept, estimate_memory
 from masklater.budget.parameters import Parameters
+from masklater.budget.shape import row_shape
+from masklater.budget.sizes import encoder_sizes
 from masklater.recipe.load import load
 from masklater.recipe.recipe import Recipe
 from tests.conftest import REPOSITORY

@@ -10,11 +10,12 @@ from transformers import AutoModelForMaskedLM, PreTrainedModel
 
 from masklater import MaskLaterForMaskedLM
 from masklater.budget import decoders as costs
-from masklater.budget.cost import encoder_sizes, row_flops
+from masklater.budget.cost import row_flops
 from masklater.budget.decoders import DecoderCost, MultiplyAdds
 from masklater.budget.forecast import forecast, rows_of
 from masklater.budget.kept import Kept
 from masklater.budget.shape import RowShape
+from masklater.budget.sizes import encoder_sizes
 from masklater.corpus.shards import Shards
 from masklater.errors import RecipeError, UserError
 from masklater.masking.batch import MaskedBatch

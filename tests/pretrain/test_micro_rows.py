@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from masklater.budget.forecast import Rows, forecast
-from masklater.budget.memory import TO_SPARE
+from masklater.budget.memory import TO_SPARE, estimate_memory
 from masklater.corpus.shards import Shards
 from masklater.machine.distributed import ALONE, World
 from masklater.model.check import settle
@@ -47,11 +47,14 @@ def test_on_a_cpu_it_is_a_small_fixed_number(continuous: Shards, capsys: pytest.
     assert "what is trained on does not depend on it" in capsys.readouterr().err
 
 
-def test_on_a_gpu_it_is_the_most_that_the_estimate_says_fit(continuous: Shards) -> None:
-    plan = plan_of(continuous)
+@pytest.mark.parametrize(
+    "overrides", [(), ("masking.schedule={name: linear, end: 0.1}",), ("model.max_positions=4096", "model.family=bert")]
+)
+def test_on_a_gpu_it_is_the_most_that_the_estimate_says_fit(continuous: Shards, overrides: tuple[str, ...]) -> None:
+    plan = plan_of(continuous, *overrides)
     totals = {}
     for number in (1, 2, 3, 4, 6, 8, 12, 24):
-        recipe = tiny("3ml-small", "batch.rows=24", f"batch.micro_rows={number}")
+        recipe = tiny("3ml-small", "batch.rows=24", f"batch.micro_rows={number}", *overrides)
         index = continuous.index
         rows = Rows(index.row_length, plan.encoder.vocabulary, plan.phases[0].batches.corruption.maskable_per_row)
         memory = forecast(recipe, rows).memory
@@ -65,6 +68,32 @@ def test_on_a_gpu_it_is_the_most_that_the_estimate_says_fit(continuous: Shards) 
     number, reason = _on_a_gpu(plan, plan.phases[0], ALONE, 1000)
     assert number == 1
     assert "not even one fits" in reason
+
+
+def test_a_rate_that_falls_is_held_against_the_memory_of_its_fullest_step() -> None:
+    """As the rate falls the encoder reads more: what fits the first step does not fit the last."""
+
+    def held(*overrides: str) -> int:
+        memory = forecast(
+            load("3ml-base-50", ["batch.rows=1024", "batch.micro_rows=1024", *overrides]), Rows(128, 50_265, 126)
+        ).memory
+        assert memory is not None
+        return memory.total
+
+    falling = held("masking.schedule={name: linear, end: 0.15}")
+    assert falling == held("masking.rate=0.15") > 1.1 * held()
+
+
+def test_fsdp_holds_a_share_of_the_states() -> None:
+    recipe = load("3ml-large-50", ["distributed=fsdp"])
+    parameters, shape = (found := forecast(recipe, Rows(128, 50_265, 126))).parameters, found.shape
+    assert parameters is not None
+    whole = estimate_memory(load("3ml-large-50"), shape, parameters, 8, processes=4)
+    cut = estimate_memory(recipe, shape, parameters, 8, processes=4)
+    assert cut.optimizer == pytest.approx(whole.optimizer / 4)
+    assert 0.25 * whole.weights < cut.weights < 0.6 * whole.weights  # and what is gathered at a time
+    assert (cut.activations, cut.logits) == (whole.activations, whole.logits)
+    assert estimate_memory(recipe, shape, parameters, 8) == estimate_memory(load("3ml-large-50"), shape, parameters, 8)
 
 
 def too_small(

@@ -1,142 +1,15 @@
 """The cost of a recipe: FLOPs of a row and of a step, before any is made (no torch)."""
 
-import math
-from dataclasses import dataclass
-
 from masklater.budget.flops import RowFlops, count_row_flops
-from masklater.budget.shape import RowShape
+from masklater.budget.shape import row_shape
+from masklater.budget.sizes import EncoderSizes
 from masklater.ledger import Spending
 from masklater.masking.counts import Counts, count
-from masklater.recipe.families import GATED, PRE_NORM, ROTARY, SPELT_OUT_GELU, WINDOWED, WINDOWS
 from masklater.recipe.masking import COMMON_CORRUPTION, MaskingSettings
 from masklater.recipe.sections import DecoderSettings
 
 VANILLA = MaskingSettings(rate=COMMON_CORRUPTION.rate)
 """The masking that vanilla MLM would have run on the same rows: 15%, 80-10-10."""
-
-
-@dataclass(frozen=True)
-class EncoderSizes:
-    """The sizes of an encoder that decide what it costs."""
-
-    family: str  # transformers' model type
-    vocabulary: int
-    width: int
-    feed_forward: int
-    layers: int
-    embedding_width: int | None  # None: the width
-    positions: int  # rows of its position embedding; 0 where positions are rotary
-    token_types: int
-    heads: int = 1
-    local_layers: int = 0  # those that see a window of the row alone
-    distance_products: int = 0  # DeBERTa-v2: distance embeddings that each position is multiplied with in each layer
-    attention_width: int | None = None  # of all heads together; None: the width
-    projections: int | None = None  # multiply-adds of a position in those of a layer's attention; None: 4 D^2
-    feed_forwards: int | None = None  # likewise in its feed-forward; None: 2 D F, or 3 D F with a gate
-
-
-def encoder_sizes(config: object) -> EncoderSizes:
-    """The sizes in a transformers config, or in anything with the same names.
-
-    Raises:
-        AttributeError: It lacks one.
-    """
-
-    def first(*names: str) -> int:  # families name the same thing differently
-        return next((getattr(config, name) for name in names[:-1] if hasattr(config, name)), None) or getattr(
-            config, names[-1]
-        )
-
-    layers, width, inner = (
-        first("n_layers", "num_hidden_layers"), first("dim", "hidden_size"), first("hidden_dim", "intermediate_size")
-    )  # fmt: skip
-    heads = getattr(config, "n_heads", getattr(config, "num_attention_heads", 1))
-    head_width = getattr(config, "head_dim", None) or width // heads
-    is_rotary = getattr(config, "position_embedding_type", None) == "rotary"  # ESM's say so
-    return EncoderSizes(
-        family=config.model_type,  # type: ignore[attr-defined]
-        vocabulary=first("vocab_size"),
-        width=width,
-        feed_forward=inner,
-        layers=layers,
-        # RemBERT's word embedding, which the LM head shares; the wider one of its own head stays behind.
-        embedding_width=getattr(config, "input_embedding_size", getattr(config, "embedding_size", None)),
-        positions=0 if is_rotary else getattr(config, "max_position_embeddings", 0),
-        token_types=getattr(config, "type_vocab_size", 0),
-        heads=heads,
-        local_layers=_local_layers(config, layers),
-        distance_products=_distance_products(config),
-        attention_width=heads * head_width,
-        projections=_projections(config, width, heads, head_width),
-        feed_forwards=_feed_forwards(config, width, inner),
-    )
-
-
-def _projections(config: object, width: int, heads: int, head_width: int) -> int:
-    """Count the multiply-adds of a position in a layer's queries, keys, values and what becomes of their mixture."""
-    keys_heads = getattr(config, "num_key_value_heads", None) or heads  # EuroBERT's may be fewer than those of queries
-    widths = {"q": heads, "k": keys_heads, "v": keys_heads, "post_attention": heads}
-    return sum(width * many * head_width // _groups(config, name) for name, many in widths.items())
-
-
-def _feed_forwards(config: object, width: int, inner: int) -> int | None:
-    """Count the multiply-adds of a position in a feed-forward that is cut into groups; None: it is not."""
-    if config.model_type != "squeezebert":  # type: ignore[attr-defined]
-        return None
-    return sum(width * inner // _groups(config, name) for name in ("intermediate", "output"))
-
-
-def _groups(config: object, matrix: str) -> int:
-    """Return the groups that SqueezeBERT cuts a matrix into, each of which reads a share of the input; 1 elsewhere."""
-    return getattr(config, f"{matrix}_groups", 1)
-
-
-def _distance_products(config: object) -> int:
-    """Count DeBERTa-v2's distance embeddings, both ways, once for each of the two kinds of products that it has."""
-    if config.model_type != "deberta-v2" or not getattr(config, "relative_attention", False):  # type: ignore[attr-defined]
-        return 0
-    kinds = getattr(config, "pos_att_type", None) or ()
-    farthest = [getattr(config, name, -1) for name in ("position_buckets", "max_relative_positions")]
-    span = next((number for number in farthest if number > 0), config.max_position_embeddings)  # type: ignore[attr-defined]
-    return 2 * span * len({"c2p", "p2c"} & {*(kinds.split("|") if isinstance(kinds, str) else kinds)})
-
-
-def _local_layers(config: object, layers: int) -> int:
-    """Count the layers that see a window alone, of a config that lists kinds or, as older ones, one kind's distance."""
-    family, kinds = config.model_type, getattr(config, "layer_types", None)  # type: ignore[attr-defined]
-    if family in WINDOWED and kinds:
-        return kinds.count("sliding_attention")
-    return count_local_layers(family, layers, getattr(config, "global_attn_every_n_layers", WINDOWS[0]))
-
-
-def count_local_layers(family: str, layers: int, global_every: int) -> int:
-    """Count the layers that see a window alone: all but one in `global_every`, the first; none in most families."""
-    return layers - math.ceil(layers / global_every) if family in WINDOWED else 0
-
-
-def row_shape(encoder: EncoderSizes, decoder: DecoderSettings, counts: Counts) -> RowShape:
-    """The sizes a row passes through."""
-    return RowShape(
-        seen=counts.seen,
-        row_length=counts.row_length,
-        targets=counts.targets,
-        width=encoder.width,
-        feed_forward=encoder.feed_forward,
-        vocabulary=encoder.vocabulary,
-        encoder_layers=encoder.layers,
-        decoder=decoder,
-        embedding_width=encoder.embedding_width,
-        local_layers=encoder.local_layers,
-        heads=encoder.heads,
-        distance_products=encoder.distance_products,
-        attention_width=encoder.attention_width,
-        projections=encoder.projections,
-        feed_forwards=encoder.feed_forwards,
-        gated=encoder.family in GATED,
-        spelt_out_gelu=encoder.family in SPELT_OUT_GELU,
-        pre_norm=encoder.family in PRE_NORM,
-        rotary_decoder=decoder.positions == "rotary" or (decoder.positions == "auto" and encoder.family in ROTARY),
-    )
 
 
 def row_flops(encoder: EncoderSizes, decoder: DecoderSettings, counts: Counts) -> RowFlops:

@@ -69,7 +69,7 @@ def multiply_adds_of_links(shape: RowShape) -> MultiplyAdds:
     if shape.decoder.states == 1:
         return MultiplyAdds(0, 0)
     D = shape.width
-    linear = (2 * D * D + D * shape.heads) * shape.predictions
+    linear = (2 * D * D + D * shape.encoder.heads) * shape.predictions
     return MultiplyAdds(linear, D * shape.decoder.states * shape.predictions)
 
 
@@ -78,7 +78,7 @@ def parameters_of_states(shape: RowShape) -> int:
     if shape.decoder.states == 1:
         return 0
     D = shape.width
-    return shape.decoder.states * shape.decoder_width + 2 * D * D + 2 * D + (D + 1) * shape.heads
+    return shape.decoder.states * shape.decoder_width + 2 * D * D + 2 * D + (D + 1) * shape.encoder.heads
 
 
 def kept_by_links(shape: RowShape, kept: Kept) -> float:

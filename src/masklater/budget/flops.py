@@ -55,17 +55,18 @@ def count_row_flops(shape: RowShape) -> RowFlops:
     have fewer heads, SqueezeBERT's matrices are cut into groups: what a position costs there comes with the shape.
     """
     S, L, T, D = shape.seen, shape.row_length, shape.predictions, shape.width
-    E, A = shape.embedding_width or D, shape.attention_width or D
-    feed_forward = (3 if shape.gated else 2) * D * shape.feed_forward
-    per_position = (shape.projections or 4 * D * D) + (shape.feed_forwards or feed_forward)
+    encoder, E = shape.encoder, shape.embedding_width
+    A = encoder.attention_width or D
+    feed_forward = (3 if encoder.gated else 2) * D * encoder.feed_forward
+    per_position = (encoder.projections or 4 * D * D) + (encoder.feed_forwards or feed_forward)
     on_seen = shape.layers_on_seen
-    on_all = shape.encoder_layers - on_seen
+    on_all = encoder.layers - on_seen
     decoder_linear, decoder_attention = _decoder(shape)
     return RowFlops(
         embeddings=2 * S * E * D if E != D else 0,
         encoder_linear=2 * per_position * (on_seen * S + on_all * L),
         encoder_attention=2 * 2 * A * (on_seen * S * S + on_all * L * L)
-        + 2 * D * shape.distance_products * (on_seen * S + on_all * L),
+        + 2 * D * encoder.distance_products * (on_seen * S + on_all * L),
         decoder_linear=2 * decoder_linear,
         decoder_attention=2 * decoder_attention,
         head=2 * T * (D * E + E * shape.vocabulary),
@@ -77,7 +78,7 @@ def _decoder(shape: RowShape) -> tuple[float, float]:
     if not shape.decoder.has_layers:
         return 0, 0
     linear, attention = DECODERS[shape.decoder.kind].multiply_adds(shape)
-    D, d, E = shape.width, shape.decoder_width, shape.embedding_width or shape.width
+    D, d, E = shape.width, shape.decoder_width, shape.embedding_width
     projections = 0 if d == D else (shape.seen + shape.predictions) * D * d
     if shape.decoder.embedding_skip and E != D:
         projections += shape.seen * E * D

@@ -8,11 +8,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from masklater import hub
-from masklater.budget.cost import EncoderSizes, count_local_layers, encoder_sizes, row_shape
 from masklater.budget.flops import RowFlops, count_row_flops
-from masklater.budget.memory import Memory, estimate_memory
+from masklater.budget.memory import Memory, most_memory
 from masklater.budget.parameters import Parameters, count_parameters
-from masklater.budget.shape import RowShape
+from masklater.budget.shape import RowShape, row_shape
+from masklater.budget.sizes import EncoderSizes, count_local_layers, encoder_sizes
 from masklater.corpus.index import read_index
 from masklater.corpus.selection import shards_of
 from masklater.corpus.tokenizer import token_types
@@ -20,22 +20,10 @@ from masklater.errors import UserError
 from masklater.machine.hardware import GPUS, Hardware
 from masklater.machine.peak import measure_this
 from masklater.masking.counts import Counts, count
-from masklater.masking.schedule import rates_in
+from masklater.masking.schedule import rates_in, rates_of
 from masklater.recipe.families import position_embeddings
 from masklater.recipe.recipe import Recipe
 from masklater.recipe.timeline import Span, begins_by_flops, find_sources, find_spans, in_phase
-
-FAMILIES_COUNTED = {
-    "roberta",
-    "roberta-prelayernorm",
-    "bert",
-    "electra",
-    "camembert",
-    "xlm-roberta",
-    "esm",
-    "modernbert",
-}
-
 
 WHOLE_VOCABULARY = 0.95
 """The share of a word embedding's rows that a tokenizer has at least, where it was not trimmed; others fill it up."""
@@ -60,7 +48,7 @@ class PhaseForecast:
     span: Span
     rows: Rows
     counts: Counts  # at the rate that held-out rows are scored at
-    shape: RowShape
+    shapes: tuple[RowShape, ...]  # at that rate, and at the others that its steps are masked at or between
     row: RowFlops  # executed for one row at that rate
     paper: RowFlops  # of one row as the paper counts: shares of the whole row, every decoder layer on all of it
     memory: Memory | None  # with the recipe's micro_rows, as far as they divide its rows; None: not counted
@@ -102,7 +90,7 @@ class Forecast:
     @property
     def shape(self) -> RowShape:
         """The sizes they pass through."""
-        return self.phases[0].shape
+        return self.phases[0].shapes[0]
 
     @property
     def row(self) -> RowFlops:
@@ -155,14 +143,11 @@ def forecast(recipe: Recipe, rows: Rows | Sequence[Rows]) -> Forecast:
     longest = max(each, key=lambda rows: rows.row_length)
     room = max(longest.row_length, recipe.model.max_positions or 0)
     sizes = _sizes(recipe, replace(longest, row_length=room))
-    phases, parameters = [], None
+    parameters = count_parameters(_shape(sizes, recipe, longest, recipe.masking.rate, room))
+    phases = []
     step_flops = _step_flops(recipe, each, sizes) if begins_by_flops(recipe) else []
     for span, own in zip(find_spans(recipe, [rows.row_length for rows in each], step_flops), each, strict=True):
-        shape = replace(_shape(sizes, span.recipe, own, span.recipe.masking.rate), max_positions=room)
-        if sizes.family in FAMILIES_COUNTED:
-            whole = replace(shape, decoder=recipe.decoder)  # which rests in a causal phase, but is there
-            parameters = count_parameters(whole, sizes.family, sizes.positions, sizes.token_types)
-        phases.append(_forecast_phase(span, own, sizes, shape, parameters))
+        phases.append(_forecast_phase(span, own, sizes, parameters, room))
     return Forecast(recipe, tuple(phases), parameters)
 
 
@@ -174,9 +159,11 @@ def rows_by_phase(recipe: Recipe, rows: Rows) -> list[Rows]:
 
 
 def _forecast_phase(
-    span: Span, rows: Rows, sizes: EncoderSizes, shape: RowShape, parameters: Parameters | None
+    span: Span, rows: Rows, sizes: EncoderSizes, parameters: Parameters | None, room: int
 ) -> PhaseForecast:
     recipe, duration = span.recipe, span.recipe.duration
+    shapes = tuple(_shape(sizes, recipe, rows, rate, room) for rate in rates_of(recipe.masking))
+    shape = shapes[0]
     # Where the number of steps is not known, a random rate comes up as often as any other.
     by_rate = rates_in(span).steps_by_rate(span.steps or recipe.masking.schedule.number or 1)
     along = {rate: count_row_flops(_shape(sizes, recipe, rows, rate)) for rate in by_rate}
@@ -190,12 +177,12 @@ def _forecast_phase(
     mean = None if num_rows is None else num_rows / by_rate.total()
     memory = None
     if parameters is not None:
-        memory = estimate_memory(recipe, shape, parameters, recipe.batch.pass_of(recipe.batch.rows))
+        memory = most_memory(recipe, shapes, parameters, recipe.batch.pass_of(recipe.batch.rows))
     return PhaseForecast(
         span=span,
         rows=rows,
         counts=_counts(recipe, rows, recipe.masking.rate),
-        shape=shape,
+        shapes=shapes,
         row=count_row_flops(shape),
         paper=count_row_flops(_as_the_paper_counts(shape, recipe, rows)),
         memory=memory,
@@ -218,8 +205,8 @@ def _counts(recipe: Recipe, rows: Rows, rate: float) -> Counts:
     return count(recipe.masking, rate, recipe.decoder.drops, rows.row_length, rows.maskable_per_row)
 
 
-def _shape(sizes: EncoderSizes, recipe: Recipe, rows: Rows, rate: float) -> RowShape:
-    return row_shape(sizes, recipe.decoder, _counts(recipe, rows, rate))
+def _shape(sizes: EncoderSizes, recipe: Recipe, rows: Rows, rate: float, room: int | None = None) -> RowShape:
+    return row_shape(sizes, recipe.decoder, _counts(recipe, rows, rate), room)
 
 
 def rows_of(data: Path) -> Rows:

@@ -3,9 +3,9 @@
 from dataclasses import asdict
 from typing import Any
 
-from masklater.budget.flops import RowFlops
+from masklater.budget.flops import TRAINING_OVER_FORWARD, RowFlops
 from masklater.budget.forecast import Forecast, PhaseForecast, seconds_of
-from masklater.budget.memory import Memory, estimate_memory, micro_rows_that_fit
+from masklater.budget.memory import Memory, micro_rows_that_fit, most_memory
 from masklater.budget.parameters import Parameters
 from masklater.console import aligned, clock
 from masklater.machine.hardware import Hardware
@@ -42,7 +42,7 @@ def as_tree(
         "row_training_flops": forecast.row.training,
         "row_forward_flops_as_the_paper_counts": asdict(forecast.paper) | {"total": forecast.paper.forward},
         "states": forecast.recipe.decoder.states,
-        "local_layers": forecast.shape.local_layers,
+        "local_layers": forecast.shape.encoder.local_layers,
         "parameters": asdict(forecast.parameters) if forecast.parameters else None,
         "micro_rows": micro_rows,
         "memory_bytes": asdict(memory) | {"total": memory.total} if memory else None,
@@ -53,7 +53,7 @@ def as_tree(
     }
     if forecast.parameters and hardware.memory_bytes is not None:
         fitting = micro_rows_that_fit(
-            forecast.phases[0].recipe, forecast.shape, forecast.parameters, hardware.memory_bytes
+            forecast.phases[0].recipe, forecast.phases[0].shapes, forecast.parameters, hardware.memory_bytes
         )
         tree["micro_rows_that_fit"] = fitting
     if len(forecast.phases) > 1:
@@ -100,9 +100,9 @@ def as_text(forecast: Forecast, name: str, hardware: Hardware, utilisation: floa
             f"each [MASK] has {states} states: of each row the decoder works on {forecast.shape.decoder_positions:g} "
             f"vectors, the LM head on {forecast.shape.predictions:g}"
         )
-    if local := forecast.shape.local_layers:
+    if local := forecast.shape.encoder.local_layers:
         blocks.append(
-            f"{local} of {forecast.shape.encoder_layers} encoder layers see a window: their attention is counted in "
+            f"{local} of {forecast.shape.encoder.layers} encoder layers see a window: their attention is counted in "
             "full, as torch computes all pairs and masks those outside"
         )
     if forecast.parameters:
@@ -139,7 +139,12 @@ def _flops_table(row: RowFlops) -> str:
     amounts = {label: getattr(row, part) for part, label in PARTS.items()} | {"total": row.forward}
     for label, forward in amounts.items():
         rows.append(
-            (f"  {label}", f"{forward / 1e6:,.1f}", f"{3 * forward / 1e6:,.1f}", f"{forward / row.forward:.1%}")
+            (
+                f"  {label}",
+                f"{forward / 1e6:,.1f}",
+                f"{TRAINING_OVER_FORWARD * forward / 1e6:,.1f}",
+                f"{forward / row.forward:.1%}",
+            )
         )
     return aligned(rows, numbers_from=1)
 
@@ -149,8 +154,8 @@ def _memory_on(phase: PhaseForecast, parameters: Parameters | None, hardware: Ha
     batch, memory = phase.recipe.batch, phase.memory
     micro_rows = batch.pass_of(batch.rows)
     if batch.micro_rows == "auto" and parameters and hardware.memory_bytes is not None:
-        micro_rows = micro_rows_that_fit(phase.recipe, phase.shape, parameters, hardware.memory_bytes) or 1
-        memory = estimate_memory(phase.recipe, phase.shape, parameters, micro_rows)
+        micro_rows = micro_rows_that_fit(phase.recipe, phase.shapes, parameters, hardware.memory_bytes) or 1
+        memory = most_memory(phase.recipe, phase.shapes, parameters, micro_rows)
     return micro_rows, memory
 
 
@@ -204,13 +209,13 @@ def _fit(forecast: Forecast, parameters: Parameters, hardware: Hardware, room: f
         return memory.total
 
     phase = max(forecast.phases, key=taken)
-    recipe, shape, total = phase.recipe, phase.shape, taken(phase)
+    recipe, shapes, total = phase.recipe, phase.shapes, taken(phase)
     device = f"{hardware.name} with its {room / 1e9:,.0f} GB, of which a tenth should stay free"
     setting = "batch.micro_rows"
     if len(forecast.phases) > 1:
         device += f" (phase {phase.span.number + 1}, which takes most: {total / 1e9:,.1f} GB)"
         setting = f"phases.{phase.span.number}.{setting}"
-    fitting = micro_rows_that_fit(recipe, shape, parameters, room)
+    fitting = micro_rows_that_fit(recipe, shapes, parameters, room)
     if recipe.batch.micro_rows == "auto" and fitting is not None:
         return f"  fits            {device}: {setting} auto begins with {fitting:,}"
     if fitting == recipe.batch.pass_of(recipe.batch.rows):
@@ -219,7 +224,7 @@ def _fit(forecast: Forecast, parameters: Parameters, hardware: Hardware, room: f
     if fitting is not None:
         remedy = f"{setting}={fitting} fits; what is trained on stays the same"
     else:
-        one_row = estimate_memory(recipe, shape, parameters, 1)
+        one_row = most_memory(recipe, shapes, parameters, 1)
         standing = one_row.weights + one_row.gradients + one_row.optimizer
         remedy = (
             f"no {setting} fits: one row needs {one_row.total / 1e9:,.1f} GB, {standing / 1e9:,.1f} GB of it "

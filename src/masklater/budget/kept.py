@@ -6,6 +6,7 @@ Letters: see flops.py.
 from dataclasses import dataclass
 
 from masklater.budget.shape import RowShape
+from masklater.recipe.families import SPELT_OUT_GELU
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,12 @@ class Kept:
 
     def by_encoder_layer(self, shape: RowShape) -> int:
         """A layer of transformers' own."""
-        D, F = shape.width, shape.feed_forward
-        if shape.gated:  # queries and keys before and after they turn; both halves, the activated one, their product
+        D, F, encoder = shape.width, shape.encoder.feed_forward, shape.encoder
+        if encoder.gated:  # queries and keys before and after they turn; both halves, the activated one, their product
             return (
                 self.by_attention(D) + 2 * D * self.number + self.by_feed_forward(D, F)
                 + F * (2 * self.number + self.dropout) - D * self.dropout
             )  # fmt: skip
         # Queries, keys and values are three products, each with a copy of its own in bfloat16.
         attention = self.by_attention(D, copies=3 if self.number < 4 else 1)
-        return attention + self.by_feed_forward(D, F) + 2 * F * self.number * shape.spelt_out_gelu
+        return attention + self.by_feed_forward(D, F) + 2 * F * self.number * (encoder.family in SPELT_OUT_GELU)

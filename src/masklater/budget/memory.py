@@ -3,6 +3,7 @@
 Letters: see flops.py.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -35,12 +36,15 @@ class Memory:
         return sum(vars(self).values())
 
 
-def estimate_memory(recipe: Recipe, shape: RowShape, parameters: Parameters, micro_rows: int) -> Memory:
-    """Estimate what a training step holds at most, with so many rows a forward pass.
+def estimate_memory(
+    recipe: Recipe, shape: RowShape, parameters: Parameters, micro_rows: int, processes: int = 1
+) -> Memory:
+    """Estimate what a training step holds at most on each of so many devices, with so many rows a forward pass.
 
-    Weights, gradients and optimizer states are float32. What a layer keeps is counted in `Kept`; attention itself keeps
-    nothing that grows with the square of the row, but for a mask of documents. With activation checkpointing some
-    layers keep their float32 input only, and one at a time the rest, once the logits are gone.
+    Weights, gradients and optimizer states are float32; FSDP cuts them up over the processes, and gathers what stands
+    outside of the encoder's layers, and two of these at a time. What a layer keeps is counted in `Kept`; attention
+    itself keeps nothing that grows with the square of the row, but for a mask of documents. With activation
+    checkpointing some layers keep their float32 input only, and one at a time the rest, once the logits are gone.
     """
     number = 4 if recipe.precision == "float32" else 2
     layers = _kept_by_layers(shape, Kept(number, recipe.model.dropout != 0))
@@ -49,10 +53,14 @@ def estimate_memory(recipe: Recipe, shape: RowShape, parameters: Parameters, mic
     recomputed = micro_rows * (peak - kept)
     matrices = parameters.encoder_layers + parameters.decoder  # but for norms and biases, all of it
     rest = parameters.trained - matrices
+    share = 1 / processes if recipe.distributed == "fsdp" else 1.0
+    outside = parameters.trained - parameters.encoder_layers
+    gathered = (1 - share) * (outside + 2 * parameters.encoder_layers / shape.encoder.layers)
+    optimizer = 4 * matrices + 8 * rest if recipe.optimizer.name == "muon" else 8 * parameters.trained
     return Memory(
-        weights=4 * parameters.trained,
-        gradients=4 * parameters.trained,
-        optimizer=4 * matrices + 8 * rest if recipe.optimizer.name == "muon" else 8 * parameters.trained,
+        weights=round(4 * (share * parameters.trained + gathered)),
+        gradients=round(4 * (share * parameters.trained + gathered)),
+        optimizer=round(share * optimizer),
         activations=round(micro_rows * kept),
         logits=round(logits + _head_gradients(shape, micro_rows * shape.predictions, number)),
         recomputed=round(max(0.0, recomputed - logits)),
@@ -68,7 +76,7 @@ class _Layer(NamedTuple):
 
 def _kept_by_layers(shape: RowShape, kept: Kept) -> list[_Layer]:
     """Return what each layer keeps, from the encoder's first to the decoder's last."""
-    on_seen, on_all = shape.layers_on_seen, shape.encoder_layers - shape.layers_on_seen
+    on_seen, on_all = shape.layers_on_seen, shape.encoder.layers - shape.layers_on_seen
     positions = [shape.seen] * on_seen + [shape.row_length] * on_all
     layers = [_Layer(count * kept.by_encoder_layer(shape), 4 * count * shape.width) for count in positions]
     if shape.decoder.has_layers:
@@ -95,13 +103,21 @@ def _kept_and_peak(layers: list[_Layer], every: int) -> tuple[float, float]:
     return kept, max(peak, kept)
 
 
+def most_memory(
+    recipe: Recipe, shapes: Sequence[RowShape], parameters: Parameters, micro_rows: int, processes: int = 1
+) -> Memory:
+    """Estimate the same of the step that holds most, of rows of several shapes: those of all masking rates."""
+    each = (estimate_memory(recipe, shape, parameters, micro_rows, processes) for shape in shapes)
+    return max(each, key=lambda memory: memory.total)
+
+
 def micro_rows_that_fit(
-    recipe: Recipe, shape: RowShape, parameters: Parameters, memory_bytes: float, processes: int = 1
+    recipe: Recipe, shapes: Sequence[RowShape], parameters: Parameters, memory_bytes: float, processes: int = 1
 ) -> int | None:
-    """Return the largest micro_rows, up to the recipe's own, whose step fits a device; None where none does."""
+    """Return the largest micro_rows, up to the recipe's own, whose steps fit a device; None where none does."""
     room, batch = (1 - TO_SPARE) * memory_bytes, recipe.batch
     for micro_rows in batch.passes_of(batch.rows // processes):
-        if estimate_memory(recipe, shape, parameters, micro_rows).total <= room:
+        if most_memory(recipe, shapes, parameters, micro_rows, processes).total <= room:
             return micro_rows
     return None
 
@@ -115,5 +131,5 @@ def _logits_memory(shape: RowShape, targets: float, number: int) -> float:
 
 
 def _head_gradients(shape: RowShape, targets: float, number: int) -> float:
-    E = shape.embedding_width or shape.width
+    E = shape.embedding_width
     return 4 * shape.vocabulary * E + number * targets * E

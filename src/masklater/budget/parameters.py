@@ -4,9 +4,11 @@ Letters: see flops.py; P positions the encoder knows, d and f the decoder's widt
 """
 
 from dataclasses import dataclass
+from typing import get_args
 
 from masklater.budget.decoders import DECODERS, parameters_of_states
 from masklater.budget.shape import RowShape
+from masklater.recipe.sections import Family
 
 
 @dataclass(frozen=True)
@@ -29,26 +31,22 @@ class Parameters:
         return self.exported + self.decoder + self.head
 
 
-def count_parameters(shape: RowShape, family: str, positions: int, token_types: int) -> Parameters:
-    """Count the parameters of an encoder of one of the families that recipes know, with its decoder and head.
-
-    Args:
-        shape: The sizes.
-        family: transformers' model type.
-        positions: Rows of the encoder's position embedding; 0 where positions are rotary.
-        token_types: Rows of the encoder's token-type embedding, where the family has one.
-    """
-    D, F, V, E = shape.width, shape.feed_forward, shape.vocabulary, shape.embedding_width or shape.width
-    if family == "modernbert":  # no biases; the first layer lacks a norm, and there is one more at the end
+def count_parameters(shape: RowShape) -> Parameters | None:
+    """Count the parameters of an encoder with its decoder and head; None: of a family that recipes do not know."""
+    encoder, D, V, E = shape.encoder, shape.width, shape.vocabulary, shape.embedding_width
+    F = encoder.feed_forward
+    if encoder.family not in get_args(Family):
+        return None
+    if encoder.family == "modernbert":  # no biases; the first layer lacks a norm, and there is one more at the end
         embeddings = V * E + E
-        layers = shape.encoder_layers * (4 * D * D + 3 * D * F + 2 * D)
-    elif family == "esm":  # norms before each block and one at the end
-        embeddings = (V + positions) * E
-        layers = shape.encoder_layers * (4 * D * D + 2 * D * F + 9 * D + F) + 2 * D
+        layers = encoder.layers * (4 * D * D + 3 * D * F + 2 * D)
+    elif encoder.family == "esm":  # norms before each block and one at the end
+        embeddings = (V + encoder.positions) * E
+        layers = encoder.layers * (4 * D * D + 2 * D * F + 9 * D + F) + 2 * D
     else:
-        embeddings = (V + positions + token_types) * E + 2 * E + (E * D + D if E != D else 0)
-        last_norm = 2 * D if shape.pre_norm else 0
-        layers = shape.encoder_layers * (4 * D * D + 2 * D * F + 9 * D + F) + last_norm
+        embeddings = (V + encoder.positions + encoder.token_types) * E + 2 * E + (E * D + D if E != D else 0)
+        last_norm = 2 * D if encoder.pre_norm else 0
+        layers = encoder.layers * (4 * D * D + 2 * D * F + 9 * D + F) + last_norm
     return Parameters(
         embeddings=embeddings,
         encoder_layers=layers,
@@ -61,11 +59,11 @@ def _decoder_parameters(shape: RowShape) -> int:
     if not shape.decoder.drops:
         return 0
     D, d = shape.width, shape.decoder_width
-    positions = 0 if shape.rotary_decoder else shape.max_positions or shape.row_length
+    positions = 0 if shape.rotary_decoder else shape.room or shape.row_length
     masks = (positions + (shape.decoder.mask_embedding == "own")) * d + parameters_of_states(shape)
     if not shape.decoder.has_layers:
         return masks
-    last_norm = 2 * d if shape.pre_norm else 0
+    last_norm = 2 * d if shape.encoder.pre_norm else 0
     projections = 2 * D * d + d + D if d != D else 0
     skip = D if shape.decoder.embedding_skip else 0
     return masks + DECODERS[shape.decoder.kind].parameters(shape) + last_norm + projections + skip

@@ -1,15 +1,13 @@
 """How many rows a forward pass takes where the recipe leaves it open: as many as the device is thought to hold."""
 
-from dataclasses import replace
-
 import torch
 
-from masklater.budget.cost import row_shape
-from masklater.budget.forecast import FAMILIES_COUNTED
 from masklater.budget.memory import micro_rows_that_fit
 from masklater.budget.parameters import count_parameters
+from masklater.budget.shape import row_shape
 from masklater.console import say
 from masklater.machine.distributed import World
+from masklater.masking.schedule import rates_of
 from masklater.model.encoder import layer_sizes
 from masklater.pretrain.plan import Phase, Plan
 
@@ -57,12 +55,13 @@ def _where(plan: Plan, phase: Phase) -> str:
 
 def _on_a_gpu(plan: Plan, phase: Phase, world: World, memory: float) -> tuple[int, str]:
     """Return the rows of a forward pass of a phase on a GPU with so many bytes, and why."""
-    if plan.encoder.family not in FAMILIES_COUNTED:
+    recipe, corruption, room = phase.recipe, phase.batches.corruption, plan.config.row_length
+    parameters = count_parameters(row_shape(plan.encoder, plan.recipe.decoder, corruption.counts, room))
+    if parameters is None:
         return phase.micro_rows(world.size), f"as the memory of {plan.encoder.family} is not estimated"
-    shape = row_shape(plan.encoder, phase.recipe.decoder, phase.batches.corruption.counts)
-    whole = replace(shape, decoder=plan.recipe.decoder)  # which rests in a causal phase, but is there
-    parameters = count_parameters(whole, plan.encoder.family, plan.encoder.positions, plan.encoder.token_types)
-    fitting = micro_rows_that_fit(phase.recipe, shape, parameters, memory, world.size)
+    rates = rates_of(recipe.masking)
+    shapes = [row_shape(plan.encoder, recipe.decoder, corruption.at_rate(rate).counts, room) for rate in rates]
+    fitting = micro_rows_that_fit(recipe, shapes, parameters, memory, world.size)
     if fitting is None:
         return 1, f"though by the estimate not even one fits the GPU's {memory / 1e9:,.0f} GB"
     return fitting, f"the most that are thought to fit the GPU's {memory / 1e9:,.0f} GB"

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Literal
 
-from masklater.budget.cost import EncoderSizes, encoder_sizes, step_spending
+from masklater.budget.cost import step_spending
+from masklater.budget.sizes import EncoderSizes, encoder_sizes
 from masklater.corpus.shards import Shards
 from masklater.errors import UserError
 from masklater.ledger import Ledger, Spending

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from masklater.budget.cost import encoder_sizes, row_flops
+from masklater.budget.cost import row_flops
+from masklater.budget.sizes import encoder_sizes
 from masklater.console import say
 from masklater.corpus.same_ids import have_same_ids
 from masklater.corpus.scored import ScoringRun
