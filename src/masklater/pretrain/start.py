@@ -136,8 +136,7 @@ def find_start(recipe: Recipe, shards: Shards, commit: str | None = None) -> Sta
             f"{name} count from 0",
             "Lower decoder.enter_layer.",
         )
-    # The decoder of a run keeps the room that it has for longer rows.
-    room = row_length if model is None else max(row_length, model.config.row_length)
+    room = max(row_length, origin.decoder_room)  # a decoder of ours keeps what it has for longer rows
     # What was saved by itself, for anybody, has no position that was never trained.
     trained, decoder_trained = run.longest_trained() if run else (longest, room)
     takes = max(row_length, min(trained, before.model_max_length))
