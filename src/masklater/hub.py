@@ -107,6 +107,7 @@ def refuse_pickles(source: Source) -> None:
     raise UserError(
         f"{source.name} does not load as a saved model: of its weights there are {which}, and pickles, which can "
         "run code, are not read",
-        "Convert them where you trust them: AutoModelForMaskedLM.from_pretrained(NAME).save_pretrained(FOLDER) "
-        "writes model.safetensors. Or name a revision that has them, as in NAME@refs/pr/1.",
+        "Convert them where you trust them: from_pretrained(NAME).save_pretrained(FOLDER) of the class that "
+        "config.json names under architectures, and of AutoTokenizer. Or name a revision that has safetensors, as in "
+        "NAME@refs/pr/1.",
     )

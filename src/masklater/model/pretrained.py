@@ -81,8 +81,8 @@ class MaskLaterPreTrainedModel(PreTrainedModel):
             decoder: The `decoder` section of a recipe, or it as a dict, such as `{"kind": "cross", "num_layers": 1}`:
                 `masklater pretrain --settings` prints names, meanings and defaults.
             mask_token_id: The mask token; None: that of the source's tokenizer or config, where there is one.
-            row_length: Longest row, no longer than the encoder has positions for; None: that of a model of ours, else as
-                long as that, at most 512.
+            row_length: Longest row, no longer than the encoder has positions for; None: that of a model of ours, else
+                as long as that, at most 512.
             attn_implementation: The encoder's, `sdpa` or `eager`; None: as the source has it.
             of_0_1: The decoder's settings by their names of version 0.1, such as `num_decoder_layers`, in its place.
 
