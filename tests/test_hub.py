@@ -148,6 +148,13 @@ def test_pickles_alone_are_refused_by_name(cache: Path, continuous: Shards, tmp_
         MaskLaterForMaskedLM.from_encoder(f"{NAME}@bare")
 
 
+def test_weights_that_were_not_fetched_are_no_pickles(cache: Path, continuous: Shards) -> None:
+    """Where `prepare` was run with a network, and `pretrain` without: what is in the cache is the tokenizer."""
+    put(cache, continuous.folder / "tokenizer", FIRST, "v1")
+    with pytest.raises(UserError, match=rf"in the cache of the hub, .*\n  Run `hf download {NAME} --revision v1`"):
+        find_start(continue_from(Path(f"{NAME}@v1")), continuous)
+
+
 def test_a_model_of_transformers_is_made_from_a_name(cache: Path, continuous: Shards, tmp_path: Path) -> None:
     save_masked_lm("bert", continuous, tmp_path / "model")
     put(cache, tmp_path / "model", FIRST, "main")

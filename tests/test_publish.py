@@ -82,8 +82,20 @@ def test_a_second_push_adds_a_commit(hub: StandIn, encoder: Path) -> None:
     (encoder / "LICENSE").write_text("MIT")
     again = send(list_files(encoder), "someone/tiny")
     assert not again.created
+    assert again.others == ()
     assert hub.repositories["someone/tiny"]["files"] == {**SENT, "LICENSE": 3}
     assert hub.calls.count("POST /api/repos/create") == 1
+
+
+def test_what_a_repository_holds_from_before_is_said(
+    hub: StandIn, encoder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """transformers takes the mask token from there, which transformers 4 wrote and 5 does not."""
+    hub.repositories["someone/tiny"] = {"private": False, "files": {".gitattributes": 1, "special_tokens_map.json": 9}}
+    assert push(monkeypatch, str(encoder), "someone/tiny", "--json") == 0
+    said = capsys.readouterr()
+    assert "read with this encoder: special_tokens_map.json; remove" in said.err
+    assert json.loads(said.out)["others"] == ["special_tokens_map.json"]
 
 
 def test_a_public_repository_is_not_taken_for_a_private_one(hub: StandIn, encoder: Path) -> None:

@@ -75,13 +75,16 @@ def find(name: str, files: Sequence[str], meant_by: str, commit: str | None = No
             reason = f"the cache of the hub, {constants.HF_HUB_CACHE}, does not hold {what} (HF_HUB_OFFLINE is set)"
         else:
             reason = f"the hub does not give {what}: {first_line(error)}"
-        fetch = f"hf download {parts['name']}{f' --revision {revision}' if revision else ''}"
         raise UserError(
             f"{meant_by} is {name}; there is no such folder, and {reason}",
-            f"Check the spelling, or run `{fetch}` where there is a network.",
+            f"Check the spelling, or run `{_fetch(parts['name'], revision)}` where there is a network.",
         ) from None
     found = Path(snapshot)
     return Source(name, found, found.name if COMMIT.fullmatch(found.name) else None)
+
+
+def _fetch(repository: str, revision: str | None) -> str:
+    return f"hf download {repository}{f' --revision {revision}' if revision else ''}"
 
 
 def refuse_pickles(source: Source) -> None:
@@ -89,11 +92,22 @@ def refuse_pickles(source: Source) -> None:
     if any(source.folder.glob("*.safetensors")):
         return
     pickles = sorted(path.name for pattern in PICKLES for path in source.folder.glob(pattern))
-    if pickles or source.commit is not None:
-        which = f"only pickles ({pickles[0]})" if pickles else "none as safetensors"
+    if not pickles and source.commit is None:
+        return
+    from huggingface_hub import constants
+
+    if not pickles and constants.HF_HUB_OFFLINE:  # where `prepare` has fetched the tokenizer alone, say
+        name, _, revision = source.name.partition("@")
         raise UserError(
-            f"{source.name} does not load as a saved model: of its weights there are {which}, and pickles, which can "
-            "run code, are not read",
-            "Convert them where you trust them: AutoModelForMaskedLM.from_pretrained(NAME).save_pretrained(FOLDER) "
-            "writes model.safetensors. Or name a revision that has them, as in NAME@refs/pr/1.",
+            f"{source.name} does not load as a saved model: of its weights there are none as safetensors in the cache "
+            f"of the hub, {constants.HF_HUB_CACHE} (HF_HUB_OFFLINE is set)",
+            f"Run `{_fetch(name, revision)}` where there is a network.",
         )
+    which = f"only pickles ({pickles[0]})" if pickles else "none as safetensors"
+    raise UserError(
+        f"{source.name} does not load as a saved model: of its weights there are {which}, and pickles, which can "
+        "run code, are not read",
+        "Convert them where you trust them: from_pretrained(NAME).save_pretrained(FOLDER) of the class that "
+        "config.json names under architectures, and of AutoTokenizer. Or name a revision that has safetensors, as in "
+        "NAME@refs/pr/1.",
+    )

@@ -42,6 +42,7 @@ class Published:
     created: bool  # the repository is new
     private: bool
     files: int
+    others: tuple[str, ...]  # what the repository holds beside, from before
 
 
 def check_name(repository: str) -> None:
@@ -167,4 +168,5 @@ def send(shipment: Shipment, repository: str, private: bool = False) -> Publishe
             f"{repository} lacks {', '.join(missing)} after the upload", "Does its .gitignore leave them out?"
         )
     url = f"{api.endpoint}/{repository}"
-    return Published(repository, url, commit.oid, created, is_private, len(shipment.files))
+    others = tuple(sorted(there - shipment.files.keys() - {".gitattributes"}))
+    return Published(repository, url, commit.oid, created, is_private, len(shipment.files), others)

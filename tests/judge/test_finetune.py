@@ -16,6 +16,7 @@ from tokenizers import processors
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
+from masklater import MaskLaterForMaskedLM
 from masklater.errors import UserError
 from masklater.judge import finetune as finetune_module
 from masklater.judge.data import Split, read_split, read_task
@@ -284,6 +285,15 @@ def test_a_partial_checkpoint_is_refused(encoder_folder: Path, tmp_path: Path) -
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match=r"lacks 1 weights of the encoder, .*layer\.1\.output\.dense\.weight"):
         load_classifier(open_encoder(str(folder), Path()), 2, CPU.device)
+
+
+def test_a_masked_lm_of_ours_is_told_what_to_name_in_its_place(encoder_folder: Path, tmp_path: Path) -> None:
+    ours = tmp_path / "ours"
+    model = MaskLaterForMaskedLM.from_encoder(AutoConfig.from_pretrained(encoder_folder), mask_token_id=4)
+    model.save_pretrained(ours)
+    shutil.copytree(encoder_folder, ours / "encoder")
+    with pytest.raises(UserError, match=rf"takes the plain encoder alone\n  Name {ours}/encoder; in Python"):
+        load_classifier(open_encoder(str(ours), tmp_path), 2, CPU.device)
 
 
 def test_what_is_no_encoder_is_refused(tmp_path: Path, encoder_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

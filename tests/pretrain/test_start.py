@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel
 
 from masklater.corpus.grow import find_rows
@@ -200,6 +201,33 @@ def test_a_run_as_the_source_brings_its_decoder(decoder: str, continuous: Shards
     assert first_loss(tmp_path / "second") == pytest.approx(float(expected / count), rel=1e-6)
 
 
+def test_an_exported_masked_lm_brings_its_decoder_to_shorter_rows(
+    continuous: Shards, corpus: Path, tmp_path: Path
+) -> None:
+    """As the RUN does: its decoder keeps the positions that it has."""
+    pretrain(tiny("3ml-small"), continuous.folder, tmp_path / "run")
+    run = RunFolder(tmp_path / "run")
+    export_masked_lm(run.load_model()[0], run.tokenizer, tmp_path / "exported")
+    short = make_shards(corpus, tmp_path / "short", row_length=16, tokenizer=continuous.folder)
+    for name in ("run", "exported"):
+        pretrain(continue_from(tmp_path / name, "duration.steps=1"), short, tmp_path / f"on-{name}")
+    assert first_loss(tmp_path / "on-run") == first_loss(tmp_path / "on-exported")
+    model = MaskLaterForMaskedLM.from_pretrained(tmp_path / "on-exported")
+    assert model.config.row_length == continuous.index.row_length
+
+
+def test_a_decoder_that_is_not_taken_over_is_told_in_python_too(recwarn: pytest.WarningsRecorder) -> None:
+    """An encoder may have positions for longer rows than the decoder, which is taken over as it is."""
+    source = MaskLaterForMaskedLM.from_encoder(tiny_config("roberta"), {"num_layers": 1}, row_length=16)
+    model = MaskLaterForMaskedLM.from_encoder(source, {"num_layers": 1})
+    assert model.config.row_length == 16
+    assert all(torch.equal(part, source.state_dict()[name]) for name, part in model.state_dict().items())
+    MaskLaterForMaskedLM.from_encoder(source, {"kind": "none"})
+    assert not recwarn
+    with pytest.warns(UserWarning, match="a new one begins at random"):
+        MaskLaterForMaskedLM.from_encoder(source, {"num_layers": 1}, row_length=8)
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -292,6 +320,17 @@ def test_a_pooler_that_is_kept_is_said_to_be(
             AutoModel.from_config(model.config).save_pretrained(tmp_path / "model")
         pretrain(continue_from(tmp_path / "model", "duration.steps=1"), continuous.folder, tmp_path / name)
         assert ("the pooler is kept for the export as it is" in capsys.readouterr().err) == has_pooler
+
+
+def test_weights_that_a_source_lacks_are_told_where_transformers_has_no_masked_lm_of_it(tmp_path: Path) -> None:
+    config = tiny_config("bert-generation")
+    AutoModel.from_config(config).save_pretrained(tmp_path)
+    assert open_source(tmp_path).encoder is not None
+    weights = load_file(tmp_path / "model.safetensors")
+    some = {name: tensor for name, tensor in weights.items() if "layer.1." not in name}
+    save_file(some, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=r"lacks weights of its encoder: encoder\.layer\.1\."):
+        open_source(tmp_path)
 
 
 def test_mistakes(continuous: Shards, tmp_path: Path) -> None:

@@ -39,6 +39,11 @@ def push(
     if shipment.license is None:
         say("its model card names no licence: nobody may use it unless you say so (`export --license`)")
     sent = send(shipment, repository, private)
+    if sent.others:  # AutoTokenizer takes its mask from another one's special_tokens_map.json
+        say(
+            f"{repository} holds files from before beside them, which may be read with this encoder: "
+            f"{', '.join(sent.others)}; remove there what is not its own"
+        )
     who = "private" if sent.private else "public"
     made = "a new repository" if sent.created else "a repository that was there"
     print_result(sent, as_json, lambda: f"{sent.url}, {who}, {made}: {sent.files} files at commit {sent.commit}")

@@ -247,6 +247,8 @@ def hash_of_export(
 
 
 def _does_not_load(encoder: Encoder, error: Exception) -> UserError:
+    if isinstance(error, UserError):  # a masked LM of ours, which says what to name in its place
+        return error
     return UserError(
         f"the encoder {encoder.path} does not load: {first_line(error)}", "Save it again with save_pretrained."
     )

@@ -63,7 +63,10 @@ class TaskModelOfMaskLater:
             UserError: Always.
         """
         if (Path(source) / "encoder" / "config.json").is_file():
-            remedy = f"from_pretrained({str(source)!r}, subfolder='encoder') loads it."
+            remedy = (
+                f"Name {Path(source) / 'encoder'}; in Python, from_pretrained({str(source)!r}, subfolder='encoder') "
+                "loads it."
+            )
         else:
             remedy = (
                 "Save it with AutoModel.from_pretrained(...).save_pretrained(ENCODER), or `masklater export` a RUN, "

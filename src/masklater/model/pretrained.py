@@ -69,7 +69,8 @@ class MaskLaterPreTrainedModel(PreTrainedModel):
     ) -> Self:
         """Make a model around an encoder: the encoder's weights and LM head are the source's, the decoder is new.
 
-        Of a model of ours the decoder is the source's too, where it is the same but for its blocked flows.
+        Of a model of ours the decoder is the source's too, where it is the same but for its blocked flows; otherwise a
+        warning says that it is new.
 
         A pooler of the source stays behind, with a warning, and so does a head that ours cannot hold: one with an
         output embedding of its own, with another activation than GELU, of other parts, or none of a masked LM.
@@ -80,7 +81,8 @@ class MaskLaterPreTrainedModel(PreTrainedModel):
             decoder: The `decoder` section of a recipe, or it as a dict, such as `{"kind": "cross", "num_layers": 1}`:
                 `masklater pretrain --settings` prints names, meanings and defaults.
             mask_token_id: The mask token; None: that of the source's tokenizer or config, where there is one.
-            row_length: Longest row, no longer than the encoder has positions for; None: as long as that, at most 512.
+            row_length: Longest row, no longer than the encoder has positions for; None: that of a model of ours, else
+                as long as that, at most 512.
             attn_implementation: The encoder's, `sdpa` or `eager`; None: as the source has it.
             of_0_1: The decoder's settings by their names of version 0.1, such as `num_decoder_layers`, in its place.
 
@@ -108,11 +110,13 @@ class MaskLaterPreTrainedModel(PreTrainedModel):
         if attn_implementation is not None:
             encoder._attn_implementation = attn_implementation
         if row_length is None:
-            row_length = min(512, saved.longest_row(encoder))
+            row_length = origin.decoder_room or min(512, saved.longest_row(encoder))
         else:
             saved.check_row_length(encoder, row_length)
         model = cls(MaskLaterConfig(encoder, decoder, row_length=row_length, mask_token_id=mask_token_id, **of_0_1))
-        saved.copy_weights(origin, model)
+        carried = saved.copy_weights(origin, model)
+        if origin.decoder and not carried.decoder and list(model.decoder.parameters()):
+            warnings.warn("the source's decoder is another one, and a new one begins at random", stacklevel=2)
         return model
 
     def checkpoint_activations(self, every: int) -> None:

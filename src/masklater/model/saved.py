@@ -46,6 +46,7 @@ class Origin:
     pooler: dict[str, Tensor] | None = None  # a trained one, by its names in the encoder; pre-training trains none
     head_left_behind: str | None = None  # why a head that the source has is not `head`; None: it has none, or it is
     decoder_settings: DecoderSettings | None = None  # of a model of ours
+    decoder_room: int = 0  # and the rows that its decoder has positions for
 
 
 class FoundHead(NamedTuple):
@@ -123,6 +124,7 @@ def _open_model(
             _decoder_of(model),
             mask_token_id,
             decoder_settings=model.config.decoder,
+            decoder_room=model.config.row_length,
         )
     base = base_of(model)
     head = find_head(model, base) if has_head and base is not model else FoundHead(None, None)
@@ -295,17 +297,21 @@ def _load(source: hub.Source) -> tuple[PreTrainedModel, bool, dict[str, Tensor] 
     try:
         folder = source.folder
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        if type(config) not in MODEL_FOR_MASKED_LM_MAPPING:
-            model, report = AutoModel.from_pretrained(
-                folder, use_safetensors=True, output_loading_info=True, trust_remote_code=False
-            )
-            return model, False, None if _about_pooler(report["missing_keys"]) else _pooler_of(model)
-        model, report = AutoModelForMaskedLM.from_pretrained(
-            folder, use_safetensors=True, output_loading_info=True, trust_remote_code=False
+        has_class = type(config) in MODEL_FOR_MASKED_LM_MAPPING
+        model, report = (AutoModelForMaskedLM if has_class else AutoModel).from_pretrained(
+            folder,
+            use_safetensors=True,
+            output_loading_info=True,
+            trust_remote_code=False,
+            dtype=torch.float32,  # whatever they were saved in: heads are told by what they compute
         )
-        pooler = None
-        if _about_pooler(report["unexpected_keys"]):  # no masked LM has a place for one
-            pooler = _pooler_of(AutoModel.from_pretrained(folder, use_safetensors=True, trust_remote_code=False))
+        missing, pooler = set(report["missing_keys"]), None
+        if not has_class:
+            pooler = None if _about_pooler(missing) else _pooler_of(model)
+        elif _about_pooler(report["unexpected_keys"]):  # no masked LM has a place for one
+            pooler = _pooler_of(
+                AutoModel.from_pretrained(folder, use_safetensors=True, trust_remote_code=False, dtype=torch.float32)
+            )
     except Exception as error:  # transformers raises whatever its many readers raise
         raise UserError(
             f"{source.name} does not load as a saved model: {first_line(error)}",
@@ -313,15 +319,15 @@ def _load(source: hub.Source) -> tuple[PreTrainedModel, bool, dict[str, Tensor] 
         ) from None
     finally:
         logging.set_verbosity(verbosity)
-    base = getattr(model, model.base_model_prefix)
-    of_base = {f"{model.base_model_prefix}.{name}" for name, _ in base.named_parameters()}
-    missing = set(report["missing_keys"])
+    base = base_of(model)
+    inside = "" if base is model else f"{model.base_model_prefix}."
+    of_base = {f"{inside}{name}" for name, _ in base.named_parameters() if not _about_pooler([name])}
     if missing & of_base:
         raise UserError(
             f"{source.name} lacks weights of its encoder: {', '.join(sorted(missing & of_base)[:3])} ...",
             "Restore the folder, or save the model again.",
         )
-    return model, not missing, pooler
+    return model, has_class and not missing, pooler
 
 
 def _about_pooler(names: Iterable[str]) -> bool:

@@ -119,8 +119,7 @@ def _from_scratch(recipe: Recipe, shards: Shards) -> Start:
 def _from_saved(recipe: Recipe, shards: Shards, name: str, commit: str | None) -> Start:
     source = hub.find(name, hub.MODEL_FILES, "model.from", commit)
     run = RunFolder(source.folder) if is_run(source.folder) else None
-    model = run.load_model()[0] if run else None
-    origin = saved.open_source(model or source)
+    origin = saved.open_source(run.load_model()[0] if run else source)
     if run is not None:
         origin = replace(origin, pooler=run.load_pooler())
     # Without the source's own tokenizer nothing would tell whether its ids are those of the data.
@@ -128,8 +127,7 @@ def _from_saved(recipe: Recipe, shards: Shards, name: str, commit: str | None) -
     rows = find_rows(before, now, _num_embeddings(origin), name)
     encoder = _take_over_config(recipe, shards, origin, rows, name)
     row_length, positions = shards.index.row_length, saved.longest_row(origin.encoder_config)
-    # The decoder of a run keeps the room that it has for longer rows.
-    room = row_length if model is None else max(row_length, model.config.row_length)
+    room = max(row_length, origin.decoder_room)  # a decoder of ours keeps what it has for longer rows
     # What was saved by itself, for anybody, has no position that was never trained.
     trained, decoder_trained = run.longest_trained() if run else (positions, room)
     longest = max(row_length, min(trained, before.model_max_length))
