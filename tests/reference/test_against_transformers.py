@@ -28,7 +28,9 @@ from masklater.corpus.shards import Shards
 from masklater.corpus.tokenizer import load, wrap
 from masklater.corpus.train import train
 from masklater.errors import UserError
+from masklater.hub import find
 from masklater.masking.batch import IGNORE
+from masklater.model.saved import load_masked_lm
 from tests.conftest import make_text
 from tests.reference.cases import (
     COUNT_TOKENS,
@@ -209,6 +211,18 @@ def test_a_head_that_stays_behind_is_said_to(family: str) -> None:
     assert not model.head.bias.any()
     words_VE = source.get_input_embeddings().weight
     assert torch.equal(model.word_embeddings, words_VE)
+
+
+def test_a_saved_head_is_judged_in_float32_whatever_it_is_saved_in(tmp_path: Path) -> None:
+    """In bfloat16 quick_gelu is no further from GELU than rounding is."""
+    torch.manual_seed(0)
+    source = AutoModelForMaskedLM.from_config(tiny_config("bert", hidden_act="quick_gelu")).eval()
+    randomize(source)
+    source.to(torch.bfloat16).save_pretrained(tmp_path)
+    saved = load_masked_lm(find(str(tmp_path), (), "it"))
+    assert {parameter.dtype for parameter in saved.parameters()} == {torch.float32}
+    with pytest.warns(UserWarning, match="left behind, .* it computes something else .* hidden_act is quick_gelu"):
+        MaskLaterForMaskedLM.from_encoder(tmp_path, {"kind": "none"}, mask_token_id=4)
 
 
 @pytest.mark.parametrize("make", [AutoModelForSequenceClassification, AutoModelForTokenClassification])
