@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "masklater"
-LEAVES = {"errors", "console", "extras", "folders", "hub", "ledger", "publish", "seeds"}
+LEAVES = {"errors", "console", "extras", "folders", "hub", "ledger", "lock", "publish", "seeds"}
 MAY_KNOW = {
     "errors": set(),
     "console": set(),
@@ -16,6 +16,7 @@ MAY_KNOW = {
     "folders": {"errors"},
     "hub": {"errors"},
     "ledger": set(),
+    "lock": {"console", "errors", "folders"},
     "publish": {"errors"},
     "seeds": set(),
     "registration": set(),

@@ -29,8 +29,8 @@ from masklater.judge.grid import GRIDS, Grid, SweepSettings, make_grid
 from masklater.judge.sweep import sweep
 from masklater.judge.tasks import TASKS, choose_tasks
 from masklater.judge.workers import Job
+from masklater.lock import only_process
 from masklater.machine.precision import Precision
-from masklater.run.lock import only_process
 from tests.judge.folders import make_glue
 from tests.judge.test_own_data import csv_of, own
 

@@ -18,11 +18,11 @@ from masklater import folders
 from masklater.cli import main
 from masklater.errors import DamagedDataError, UserError
 from masklater.folders import complete_folder, refuse_existing
+from masklater.lock import last_holder, only_process
 from masklater.pretrain import loop
 from masklater.pretrain.loop import pretrain, train_step
 from masklater.run import lock
 from masklater.run.checkpoint import list_checkpoints
-from masklater.run.lock import last_holder, only_process
 from masklater.run.metrics import read_metrics
 from tests.conftest import REPOSITORY, fill_the_disk, tiny
 from tests.runs import losses
@@ -176,7 +176,7 @@ def test_two_processes_on_one_run(shards_folder: Path, tmp_path: Path) -> None:
     """The second is told who holds the run; when the first is killed, the kernel lets go of the lock."""
     pretrain(tiny("3ml-small", "duration.steps=1"), shards_folder, tmp_path / "run")
     code = (
-        "import sys, time; from pathlib import Path; from masklater.run.lock import only_process\n"
+        "import sys, time; from pathlib import Path; from masklater.lock import only_process\n"
         "with only_process(Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(600)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "run")], stdout=subprocess.PIPE)

@@ -337,8 +337,9 @@ def test_mistakes(continuous: Shards, tmp_path: Path) -> None:
     save_masked_lm("bert", continuous, tmp_path / "model")
     with pytest.raises(UserError, match=r"model\.from is .*nowhere, and there is no such folder"):
         find_start(continue_from(tmp_path / "nowhere"), continuous)
-    with pytest.raises(UserError, match=r"decoder\.enter_layer is 2, and the 2 layers of .*model count from 0"):
-        find_start(continue_from(tmp_path / "model", "decoder.kind=late", "decoder.enter_layer=2"), continuous)
+    with pytest.raises(UserError, match=r"decoder\.enter_layer is 2, and the encoder's 2 layers count from 0"):
+        late = continue_from(tmp_path / "model", "decoder.kind=late", "decoder.enter_layer=2")
+        settle(find_start(late, continuous).config)
     long_config = tiny_config("bert", vocab_size=continuous.vocabulary.size, max_position_embeddings=16)
     AutoModelForMaskedLM.from_config(long_config).save_pretrained(tmp_path / "short")
     with pytest.raises(UserError, match="short holds no tokenizer"):

@@ -18,7 +18,7 @@ SIGNS = (
 """The files, all of one line, that such a folder holds."""
 UNFINISHED = re.compile(r"\.partial-(parts-)?\d+$")
 """The end of the names of folders that were being written when the process was killed."""
-PARTS, PARTS_LOCK = ".parts", "lock"
+PARTS, PARTS_LOCK = ".parts", "lock"  # of lock.py, which not every system can import
 """The end of the name of a folder of finished parts of a corpus, and the file by which it is known."""
 
 

@@ -10,13 +10,13 @@ import torch
 from masklater.corpus.tokenizer import fingerprint, load
 from masklater.doctor.examination import Examination
 from masklater.errors import DamagedDataError, first_line
+from masklater.lock import last_holder
 from masklater.machine.versions import versions
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.recipe.load import load as load_recipe
 from masklater.run.checkpoint import Checkpoint, list_checkpoints, load_checkpoint
 from masklater.run.data import read_data
 from masklater.run.folder import RunFolder
-from masklater.run.lock import last_holder
 from masklater.run.metrics import read_metrics
 
 BYTES_PER_PARAMETER = 12

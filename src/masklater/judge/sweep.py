@@ -33,9 +33,9 @@ from masklater.judge.records import (
 from masklater.judge.scorer import Scorer
 from masklater.judge.tasks import Task
 from masklater.judge.workers import Job, Workers
+from masklater.lock import only_process
 from masklater.machine.device import all_devices
 from masklater.machine.signals import StopOnSignal
-from masklater.run.lock import only_process
 
 
 @dataclass(frozen=True)

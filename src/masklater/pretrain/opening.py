@@ -15,6 +15,7 @@ import torch
 from masklater.console import Meter, clock, say
 from masklater.corpus.shards import Shards
 from masklater.errors import UserError
+from masklater.lock import only_process
 from masklater.machine.distributed import World
 from masklater.machine.precision import choose_precision
 from masklater.masking.schedule import rates_in
@@ -32,7 +33,6 @@ from masklater.recipe.timeline import begins_by_clock, find_spans, in_phase, wit
 from masklater.run.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, load_newest, step_of
 from masklater.run.folder import RunFolder
 from masklater.run.identity import is_run
-from masklater.run.lock import only_process
 from masklater.run.trackers import refuse_missing
 
 

@@ -138,7 +138,7 @@ def _take_over_config(recipe: Recipe, shards: Shards, origin: saved.Origin, rows
     """Return the config of the encoder as it goes on, with the data's vocabulary and the recipe's dropout.
 
     Raises:
-        UserError: It has too few positions for the rows, or too few layers for `decoder.enter_layer`.
+        UserError: It has too few positions for the rows.
     """
     row_length, positions = shards.index.row_length, saved.longest_row(origin.encoder_config)
     if row_length > positions:
@@ -153,12 +153,6 @@ def _take_over_config(recipe: Recipe, shards: Shards, origin: saved.Origin, rows
         renumber_special_tokens(encoder, rows, name)
     if recipe.model.dropout is not None:
         set_dropout(encoder, recipe.model.dropout)
-    if (recipe.decoder.enter_layer or 0) >= encoder.num_hidden_layers:
-        raise UserError(
-            f"decoder.enter_layer is {recipe.decoder.enter_layer}, and the {encoder.num_hidden_layers} layers of "
-            f"{name} count from 0",
-            "Lower decoder.enter_layer.",
-        )
     return encoder
 
 

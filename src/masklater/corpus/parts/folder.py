@@ -1,7 +1,5 @@
 """OUT.parts: where the parts of a corpus stand until SHARDS are whole, and what a `prepare` that was ended leaves."""
 
-import errno
-import fcntl
 import os
 import re
 from collections.abc import Iterator
@@ -9,10 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from masklater.console import say
-from masklater.corpus.made_of_text import PARTS, PARTS_LOCK
+from masklater.corpus.made_of_text import PARTS
 from masklater.corpus.parts.work import RESULT
 from masklater.errors import UserError
 from masklater.folders import disk_errors_for_people, mark_unfinished, remove
+from masklater.lock import LOCK, only_process
 
 LOOKS = "looks"
 """The folder of what has been found out about single parts, until that about the whole follows from it."""
@@ -48,7 +47,11 @@ def parts_folder(out: Path, resume: bool, keep: bool) -> Iterator[Path]:
             place = real.with_name(f"{real.name}.partial-parts-{os.getpid()}")
         is_new = not place.exists()
         place.mkdir(parents=True, exist_ok=True)
-        lock = _lock(place)
+    with only_process(place, "parts are being made in {} by"):
+        yield from _held(place, out, resume, keep, is_new)
+
+
+def _held(place: Path, out: Path, resume: bool, keep: bool, is_new: bool) -> Iterator[Path]:
     try:
         with disk_errors_for_people(out):
             if is_new or not _kept(place):
@@ -68,7 +71,6 @@ def parts_folder(out: Path, resume: bool, keep: bool) -> Iterator[Path]:
         remove(place)
     finally:
         mark_unfinished(place, False)
-        os.close(lock)
 
 
 def _kept(place: Path) -> str:
@@ -86,19 +88,5 @@ def _kept(place: Path) -> str:
 def _clear(place: Path, everything: bool = False) -> None:
     """Remove what was not finished."""
     for entry in (*place.iterdir(), *(place / LOOKS).glob("*")):
-        if entry.name != PARTS_LOCK and (everything or re.search(r"\.partial-[^/]+$", entry.name)):
+        if entry.name != LOCK and (everything or re.search(r"\.partial-[^/]+$", entry.name)):
             remove(entry)
-
-
-def _lock(place: Path) -> int:
-    lock = os.open(place / PARTS_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in {errno.EWOULDBLOCK, errno.EACCES}:
-            os.close(lock)
-            raise UserError(
-                f"another prepare is at work in {place}", "Wait for it, end it, or name another --out."
-            ) from None
-        # A file system without locks: nobody is kept out.
-    return lock

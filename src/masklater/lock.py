@@ -1,4 +1,4 @@
-"""RUN/lock and SCORES/lock: one process trains a run, or works on a sweep, at a time.
+"""RUN/lock, SCORES/lock and that of parts: one process trains a run, works on a sweep or on a corpus, at a time.
 
 The kernel holds the lock and lets go of it when the process ends, however it ends. The file stays, and says who came
 last.
@@ -18,6 +18,8 @@ from masklater.console import say
 from masklater.errors import UserError
 from masklater.folders import disk_errors_for_people
 
+LOCK = "lock"
+
 
 @dataclass(frozen=True)
 class Holder:
@@ -32,7 +34,7 @@ class Holder:
 
 @contextmanager
 def only_process(folder: Path, busy: str = "the run {} is being trained by") -> Iterator[None]:
-    """Hold the lock of a RUN, or of a SCORES, inside the block.
+    """Hold the lock of a folder inside the block.
 
     Args:
         folder: Which.
@@ -41,9 +43,9 @@ def only_process(folder: Path, busy: str = "the run {} is being trained by") -> 
     Raises:
         UserError: Another process holds it, or the folder cannot be written to.
     """
-    path = folder / "lock"
+    path = folder / LOCK
     with disk_errors_for_people(path):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         _take(descriptor, folder, busy)
         with disk_errors_for_people(path):
@@ -57,7 +59,7 @@ def only_process(folder: Path, busy: str = "the run {} is being trained by") -> 
 def last_holder(folder: Path) -> Holder | None:
     """Return the process that took the lock last; None where none did, or the file does not say."""
     try:
-        return Holder(**json.loads((folder / "lock").read_text(encoding="utf-8")))
+        return Holder(**json.loads((folder / LOCK).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, RecursionError):
         return None
 
