@@ -17,6 +17,7 @@ from masklater.corpus.tokenizer import load as load_tokenizer
 from masklater.corpus.tokenizer import wrap
 from masklater.corpus.train import train
 from masklater.errors import UserError
+from masklater.model.check import settle
 from masklater.model.export import export_encoder, export_masked_lm
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.model.saved import copy_weights, open_source
