@@ -8,7 +8,8 @@ import torch.distributed as dist
 from torch import nn
 from transformers import AlbertConfig, AlbertModel
 
-from masklater.machine.distributed import ALONE, World, stacked_layers
+from masklater.machine.distributed import ALONE, World
+from masklater.machine.parallel import stacked_layers
 from masklater.machine.precision import PRECISIONS, Precision
 from tests.invariance.ranks import CONTEXT, take_place
 
@@ -36,12 +37,13 @@ def test_leaving_never_hangs() -> None:
 
 def _leave(rank: int, ports: list[int], left: "list[int]") -> None:
     from masklater.machine.distributed import join
+    from masklater.machine.parallel import parallelize
     from masklater.machine.precision import choose_precision
 
     for port in ports:
         take_place(rank, 2, port)
         with join() as world:
-            model = world.parallelize(nn.Linear(8, 8), "ddp", choose_precision("float32", world.device))
+            model = parallelize(nn.Linear(8, 8), "ddp", choose_precision("float32", world.device), world)
             model(torch.randn(2, 8)).sum().backward()
             world.all_reduce(torch.ones(4))
         del model

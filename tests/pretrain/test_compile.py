@@ -19,7 +19,8 @@ from masklater.corpus.shards import Shards
 from masklater.errors import UserError
 from masklater.machine import compilation
 from masklater.machine.compilation import Compilation, choose_compilation, compile_layers, find_failure
-from masklater.machine.distributed import ALONE, World, stacked_layers
+from masklater.machine.distributed import ALONE, World
+from masklater.machine.parallel import stacked_layers
 from masklater.machine.precision import choose_precision
 from masklater.pretrain.evaluate import evaluate
 from masklater.pretrain.loop import pretrain

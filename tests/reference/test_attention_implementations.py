@@ -15,7 +15,7 @@ from masklater import MaskLaterForMaskedLM
 from masklater.corpus.shards import Shards
 from masklater.errors import UserError
 from masklater.machine import compilation
-from masklater.machine.distributed import stacked_layers
+from masklater.machine.parallel import stacked_layers
 from masklater.masking.batch import IGNORE
 from masklater.model import implementations
 from masklater.model.implementations import ATTENTION_IMPLEMENTATIONS

@@ -23,7 +23,7 @@ from masklater.masking.counts import Counts, count
 from masklater.masking.schedule import rates_in, rates_of
 from masklater.recipe.families import position_embeddings
 from masklater.recipe.recipe import Recipe
-from masklater.recipe.timeline import Span, begins_by_flops, find_sources, find_spans, in_phase
+from masklater.recipe.timeline import Span, begins_by_flops, by_phase, find_sources, find_spans
 
 WHOLE_VOCABULARY = 0.95
 """The share of a word embedding's rows that a tokenizer has at least, where it was not trimmed; others fill it up."""
@@ -195,8 +195,7 @@ def _forecast_phase(
 def _step_flops(recipe: Recipe, each: Sequence[Rows], sizes: EncoderSizes) -> list[float]:
     """FLOPs of a step of each phase."""
     found = []
-    for number, rows in enumerate(each):
-        own = in_phase(recipe, number)
+    for own, rows in zip(by_phase(recipe), each, strict=True):
         found.append(float(own.batch.rows * count_row_flops(_shape(sizes, own, rows, own.masking.rate)).training))
     return found
 

@@ -1,24 +1,19 @@
-"""Many processes: which one this is, what they settle together, and how a model is spread over them.
+"""Many processes: which one this is, and what they settle together.
 
 torchrun starts them and tells each its place in RANK, WORLD_SIZE and LOCAL_RANK. Without it there is one process, and
 nothing here communicates.
 """
 
 import os
-import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
-from torch.distributed.tensor import DTensor, distribute_tensor
-from torch.nn.parallel import DistributedDataParallel
 
 from masklater.console import console
 from masklater.errors import Interrupted, SaidElsewhere, UserError, first_line
@@ -120,60 +115,8 @@ class World:
         if speaker < self.size:
             raise SaidElsewhere(2)
 
-    def parallelize(self, model: nn.Module, how: str, precision: Precision, *, some_unused: bool = False) -> nn.Module:
-        """Make a model train on all processes; what is returned is to be called in its place.
-
-        Args:
-            model: The same weights everywhere, on this process's device.
-            how: ddp: whole on each; fsdp: cut up, with the model itself changed in place.
-            precision: fsdp gathers weights in it; gradients are added up in float32.
-            some_unused: Whether a step may leave parameters without a gradient, in all processes the same ones. ddp
-                looks for them then, and torch warns once at a step that has none; fsdp need not be told.
-        """
-        if self.size == 1:
-            return model
-        if how == "ddp":
-            # Buffers are constants here (position ids), so that they need not be sent at every forward pass.
-            ids = [self.local_rank] if self.device.type == "cuda" else None
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 has another name for broadcast_buffers
-                return DistributedDataParallel(
-                    model,
-                    ids,
-                    broadcast_buffers=False,
-                    gradient_as_bucket_view=True,
-                    find_unused_parameters=some_unused,
-                )
-        mesh = init_device_mesh(self.device.type, (self.size,))
-        # Autocast decides what is computed in 16 bits, as under ddp: inputs are left as they are.
-        gathered = None if precision.name == "float32" else precision.dtype
-        policy = MixedPrecisionPolicy(gathered, reduce_dtype=torch.float32, cast_forward_inputs=False)
-        for layer in stacked_layers(model):
-            fully_shard(layer, mesh=mesh, mp_policy=policy)
-        # The rest, embeddings and head, is gathered together: the head reads the embeddings.
-        fully_shard(model, mesh=mesh, mp_policy=policy)
-        register_fsdp_forward_method(model, "score_targets")
-        return model
-
 
 ALONE = World()
-
-
-def stacked_layers(model: nn.Module) -> list[nn.Module]:
-    """The layers of all stacks of a model: each is compiled by itself, and cut up by itself.
-
-    Of layers inside of each other it is the outermost one: ALBERT's group rather than its layer, MobileBERT's layer
-    rather than each of its feed-forwards. `fully_shard` takes what is inside first or not at all, and a graph of the
-    outer one has the inner ones in it.
-    """
-    found: list[nn.Module] = []
-    taken: set[nn.Module] = set()  # all that is in one of those found
-    for module in model.modules():  # what is outside comes first
-        for layer in module if isinstance(module, nn.ModuleList) else ():
-            if layer not in taken and not isinstance(layer, nn.ModuleList):  # a stack of stacks is none to call
-                found.append(layer)
-                taken.update(layer.modules())
-    return found
 
 
 @contextmanager
@@ -232,46 +175,6 @@ def _meeting_place(world: World) -> dist.Store:
             "Set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 for torchrun on all of them, and start with --resume.",
         )
     return dist.PrefixStore(f"start-{world.restarts}", store)
-
-
-def gradient_sync(model: nn.Module, last: bool) -> AbstractContextManager[None]:
-    """The context of one micro-batch, forward and backward: gradients are exchanged after the last one only."""
-    if isinstance(model, FSDPModule):
-        model.set_requires_gradient_sync(last)
-    if isinstance(model, DistributedDataParallel) and not last:
-        return model.no_sync()
-    return nullcontext()
-
-
-def full_value(tensor: Tensor) -> Tensor:
-    """The value of a tensor that may be spread over processes."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
-def local_value(tensor: Tensor) -> Tensor:
-    """The part that this process holds of a tensor that may be spread over processes; writing to it changes it."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
-def release_gathered(model: nn.Module) -> None:
-    """Let a model's own parameters be the parts that each process holds, to be written to.
-
-    Under fsdp those outside of layers stay gathered after a forward pass without a backward pass, as an evaluation's,
-    and what is written to the gathered ones is lost.
-    """
-    if isinstance(model, FSDPModule):
-        model.reshard()
-
-
-def write_rows(tensor: Tensor, rows_N: Tensor, values_ND: Tensor) -> None:
-    """Write rows of a matrix that may be spread over processes, all of which have the values."""
-    with torch.no_grad():
-        whole = full_value(tensor).clone()
-        whole[rows_N] = values_ND
-        if isinstance(tensor, DTensor):
-            local_value(tensor).copy_(distribute_tensor(whole, tensor.device_mesh, tensor.placements).to_local())
-        else:
-            tensor.copy_(whole)
 
 
 def is_main_process() -> bool:

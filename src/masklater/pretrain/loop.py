@@ -16,8 +16,9 @@ from masklater.errors import DamagedDataError, Interrupted, is_out_of_memory
 from masklater.ledger import Ledger
 from masklater.machine.compilation import Compilation, choose_compilation, has_flex
 from masklater.machine.device import HostCopy
-from masklater.machine.distributed import World, join, stacked_layers
+from masklater.machine.distributed import World, join
 from masklater.machine.kernels import repeatable, set_up_process
+from masklater.machine.parallel import parallelize, stacked_layers
 from masklater.machine.precision import Precision, choose_precision
 from masklater.machine.signals import StopOnSignal
 from masklater.model.masked_lm import MaskLaterForMaskedLM
@@ -78,7 +79,7 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
         by_blocks = has_flex(compilation, world.device, recipe.deterministic) and model.attend_by_blocks()
         model.head.compiled = compilation.on and world.device.type == "cuda"  # on a CPU it is faster as it is
         rests = any(phase.causal for phase in plan.phases)
-        trained = world.parallelize(model, recipe.distributed, precision, some_unused=rests)
+        trained = parallelize(model, recipe.distributed, precision, world, some_unused=rests)
         optimizers = Optimizers(model, recipe.optimizer, world, precision.scaler())
         if checkpoint is not None:
             with world.all_or_none():

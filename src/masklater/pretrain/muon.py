@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
-from masklater.machine.distributed import ALONE, World, local_value
+from masklater.machine.distributed import ALONE, World
+from masklater.machine.parallel import local_value
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the Newton-Schulz polynomial: steep at 0, so that few iterations do; singular values end between 0.7 and 1.2."""

@@ -29,7 +29,7 @@ from masklater.pretrain.sources import Sources, open_sources
 from masklater.pretrain.start import Start, check_padding, find_start
 from masklater.recipe.load import settings_of
 from masklater.recipe.recipe import Recipe
-from masklater.recipe.timeline import begins_by_clock, find_spans, in_phase, with_micro_rows
+from masklater.recipe.timeline import begins_by_clock, by_phase, find_spans, with_micro_rows
 from masklater.run.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, load_newest, step_of
 from masklater.run.folder import RunFolder
 from masklater.run.identity import is_run
@@ -115,12 +115,12 @@ def _refuse_other_than_first(recipe: Recipe, sources: Sources, world: World) -> 
 
 def _micro_rows(recipe: Recipe) -> list[Literal["auto"] | int]:
     """Return batch.micro_rows in each phase."""
-    return [in_phase(recipe, number).batch.micro_rows for number in range(max(1, len(recipe.phases)))]
+    return [own.batch.micro_rows for own in by_phase(recipe)]
 
 
 def _share_out(recipe: Recipe, world: World) -> Recipe:
     """Return the recipe with micro_rows, unless auto, that divide the rows of each process in each phase."""
-    batches = [in_phase(recipe, number).batch for number in range(max(1, len(recipe.phases)))]
+    batches = [own.batch for own in by_phase(recipe)]
     shared = [share_out(batch, world) for batch in batches]
     if shared == batches:
         return recipe

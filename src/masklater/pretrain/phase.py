@@ -1,7 +1,7 @@
 """The beginning of a phase: what changes in the model itself."""
 
 from masklater.console import say
-from masklater.machine.distributed import full_value, release_gathered, write_rows
+from masklater.machine.parallel import full_value, release_gathered, write_rows
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.model.positions import apply_rope_base, decoder_tables, encoder_tables
 from masklater.pretrain.plan import Phase

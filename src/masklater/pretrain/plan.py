@@ -34,8 +34,8 @@ from masklater.recipe.timeline import (
     Span,
     begins_by_clock,
     begins_by_flops,
+    by_phase,
     find_spans,
-    in_phase,
     rope_base,
     with_micro_rows,
 )
@@ -236,8 +236,7 @@ def _held_out(
 def _step_flops(recipe: Recipe, sources: Sources, encoder: EncoderSizes) -> list[float]:
     """FLOPs of a step of each phase, where phases begin by them."""
     found = []
-    for number in range(len(recipe.phases) if begins_by_flops(recipe) else 0):
-        own = in_phase(recipe, number)
+    for number, own in enumerate(by_phase(recipe) if begins_by_flops(recipe) else ()):
         corruption = corruption_for(sources.of_phase(number), own.masking, own.decoder.drops, sources.targets)
         found.append(_spending(own, encoder, corruption).flops)
     return found

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from masklater.machine.distributed import ALONE, World, full_value, gradient_sync
+from masklater.machine.distributed import ALONE, World
+from masklater.machine.parallel import full_value, gradient_sync
 from masklater.machine.precision import Precision
 from masklater.pretrain.batches import StepShare
 from masklater.pretrain.optim import Optimizers

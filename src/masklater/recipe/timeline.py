@@ -60,6 +60,11 @@ def in_phase(recipe: Recipe, number: int) -> Recipe:
     return recipe.model_copy(update={**changes, "phases": ()})
 
 
+def by_phase(recipe: Recipe) -> list[Recipe]:
+    """Return a run's recipe as it is in each of its phases; a run without phases is one of one."""
+    return [in_phase(recipe, number) for number in range(max(1, len(recipe.phases)))]
+
+
 def begins_by_flops(recipe: Recipe) -> bool:
     """Whether the steps at which phases begin follow from the FLOPs of a step."""
     return len(recipe.phases) > 1 and recipe.duration.unit == "flops"

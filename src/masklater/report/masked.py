@@ -6,7 +6,7 @@ from fractions import Fraction
 from masklater.recipe.masking import CHOOSERS, MaskingSettings
 from masklater.recipe.phases import length_of
 from masklater.recipe.recipe import Recipe
-from masklater.recipe.timeline import in_phase
+from masklater.recipe.timeline import by_phase, in_phase
 
 
 def rates(masking: MaskingSettings, write: Callable[[float], str], of: str = "run") -> tuple[str, str]:
@@ -22,7 +22,7 @@ def rates(masking: MaskingSettings, write: Callable[[float], str], of: str = "ru
 
 def in_short(recipe: Recipe) -> str:
     """One line on the masking of a run, where it changes in phases each that masks."""
-    masking = [in_phase(recipe, number).masking for number in range(max(len(recipe.phases), 1))]
+    masking = [own.masking for own in by_phase(recipe)]
     causal = ["causal in a phase"] if any(each.causal for each in masking) else []
     return ", ".join([*causal, ", then ".join(dict.fromkeys(_short(each) for each in masking if not each.causal))])
 
