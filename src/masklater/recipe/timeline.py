@@ -1,6 +1,7 @@
 """A run as spans of steps, one for each phase, and the folders that each reads. A run without phases is one span."""
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -184,7 +185,7 @@ def find_sources(recipe: Recipe, data: Path) -> list[list[SourceFolder]]:
                 key /= f"rows-{phase.row_length}"
             folder = SourceFolder(name, share, "" if key == Path() else key.as_posix(), data / key)
             for other in sources:
-                if other.path.resolve() == folder.path.resolve():
+                if os.path.normpath(other.path) == os.path.normpath(folder.path):  # links are sources of their own
                     raise UserError(
                         f"data names {folder.path} twice, as {other.name} and as {name}",
                         "Name it once, with both shares.",
