@@ -18,7 +18,7 @@ from masklater.judge.tasks import TASKS
 from masklater.model.export import export_encoder
 from masklater.pretrain.loop import pretrain
 from masklater.report.runs import Run, read_run
-from masklater.report.scores import find_pairs, find_scores
+from masklater.report.whose import find_pairs, find_scores
 from masklater.run.folder import RunFolder
 from tests.conftest import tiny
 

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from masklater.errors import UserError
-from masklater.report.comparison import Comparison, caveats, check_comparable, choose_baseline, describe
+from masklater.report.caveats import caveats
+from masklater.report.comparison import Comparison, check_comparable, choose_baseline, describe
 from masklater.report.quality import first_reach
 from masklater.report.runs import Evaluation, Run, Spent, read_run
-from masklater.report.scores import find_scores
+from masklater.report.whose import find_scores
 from tests.report.made_up import make_run, make_scores
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from masklater.errors import DamagedDataError, UserError
 from masklater.report.runs import Run, read_run
-from masklater.report.scores import difference, find_scores, read_scores, together
+from masklater.report.scores import difference, read_scores, together
+from masklater.report.whose import find_scores
 from masklater.run.metrics import training_sha256
 from tests.report.made_up import make_run, make_scores
 

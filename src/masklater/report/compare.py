@@ -8,14 +8,15 @@ from typing import Any
 
 from masklater.console import Meter, say
 from masklater.folders import complete_folder, refuse_existing
-from masklater.report.comparison import Comparison, caveats, check_comparable, choose_baseline, of_pairs
+from masklater.report.caveats import caveats, of_pairs
+from masklater.report.comparison import Comparison, check_comparable, choose_baseline
 from masklater.report.curves import Picture, curve, glue_average, glue_tasks
 from masklater.report.document import Document, as_markdown, compose
 from masklater.report.figures import figures
 from masklater.report.page import as_html
 from masklater.report.runs import UNITS, Unit, distinct_names, read_run
 from masklater.report.scaling_plots import law_plot, multiplier_plot
-from masklater.report.scores import find_pairs, find_scores
+from masklater.report.whose import find_pairs, find_scores
 
 PLOTS = "plots"
 

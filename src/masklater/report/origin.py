@@ -9,7 +9,8 @@ from masklater.ledger import Ledger
 from masklater.recipe.recipe import Recipe
 from masklater.recipe.timeline import in_phase
 from masklater.report.runs import Evaluation, read_run
-from masklater.report.scores import Pairs, Scores, read_pairs, read_scores, why_not_of
+from masklater.report.scores import Pairs, Scores, read_pairs, read_scores
+from masklater.report.whose import why_not_of
 from masklater.run.data import TrainedShards, read_data
 from masklater.run.identity import Identity, read_identity
 
