@@ -17,7 +17,7 @@ from backports import zstd
 from pyarrow import ipc
 
 from masklater.corpus import hub_rows
-from masklater.corpus.elsewhere import STDIN
+from masklater.corpus.elsewhere import STDIN_SHOWN
 from masklater.corpus.index import read_index
 from masklater.corpus.inputs import check_unchanged, file_states, find_sources
 from masklater.corpus.made_of_text import MADE_OF_TEXT
@@ -222,7 +222,7 @@ def test_standard_input_is_what_it_is_said_to_be(monkeypatch: pytest.MonkeyPatch
         with_stdin(b"", monkeypatch)
     with pytest.raises(UserError, match="- stands twice"):
         texts_of(["-", "-"])
-    with pytest.raises(UserError, match=rf"{STDIN}: no field 'body'"):
+    with pytest.raises(UserError, match=rf"{STDIN_SHOWN}: no field 'body'"):
         with_stdin(FORMS["parquet"](ROWS), monkeypatch, text_field="body,id")
 
 

@@ -26,7 +26,7 @@ MAGIC = (
 )  # fmt: skip
 VERSIONS = ("ETag", "etag", "md5Hash", "generation", "blob_id", "mtime", "LastModified", "last_modified", "created")
 """The names by which file systems tell one content of a file from another, the surest first."""
-STDIN = "standard input"
+STDIN_SHOWN = "standard input"
 _TEXT_BEGINS = {b"{": ".jsonl", b"[": ".json"}
 """What standard input is taken for by its first character."""
 
@@ -121,7 +121,7 @@ def spool_stdin(ending: str | None) -> ElsewhereFile:
         size = copy.tell()
     except OSError as error:
         raise UserError(
-            f"{STDIN} cannot be kept in a temporary file in {tempfile.gettempdir()}: {error.strerror}",
+            f"{STDIN_SHOWN} cannot be kept in a temporary file in {tempfile.gettempdir()}: {error.strerror}",
             "Set TMPDIR to a folder with enough space.",
         ) from None
     if not size:
@@ -135,11 +135,11 @@ def spool_stdin(ending: str | None) -> ElsewhereFile:
     with reopen() as beginning:
         name = _with_ending("-", ending) if ending else f"-{_told_from(beginning.read(4096))}"
     taken_for = name.removeprefix("-")
-    say(f"{STDIN}: {size:,} bytes, kept in a temporary file (it is read more than once), taken for {taken_for}")
+    say(f"{STDIN_SHOWN}: {size:,} bytes, kept in a temporary file (it is read more than once), taken for {taken_for}")
     if_not = ""
     if not ending and taken_for in _TEXT_BEGINS.values():  # plain text may begin so too
-        if_not = f"From how it begins, {STDIN} was taken for {taken_for}: plain text is read with --read-as txt."
-    return ElsewhereFile(name, STDIN, size, reopen, if_not=if_not)
+        if_not = f"From how it begins, {STDIN_SHOWN} was taken for {taken_for}: plain text is read with --read-as txt."
+    return ElsewhereFile(name, STDIN_SHOWN, size, reopen, if_not=if_not)
 
 
 def begins_as(beginning: bytes) -> str:
@@ -154,7 +154,7 @@ def _told_from(beginning: bytes) -> str:
         return ending
     if ending:
         raise UserError(
-            f"{STDIN} is compressed ({ending}), which does not tell what is inside",
+            f"{STDIN_SHOWN} is compressed ({ending}), which does not tell what is inside",
             f"Say it with --read-as, as in --read-as jsonl{ending}.",
         )
     text = beginning.removeprefix(b"\xef\xbb\xbf").lstrip()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from masklater.corpus.counts import ReadCounts
-from masklater.corpus.elsewhere import STDIN, ElsewhereFile, begins_as
+from masklater.corpus.elsewhere import STDIN_SHOWN, ElsewhereFile, begins_as
 from masklater.corpus.fields import (
     Fields,
     MissingFieldError,
@@ -181,7 +181,7 @@ def _as_it_begins(path: TextFile, ending: Ending) -> str:
     if not other or other in ending:
         return ""
     read_as = f"{ending.kind if other in PACKINGS else ''}{other}".lstrip(".")
-    remedy = f"say so with --read-as {read_as}" if str(path) == STDIN else "give it a name that ends so"
+    remedy = f"say so with --read-as {read_as}" if str(path) == STDIN_SHOWN else "give it a name that ends so"
     return f"It begins as {other} does: if it is one, {remedy}."
 
 

@@ -15,7 +15,7 @@ from masklater.recipe.timeline import in_phase
 from masklater.report.masked import as_sentences, percent
 from masklater.report.origin import Exported, Origin
 from masklater.report.quantities import digits, power, scale_for
-from masklater.report.scores import Pairs, Scores, Spread
+from masklater.report.scores import Pairs, Scores, SeedSpread
 from masklater.report.table import Table, markdown
 
 PAPER = """@inproceedings{liao-etal-2022-mask,
@@ -213,7 +213,7 @@ def _scores(scores: Sequence[Scores], pairs: Pairs | None) -> str:
     return "\n\n".join(parts)
 
 
-def _cells(spread: Spread) -> list[str]:
+def _cells(spread: SeedSpread) -> list[str]:
     return [f"{spread.median:.1f}", f"{spread.min:.1f} to {spread.max:.1f}", str(spread.count)]
 
 

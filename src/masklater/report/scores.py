@@ -17,7 +17,7 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
 
-class Spread(_Part):
+class SeedSpread(_Part):
     """One metric over the seeds, in percent."""
 
     median: float
@@ -29,7 +29,7 @@ class Spread(_Part):
 class TaskScore(_Part):
     """The metrics of one task."""
 
-    metric: dict[str, Spread]
+    metric: dict[str, SeedSpread]
     main: str
     note: str | None = None
     in_average: bool | None = True  # whether GLUE's average counts it; None: it is none of GLUE's
@@ -42,7 +42,7 @@ class TaskScore(_Part):
         return self
 
     @property
-    def spread(self) -> Spread:
+    def spread(self) -> SeedSpread:
         """The main metric's."""
         return self.metric[self.main]
 
@@ -134,9 +134,9 @@ def together(each: Sequence[Scores]) -> Scores:
     )
 
 
-def _pooled(found: Sequence[TaskScore]) -> Spread:
+def _pooled(found: Sequence[TaskScore]) -> SeedSpread:
     spreads = [score.spread for score in found]
-    return Spread(
+    return SeedSpread(
         median=fmean(spread.median for spread in spreads),
         min=min(spread.min for spread in spreads),
         max=max(spread.max for spread in spreads),
