@@ -331,7 +331,7 @@ def test_a_diverged_run_counts_as_0_and_is_named(encoder_folder: Path, glue_fold
     settings = SweepSettings(Grid((1e30, 1e-3), (8,), 1), seeds=1)
     scores = sweep(str(encoder_folder), str(glue_folder), tmp_path / "scores", [TASKS["rte"]], settings).scores
     entry = scores["tasks"]["rte"]
-    assert entry["setting"]["lr"] == 1e-3 and entry["grid"][0]["median"] == 0
+    assert entry["setting"]["lr"] == 1e-3 and entry["grid"][1]["median"] == 0  # in the order of rates
     hot = SweepSettings(Grid((1e30,), (8,), 1), seeds=1)
     entry = sweep(str(encoder_folder), str(glue_folder), tmp_path / "hot", [TASKS["rte"]], hot).scores["tasks"]["rte"]
     assert entry["metric"]["accuracy"]["values"] == [0.0] and "seed 0 diverged" in entry["note"]

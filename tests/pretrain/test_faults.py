@@ -14,14 +14,13 @@ from typing import Any
 
 import pytest
 
-from masklater import folders
+from masklater import folders, lock
 from masklater.cli import main
 from masklater.errors import DamagedDataError, UserError
 from masklater.folders import complete_folder, refuse_existing
 from masklater.lock import last_holder, only_process
 from masklater.pretrain import loop
 from masklater.pretrain.loop import pretrain, train_step
-from masklater.run import lock
 from masklater.run.checkpoint import list_checkpoints
 from masklater.run.metrics import read_metrics
 from tests.conftest import REPOSITORY, fill_the_disk, tiny
