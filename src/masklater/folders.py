@@ -11,6 +11,8 @@ from pathlib import Path
 
 from masklater.errors import UserError
 
+LOCK = "lock"
+"""The file in a folder by which it is one process's (lock.py, which not every system can import)."""
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/")
 """What a path begins with that was meant as an address, such as s3://bucket/name."""
 _unfinished: set[Path] = set()

@@ -16,9 +16,7 @@ from pathlib import Path
 
 from masklater.console import say
 from masklater.errors import UserError
-from masklater.folders import disk_errors_for_people
-
-LOCK = "lock"
+from masklater.folders import LOCK, disk_errors_for_people
 
 
 @dataclass(frozen=True)

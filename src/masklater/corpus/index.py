@@ -155,6 +155,11 @@ def read_index(folder: Path) -> Index:
     return read_index_file(folder)[0]
 
 
+def shards_inside(folder: Path) -> list[str]:
+    """Return the names of the SHARDS that a folder holds, as those of several row lengths stand."""
+    return sorted(each.parent.name for each in folder.glob("*/index.json"))
+
+
 def read_index_file(folder: Path) -> tuple[Index, str]:
     """Read and check the index of a SHARDS folder.
 
@@ -179,7 +184,7 @@ def read_index_file(folder: Path) -> tuple[Index, str]:
             f"{folder} is a SELECTION, and what is named here is SHARDS", "Name those that it says it is of."
         )
     if not path.is_file():
-        inside = sorted(each.parent.name for each in folder.glob("*/index.json"))
+        inside = shards_inside(folder)
         remedy = f"Name one that is inside: {', '.join(inside)}." if inside else "Make one with `masklater prepare`."
         raise UserError(f"{folder} is no SHARDS folder: it has no index.json", remedy)
     content = _read(path)

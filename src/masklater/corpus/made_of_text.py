@@ -3,6 +3,8 @@
 import re
 from collections.abc import Callable
 
+from masklater.folders import LOCK
+
 MADE_OF_TEXT = "folders of rows, a run, a model, a tokenizer, scores or a report, whole or not"
 SIGNS = (
     ("index.json", "train-00000.rows"),  # SHARDS
@@ -18,8 +20,8 @@ SIGNS = (
 """The files, all of one line, that such a folder holds."""
 UNFINISHED = re.compile(r"\.partial-(parts-)?\d+$")
 """The end of the names of folders that were being written when the process was killed."""
-PARTS, PARTS_LOCK = ".parts", "lock"  # of lock.py, which not every system can import
-"""The end of the name of a folder of finished parts of a corpus, and the file by which it is known."""
+PARTS = ".parts"
+"""The end of the name of a folder of finished parts of a corpus, which is known by its lock."""
 
 
 def is_made_of_text(name: str, holds: Callable[[str], bool]) -> bool:
@@ -29,6 +31,6 @@ def is_made_of_text(name: str, holds: Callable[[str], bool]) -> bool:
         name: Of the folder.
         holds: Tells whether a file of some name is in it.
     """
-    if UNFINISHED.search(name) or (name.endswith(PARTS) and holds(PARTS_LOCK)):
+    if UNFINISHED.search(name) or (name.endswith(PARTS) and holds(LOCK)):
         return True
     return any(all(map(holds, names)) for names in SIGNS)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from masklater.corpus.index import shards_inside
 from masklater.corpus.selection import is_selection
 from masklater.corpus.target_table import is_target_table
 from masklater.doctor.examination import Examination
@@ -37,7 +38,7 @@ def _kind_of(path: Path) -> Callable[[Path, Examination], None]:
         return look_at_shards
     if any((path / name).exists() for name in ("run.json", "recipe.yaml", "checkpoints")):
         return look_at_run
-    if several := sorted(each.parent.name for each in path.glob("*/index.json")):
+    if several := shards_inside(path):
         raise UserError(f"{path} holds SHARDS, each in a folder of its own: {', '.join(several)}", "Name one of them.")
     saved = ", but a saved model, which transformers examines" if (path / "config.json").is_file() else ""
     raise UserError(

@@ -17,7 +17,7 @@ from masklater.recipe.load import load as load_recipe
 from masklater.run.checkpoint import Checkpoint, list_checkpoints, load_checkpoint
 from masklater.run.data import read_data
 from masklater.run.folder import RunFolder
-from masklater.run.metrics import read_metrics
+from masklater.run.metrics import gap_in, read_metrics, steps_logged
 
 BYTES_PER_PARAMETER = 12
 """A weight and AdamW's two moments in float32."""
@@ -122,12 +122,12 @@ def _look_at_log(path: Path, newest: int, found: Examination) -> None:
     records = found.attempt(lambda: read_metrics(log))
     if records is None:
         return
-    steps = [record["step"] for record in records if "loss" in record]
+    steps = steps_logged(records)
     found.facts["steps logged"] = f"{steps[-1]:,}" if steps else "none"
     if (steps[-1] if steps else 0) < newest:
         found.problem(f"{log} ends before the checkpoint of step {newest:,}", "Restore it from a copy.")
-    elif lost := max(steps, default=0) - len({*steps}):
-        found.notes.append(f"{log} lacks {lost:,} of the {max(steps):,} steps made: curves and tables do too")
+    elif gap := gap_in(log, steps, max(steps, default=0)):
+        found.notes.append(gap)
     skipped = sum(bool(record.get("skipped") and not record.get("overflowed")) for record in records)
     spikes = [record["step"] for record in records if "spike" in record]
     if skipped:

@@ -125,8 +125,14 @@ def _from_saved(recipe: Recipe, shards: Shards, name: str, commit: str | None) -
     # Without the source's own tokenizer nothing would tell whether its ids are those of the data.
     before, now = load(run.tokenizer if run else source.folder), load(shards.folder / "tokenizer")
     rows = find_rows(before, now, _num_embeddings(origin), name)
-    encoder = _take_over_config(recipe, shards, origin, rows, name)
     row_length, positions = shards.index.row_length, saved.longest_row(origin.encoder_config)
+    if row_length > positions:
+        raise UserError(
+            f"{name} has positions for rows of {positions}, and those of {shards.folder} have {row_length}",
+            f"Prepare the data with --row-length {positions} or less. (A run that is to go on with longer rows some "
+            "day begins with model.max_positions.)",
+        )
+    encoder = _take_over_config(recipe, shards, origin, rows, name)
     room = max(row_length, origin.decoder_room)  # a decoder of ours keeps what it has for longer rows
     # What was saved by itself, for anybody, has no position that was never trained.
     trained, decoder_trained = run.longest_trained() if run else (positions, room)
@@ -135,18 +141,7 @@ def _from_saved(recipe: Recipe, shards: Shards, name: str, commit: str | None) -
 
 
 def _take_over_config(recipe: Recipe, shards: Shards, origin: saved.Origin, rows: Rows, name: str) -> PretrainedConfig:
-    """Return the config of the encoder as it goes on, with the data's vocabulary and the recipe's dropout.
-
-    Raises:
-        UserError: It has too few positions for the rows.
-    """
-    row_length, positions = shards.index.row_length, saved.longest_row(origin.encoder_config)
-    if row_length > positions:
-        raise UserError(
-            f"{name} has positions for rows of {positions}, and those of {shards.folder} have {row_length}",
-            f"Prepare the data with --row-length {positions} or less. (A run that is to go on with longer rows some "
-            "day begins with model.max_positions.)",
-        )
+    """Return the config of the encoder as it goes on, with the data's vocabulary and the recipe's dropout."""
     encoder, size = copy.deepcopy(origin.encoder_config), shards.vocabulary.size
     encoder.vocab_size = size if rows.trimmed else max(encoder.vocab_size, size)
     if rows.trimmed:

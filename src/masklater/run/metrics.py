@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -34,16 +34,16 @@ class MetricsLog:
         """
         self.path = folder / "metrics.jsonl"
         self.after_step, self.evaluated = after_step, False
-        logged: set[int] = set()
+        logged: list[int] = []
         with disk_errors_for_people(self.path):
             if self.path.exists():
                 kept = [record for record in read_metrics(self.path) if record["step"] <= after_step]
                 write_file(self.path, "".join(json.dumps(record) + "\n" for record in kept), replace=True)
                 scores = [record.keys() & EVALUATED for record in kept if record["step"] == after_step]
                 self.evaluated = any(scores)
-                logged = {record["step"] for record in kept if "loss" in record}
-            if lost := after_step - len(logged):
-                say(f"{self.path} lacks {lost:,} of the {after_step:,} steps made: curves and tables do too")
+                logged = steps_logged(kept)
+            if gap := gap_in(self.path, logged, after_step):
+                say(gap)
             self.file = self.path.open("a", encoding="utf-8")
         self.trackers = None if recipe is None else Trackers(recipe, folder, after_step)
 
@@ -133,6 +133,17 @@ def numbered_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             f"{path}: cannot be read: {error.strerror}", "Name a run that has begun to train, and that you may read."
         ) from None
     return _records(path, content)
+
+
+def steps_logged(records: Sequence[dict[str, Any]]) -> list[int]:
+    """Return the numbers of the steps that records are of."""
+    return [record["step"] for record in records if "loss" in record]
+
+
+def gap_in(path: Path, logged: Sequence[int], made: int) -> str | None:
+    """Say how many of the steps that were made a log lacks; None: it has them all."""
+    lost = made - len({*logged})
+    return f"{path} lacks {lost:,} of the {made:,} steps made: curves and tables do too" if lost else None
 
 
 def recent_losses(path: Path, number: int, since: int = 0) -> list[float]:

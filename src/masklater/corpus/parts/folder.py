@@ -10,8 +10,8 @@ from masklater.console import say
 from masklater.corpus.made_of_text import PARTS
 from masklater.corpus.parts.work import RESULT
 from masklater.errors import UserError
-from masklater.folders import disk_errors_for_people, mark_unfinished, remove
-from masklater.lock import LOCK, only_process
+from masklater.folders import LOCK, disk_errors_for_people, mark_unfinished, remove
+from masklater.lock import only_process
 
 LOOKS = "looks"
 """The folder of what has been found out about single parts, until that about the whole follows from it."""
