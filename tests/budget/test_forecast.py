@@ -11,16 +11,20 @@ import torch
 from masklater.budget.forecast import Rows, find_hardware, forecast, rows_of, seconds_of
 from masklater.budget.forecast_text import against_text, as_text, as_tree, ratios
 from masklater.budget.memory import LOGITS_AT_ONCE
+from masklater.budget.sizes import encoder_sizes
 from masklater.corpus.shards import Shards
 from masklater.errors import UserError
 from masklater.machine.hardware import GPUS, find_gpu
 from masklater.masking.schedule import rate_at
 from masklater.model import head as heads
 from masklater.model.check import settle
+from masklater.model.encoder import is_rotary
 from masklater.model.masked_lm import MaskLaterForMaskedLM
+from masklater.model.saved import longest_row
 from masklater.pretrain.batches import make_batches
 from masklater.pretrain.loop import pretrain
 from masklater.pretrain.start import find_start
+from masklater.recipe.families import COUNT_TOKENS, ROTARY
 from masklater.recipe.load import load, shipped
 from tests.conftest import tiny
 from tests.reference.test_against_transformers import tiny_config
@@ -233,6 +237,18 @@ def test_a_saved_models_sizes(continuous: Shards, tmp_path: Path) -> None:
         forecast(load("continue", [f"model.from={tmp_path / 'encoder'}"]), rows)
     with pytest.raises(UserError, match="there is no such folder"):
         forecast(load("continue", [f"model.from={tmp_path / 'nowhere'}"]), rows)
+
+
+@pytest.mark.parametrize("family", sorted(COUNT_TOKENS - {"xmod"} | ROTARY | {"bert", "deberta-v2", "mobilebert"}))
+@pytest.mark.parametrize("positions", ["absolute", "rotary"])
+def test_rows_are_as_long_as_pretrain_takes_them(family: str, positions: str) -> None:
+    """X-MOD, whose rows pretrain does not take, counts positions as XLM-R."""
+    if positions == "rotary" and family != "esm":
+        pytest.skip("has positions of one kind")
+    config = tiny_config(family, pad_token_id=1)
+    if family == "esm":
+        config.position_embedding_type = positions
+    assert encoder_sizes(config).longest_row == (None if is_rotary(config) else longest_row(config))
 
 
 @pytest.mark.parametrize("kinds", [["c2p", "p2c"], "p2c|c2p"])

@@ -357,6 +357,25 @@ def test_mistakes(continuous: Shards, tmp_path: Path) -> None:
         find_start(continue_from(tmp_path / "model"), continuous)
 
 
+@pytest.mark.parametrize("family", ["modernbert", "esm"])
+def test_a_rotary_encoder_goes_on_with_longer_rows_than_its_config_says(
+    family: str, corpus: Path, continuous: Shards, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rotary = {"position_embedding_type": "rotary"} if family == "esm" else {}
+    save_masked_lm(family, continuous, tmp_path / "model", max_position_embeddings=16, **rotary)
+    recipe = continue_from(tmp_path / "model", "duration.steps=1")
+    pretrain(recipe, continuous.folder, tmp_path / "run")
+    assert "rows of 32 are longer than the 16 that" in capsys.readouterr().err
+    model, _ = RunFolder(tmp_path / "run").load_model()
+    export_encoder(model, RunFolder(tmp_path / "run").tokenizer, tmp_path / "encoder", trained=32)
+    assert AutoModel.from_pretrained(tmp_path / "encoder").config.max_position_embeddings == 32
+    assert AutoTokenizer.from_pretrained(tmp_path / "encoder").model_max_length == 32
+    tokenizer = continuous.folder / "tokenizer"
+    longer = make_shards(corpus, tmp_path / "rows-64", tokenizer=tokenizer, row_length=64, pack="continuous")
+    pretrain(continue_from(tmp_path / "run", "duration.steps=1"), longer, tmp_path / "longer")
+    assert "encoder, LM head, decoder" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("kind", ["bpe", "wordpiece"])
 def test_pieces_of_new_tokens(kind: TokenizerKind, tmp_path: Path) -> None:
     before = wrap(train(iter([make_text(i, 200) for i in range(20)]), kind, 300))

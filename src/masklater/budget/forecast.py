@@ -294,9 +294,9 @@ def _sizes(recipe: Recipe, rows: Rows) -> EncoderSizes:
         raise UserError(
             f"{path}: no sizes to be read ({error})", "Name a saved model or a RUN in model.from."
         ) from None
-    if 0 < sizes.positions < rows.row_length:
+    if sizes.longest_row is not None and sizes.longest_row < rows.row_length:
         raise UserError(
-            f"{model.from_} has positions for rows of {sizes.positions} at most, and these have {rows.row_length}",
+            f"{model.from_} has positions for rows of {sizes.longest_row} at most, and these have {rows.row_length}",
             "Prepare the data with a smaller --row-length, or name it here.",
         )
     if rows.any_tokenizer:

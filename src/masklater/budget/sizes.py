@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from masklater.recipe.families import GATED, PRE_NORM, WINDOWED, WINDOWS
+from masklater.recipe.families import COUNT_TOKENS, GATED, PRE_NORM, ROTARY, WINDOWED, WINDOWS
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,18 @@ class EncoderSizes:
     embedding_width: int | None  # None: the width
     positions: int  # rows of its position embedding; 0 where positions are rotary
     token_types: int
+    reserved: int = 0  # positions that no row has, as RoBERTa's kin count from behind the padding token's id on
     heads: int = 1
     local_layers: int = 0  # those that see a window of the row alone
     distance_products: int = 0  # DeBERTa-v2: distance embeddings that each position is multiplied with in each layer
     attention_width: int | None = None  # of all heads together; None: the width
     projections: int | None = None  # multiply-adds of a position in those of a layer's attention; None: 4 D^2
     feed_forwards: int | None = None  # likewise in its feed-forward; None: 2 D F, or 3 D F with a gate
+
+    @property
+    def longest_row(self) -> int | None:
+        """The longest row that it has positions for; None: it takes any."""
+        return self.positions - self.reserved if self.positions else None
 
     @property
     def gated(self) -> bool:
@@ -53,9 +59,12 @@ def encoder_sizes(config: object) -> EncoderSizes:
     )  # fmt: skip
     heads = getattr(config, "n_heads", getattr(config, "num_attention_heads", 1))
     head_width = getattr(config, "head_dim", None) or width // heads
-    is_rotary = getattr(config, "position_embedding_type", None) == "rotary"  # ESM's say so
+    family: str = config.model_type  # type: ignore[attr-defined]
+    is_rotary = family in ROTARY and getattr(config, "position_embedding_type", "rotary") == "rotary"
+    is_rotary |= getattr(config, "rope_parameters", None) is not None
+    pad = getattr(config, "pad_token_id", None)
     return EncoderSizes(
-        family=config.model_type,  # type: ignore[attr-defined]
+        family=family,
         vocabulary=first("vocab_size"),
         width=width,
         feed_forward=inner,
@@ -64,6 +73,7 @@ def encoder_sizes(config: object) -> EncoderSizes:
         embedding_width=getattr(config, "input_embedding_size", getattr(config, "embedding_size", None)),
         positions=0 if is_rotary else getattr(config, "max_position_embeddings", 0),
         token_types=getattr(config, "type_vocab_size", 0),
+        reserved=(1 if pad is None else pad) + 1 if family in COUNT_TOKENS else 0,
         heads=heads,
         local_layers=_local_layers(config, layers),
         distance_products=_distance_products(config),

@@ -16,6 +16,7 @@ from masklater.corpus.tokenizer import load, token_types
 from masklater.errors import UserError
 from masklater.model import saved
 from masklater.model.config import MaskLaterConfig
+from masklater.model.encoder import is_rotary
 from masklater.model.from_scratch import make_encoder_config, set_dropout
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.recipe.families import COUNT_TOKENS
@@ -126,13 +127,16 @@ def _from_saved(recipe: Recipe, shards: Shards, name: str, commit: str | None) -
     before, now = load(run.tokenizer if run else source.folder), load(shards.folder / "tokenizer")
     rows = find_rows(before, now, _num_embeddings(origin), name)
     row_length, positions = shards.index.row_length, saved.longest_row(origin.encoder_config)
-    if row_length > positions:
+    if row_length > positions and not is_rotary(origin.encoder_config):
         raise UserError(
             f"{name} has positions for rows of {positions}, and those of {shards.folder} have {row_length}",
             f"Prepare the data with --row-length {positions} or less. (A run that is to go on with longer rows some "
             "day begins with model.max_positions.)",
         )
     encoder = _take_over_config(recipe, shards, origin, rows, name)
+    if row_length > positions:  # no table ends there, but others cut rows where the config says
+        say(f"rows of {row_length} are longer than the {positions} that {name} says; its positions are rotary, for any")
+        encoder.max_position_embeddings = row_length
     room = max(row_length, origin.decoder_room)  # a decoder of ours keeps what it has for longer rows
     # What was saved by itself, for anybody, has no position that was never trained.
     trained, decoder_trained = run.longest_trained() if run else (positions, room)
@@ -169,7 +173,8 @@ def renumber_special_tokens(encoder: PretrainedConfig, rows: Rows, name: str) ->
         UserError: The padding token moves, in a family that counts positions from its id on.
     """
     new_ids = {old[0]: token_id for token_id, old in rows.of_token.items() if len(old) == 1}
-    if encoder.model_type in COUNT_TOKENS and new_ids.get(encoder.pad_token_id) != encoder.pad_token_id:
+    counts_tokens = encoder.model_type in COUNT_TOKENS and not is_rotary(encoder)
+    if counts_tokens and new_ids.get(encoder.pad_token_id) != encoder.pad_token_id:
         raise UserError(
             f"{name} counts positions from the id of its padding token on, {encoder.pad_token_id}, and trimming has "
             f"made that {new_ids.get(encoder.pad_token_id)}",
