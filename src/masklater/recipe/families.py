@@ -10,15 +10,15 @@ SPELT_OUT_GELU = {"esm"}
 """Families that compute GELU in several operators, each of which keeps its input for the backward pass."""
 
 ROTARY = {"esm", "modernbert", "eurobert", "nomic_bert", "gte", "esmc", "jina_embeddings_v3"}
-"""Families whose attention turns queries and keys by position; the decoder's then does too, unless told otherwise. ESM's
-may have learned positions in place of it."""
+"""Families whose attention turns queries and keys by position; the decoder's then does too, unless told otherwise.
+ESM's may have learned positions in place of it."""
 
 COUNT_TOKENS = {
     "roberta", "roberta-prelayernorm", "camembert", "xlm-roberta", "xlm-roberta-xl", "xmod", "data2vec-text", "ibert",
     "luke", "mpnet", "nystromformer", "esm",
 }  # fmt: skip
-"""Families that count learned positions over the tokens that are not padding, from the padding token's id + 1 on; others
-count all, from 0."""
+"""Families that count learned positions over the tokens that are not padding, from the padding token's id + 1 on;
+others count all, from 0."""
 
 
 def position_embeddings(family: str, row_length: int, pad: int) -> int:

@@ -1,8 +1,10 @@
 """Laws of what training compute buys: straight lines in its logarithm, fitted by least squares.
 
 Of a loss the logarithm is fitted, which is a power law: loss = a x FLOPs^b. Of an accuracy its percents are. How far
-seeds move a law is found by bootstrap: each run's figure is replaced by its budget's mean and a deviation drawn from
-those of all arms that have several seeds.
+seeds move a law is found by drawing laws: each run's figure is replaced by its budget's mean and a normal deviation.
+How large deviations are is known from few runs, two seeds here and there, and so is drawn too, from what the seeds of
+all arms leave open. Of a single law that is Student's interval; deviations drawn from the few that were measured, as a
+bootstrap does, gave intervals that held the truth 76 to 91 times in a hundred instead of 95.
 """
 
 import math
@@ -72,7 +74,7 @@ class Law:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its bootstrap interval."""
+    """A figure with the interval of its draws."""
 
     value: float
     low: float | None  # None: nothing is known of the spread of seeds
@@ -99,23 +101,30 @@ def fit_line(levels: Sequence[Level]) -> Line:
     return Line(height - slope * middle, slope)
 
 
-def seed_deviations(arms: Sequence[Sequence[Level]]) -> list[float]:
-    """Return the distances of seeds from the mean of their level, made larger by what a mean of so few hides."""
-    found = []
-    for level in (level for levels in arms for level in levels):
-        if (count := len(level.ys)) > 1:
-            found += [(y - fmean(level.ys)) * math.sqrt(count / (count - 1)) for y in level.ys]
-    return found
+def draw_deviations(arms: Sequence[Sequence[Level]]) -> list[float]:
+    """Draw standard deviations that seeds may have, given those measured; none where no level has several seeds.
+
+    They are those of a variance with an inverse chi-squared distribution, of as many degrees of freedom as there are
+    seeds beyond the first of each level.
+    """
+    several = [level.ys for levels in arms for level in levels if len(level.ys) > 1]
+    squares = sum((y - fmean(ys)) ** 2 for ys in several for y in ys)
+    degrees, draw = sum(len(ys) - 1 for ys in several), random.Random(0)
+    return [math.sqrt(squares / draw.gammavariate(degrees / 2, 2)) for _ in range(DRAWS if degrees else 0)]
 
 
 def fit_law(levels: Sequence[Level], deviations: Sequence[float], seed: str) -> Law:
-    """The law of an arm, and its draws; the seed of these is a name, so that a report repeats itself."""
+    """Fit the law of an arm, and draw others.
+
+    Args:
+        levels: Of the arm.
+        deviations: What `draw_deviations` made of all arms: one for each law that is drawn, in this order in all arms.
+        seed: A name, so that a report repeats itself.
+    """
     ordered = tuple(sorted(levels, key=lambda level: level.x))
     draw, lines = random.Random(seed), []
-    for _ in range(DRAWS if deviations else 0):
-        moved = [
-            Level(level.x, tuple(fmean(level.ys) + draw.choice(deviations) for _ in level.ys)) for level in ordered
-        ]
+    for deviation in deviations:
+        moved = [Level(level.x, tuple(draw.gauss(fmean(level.ys), deviation) for _ in level.ys)) for level in ordered]
         lines.append(fit_line(moved))
     return Law(ordered, fit_line(ordered), tuple(lines))
 

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from masklater.report.arms import Arm, name_groups
-from masklater.report.laws import Estimate, Law, Level, can_have_law, fit_law, height_at, multiplier, seed_deviations
+from masklater.report.laws import Estimate, Law, Level, can_have_law, draw_deviations, fit_law, height_at, multiplier
 from masklater.report.runs import Run
 from masklater.report.scores import Pairs
 
@@ -63,7 +63,7 @@ def find_scaling(arms: Sequence[Arm], runs: Sequence[Run], baseline: Arm, pairs:
         levels["pairs"][method.name] = [level for arm in method.arms if (level := _level(_accuracies(arm, pairs)))]
     laws: dict[Quality, dict[str, Law]] = {}
     for quality, found in levels.items():
-        deviations = seed_deviations(list(found.values()))
+        deviations = draw_deviations(list(found.values()))
         laws[quality] = {
             name: fit_law(each, deviations, f"{quality} {name}") for name, each in found.items() if can_have_law(each)
         }

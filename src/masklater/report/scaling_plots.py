@@ -47,7 +47,7 @@ def law_plot(comparison: Comparison, quality: Quality) -> Picture:
             axes.set(ylabel="minimal pairs told apart (%)", title="BLiMP over training compute")
             what = "pseudo-log-likelihood, one mask at a time"
         axes.set_xlabel(textwrap.fill(_compute(comparison), LONGEST_LINE))
-        bars = "\nbars: lowest to highest seed; bands: 95% of bootstrapped laws" if _has_draws(scaling, quality) else ""
+        bars = "\nbars: lowest to highest seed; bands: 95% of drawn laws" if _has_draws(scaling, quality) else ""
         legend(figure, handles, names, what + bars)
         return picture(figure, f"law-{quality}", str(axes.get_title()))
 
@@ -85,7 +85,7 @@ def multiplier_plot(comparison: Comparison, quality: Quality) -> Picture:
         x_label = textwrap.fill(f"{_compute(comparison)} of {name}", LONGEST_LINE, break_on_hyphens=False)
         axes.set(xlabel=x_label, ylabel=textwrap.fill(f"x {name}'s FLOPs", HIGHEST_LINE))
         axes.set_title(title)
-        bars = "bars: 95% of bootstrapped laws; " if _has_draws(scaling, quality) else ""
+        bars = "bars: 95% of drawn laws; " if _has_draws(scaling, quality) else ""
         bars += "arrows: no upper end\n" if endless else ""
         legend(figure, handles, names, f"{bars}below 1: cheaper than {name}")
         return picture(figure, f"multiplier-{quality}", title)

@@ -12,7 +12,7 @@ from masklater.report.table import Table
 AT_EQUAL: dict[Quality, str] = {"loss": "equal loss", "pairs": "equal BLiMP"}
 BEYOND = "~: beyond the budgets that were run, by the law alone."
 NO_UPPER_END = "No upper end: some of these laws never get there."
-INTERVALS = "In brackets: where 95% of the laws lie that other seeds might have given (bootstrap)."
+INTERVALS = "In brackets: where 95% of the laws lie that other seeds might have given, as far as these tell."
 
 
 def findings(scaling: Scaling) -> list[str]:
