@@ -1,5 +1,7 @@
 """A run is the same however many processes share its steps, and however the model is spread over them."""
 
+import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from masklater.machine.distributed import ALONE, World, join
 from masklater.machine.precision import choose_precision
 from masklater.masking.batch import IGNORE
 from masklater.pretrain.batches import make_batches, make_share, share_out
-from masklater.pretrain.opening import _refuse_other_than_first
+from masklater.pretrain.opening import _refuse_other_than_first, open_run
 from masklater.pretrain.sources import open_sources
 from masklater.recipe.sections import BatchSettings
 from masklater.run.folder import RunFolder
@@ -258,6 +260,26 @@ def test_a_process_with_another_recipe_or_other_data_than_the_first_is_refused(
         _refuse_other_than_first(other, here, Of(1, 2))
     with pytest.raises(UserError, match="has another data than"):
         _refuse_other_than_first(recipe, there, Of(1, 2))
+
+
+@pytest.mark.parametrize("local_rank", [0, 1])
+def test_each_machine_verifies_the_shards_it_sees(local_rank: int, shards_folder: Path, tmp_path: Path) -> None:
+    """Its copy may be damaged where the first machine's is not; of the processes of one machine the first looks."""
+
+    class Of(World):  # one of two processes, in which all goes well in the other
+        def broadcast(self, text: str) -> str:
+            return text
+
+        def all_max(self, *values: float) -> list[float]:
+            return list(values)
+
+    data = shutil.copytree(shards_folder, tmp_path / "shards")
+    rows = next(data.glob("train-*.rows"))
+    rows.write_bytes(bytes([rows.read_bytes()[0] ^ 1]) + rows.read_bytes()[1:])
+    with ExitStack() as held, pytest.raises(UserError) as refused:
+        open_run(tiny("3ml-small"), data, tmp_path / "run", False, Of(1, 2, local_rank), held)
+    assert ("checksum" in str(refused.value)) == (local_rank == 0), refused.value
+    assert not (tmp_path / "run").exists()
 
 
 def test_rows_that_cannot_be_shared() -> None:

@@ -75,7 +75,10 @@ def open_run(
     with world.all_or_none():
         if run is None and world.is_main:
             _refuse_what_cannot_be_built(plan)
+        if run is None and world.local_rank == 0:  # a machine may have a copy of its own
             _verify(list(sources.shards.values()))
+    with world.all_or_none():
+        if run is None and world.is_main:
             kept = start.kept() if start else None
             run = RunFolder.create(out, plan.recipe, sources.shards, plan.config, sources.targets, kept)
             held.enter_context(only_process(out))
