@@ -20,6 +20,7 @@ from masklater.errors import UserError
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain.loop import pretrain
 from masklater.pretrain.optim import Optimizers
+from masklater.run import checkpoint
 from masklater.run.checkpoint import list_checkpoints, load_checkpoint
 from masklater.run.folder import RunFolder
 from masklater.run.saver import Saver
@@ -162,18 +163,48 @@ def test_a_config_that_is_not_that_of_the_weights(name: str, value: int, expecte
 @pytest.mark.fault
 def test_weights_that_are_not_finite_and_a_checkpoint_under_another_name(run: Path, tmp_path: Path) -> None:
     newest = list_checkpoints(run / "checkpoints")[-1]
-    checkpoint = load_checkpoint(newest)
+    saved = load_checkpoint(newest)
     model = MaskLaterForMaskedLM(RunFolder(run).load_config())
-    checkpoint.load_into(model)
+    saved.load_into(model)
     name, parameter = next(iter(model.named_parameters()))
     with torch.no_grad():
         parameter.view(-1)[0] = float("nan")
     shutil.rmtree(newest)
-    Saver().save(newest, model, Optimizers(model, RunFolder(run).recipe.optimizer), checkpoint.ledger)
+    Saver().save(newest, model, Optimizers(model, RunFolder(run).recipe.optimizer), saved.ledger)
     newest.rename(newest.with_name("step-00000099"))
     problems = examine(run).problems
     assert any(f"weights are not finite: {name}" in problem for problem in problems)
     assert any("step-00000099 holds step 6" in problem for problem in problems)
+
+
+@pytest.mark.fault
+def test_a_checkpoint_that_goes_while_it_is_read_is_no_fault(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one does that training has no more use for, once there is a newer one."""
+    newest = list_checkpoints(run / "checkpoints")[-1]
+    old = shutil.copytree(newest, newest.with_name("step-00000001"))
+    hashes = checkpoint._hashes
+
+    def remove_then_hash(path: Path) -> dict[str, str]:
+        if path == old:
+            path.rename(path.with_name(f"removed-{path.name}"))
+        return hashes(path)
+
+    monkeypatch.setattr(checkpoint, "_hashes", remove_then_hash)
+    assert examine(run).problems == []
+
+
+def test_the_newest_checkpoint_goes_while_it_is_read(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    newest = list_checkpoints(run / "checkpoints")[-1]
+    newer = newest.with_name("step-00000099")
+    hashes = checkpoint._hashes
+
+    def replace_then_hash(path: Path) -> dict[str, str]:
+        if path == newest:
+            newest.rename(newer)
+        return hashes(path)
+
+    monkeypatch.setattr(checkpoint, "_hashes", replace_then_hash)
+    assert RunFolder(run).open_newest().path == newer
 
 
 @pytest.mark.fault
@@ -185,15 +216,15 @@ def test_no_space_for_the_next_checkpoint(run: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**9, 10**9 - 1000, 1000))
     assert any("the next checkpoint takes" in problem for problem in examine(run).problems)
-    for checkpoint in list_checkpoints(run / "checkpoints"):
-        shutil.rmtree(checkpoint)  # then its size is counted from the model
+    for each in list_checkpoints(run / "checkpoints"):
+        shutil.rmtree(each)  # then its size is counted from the model
     assert any("the next checkpoint takes" in problem for problem in examine(run).problems)
 
 
 def test_the_size_of_the_first_checkpoint_is_foreseen(run: Path) -> None:
     real = float(examine(run).facts["next checkpoint"].split(" MiB")[0])
-    for checkpoint in list_checkpoints(run / "checkpoints"):
-        shutil.rmtree(checkpoint)
+    for each in list_checkpoints(run / "checkpoints"):
+        shutil.rmtree(each)
     assert float(examine(run).facts["next checkpoint"].split(" MiB")[0]) == pytest.approx(real, rel=0.25, abs=0.1)
 
 

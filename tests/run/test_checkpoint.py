@@ -150,6 +150,14 @@ def test_a_run_that_has_decayed_is_extended_from_before_its_decay(
     straight, extended = (RunFolder(tmp_path / run).load_model()[0].state_dict() for run in ("straight", "run"))
     assert all(torch.equal(straight[name], extended[name]) for name in straight)
 
+    (folder / "step-00000012" / "progress.json").unlink()
+    with pytest.raises(UserError) as refused:
+        pretrain(recipe(12), shards_folder, tmp_path / "run", resume=True)  # type: ignore[arg-type]
+    assert "give before-decay-00000007 the name step-00000007 to go on from there" in refused.value.remedy
+    (folder / "before-decay-00000007").rename(folder / "step-00000007")
+    pretrain(recipe(12), shards_folder, tmp_path / "run", resume=True)  # type: ignore[arg-type]
+    assert losses(tmp_path / "run") == losses(tmp_path / "straight")
+
     for path in folder.glob("before-decay-*"):
         shutil.rmtree(path)
     with pytest.raises(UserError, match="no sound checkpoint before that decay"):

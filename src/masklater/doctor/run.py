@@ -95,24 +95,35 @@ def _look_at_checkpoints(folder: Path, found: Examination) -> Checkpoint | None:
     names: list[str] = []
     newest: Checkpoint | None = None
     for path in list_checkpoints(folder):
-        checkpoint = found.attempt(lambda path=path: load_checkpoint(path))  # type: ignore[misc]
+        of_this = Examination()
+        checkpoint = _look_at_checkpoint(path, of_this)
+        if not path.exists():  # a run that is being trained has removed it meanwhile
+            continue
+        found.problems += of_this.problems
         if checkpoint is None:
             continue
-        steps = checkpoint.ledger.steps
         names.append(path.name)
-        newest = checkpoint if newest is None or steps > newest.ledger.steps else newest
-        if path.name != f"step-{steps:08d}":
-            found.problem(f"{path} holds step {steps:,}", "Was it renamed? Give it its own name back.")
-        if bad := found.attempt(checkpoint.not_finite):
-            found.problem(
-                f"{path}: weights are not finite: {', '.join(bad[:3])}{' ...' if len(bad) > 3 else ''}",
-                "Remove this checkpoint, so that --resume takes the one before it.",
-            )
+        newest = checkpoint if newest is None or checkpoint.ledger.steps > newest.ledger.steps else newest
     found.facts["sound checkpoints"] = ", ".join(names) or "none yet"
     left = sorted(path.name for pattern in ("*.partial-*", "damaged-*", "abandoned-*") for path in folder.glob(pattern))
     if left:
         found.notes.append(f"left over in {folder}, never read, may be removed: {', '.join(left)}")
     return newest
+
+
+def _look_at_checkpoint(path: Path, found: Examination) -> Checkpoint | None:
+    """Read one checkpoint; return it if it is sound."""
+    checkpoint = found.attempt(lambda: load_checkpoint(path))
+    if checkpoint is None:
+        return None
+    if path.name != f"step-{checkpoint.ledger.steps:08d}":
+        found.problem(f"{path} holds step {checkpoint.ledger.steps:,}", "Was it renamed? Give it its own name back.")
+    if bad := found.attempt(checkpoint.not_finite):
+        found.problem(
+            f"{path}: weights are not finite: {', '.join(bad[:3])}{' ...' if len(bad) > 3 else ''}",
+            "Remove this checkpoint, so that --resume takes the one before it.",
+        )
+    return checkpoint
 
 
 def _look_at_log(path: Path, newest: int, found: Examination) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 import torch.distributed.checkpoint as dcp
@@ -160,9 +160,9 @@ def keep_newest(folder: Path, keep: int) -> None:
             shutil.rmtree(rest, ignore_errors=True)
 
 
-def list_checkpoints(folder: Path) -> list[Path]:
-    """List all complete checkpoints, oldest first."""
-    return sorted((path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdigit()), key=step_of)
+def list_checkpoints(folder: Path, kind: Literal["step", "before-decay"] = "step") -> list[Path]:
+    """List all complete checkpoints of a kind, oldest first."""
+    return sorted((path for path in folder.glob(f"{kind}-*") if path.name[len(kind) + 1 :].isdigit()), key=step_of)
 
 
 def step_of(checkpoint: Path) -> int:
@@ -183,10 +183,16 @@ def load_newest(folder: Path) -> Checkpoint | None:
         try:
             return load_checkpoint(path)
         except DamagedDataError as error:
+            if not path.exists():  # a run that is being trained has removed it meanwhile, and has newer ones
+                return load_newest(folder)
             say(f"passing over a checkpoint: {error.problem}")
-    if paths:
-        raise DamagedDataError(f"no checkpoint in {folder} is sound", "Restore one from a copy, or start a new run.")
-    return None
+    if not paths:
+        return None
+    stable = [path for path in list_checkpoints(folder, "before-decay") if is_sound(path)]
+    instead = f", give {stable[-1].name} the name step-{step_of(stable[-1]):08d} to go on from there" if stable else ""
+    raise DamagedDataError(
+        f"no checkpoint in {folder} is sound", f"Restore one from a copy{instead}, or start a new run."
+    )
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

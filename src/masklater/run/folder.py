@@ -160,7 +160,7 @@ class RunFolder:
         self._set_aside_after(newest.ledger.steps, "damaged")
         if newest.progress.decay is None or newest.progress.decay in decays:
             return newest
-        before = [path for path in self._before_decay() if is_sound(path)]
+        before = [path for path in list_checkpoints(self.checkpoints, "before-decay") if is_sound(path)]
         decay = newest.progress.decay
         if not before:
             raise UserError(
@@ -184,7 +184,7 @@ class RunFolder:
         for path in list_checkpoints(self.checkpoints):
             if step_of(path) > step:
                 set_aside(path, why)
-        for path in self._before_decay():
+        for path in list_checkpoints(self.checkpoints, "before-decay"):
             if step_of(path) > step:  # the new course leaves one of its own there
                 set_aside(path, "abandoned")
 
@@ -270,7 +270,3 @@ class RunFolder:
     def before_decay(self, step: int) -> Path:
         """Return the place of the last checkpoint at the stable rate; it is never removed."""
         return self.checkpoints / f"before-decay-{step:08d}"
-
-    def _before_decay(self) -> list[Path]:
-        names = [path for path in self.checkpoints.glob("before-decay-*") if path.name.rpartition("-")[2].isdigit()]
-        return sorted(names, key=step_of)
