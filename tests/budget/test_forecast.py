@@ -232,9 +232,12 @@ def test_a_saved_models_sizes(continuous: Shards, tmp_path: Path) -> None:
     assert unknown.row == saved.row  # nothing is known of the tokenizer but that the model has one
     with pytest.raises(UserError, match=r"encoder has positions for rows of 32 at most, and these have 33"):
         forecast(load("continue", [f"model.from={tmp_path / 'encoder'}"]), replace(rows, row_length=33))
-    (tmp_path / "encoder" / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(UserError, match=r"config\.json: no sizes to be read"):
-        forecast(load("continue", [f"model.from={tmp_path / 'encoder'}"]), rows)
+    whole = (tmp_path / "encoder" / "config.json").read_text()
+    no_heads = json.dumps({**json.loads(whole), "num_attention_heads": 0})
+    for damaged in ('{"model_type": "bert"}', no_heads, "[" * 100_000, whole[:-9], "[]"):
+        (tmp_path / "encoder" / "config.json").write_text(damaged)
+        with pytest.raises(UserError, match=r"config\.json: no sizes to be read"):
+            forecast(load("continue", [f"model.from={tmp_path / 'encoder'}"]), rows)
     with pytest.raises(UserError, match="there is no such folder"):
         forecast(load("continue", [f"model.from={tmp_path / 'nowhere'}"]), rows)
 

@@ -290,7 +290,7 @@ def _sizes(recipe: Recipe, rows: Rows) -> EncoderSizes:
         sizes = encoder_sizes(SimpleNamespace(**tree.get("encoder", tree)))  # a RUN holds its encoder's inside its own
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}", "Name a saved model or a RUN in model.from.") from None
-    except (ValueError, AttributeError, TypeError) as error:
+    except (ValueError, AttributeError, TypeError, ArithmeticError, RecursionError) as error:
         raise UserError(
             f"{path}: no sizes to be read ({error})", "Name a saved model or a RUN in model.from."
         ) from None
