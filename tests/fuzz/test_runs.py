@@ -30,7 +30,8 @@ def one_of(name: str, *values: object) -> st.SearchStrategy[str]:
 
 
 COMMON = [
-    one_of("model.family", *("roberta roberta-prelayernorm bert electra camembert xlm-roberta esm modernbert").split()),
+    one_of("model.family", "roberta", "roberta-prelayernorm", "bert", "electra", "camembert", "xlm-roberta", "esm",
+           "modernbert"),
     one_of("model.dropout", 0, 0.1),
     one_of("masking.rate", 0.15, 0.3, 0.5, 0.7),
     one_of("masking.choose", "uniform", "word", "span"),

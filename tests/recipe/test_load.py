@@ -119,6 +119,7 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
         (["decoder.kind=late"], "enter_layer belongs to kind late, which needs it; kind is late"),
         (["decoder.enter_layer=1"], "enter_layer belongs to kind late, which needs it; kind is self"),
         (["decoder.kind=late", "decoder.enter_layer=4"], "the encoder's 4 layers count from 0"),
+        (["decoder.kind=late", "decoder.enter_layer=1", "model.family=electra"], "is not known how to do for electra"),
         (["decoder.kind=none", "decoder.hidden_size=64"], "kind none has no decoder"),
         (["decoder.hidden_size=100"], "it must be a multiple of the encoder's head size, 64"),
         (["decoder.hidden_size=512"], "and at most its width, 256"),

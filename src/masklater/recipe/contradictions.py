@@ -5,7 +5,7 @@ from typing import Any
 
 from masklater.errors import Fault
 from masklater.recipe.duration import Duration
-from masklater.recipe.families import ROTARY
+from masklater.recipe.families import ONE_STACK, ROTARY
 from masklater.recipe.phases import find_phase_faults
 from masklater.recipe.sections import DecoderSettings, ModelSettings
 
@@ -61,6 +61,15 @@ def _decoder_faults(model: ModelSettings, decoder: DecoderSettings) -> list[Faul
                 decoder.enter_layer,
                 f"[MASK]s must pass through a layer, and the encoder's {model.num_hidden_layers} layers count from 0",
                 "Lower decoder.enter_layer.",
+            )
+        )
+    if decoder.kind == "late" and decoder.drops and model.family and model.family not in ONE_STACK:
+        faults.append(
+            Fault(
+                "decoder.kind",
+                decoder.kind,
+                f"it calls the encoder's layers one by one, which is not known how to do for {model.family}",
+                f"Choose self or cross, or model.family among {', '.join(sorted(ONE_STACK))}.",
             )
         )
     if not (model.hidden_size and model.num_attention_heads):
