@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel
+from transformers import (
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+)
 
 from masklater.corpus.grow import find_rows
 from masklater.corpus.settings import TokenizerKind
@@ -355,6 +361,20 @@ def test_mistakes(continuous: Shards, tmp_path: Path) -> None:
     (tmp_path / "model" / "model.safetensors").write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"model does not load as a saved model"):
         find_start(continue_from(tmp_path / "model"), continuous)
+
+
+def test_the_labels_of_a_task_stay_behind_with_its_head(continuous: Shards, tmp_path: Path) -> None:
+    """Else a classifier made from the export would have another task's names, and their number, in silence."""
+    config = tiny_config("bert", vocab_size=continuous.vocabulary.size, id2label={0: "bad", 1: "good", 2: "none"})
+    config.problem_type = "single_label_classification"
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path / "model")
+    load_tokenizer(continuous.folder / "tokenizer").save_pretrained(tmp_path / "model")
+    model = MaskLaterForMaskedLM(settle(find_start(continue_from(tmp_path / "model"), continuous).config))
+    export_encoder(model, continuous.folder / "tokenizer", tmp_path / "encoder")
+    for saved, names in (("model", ["bad", "good", "none"]), ("encoder", ["LABEL_0", "LABEL_1"])):
+        loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / saved)
+        assert list(loaded.config.id2label.values()) == names
+    assert loaded.config.problem_type is None
 
 
 @pytest.mark.parametrize("family", ["modernbert", "esm"])

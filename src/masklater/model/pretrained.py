@@ -1,6 +1,5 @@
 """A transformers model around an encoder: made from one, resized, initialised. masked_lm.py adds the method."""
 
-import copy
 import os
 import warnings
 from collections.abc import Callable, Mapping
@@ -106,7 +105,7 @@ class MaskLaterPreTrainedModel(PreTrainedModel):
             mask_token_id = origin.mask_token_id
         if mask_token_id is None:
             raise ValueError("mask_token_id is not known from the source: give it, as in tokenizer.mask_token_id")
-        encoder = copy.deepcopy(origin.encoder_config)  # the source keeps its own
+        encoder = origin.copy_config()  # the source keeps its own
         if attn_implementation is not None:
             encoder._attn_implementation = attn_implementation
         if row_length is None:

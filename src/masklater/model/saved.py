@@ -3,6 +3,7 @@
 Letters: see masking/batch.py; E width of the word embedding (D but in ELECTRA).
 """
 
+import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,13 @@ class Origin:
     head_left_behind: str | None = None  # why a head that the source has is not `head`; None: it has none, or it is
     decoder_settings: DecoderSettings | None = None  # of a model of ours
     decoder_room: int = 0  # and the rows that its decoder has positions for
+
+    def copy_config(self) -> PretrainedConfig:
+        """Return a copy of the encoder's config, without the labels of a task whose head is left behind."""
+        config = copy.deepcopy(self.encoder_config)
+        config.id2label, config.problem_type = None, None
+        config.num_labels = 2  # as transformers assumes where a config says nothing of them
+        return config
 
 
 class FoundHead(NamedTuple):

@@ -1,6 +1,5 @@
 """The beginning of a run's model: random weights, or those of a model that exists."""
 
-import copy
 import hashlib
 from dataclasses import dataclass, field, replace
 
@@ -146,7 +145,7 @@ def _from_saved(recipe: Recipe, shards: Shards, name: str, commit: str | None) -
 
 def _take_over_config(recipe: Recipe, shards: Shards, origin: saved.Origin, rows: Rows, name: str) -> PretrainedConfig:
     """Return the config of the encoder as it goes on, with the data's vocabulary and the recipe's dropout."""
-    encoder, size = copy.deepcopy(origin.encoder_config), shards.vocabulary.size
+    encoder, size = origin.copy_config(), shards.vocabulary.size
     encoder.vocab_size = size if rows.trimmed else max(encoder.vocab_size, size)
     if rows.trimmed:
         renumber_special_tokens(encoder, rows, name)
