@@ -17,6 +17,7 @@ from backports import zstd
 from pyarrow import ipc
 
 from masklater.corpus import hub_rows
+from masklater.corpus.data_set_folder import NO_ROWS
 from masklater.corpus.elsewhere import STDIN_SHOWN
 from masklater.corpus.index import read_index
 from masklater.corpus.inputs import check_unchanged, file_states, find_sources
@@ -277,6 +278,35 @@ def test_addresses_are_read_by_fsspec(bucket: str, tmp_path: Path, capsys: pytes
     result = prepared([bucket], tmp_path / "out")
     assert result.passed_over == {".pdf": 1} and result.read.files == 3
     assert "what is not on this machine is read again in each pass" in capsys.readouterr().err
+
+
+def test_a_data_set_that_was_saved(tmp_path: Path) -> None:
+    """By `save_to_disk`: records of it lie beside its rows, and what `map` and `filter` computed later."""
+    datasets = pytest.importorskip("datasets")
+    rows = datasets.Dataset.from_list([{"text": "one"}, {"text": "two"}, {"text": "three"}])
+    one, several = tmp_path / "one", tmp_path / "several"
+    datasets.DatasetDict({"train": rows}).save_to_disk(one)
+    datasets.DatasetDict({"train": rows, "test": rows.select([0])}).save_to_disk(several)
+    for top in (str(tmp_path), f"file://{tmp_path}"):
+        saved = datasets.load_from_disk(str(several / "train"))
+        saved.filter(lambda row: row["text"] != "two", load_from_cache_file=False)
+        if top == str(tmp_path):
+            assert list((several / "train").glob("cache-*.arrow"))
+        for name, records in (("one", 3), ("one/train", 2), ("several/train", 2)):
+            passed_over: Counter[str] = Counter()
+            (source,) = find_sources([f"{top}/{name}"], PrepareSettings(), passed_over)
+            texts = [document.text for document in read_documents(source, ReadCounts())]
+            assert texts == ["one", "two", "three"]
+            cached = len(list((tmp_path / name).rglob("cache-*")))
+            assert passed_over == {NO_ROWS: records + cached}
+        assert texts_of([f"{top}/several/*/*.arrow"]) == ["one", "one", "two", "three"]  # named, and so meant
+        for folder in ("several", ""):
+            with pytest.raises(UserError, match=r"/several is a data set of several splits: test, train") as refused:
+                texts_of([f"{top}/{folder}"])
+            assert texts_of([refused.value.remedy.removeprefix("Name those to be read, as in ")[:-1]])[0] == "one"
+    with pytest.raises(UserError, match=r"is a folder that `datasets` has saved") as refused:
+        texts_of([f"hf:{one}/train"])
+    assert texts_of([refused.value.remedy.rpartition(" ")[2]]) == ["one", "two", "three"]
 
 
 def test_what_was_made_of_text_is_no_text_elsewhere_either(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from masklater.console import say
+from masklater.corpus.data_set_folder import INFO, NO_ROWS, SPLITS, has_no_rows, refuse_several_splits
 from masklater.corpus.made_of_text import MADE_OF_TEXT, is_made_of_text
 from masklater.corpus.readers import ENDINGS_SAID, ending_of, ending_shown, remedy_for
 from masklater.corpus.unpack import PACKINGS
@@ -190,6 +191,7 @@ def find_remote(name: str, passed_over: Counter[str], read_as: str | None = None
     is_named = list(found) == [path]
     read_as = read_as if is_named or is_pattern(path) else None
     made = set() if is_named else _made_of_text(found, path)
+    found = found if is_named else _with_rows(found, files, passed_over)
     if path in made:
         raise UserError(f"{name} is no corpus: it is one of the {MADE_OF_TEXT}", "Name a folder of text.")
     if outermost := [folder for folder in made if not _is_inside(folder, made)]:
@@ -215,6 +217,21 @@ def find_remote(name: str, passed_over: Counter[str], read_as: str | None = None
     return there
 
 
+def _with_rows(found: dict[str, "_About"], files: Any, passed_over: Counter[str]) -> dict[str, "_About"]:
+    """Leave out what is about data sets, counted; raise UserError where a folder is one of several splits."""
+    infos = {_folder_of(place) for place in found if place.endswith(f"/{INFO}")}
+    for folder in [_folder_of(place) for place in found if place.endswith(f"/{SPLITS}")]:
+        splits = [info.rpartition("/")[2] for info in infos if _folder_of(info) == folder]
+        refuse_several_splits(files.unstrip_protocol(folder), splits)
+    own = {
+        place
+        for place in found
+        if has_no_rows(place.rpartition("/")[2], lambda place=place: _folder_of(place) in infos)  # type: ignore[misc]
+    }
+    passed_over.update({NO_ROWS: len(own)} if own else {})
+    return {place: about for place, about in found.items() if place not in own}
+
+
 def _made_of_text(places: Iterable[str], path: str) -> set[str]:
     """The folders that were made of text among those that hold files, the one that is named with them.
 
@@ -235,6 +252,10 @@ def _made_of_text(places: Iterable[str], path: str) -> set[str]:
         if (folder.startswith(f"{named}/") or folder == path)
         and is_made_of_text(folder.rpartition("/")[-1], names.__contains__)
     }
+
+
+def _folder_of(place: str) -> str:
+    return place.rpartition("/")[0]
 
 
 def _is_inside(place: str, folders: set[str]) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from masklater.console import say
+from masklater.corpus.data_set_folder import INFO, NO_ROWS, SPLITS, has_no_rows, refuse_several_splits
 from masklater.corpus.elsewhere import ElsewhereFile, named_parts, read_file_as
 from masklater.corpus.made_of_text import MADE_OF_TEXT, is_made_of_text
 from masklater.corpus.parts.file_range import FileRange
@@ -93,6 +94,8 @@ def find_matching(
                 reasons[path] = LINKED_FOLDERS
         elif not path.is_file():
             others[BROKEN_LINKS if not path.exists() else NO_FILES] += 1
+        elif has_no_rows(path.name, path.with_name(INFO).is_file):
+            others[NO_ROWS] += 1
         elif ending_of(path.name):
             files.append(path)
         elif read_as:
@@ -194,10 +197,14 @@ def _inside(folder: Path, others: Counter[str]) -> list[Path]:
             continue
         others[HIDDEN] += sum(name.startswith(".") for name in (*folders, *names))
         folders[:] = [name for name in folders if not name.startswith(".")]
+        if SPLITS in names:
+            refuse_several_splits(top, [name for name in folders if Path(top, name, INFO).is_file()])
         others[LINKED_FOLDERS] += sum(Path(top, name).is_symlink() for name in folders)
         for path in (Path(top, name) for name in names if not name.startswith(".")):
             if not path.is_file():
                 others[BROKEN_LINKS if not path.exists() else NO_FILES] += 1
+            elif has_no_rows(path.name, lambda names=names: INFO in names):  # type: ignore[misc]
+                others[NO_ROWS] += 1
             elif ending_of(path.name):
                 found.append(path)
             else:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from masklater.corpus.data_set_folder import INFO
 from masklater.corpus.fields import Fields, MissingFieldError, missing_field
 from masklater.errors import UserError, first_line
 from masklater.extras import import_extra
@@ -80,6 +81,11 @@ def find_hub_rows(given: str, folder: Path | None = None) -> HubRows:
     name, config, split = parts["name"], parts["config"], parts["split"] or SPLIT
     if is_folder := (place := (folder or Path()) / name).is_dir():
         name = str(place)
+        if (place / INFO).is_file() and (place / "state.json").is_file():
+            raise UserError(
+                f"{given} is a folder that `datasets` has saved (save_to_disk), which it loads otherwise",
+                f"Name it without {PREFIX}, as a folder of files: {place}",
+            )
     try:
         commit = None if is_folder else _commit(name, parts["revision"])
         splits = datasets.load_dataset(name, config, revision=commit, streaming=True)
