@@ -304,9 +304,10 @@ def test_a_data_set_that_was_saved(tmp_path: Path) -> None:
             with pytest.raises(UserError, match=r"/several is a data set of several splits: test, train") as refused:
                 texts_of([f"{top}/{folder}"])
             assert texts_of([refused.value.remedy.removeprefix("Name those to be read, as in ")[:-1]])[0] == "one"
-    with pytest.raises(UserError, match=r"is a folder that `datasets` has saved") as refused:
-        texts_of([f"hf:{one}/train"])
-    assert texts_of([refused.value.remedy.rpartition(" ")[2]]) == ["one", "two", "three"]
+    assert texts_of([f"hf:{one}"]) == texts_of([f"hf:{one}/train"]) == ["one", "two", "three"]
+    assert texts_of([f"hf:{several}#test"]) == ["one"]
+    with pytest.raises(UserError, match=r"has no split 'dev'; it has train, test"):
+        texts_of([f"hf:{several}#dev"])
 
 
 def test_what_was_made_of_text_is_no_text_elsewhere_either(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Collection
+from pathlib import Path
 
 from masklater.errors import UserError
 
@@ -10,8 +11,15 @@ SPLITS = "dataset_dict.json"
 """The file of a folder in which each split is a folder."""
 INFO = "dataset_info.json"
 """The file of a folder that holds the rows of a data set."""
+STATE = "state.json"
+"""The file beside it of one that was saved, and not only kept as a cache."""
 COMPUTED = re.compile(r"cache-[0-9a-f]+(_\d+_of_\d+)?\.arrow")
 """Files of what `map` and `filter` have computed: rows once more, or their numbers."""
+
+
+def is_saved(folder: Path) -> bool:
+    """Tell whether `save_to_disk` made a folder, which `datasets` loads otherwise than others."""
+    return (folder / SPLITS).is_file() or ((folder / INFO).is_file() and (folder / STATE).is_file())
 
 
 def has_no_rows(name: str, is_beside_info: Callable[[], bool]) -> bool:
@@ -23,7 +31,7 @@ def has_no_rows(name: str, is_beside_info: Callable[[], bool]) -> bool:
     """
     if name in {INFO, SPLITS, "dataset_infos.json"} or COMPUTED.fullmatch(name):
         return True
-    return name == "state.json" and is_beside_info()
+    return name == STATE and is_beside_info()
 
 
 def refuse_several_splits(folder: str, splits: Collection[str]) -> None:

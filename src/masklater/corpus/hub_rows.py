@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from masklater.corpus.data_set_folder import INFO
+from masklater.corpus.data_set_folder import is_saved
 from masklater.corpus.fields import Fields, MissingFieldError, missing_field
 from masklater.errors import UserError, first_line
 from masklater.extras import import_extra
@@ -81,14 +81,12 @@ def find_hub_rows(given: str, folder: Path | None = None) -> HubRows:
     name, config, split = parts["name"], parts["config"], parts["split"] or SPLIT
     if is_folder := (place := (folder or Path()) / name).is_dir():
         name = str(place)
-        if (place / INFO).is_file() and (place / "state.json").is_file():
-            raise UserError(
-                f"{given} is a folder that `datasets` has saved (save_to_disk), which it loads otherwise",
-                f"Name it without {PREFIX}, as a folder of files: {place}",
-            )
     try:
         commit = None if is_folder else _commit(name, parts["revision"])
-        splits = datasets.load_dataset(name, config, revision=commit, streaming=True)
+        if is_folder and is_saved(place):
+            splits = _saved_splits(datasets.load_from_disk(name))
+        else:
+            splits = datasets.load_dataset(name, config, revision=commit, streaming=True)
     except Exception as error:  # datasets and huggingface_hub raise whatever their libraries do
         raise UserError(
             f"{given} cannot be opened: {first_line(error)}", "Check the spelling, the network and HF_TOKEN."
@@ -100,6 +98,12 @@ def find_hub_rows(given: str, folder: Path | None = None) -> HubRows:
         )
     rows = splits[split]
     return HubRows(given, split, commit, rows, getattr(rows.info, "dataset_size", None))
+
+
+def _saved_splits(saved: Any) -> dict[str, Any]:
+    """Splits by name, of a `Dataset` that was saved, which may not say which it is, or of a `DatasetDict`."""
+    each = saved if isinstance(saved, dict) else {str(saved.split or SPLIT): saved}
+    return {name: rows.to_iterable_dataset() for name, rows in each.items()}
 
 
 def _commit(name: str, revision: str | None) -> str:
