@@ -82,6 +82,16 @@ def test_classes_keep_their_names_and_their_order(folder: Path) -> None:
     assert len(some.splits["dev"]) == 4 and set(some.splits["dev"].labels) == {1}
 
 
+def test_one_that_was_saved_is_the_same(folder: Path) -> None:
+    loaded = datasets.load_dataset(str(folder / "topics"))
+    loaded.save_to_disk(folder / "saved")
+    one, other = (task(folder, TOPICS.replace("hf:topics", name)) for name in ("hf:topics", "hf:saved"))
+    assert other.task.classes == tuple(NAMES)
+    for split in ("train", "dev"):
+        assert other.splits[split].texts == one.splits[split].texts
+        assert other.splits[split].labels.tolist() == one.splits[split].labels.tolist()
+
+
 def test_the_same_rows_as_of_a_file(folder: Path) -> None:
     lines = [json.dumps({"text": text, "label": "ab"[i % 2]}) for i, text in enumerate(PAIRS["first"])]
     (folder / "lines").mkdir()
