@@ -11,7 +11,9 @@ from transformers import AutoModelForMaskedLM
 from masklater import MaskLaterForMaskedLM, hub
 from masklater.budget.forecast import forecast, rows_of
 from masklater.corpus.shards import Shards
-from masklater.errors import UserError
+from masklater.errors import DamagedDataError, UserError
+from masklater.judge.data import numbered_lines
+from masklater.judge.encoder import open_encoder
 from masklater.pretrain.loop import pretrain
 from masklater.pretrain.start import find_start
 from masklater.run.folder import RunFolder
@@ -20,6 +22,7 @@ from tests.pretrain.test_start import continue_from, first_loss, save_masked_lm
 
 FIRST, SECOND = "1" * 40, "2" * 40
 NAME = "someone/tiny-encoder"
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 438017232\n"
 
 
 @pytest.fixture
@@ -163,3 +166,27 @@ def test_a_model_of_transformers_is_made_from_a_name(cache: Path, continuous: Sh
     ids_BL = torch.randint(5, 300, (2, 16))
     with torch.no_grad():
         torch.testing.assert_close(model(input_ids=ids_BL).logits, reference(input_ids=ids_BL).logits)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_a_clone_without_its_large_files_is_told_by_name(name: str, continuous: Shards, tmp_path: Path) -> None:
+    """Git LFS leaves a few lines in place of each, which read as anything but what they stand for."""
+    folder = tmp_path / "clone"
+    save_masked_lm("bert", continuous, folder)
+    (folder / name).write_bytes(LFS_POINTER)
+    find = [lambda: find_start(continue_from(folder), continuous), lambda: open_encoder(str(folder), tmp_path / "s")]
+    if name == "tokenizer.json":
+        find.append(lambda: make_shards(tmp_path, tmp_path / "shards", tokenizer=folder))
+    (tmp_path / "text.txt").write_text("clouds")
+    for look in find:
+        with pytest.raises(UserError, match=rf"is .*clone, where {name} is a pointer of Git LFS, no file"):
+            look()
+
+
+@pytest.mark.parametrize("ending", ["txt", "jsonl", "parquet", "txt.gz"])
+def test_a_pointer_is_no_text(ending: str, tmp_path: Path) -> None:
+    (tmp_path / f"text.{ending}").write_bytes(LFS_POINTER)
+    with pytest.raises(DamagedDataError, match=rf"text\.{ending} is a pointer of Git LFS in place of the file"):
+        make_shards(tmp_path / f"text.{ending}", tmp_path / "shards")
+    with pytest.raises(DamagedDataError, match="is a pointer of Git LFS in place of the file"):
+        list(numbered_lines(tmp_path / f"text.{ending}"))

@@ -22,6 +22,12 @@ PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
 REPOSITORY = re.compile(r"(?P<name>\w[\w.-]*(/\w[\w.-]*)?)(@(?P<revision>[^@\s]+))?")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
+POINTER = b"version https://git-lfs.github.com/spec/"
+"""The beginning of a file that Git LFS leaves where it has not fetched a large one."""
+POINTER_BYTES = 1024
+"""No pointer is larger, as its format has it."""
+FETCH_LARGE = "Fetch it: `git lfs pull` in its clone, or `hf download` of the repository."
+
 
 @dataclass(frozen=True)
 class Source:
@@ -47,10 +53,11 @@ def find(name: str, files: Sequence[str], meant_by: str, commit: str | None = No
         commit: The commit that is meant, whatever the name says.
 
     Raises:
-        UserError: There is neither a folder nor a repository of that name within reach.
+        UserError: There is neither a folder nor a repository of that name within reach, or a file is not itself there.
     """
     folder = Path(name)
     if folder.is_dir():
+        _refuse_pointers(folder, files, meant_by)
         return Source(name, folder, None)
     parts = REPOSITORY.fullmatch(name)
     if parts is None or folder.exists():
@@ -81,6 +88,13 @@ def find(name: str, files: Sequence[str], meant_by: str, commit: str | None = No
         ) from None
     found = Path(snapshot)
     return Source(name, found, found.name if COMMIT.fullmatch(found.name) else None)
+
+
+def _refuse_pointers(folder: Path, files: Sequence[str], meant_by: str) -> None:
+    """Raise UserError where a folder was cloned without Git LFS, which has pointers in place of large files."""
+    for path in sorted(path for pattern in files for path in folder.glob(pattern) if path.is_file()):
+        if path.stat().st_size <= POINTER_BYTES and path.read_bytes().startswith(POINTER):
+            raise UserError(f"{meant_by} is {folder}, where {path.name} is a pointer of Git LFS, no file", FETCH_LARGE)
 
 
 def _fetch(repository: str, revision: str | None) -> str:

@@ -88,13 +88,10 @@ def open_encoder(name: str, scores: Path) -> Encoder:
     path = Path(name)
     if is_run(path):
         return _export(path, scores)
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise UserError(
-                f"{path} holds no encoder: there is no config.json",
-                "Name a folder that save_pretrained wrote, or a RUN.",
-            )
-        return Encoder(name, path, hash_folder(path))
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise UserError(
+            f"{path} holds no encoder: there is no config.json", "Name a folder that save_pretrained wrote, or a RUN."
+        )
     folder = hub.find(name, IDENTIFYING, "the encoder").folder
     return Encoder(name, folder, hash_folder(folder))
 
