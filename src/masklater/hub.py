@@ -6,6 +6,7 @@ is imported, and huggingface_hub itself only when a name is no folder.
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,7 +94,10 @@ def find(name: str, files: Sequence[str], meant_by: str, commit: str | None = No
 def _refuse_pointers(folder: Path, files: Sequence[str], meant_by: str) -> None:
     """Raise UserError where a folder was cloned without Git LFS, which has pointers in place of large files."""
     for path in sorted(path for pattern in files for path in folder.glob(pattern) if path.is_file()):
-        if path.stat().st_size <= POINTER_BYTES and path.read_bytes().startswith(POINTER):
+        beginning = b""
+        with suppress(OSError):  # whoever reads it says what is wrong with it
+            beginning = path.read_bytes() if path.stat().st_size <= POINTER_BYTES else beginning
+        if beginning.startswith(POINTER):
             raise UserError(f"{meant_by} is {folder}, where {path.name} is a pointer of Git LFS, no file", FETCH_LARGE)
 
 
