@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from masklater.errors import UserError, first_line
+from masklater.errors import DamagedDataError, UserError, first_line
 
 TOKENIZER_FILES = (
     "tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model",
@@ -89,6 +89,12 @@ def find(name: str, files: Sequence[str], meant_by: str, commit: str | None = No
         ) from None
     found = Path(snapshot)
     return Source(name, found, found.name if COMMIT.fullmatch(found.name) else None)
+
+
+def refuse_pointer(shown: str, beginning: bytes) -> None:
+    """Raise DamagedDataError where a file begins as a pointer of Git LFS, left in place of its content."""
+    if beginning.startswith(POINTER):
+        raise DamagedDataError(f"{shown} is a pointer of Git LFS in place of the file", FETCH_LARGE)
 
 
 def _refuse_pointers(folder: Path, files: Sequence[str], meant_by: str) -> None:

@@ -18,13 +18,12 @@ from masklater.machine.hardware import GPUS, find_gpu
 from masklater.masking.schedule import rate_at
 from masklater.model import head as heads
 from masklater.model.check import settle
-from masklater.model.encoder import is_rotary
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.model.saved import longest_row
 from masklater.pretrain.batches import make_batches
 from masklater.pretrain.loop import pretrain
 from masklater.pretrain.start import find_start
-from masklater.recipe.families import COUNT_TOKENS, ROTARY
+from masklater.recipe.families import COUNT_TOKENS, ROTARY, is_rotary
 from masklater.recipe.load import load, shipped
 from tests.conftest import tiny
 from tests.reference.test_against_transformers import tiny_config

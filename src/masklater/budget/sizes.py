@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from masklater.recipe.families import COUNT_TOKENS, GATED, PRE_NORM, ROTARY, WINDOWED, WINDOWS
+from masklater.recipe.families import COUNT_TOKENS, GATED, PRE_NORM, WINDOWED, WINDOWS, is_rotary
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,6 @@ def encoder_sizes(config: object) -> EncoderSizes:
     heads = getattr(config, "n_heads", getattr(config, "num_attention_heads", 1))
     head_width = getattr(config, "head_dim", None) or width // heads
     family: str = config.model_type  # type: ignore[attr-defined]
-    is_rotary = family in ROTARY and getattr(config, "position_embedding_type", "rotary") == "rotary"
-    is_rotary |= getattr(config, "rope_parameters", None) is not None
     pad = getattr(config, "pad_token_id", None)
     return EncoderSizes(
         family=family,
@@ -71,7 +69,7 @@ def encoder_sizes(config: object) -> EncoderSizes:
         layers=layers,
         # RemBERT's word embedding, which the LM head shares; the wider one of its own head stays behind.
         embedding_width=getattr(config, "input_embedding_size", getattr(config, "embedding_size", None)),
-        positions=0 if is_rotary else getattr(config, "max_position_embeddings", 0),
+        positions=0 if is_rotary(config) else getattr(config, "max_position_embeddings", 0),
         token_types=getattr(config, "type_vocab_size", 0),
         reserved=(1 if pad is None else pad) + 1 if family in COUNT_TOKENS else 0,
         heads=heads,

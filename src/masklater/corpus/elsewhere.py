@@ -7,7 +7,9 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
+from operator import contains
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -225,8 +227,8 @@ def _with_rows(found: dict[str, "_About"], files: Any, passed_over: Counter[str]
         refuse_several_splits(files.unstrip_protocol(folder), splits)
     own = {
         place
-        for place in found
-        if has_no_rows(place.rpartition("/")[2], lambda place=place: _folder_of(place) in infos)  # type: ignore[misc]
+        for folder, _, name, place in ((*place.rpartition("/"), place) for place in found)
+        if has_no_rows(name, partial(contains, infos, folder))
     }
     passed_over.update({NO_ROWS: len(own)} if own else {})
     return {place: about for place, about in found.items() if place not in own}

@@ -4,6 +4,8 @@ import glob
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import partial
+from operator import contains
 from pathlib import Path
 
 from masklater.console import say
@@ -203,7 +205,7 @@ def _inside(folder: Path, others: Counter[str]) -> list[Path]:
         for path in (Path(top, name) for name in names if not name.startswith(".")):
             if not path.is_file():
                 others[BROKEN_LINKS if not path.exists() else NO_FILES] += 1
-            elif has_no_rows(path.name, lambda names=names: INFO in names):  # type: ignore[misc]
+            elif has_no_rows(path.name, partial(contains, names, INFO)):
                 others[NO_ROWS] += 1
             elif ending_of(path.name):
                 found.append(path)

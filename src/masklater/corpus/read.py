@@ -31,7 +31,7 @@ from masklater.corpus.settings import DocumentUnit, NullTexts
 from masklater.corpus.text_hash import hash_of
 from masklater.corpus.unpack import DAMAGES, PACKINGS, unpack
 from masklater.errors import DamagedDataError, UserError, first_line
-from masklater.hub import FETCH_LARGE, POINTER
+from masklater.hub import refuse_pointer
 
 MAX_DOCUMENT_CHARS = 2**18
 """A longer document is passed on in parts of about this size, which keeps memory flat and all cores busy. A part is
@@ -134,8 +134,8 @@ def open_file(
         with path.open("rb", buffering=0) as file:
             metered = Metered(file, book)
             raw = io.BufferedReader(metered, BUFFER_BYTES)
-            if _is_beginning(path) and raw.peek(len(POINTER)).startswith(POINTER):
-                raise DamagedDataError(f"{path} is a pointer of Git LFS in place of the file", FETCH_LARGE)
+            if _is_beginning(path):
+                refuse_pointer(str(path), raw.peek())
             stream = unpack(raw, ending.packing, str(path)) if ending.packing else raw
             opened = Opened(str(path), stream, bool(ending.packing), encoding, MAX_LINE_BYTES, fields, counts)
             opened.begins = _is_beginning(path)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from masklater.errors import DamagedDataError, UserError
-from masklater.hub import FETCH_LARGE, POINTER
+from masklater.hub import refuse_pointer
 from masklater.judge.tasks import MISMATCHED, Task
 
 MAX_FILE_BYTES = 2**30
@@ -208,8 +208,7 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}", "Make it readable.") from None
-    if content.startswith(POINTER):
-        raise DamagedDataError(f"{path} is a pointer of Git LFS in place of the file", FETCH_LARGE)
+    refuse_pointer(str(path), content)
     for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").removesuffix(b"\n").split(b"\n"), start=1):
         try:
             yield number, line.removesuffix(b"\r").decode("utf-8")

@@ -21,7 +21,7 @@ from transformers import (
 from masklater.errors import UserError
 from masklater.model.attention import within_window
 from masklater.model.implementations import FLOAT32_ON_CPU, attention_mask, check_attention
-from masklater.recipe.families import DEBERTA, ONE_STACK, PRE_NORM, ROTARY, WINDOWED
+from masklater.recipe.families import DEBERTA, ONE_STACK, PRE_NORM, ROTARY, WINDOWED, is_rotary
 
 GLOBAL, LOCAL = "full_attention", "sliding_attention"
 """transformers' names for the kinds of layers."""
@@ -289,12 +289,6 @@ def check_one_stack(config: PretrainedConfig) -> None:
             f"type {config.model_type}",
             f"Choose among {', '.join(sorted(ONE_STACK))}, or decoder.kind self or cross.",
         )
-
-
-def is_rotary(config: PretrainedConfig) -> bool:
-    """Whether an encoder of that config turns queries and keys by position, as all say but RoFormer's."""
-    rotary = getattr(config, "position_embedding_type", None) == "rotary"
-    return rotary or getattr(config, "rope_parameters", None) is not None
 
 
 def head_width(config: PretrainedConfig) -> int:

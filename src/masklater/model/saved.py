@@ -26,8 +26,8 @@ from masklater import hub
 from masklater.errors import UserError, first_line
 from masklater.model.check import find_positions
 from masklater.model.config import MaskLaterConfig
-from masklater.model.encoder import is_rotary
 from masklater.model.head import LMHead
+from masklater.recipe.families import is_rotary
 from masklater.recipe.sections import DecoderSettings
 
 DECIDES = ("kind", "enter_layer", "mask_embedding", "positions", "states")

@@ -15,10 +15,9 @@ from masklater.corpus.tokenizer import load, token_types
 from masklater.errors import UserError
 from masklater.model import saved
 from masklater.model.config import MaskLaterConfig
-from masklater.model.encoder import is_rotary
 from masklater.model.from_scratch import make_encoder_config, set_dropout
 from masklater.model.masked_lm import MaskLaterForMaskedLM
-from masklater.recipe.families import COUNT_TOKENS
+from masklater.recipe.families import COUNT_TOKENS, is_rotary
 from masklater.recipe.recipe import Recipe
 from masklater.run.folder import RunFolder, SavedModel
 from masklater.run.identity import is_run

@@ -13,6 +13,14 @@ ROTARY = {"esm", "modernbert", "eurobert", "nomic_bert", "gte", "esmc", "jina_em
 """Families whose attention turns queries and keys by position; the decoder's then does too, unless told otherwise.
 ESM's may have learned positions in place of it."""
 
+
+def is_rotary(config: object) -> bool:
+    """Whether an encoder turns queries and keys by position, as the configs of all that do say but RoFormer's."""
+    usual = "rotary" if getattr(config, "model_type", None) in ROTARY else None
+    is_named = getattr(config, "position_embedding_type", usual) == "rotary"
+    return is_named or getattr(config, "rope_parameters", None) is not None
+
+
 COUNT_TOKENS = {
     "roberta", "roberta-prelayernorm", "camembert", "xlm-roberta", "xlm-roberta-xl", "xmod", "data2vec-text", "ibert",
     "luke", "mpnet", "nystromformer", "esm",
