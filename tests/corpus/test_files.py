@@ -99,7 +99,8 @@ def test_a_folder_without_text_says_what_it_holds(tmp_path: Path) -> None:
     ("name", "remedy"),
     [
         ("a.zip", "Unpack it"), ("a.b.TAR.GZ", "Unpack it"), ("a.tgz", "Unpack it"), ("a.jsonl.zip", "Unpack it"),
-        ("page.html", "trafilatura"), ("page.html.gz", "trafilatura"), ("a.py", "--read-as txt"), ("text", "--read-as txt"),
+        ("page.html", "trafilatura"), ("page.html.gz", "trafilatura"), ("a.jsonl.lz4", "Unpack it"), ("CC.warc.wet.gz", "warcio"),
+        ("a.xlsx", ".csv"), ("a.sqlite", "JSON lines"), ("reads.fastq.gz", "FASTA"), ("en.conllu", "sed"), ("a.py", "--read-as txt"), ("text", "--read-as txt"),
     ],
 )  # fmt: skip
 def test_what_is_not_read_is_said_with_what_to_do(name: str, remedy: str, tmp_path: Path) -> None:

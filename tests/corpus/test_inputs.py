@@ -415,6 +415,37 @@ def test_a_data_set_without_a_training_split_names_those_it_has(
         texts_of(["hf:dataset"])
 
 
+CONFIGURATIONS = """---
+configs:
+- {config_name: als, data_files: als.jsonl}
+- {config_name: deu, data_files: deu.jsonl}
+---
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("hf:several", r"several configurations, and none is named: als, deu\n.*hf:several:als"),
+        ("hf:several:xyz", r"has no configuration 'xyz'; it has als, deu\n.*hf:several:als"),
+        ("hf:script", r"scripts are no longer supported.*\n.*hf download --repo-type dataset script"),
+    ],
+)
+def test_a_data_set_of_several_configurations_or_with_code_says_what_to_name(
+    name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("several").mkdir()
+    Path("several/README.md").write_text(CONFIGURATIONS)
+    for config in ("als", "deu"):
+        Path(f"several/{config}.jsonl").write_bytes(FORMS["jsonl"](ROWS))
+    Path("script").mkdir()
+    Path("script/script.py").write_text("import datasets")
+    with pytest.raises(UserError, match=message):
+        texts_of([name])
+    assert texts_of(["hf:several:deu"]) == texts_of(["several/deu.jsonl"])
+
+
 def test_each_input_as_given_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "1.txt").write_text("one two")

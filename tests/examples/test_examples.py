@@ -1,5 +1,6 @@
 """The example scripts run as a user would run them."""
 
+import gzip
 import os
 import re
 import subprocess
@@ -16,6 +17,7 @@ from masklater.cli import app
 from masklater.corpus.shards import Shards
 from masklater.judge.entities import entities
 from tests.conftest import DATA, REPOSITORY, make_text, module_at
+from tests.corpus.test_inputs import texts_of
 from tests.judge.test_tagging import tagged
 from tests.pretrain.test_start import save_masked_lm
 
@@ -55,6 +57,32 @@ def test_slurm_script() -> None:
     named = set(re.findall(r"--[a-z-]+", command + script.read_text().split("resume=(")[2].split(")")[0]))
     assert named >= {"--data", "--out", "--resume"}
     assert named <= {option for parameter in parameters for option in parameter.opts}
+
+
+ABSTRACT = """<Abstract><AbstractText Label="BACKGROUND">Why
+we <i>did</i> it.</AbstractText><AbstractText Label="METHODS">How.</AbstractText><CopyrightInformation>(c)
+</CopyrightInformation></Abstract>"""
+
+
+def pubmed_article(number: int, abstract: str) -> str:
+    return f"""<PubmedArticle><MedlineCitation><PMID Version="1">{number}</PMID><Article>
+<ArticleTitle>On K<sup>+</sup> &amp; ions.</ArticleTitle>{abstract}<Language>eng</Language></Article></MedlineCitation>
+<PubmedData><ReferenceList><Reference><ArticleIdList><ArticleId>9</ArticleId></ArticleIdList></Reference></ReferenceList></PubmedData></PubmedArticle>"""
+
+
+def test_pubmed(tmp_path: Path) -> None:
+    """Abstracts become records that `prepare` reads; what has none is counted, and a finished file stays as it is."""
+    articles = "".join(pubmed_article(number, ABSTRACT if number != 2 else "") for number in (1, 2, 3))
+    xml = f'<?xml version="1.0" encoding="utf-8"?><!DOCTYPE PubmedArticleSet SYSTEM "p.dtd"><PubmedArticleSet>{articles}</PubmedArticleSet>'
+    (tmp_path / "pubmed26n0001.xml.gz").write_bytes(gzip.compress(xml.encode()))
+    command = [sys.executable, EXAMPLES / "pubmed.py", "pubmed26n0001.xml.gz", "--out", "abstracts"]
+    first, again = (
+        subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout for _ in range(2)
+    )
+    assert "2 abstracts; 1 articles without one" in first
+    assert "is there already" in again
+    settings = {"text_field": "title,text", "filters": ("language=eng",)}
+    assert texts_of([str(tmp_path / "abstracts")], **settings) == ["On K+ & ions.\n\nWhy we did it.\nHow."] * 2
 
 
 @pytest.mark.slow

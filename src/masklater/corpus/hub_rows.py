@@ -14,6 +14,7 @@ from masklater.extras import import_extra
 PREFIX = "hf:"
 SPLIT = "train"
 """The split where none is named."""
+CONFIGS_SHOWN = 8
 NAME = re.compile(r"hf:(?P<name>[^:@#]+)(:(?P<config>[^:@#]+))?(@(?P<revision>[^@#\s]+))?(#(?P<split>[^#\s]+))?")
 
 
@@ -78,19 +79,19 @@ def find_hub_rows(given: str, folder: Path | None = None) -> HubRows:
             "Write it as in hf:wikimedia/wikipedia:20231101.en or hf:roneneldan/TinyStories@main#validation.",
         )
     datasets = import_extra("datasets", "data", given)
-    name, config, split = parts["name"], parts["config"], parts["split"] or SPLIT
+    name, config, split, commit = parts["name"], parts["config"], parts["split"] or SPLIT, None
     if is_folder := (place := (folder or Path()) / name).is_dir():
         name = str(place)
     try:
-        commit = None if is_folder else _commit(name, parts["revision"])
+        if not is_folder:
+            commit = _commit(name, parts["revision"])
         if is_folder and is_saved(place):
             splits = _saved_splits(datasets.load_from_disk(name))
         else:
             splits = datasets.load_dataset(name, config, revision=commit, streaming=True)
     except Exception as error:  # datasets and huggingface_hub raise whatever their libraries do
-        raise UserError(
-            f"{given} cannot be opened: {first_line(error)}", "Check the spelling, the network and HF_TOKEN."
-        ) from None
+        _refuse_configuration(given, name, config, commit)
+        raise UserError(f"{given} cannot be opened: {first_line(error)}", _remedy_for(error, name)) from None
     if split not in splits:
         raise UserError(
             f"{given} has no split {split!r}; it has {', '.join(splits)}",
@@ -98,6 +99,37 @@ def find_hub_rows(given: str, folder: Path | None = None) -> HubRows:
         )
     rows = splits[split]
     return HubRows(given, split, commit, rows, getattr(rows.info, "dataset_size", None))
+
+
+def _refuse_configuration(given: str, name: str, config: str | None, commit: str | None) -> None:
+    """Refuse a configuration that a data set lacks, or none where it has several and no default; name those it has.
+
+    Where they cannot be had, as without a network, nothing is refused: the error before says more.
+    """
+    import datasets
+
+    try:
+        known = datasets.get_dataset_config_names(name, revision=commit)
+        default = datasets.get_dataset_default_config_name(name, revision=commit)
+    except Exception:  # datasets raises whatever its readers and the network do
+        return
+    if not known or (config or default) in known:
+        return
+    fault = f"has no configuration {config!r}; it has" if config else "has several configurations, and none is named:"
+    more = f" and {len(known) - CONFIGS_SHOWN:,} more" if len(known) > CONFIGS_SHOWN else ""
+    raise UserError(
+        f"{given} {fault} {', '.join(known[:CONFIGS_SHOWN])}{more}",
+        f"Name one of them behind a colon: hf:{name}:{known[0]}.",
+    )
+
+
+def _remedy_for(error: Exception, name: str) -> str:
+    if "scripts are no longer supported" in str(error):
+        return (
+            f"Download its files (hf download --repo-type dataset {name}) and name those, or have prepare read them "
+            f"where they are: hf://datasets/{name}/FOLDER/*.jsonl.xz."
+        )
+    return "Check the spelling, the network and HF_TOKEN."
 
 
 def _saved_splits(saved: Any) -> dict[str, Any]:

@@ -43,9 +43,20 @@ READERS: dict[str, Reader] = {
 ENDINGS = tuple(READERS)
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip", ".7z")
 """Endings that follow the one that tells what a file holds."""
-ARCHIVES = {".zip", ".tar", ".tgz", ".7z", ".rar"}
-LAID_OUT = {".html", ".htm", ".pdf", ".docx", ".doc", ".odt", ".rtf", ".epub"}
-"""Files that hold text and have to be made into others before."""
+REMEDIES = {
+    (".zip", ".tar", ".tgz", ".7z", ".rar", ".lz4", ".z"): "Unpack it first, and name what comes out.",
+    (".html", ".htm", ".pdf", ".docx", ".doc", ".odt", ".rtf", ".epub", ".tex"): (
+        "Take the text out of it first: of web pages with trafilatura, of .pdf with pdftotext, else with pandoc."
+    ),
+    (".warc", ".wet", ".wat"): "Write the text of its records as JSON lines first: warcio reads them.",
+    (".xlsx", ".xls", ".ods"): "Save it as .csv first.",
+    (".sqlite", ".db", ".orc", ".avro", ".pkl", ".pickle", ".npy", ".npz", ".h5", ".hdf5", ".ipynb"): (
+        "Write what it holds as JSON lines or .parquet first."
+    ),
+    (".fastq", ".fq", ".gb", ".gbk", ".gbff", ".embl"): "Make FASTA of it first, with Biopython's SeqIO.convert.",
+    (".conllu",): "Take the sentences out of it first: sed -n 's/^# text = //p'.",
+}
+"""What to do about files whose content is text, or holds text, but that would be misread as plain text."""
 ENDINGS_SAID = f"{', '.join(ENDINGS)}, also with {', '.join(PACKINGS)}"
 
 
@@ -79,8 +90,4 @@ def ending_shown(name: str) -> str:
 def remedy_for(name: str, otherwise: str) -> str:
     """Return what to do about a file that is not read: what its ending tells, or else something else."""
     parts = {f".{part}" for part in name.lower().split(".")[1:]}
-    if parts & ARCHIVES:
-        return "Unpack it first, and name the folder."
-    if parts & LAID_OUT:
-        return "Take the text out of it first: of web pages with trafilatura, of .pdf with pdftotext, else with pandoc."
-    return otherwise
+    return next((remedy for endings, remedy in REMEDIES.items() if parts.intersection(endings)), otherwise)
