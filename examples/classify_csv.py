@@ -1,10 +1,10 @@
-"""An exported encoder as a classifier of texts, trained by transformers' own Trainer on two csv files.
+"""Train a classifier of texts from an exported encoder, by transformers' own Trainer, on two csv files.
 
     pip install accelerate
     python examples/classify_csv.py ENCODER --train train.csv --dev dev.csv --out classifier
 
-The files have the columns text,label. `pipeline("text-classification", "classifier")` loads what is written. To know
-whether an encoder is good, several seeds are needed: masklater judge --tasks (docs/how-to/judge.md).
+The files have the columns text,label. `pipeline("text-classification", "classifier")` loads the result. One run does
+not show whether an encoder is good. That needs several seeds: masklater judge --tasks (docs/how-to/judge.md).
 """
 
 import argparse

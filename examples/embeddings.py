@@ -1,11 +1,11 @@
-"""An exported encoder as a sentence encoder: trained on pairs by sentence-transformers, and judged before and after.
+"""Train a sentence encoder from an exported encoder, on pairs, by sentence-transformers; judge it before and after.
 
     pip install 'sentence-transformers>=6' datasets accelerate
     python examples/embeddings.py ENCODER --pairs pairs.csv --sts sts.csv --search faq.csv --out sentence-encoder
 
-pairs.csv has the columns anchor,positive: texts that belong together, all others of a batch being wrong answers.
-sts.csv has sentence1,sentence2,score; faq.csv has query,passage. Others may stand beside them, as in STS-B's dev.tsv;
-in a .tsv a quote is text. `SentenceTransformer("sentence-encoder")` loads what is written.
+pairs.csv has the columns anchor,positive: texts that belong together. All other texts of a batch are wrong answers.
+sts.csv has sentence1,sentence2,score; faq.csv has query,passage. A file may have more columns, as STS-B's dev.tsv has.
+In a .tsv a quote is text. `SentenceTransformer("sentence-encoder")` loads the result.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""Go on pre-training an encoder on your text by Mask More and Mask Later, inside transformers' own Trainer.
+"""Continue to pre-train an encoder on your text by Mask More and Mask Later, inside transformers' own Trainer.
 
     python examples/huggingface_trainer.py ENCODER texts.txt --out encoder-on-my-texts
 
-ENCODER is any folder (or name) that `AutoModel` loads; texts.txt has one text a line. The three places marked (*) are
-the whole change to a script that trains a masked LM. Needs transformers' Trainer: pip install accelerate
+ENCODER is any folder (or name) that `AutoModel` loads. texts.txt has one text a line. To change a script that trains a
+masked LM, change only the three places marked (*). transformers' Trainer needs: pip install accelerate
 """
 
 import argparse

@@ -1,12 +1,12 @@
-"""An exported encoder as a tagger of names, trained by transformers' own Trainer on CoNLL columns.
+"""Train a tagger of names from an exported encoder, by transformers' own Trainer, on CoNLL columns.
 
     pip install accelerate
     python examples/ner.py ENCODER --train train.conll --dev dev.conll --out tagger
 
-A word a line, its label (B-PER, I-PER, O) in the last column, a blank line between sentences. A word's label is learned
-and predicted at its first piece. `pipeline("token-classification", "tagger", aggregation_strategy="first")` loads what
-is written. To know whether an encoder is good, several seeds are needed: masklater judge --tasks
-(docs/how-to/judge.md).
+Each line of a file has one word, with its label (B-PER, I-PER, O) in the last column. A blank line ends a sentence. A
+word's label is learned and predicted at its first piece.
+`pipeline("token-classification", "tagger", aggregation_strategy="first")` loads the result. One run does not show
+whether an encoder is good. That needs several seeds: masklater judge --tasks (docs/how-to/judge.md).
 """
 
 import argparse
@@ -22,7 +22,7 @@ from transformers import (
 )
 
 NO_LABEL = -100
-"""What the loss passes over: special tokens, and pieces of a word behind its first one."""
+"""The label that the loss ignores: that of special tokens, and of a word's pieces after its first one."""
 
 
 def read(path: Path) -> list[list[tuple[str, str]]]:

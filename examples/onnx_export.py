@@ -1,9 +1,9 @@
-"""An exported encoder as ONNX, for programs without PyTorch: written, run beside the original, and the difference said.
+"""Write an exported encoder as ONNX, for programs without PyTorch; run it beside the original, print the difference.
 
     pip install onnx onnxscript onnxruntime
     python examples/onnx_export.py ENCODER --out encoder.onnx
 
-The number of rows and their length stay open. The tokenizer is the folder's tokenizer.json.
+The file leaves the number of rows and their length open. The tokenizer is the folder's tokenizer.json.
 """
 
 import argparse
