@@ -1,7 +1,7 @@
-"""Many processes: which one this is, and what they settle together.
+"""Several processes: which one this is, and what they decide together.
 
-torchrun starts them and tells each its place in RANK, WORLD_SIZE and LOCAL_RANK. Without it there is one process, and
-nothing here communicates.
+torchrun starts them and tells each its place in RANK, WORLD_SIZE and LOCAL_RANK. Without torchrun there is one process,
+and nothing here communicates.
 """
 
 import os
@@ -20,12 +20,15 @@ from masklater.errors import Interrupted, SaidElsewhere, UserError, first_line
 from masklater.machine.precision import PRECISIONS, Precision
 
 TIMEOUT = timedelta(minutes=30)
-"""The time a process waits for the others. One that dies does not take that long: torchrun ends the rest."""
+"""The time a process waits for the others. If one dies the wait is shorter: torchrun ends the rest."""
 
 _joined: list[dist.ProcessGroup | None] = []
-"""Every group of processes this one has joined. A group must outlive the model that exchanges gradients through it: one
-that ends with its DDP model waits for gloo's thread while it holds the lock of Python, which that thread may want in
-order to free the last tensor that was exchanged, and both wait for ever (pytorch issue 56297)."""
+"""Every group of processes that this process has joined.
+
+A group must outlive the model that exchanges gradients through it. Otherwise the group ends with its DDP model and
+waits for gloo's thread while it holds Python's lock. That thread may need the lock to free the last tensor that was
+exchanged, and both wait for ever (pytorch issue 56297).
+"""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """True in the one process that writes and speaks."""
+        """True in the one process that writes files and prints."""
         return self.rank == 0
 
     @property
@@ -48,14 +51,14 @@ class World:
         return torch.device("cuda", self.local_rank) if torch.cuda.is_available() else torch.device("cpu")
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
-        """The sum over all processes."""
+        """Return the sum over all processes."""
         if self.size > 1:
             tensor = tensor.clone()
             dist.all_reduce(tensor)
         return tensor
 
     def all_gather(self, tensor: Tensor) -> Tensor:
-        """The tensors of all processes, which are of one shape, [W, ...]."""
+        """Return the tensors of all processes, [W, ...]. All have the same shape."""
         if self.size == 1:
             return tensor[None]
         gathered = torch.empty((self.size, *tensor.shape), dtype=tensor.dtype, device=tensor.device)
