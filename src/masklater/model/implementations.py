@@ -24,7 +24,7 @@ FLOAT32_ON_CPU = "sdpa-float32-on-cpu"
 """Name of the attention that replaces `sdpa` in the encoders here. No saved config contains the name."""
 
 BY_BLOCKS = "sdpa-float32-on-cpu-or-flex"
-"""The same, but for long rows with a mask: FlexAttention, which passes over blocks of pairs that do not attend."""
+"""Name of the same attention, with FlexAttention for long rows with a mask: it skips blocks that do not attend."""
 
 SHORTEST_BY_BLOCKS = 512
 """The fewest queries for which `BY_BLOCKS` uses FlexAttention: four blocks of 128 to either side.

@@ -124,7 +124,7 @@ class Optimizers:
 
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
-    """Weights of linear layers; other weights that decay (embeddings); biases, norms and vectors, which do not."""
+    """Return weights of linear layers; others that decay (embeddings); and biases, norms and vectors, which do not."""
     linear = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
     matrices, decayed, undecayed = [], [], []
     for parameter in model.parameters():

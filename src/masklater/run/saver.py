@@ -138,7 +138,10 @@ class Saver:
                 pending.result()
 
     def close(self) -> None:
-        """After an error: let what is being written be completed, if that takes no others and no long time."""
+        """Wait at most PATIENCE seconds for the checkpoint being written, without other processes.
+
+        Call it after an error.
+        """
         if self.pending is not None:
             try:
                 self.pending.result(PATIENCE)

@@ -107,7 +107,7 @@ TRACKERS: dict[str, Callable[[Path, int, Recipe], Tracker]] = {
     "trackio": Trackio,
     "wandb": Wandb,
 }
-"""By their names in a recipe, which recipe/watching.py has, and which are those of their extras and modules too."""
+"""The trackers by their names in a recipe (recipe/watching.py). Their extras and modules have the same names."""
 
 
 def chosen(recipe: Recipe) -> list[str]:
