@@ -72,7 +72,7 @@ class OwnTask:
     kind: str
     train: tuple[TaskFile, ...]
     dev: dict[str, TaskFile]  # by split: "dev", or "dev_NAME" of several
-    columns: Columns  # where a file has none of its own; of words, where one is not given, the file's kind says it
+    columns: Columns  # for files without their own; for words, the file's format gives defaults
     labels: tuple[str, ...]  # in the order of their numbers; empty: as the training data has them
     metrics: tuple[str, ...]
     rows: dict[str, int]  # official counts, by split

@@ -111,7 +111,7 @@ class RunLog:
         try:
             with np.load(path, allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
-        except Exception as error:  # numpy raises those of zip and of its own format too
+        except Exception as error:  # numpy also raises errors of zip and of its own format
             reason = "a run that was recorded without them" if "predictions" not in record else first_line(error)
             raise DamagedDataError(
                 f"{path} cannot be read as predictions: {reason}", "Score anew into another folder with --out."

@@ -168,7 +168,7 @@ def within_window(pos_BX: Tensor, attend_BXX: Tensor | None, reach: int) -> Tens
 
     Args:
         pos_BX: The positions in the row, of queries and keys alike.
-        attend_BXX: The pairs that may attend wherever they stand; None: all.
+        attend_BXX: The pairs that may attend at any distance; None: all.
         reach: The largest distance.
     """
     near_BXX = (pos_BX[:, :, None] - pos_BX[:, None, :]).abs() <= reach

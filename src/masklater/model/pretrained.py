@@ -87,7 +87,7 @@ class MaskLaterPreTrainedModel(PreTrainedModel):
                 else as many as the encoder has positions for, at most 512.
             attn_implementation: The encoder's, `sdpa` or `eager`; None: as the source has it.
             of_0_1: The decoder's settings by their names of version 0.1, such as `num_decoder_layers`, in place of
-            `decoder`.
+                `decoder`.
 
         Raises:
             TypeError: An argument of another name.

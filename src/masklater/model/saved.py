@@ -253,7 +253,7 @@ def _try_out(parts: HeadParts, model: PreTrainedModel, base: PreTrainedModel) ->
             hidden = base(input_ids=ids_BL).last_hidden_state.float()
         finally:
             model.train(was_training)
-        expected = output.get("logits", output.get("prediction_logits"))  # the latter beside BERT's next sentence
+        expected = output.get("logits", output.get("prediction_logits"))  # the latter with BERT's next sentence
         if expected is None or expected.shape != (*ids_BL.shape, V):
             return FoundHead(None, "it does not predict tokens")
         unbiased = head.to(hidden.device)(hidden, words_VE.float())

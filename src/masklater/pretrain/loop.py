@@ -135,7 +135,7 @@ class _Training:
 
     def __post_init__(self) -> None:
         self.settles_late = self.world.device.type == "cuda"  # on a CPU a step has ended when it returns
-        self.phase = self.plan.phase(max(0, self.ledger.steps - 1))  # what is evaluated before the next step is its
+        self.phase = self.plan.phase(max(0, self.ledger.steps - 1))  # a first evaluation is of this phase
         set_up(self.phase, self.model)
 
     def finish(self) -> PretrainResult:
