@@ -1,4 +1,4 @@
-"""Peak memory and time of a training step with and without activation checkpointing, beside what `budget` estimates."""
+"""Peak memory and time of a training step with and without activation checkpointing, next to `budget`'s estimates."""
 
 import argparse
 import os
@@ -22,20 +22,23 @@ from masklater.recipe.recipe import Recipe
 ROW_LENGTH, VOCABULARY, STEPS = 128, 8000, 2
 MEASURED_IN = Precision("float32", "measured in it", ALONE.device)
 FREED_AT_ONCE = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TOP_PAD_": "0"}
-"""glibc gives freed buffers back, so that what is resident is what is held; `pretrain` keeps them, which is faster."""
+"""Settings under which glibc returns freed buffers at once, so that resident memory is the memory in use.
+
+`pretrain` keeps the buffers, which is faster.
+"""
 
 
 def recipe_of(name: str, setting: str) -> Recipe:
-    """Without dropout, with which a CPU holds the weights of all pairs of positions, which no GPU does."""
+    """Load a recipe without dropout: with it, a CPU holds the weights of all pairs of positions, and no GPU does."""
     overrides = (f"activation_checkpointing={setting}", "model.dropout=0", "precision=float32")
     return load(name, [*overrides, "model.family=bert"])
 
 
 def measure(name: str, setting: str, rows: int) -> None:
-    """Print the memory of a step beyond what stood before the model, the estimate of it, bytes, and its seconds."""
+    """Print the memory of a step beyond that before the model, its estimate, both in bytes, and the step's seconds."""
     recipe = recipe_of(name, setting)
     small = Ours(recipe, 2, 16, 100, MEASURED_IN)
-    small.train(small.share(0, small.corruption), 0)  # the libraries' own memory comes with the first step
+    small.train(small.share(0, small.corruption), 0)  # the first step also loads the libraries' own memory
     on_gpu = ALONE.device.type == "cuda"
     if on_gpu:
         del small
@@ -59,7 +62,7 @@ def measure(name: str, setting: str, rows: int) -> None:
 
 
 def main() -> None:
-    """Measure each setting in a process of its own, as a high water falls no more."""
+    """Measure each setting in a separate process, because a peak never falls."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--recipes", nargs="+", default=["vanilla-small", "3ml-small"], help="shipped recipes")
     parser.add_argument("--rows", type=int, default=64, help="rows of a step, in one forward pass")

@@ -1,9 +1,10 @@
-"""What a run's held-out loss is made of: tokens that everybody uses, tokens that stand in the row once more, new ones.
+"""The parts of a run's held-out loss: frequent tokens, tokens that occur once more in the row, and new ones.
 
     python benchmarks/copied.py RUN RUN --data SHARDS
 
-A masked token may be copied where it stands elsewhere in its document, seen. All runs meet the same targets, 15% [MASK]
-of the same rows, so that a column can be read downwards; beside each run the steps and FLOPs it has spent.
+A masked token may be copied where it also occurs elsewhere in its document, unmasked. All runs get the same targets,
+15% [MASK] of the same rows, so that the numbers in a column can be compared. Each line also shows the steps and FLOPs
+that the run has spent.
 
 Letters: see masking/batch.py.
 """
@@ -38,13 +39,16 @@ KINDS = ("frequent", "once more", "new")
 class Split:
     """Losses of a run's targets, by kind."""
 
-    losses: tuple[float, ...]  # mean of each kind, nats; nan where it has no target
+    losses: tuple[float, ...]  # mean of each kind, nats; nan where a kind has no target
     loss: float  # of all
     targets: tuple[int, ...]
 
 
 def most_frequent(shards: Shards, number: int) -> Tensor:
-    """The commonest tokens of the first training rows, is_frequent_V, specials among them: they are no targets."""
+    """Return the commonest tokens of the first training rows, is_frequent_V.
+
+    Specials may be among them: they are no targets.
+    """
     rows = shards.train.read(np.arange(min(ROWS_COUNTED, shards.train.num_rows)))
     counts_V = torch.bincount(
         torch.from_numpy(rows.ids_NL.astype(np.int64)).flatten(), minlength=shards.index.vocabulary_size
@@ -55,7 +59,7 @@ def most_frequent(shards: Shards, number: int) -> Tensor:
 
 
 def stands_elsewhere(batch: MaskedBatch) -> Tensor:
-    """Whether what is to be predicted is seen elsewhere in its document, bool [B, T]."""
+    """Return whether each target token is seen elsewhere in its document, bool [B, T]."""
     same_BTS = batch.target_ids_BT[:, :, None] == batch.seen_ids_BS[:, None]
     if batch.hidden_BS is not None:
         same_BTS &= ~batch.hidden_BS[:, None]
@@ -69,7 +73,7 @@ def stands_elsewhere(batch: MaskedBatch) -> Tensor:
 def split_loss(
     run: RunFolder, checkpoint: Checkpoint, shards: Shards, is_frequent_V: Tensor, num_rows: int, meter: Meter
 ) -> Split:
-    """The losses of a run's checkpoint on held-out rows."""
+    """Return the losses of a run's checkpoint on held-out rows."""
     model = run.model_of(checkpoint)
     device = all_devices()[0]
     precision = choose_precision(run.recipe.precision, device)
@@ -94,7 +98,7 @@ def compare(paths: list[Path], data: Path, frequent: int, num_rows: int) -> None
     """Print a line for each run.
 
     Raises:
-        UserError: A folder is not what it must be, no row is held out, or a run has another tokenizer.
+        UserError: A folder is of the wrong kind, no row is held out, or a run has another tokenizer.
     """
     shards, runs = Shards(data), [RunFolder(path) for path in paths]
     if not shards.valid.num_rows:
@@ -120,7 +124,7 @@ def compare(paths: list[Path], data: Path, frequent: int, num_rows: int) -> None
 
 
 def main() -> int:
-    """Compare them."""
+    """Compare the runs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="runs on one tokenizer")
     parser.add_argument("--data", type=Path, required=True, help="the SHARDS whose held-out rows are scored")

@@ -1,15 +1,15 @@
-"""Data in time: does preparing keep up with the library it calls, and does training ever wait for rows?
+"""Data in time: is preparing as fast as the library it calls, and does training ever wait for rows?
 
     python benchmarks/data.py --text wikipedia_en.jsonl
     python benchmarks/data.py --text novels wikipedia_en.jsonl --megabytes 72 --tokenizer gpt2
     python benchmarks/data.py --text wikipedia_en.jsonl --part loader
 
-Parts: `prepare`, `masklater prepare` from files to finished shards beside `encode_batch` of tokenizers with its own
-threads, which only tokenises documents that stand in memory, in turns, on the same cores; then the same text ten times
-over, for rate and memory. `kinds`, the same text as a file of every kind that is read, once and ten times over.
-`loader`, what share of its time a model waits for data that is ten times as fast as the real
-3ml-small. `index`, how long SHARDS of a billion rows take to open and to give shuffled rows. The tokenizer is made, or
-loaded, beforehand and is in no figure. No part needs a GPU; `loader` uses one where it is.
+Parts: `prepare`: `masklater prepare`, from files to finished shards, against `encode_batch` of tokenizers with its own
+threads, which only tokenises documents in memory; they take turns on the same cores. Then the same text ten times over,
+for rate and memory. `kinds`: the same text as a file of every kind that is read, once and ten times over. `loader`: the
+share of its time that a model ten times as fast as the real 3ml-small waits for data. `index`: how long SHARDS of a
+billion rows take to open and to give shuffled rows. The tokenizer is made, or loaded, beforehand and is in no figure.
+No part needs a GPU; `loader` uses one if there is one.
 """
 
 import argparse
@@ -41,11 +41,11 @@ from masklater.errors import UserError
 PARTS = ("prepare", "kinds", "loader", "index")
 TIMES = 10
 BATCH_CHARS = 2**23
-"""What `encode_batch` is given at once: enough for any number of threads, and 200 MB of encodings."""
+"""Characters per call of `encode_batch`: enough for any number of threads, and 200 MB of encodings."""
 
 
 class Pass(NamedTuple):
-    """All documents once through a tokenizer."""
+    """One pass of all documents through a tokenizer."""
 
     tokens: int
     tokens_per_second: float
@@ -53,14 +53,14 @@ class Pass(NamedTuple):
 
 
 def run_prepare(text: Path, tokenizer: Path | None, out: Path, workers: int, vocabulary: int = 0) -> Pass:
-    """`masklater prepare`; its rate is that of reading, tokenising, packing and writing.
+    """Run `masklater prepare`; its rate covers reading, tokenising, packing and writing.
 
     Args:
         text: A folder.
         tokenizer: A saved one; None: train one of `vocabulary` entries first.
-        out: Where SHARDS are written.
+        out: The folder for SHARDS.
         workers: Threads that tokenise.
-        vocabulary: Of no effect where there is a tokenizer.
+        vocabulary: Ignored where there is a tokenizer.
     """
     settings = PrepareSettings(tokenizer=tokenizer, vocab_size=vocabulary, workers=workers)
     result = prepare([text], out, settings)
@@ -68,7 +68,7 @@ def run_prepare(text: Path, tokenizer: Path | None, out: Path, workers: int, voc
 
 
 def run_encode_batch(text: Path, tokenizer: Path, workers: int) -> Pass:
-    """`encode_batch` of the same documents, from memory to memory."""
+    """Run `encode_batch` on the same documents, from memory to memory."""
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
     os.environ["RAYON_NUM_THREADS"] = str(workers)  # the library's threads; read when they start
     backend = load(tokenizer).backend_tokenizer
@@ -93,13 +93,13 @@ def run_encode_batch(text: Path, tokenizer: Path, workers: int) -> Pass:
 
 
 def in_a_process(function: Callable[..., Any], *arguments: object) -> Any:
-    """What a function returns that runs in a fresh process, so that its memory is its own."""
+    """Return a function's result from a fresh process, so that its memory is measured alone."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 
 
 def sample(inputs: list[Path], megabytes: int, folder: Path) -> Path:
-    """The first so many megabytes of the text, as a folder of one .jsonl file."""
+    """Write the first `megabytes` of the text as a folder of one .jsonl file."""
     folder.mkdir()
     left = megabytes * 10**6
     with (folder / "text-0.jsonl").open("w", encoding="utf-8") as file:
@@ -112,7 +112,7 @@ def sample(inputs: list[Path], megabytes: int, folder: Path) -> Path:
 
 
 def repeated(text: Path, folder: Path) -> Path:
-    """The same files under ten names each."""
+    """Link the same files under ten names each."""
     folder.mkdir()
     for number in range(TIMES):
         for file in text.iterdir():
@@ -121,7 +121,7 @@ def repeated(text: Path, folder: Path) -> Path:
 
 
 def show_prepare(text: Path, tokenizer: Path, work: Path, workers: int, rounds: int) -> None:
-    """The two tables of the first part."""
+    """Print the two tables of the first part."""
     ours: list[Pass] = []
     theirs: list[Pass] = []
     print(f"\n{'round':<10}{'prepare, M tokens/s':>22}{'encode_batch, M tokens/s':>26}{'ratio':>9}")
@@ -151,7 +151,7 @@ def show_prepare(text: Path, tokenizer: Path, work: Path, workers: int, rounds: 
 
 
 def show_kinds(text: Path, tokenizer: Path, work: Path, workers: int) -> None:
-    """The table of each kind of file."""
+    """Print the table of each kind of file."""
     texts = [document.text for document in read_documents(Source(find_files([text])), ReadCounts())]
     library = in_a_process(run_encode_batch, text, tokenizer, workers).tokens_per_second / 1e6
     print(f"\nencode_batch of the same text, from memory: {library:.3f} M tokens/s")
@@ -176,7 +176,7 @@ def show_kinds(text: Path, tokenizer: Path, work: Path, workers: int) -> None:
 
 
 def show_loader(shards: Path, rows: int | None) -> None:
-    """The table of the second part."""
+    """Print the table of the part `loader`."""
     from loading import FASTER, SIMULATED_STEPS, wait_for_data
 
     waiting = wait_for_data(shards, rows)
@@ -189,7 +189,7 @@ def show_loader(shards: Path, rows: int | None) -> None:
 
 
 def show_index(shards: Path, work: Path, rows: int) -> None:
-    """The table of the third part."""
+    """Print the table of the part `index`."""
     from loading import FAR, open_many, write_many
 
     opening = open_many(write_many(shards, work / "many", rows))
@@ -204,7 +204,7 @@ def show_index(shards: Path, work: Path, rows: int) -> None:
 
 
 def run(given: argparse.Namespace) -> None:
-    """The parts that are asked for, one after the other."""
+    """Run the requested parts, one after the other."""
     parts = given.part or PARTS
     with tempfile.TemporaryDirectory(prefix="masklater-data-") as name:
         work = Path(name)
@@ -223,7 +223,7 @@ def run(given: argparse.Namespace) -> None:
 
 
 def main() -> int:
-    """Measure what is asked for; print tables."""
+    """Measure the requested parts; print tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--text", type=Path, nargs="+", required=True, help=".txt or .jsonl files, or folders of them")
     parser.add_argument("--part", action="append", choices=PARTS, help="may be repeated; all by default")

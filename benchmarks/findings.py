@@ -1,10 +1,10 @@
-"""The paper's two findings, as a table and a plot: how late the [MASK]s may come, and what gathers context into them.
+"""The paper's two findings, as a table and a plot: how late [MASK]s may enter, and what gathers context into them.
 
     python benchmarks/ladder.py --data DATA --out LADDER     # its rungs enter-*, *-of-*, without-*
     python benchmarks/findings.py LADDER --out findings.png
 
-Every cell of one budget that is finished is drawn: a pale mark for each seed, a full one for their mean. All runs spent
-the same FLOPs, LM head and optimizer included, so that what costs less has read more rows.
+Every finished cell of one budget is drawn: a pale mark for each seed, a full one for their mean. All runs spent the
+same FLOPs, including LM head and optimizer, so a cheaper run has read more rows.
 """
 
 import argparse
@@ -53,13 +53,13 @@ PANELS: tuple[Panel, ...] = (
         },
     ),
 )
-"""Title, horizontal axis, and for each line the rung that stands at each place."""
+"""Title, horizontal axis, and for each line the rung at each place."""
 SHOWN = tuple(dict.fromkeys(rung for *_, lines in PANELS for line in lines.values() for rung in line.values()))
 """All rungs of the panels, in their order."""
 
 
 def finished(ladder: Path, budget: str) -> dict[str, list[CellRecord]]:
-    """Finished cells of a budget, by rung.
+    """Return the finished cells of a budget, by rung.
 
     Raises:
         UserError: There is none that the panels show.
@@ -74,7 +74,7 @@ def finished(ladder: Path, budget: str) -> dict[str, list[CellRecord]]:
 
 
 def table(cells: dict[str, list[CellRecord]]) -> str:
-    """Rows in Markdown, in the order of the panels; where seeds differ in a figure, all of them."""
+    """Return Markdown rows in the order of the panels; where seeds differ in a figure, all of their values."""
     rows = ["| rung | steps | loss at 15% | accuracy | BLiMP |", "|---|---:|---:|---:|---:|"]
     for rung in SHOWN:
         if rung in cells:
@@ -87,7 +87,7 @@ def table(cells: dict[str, list[CellRecord]]) -> str:
 
 
 def draw(cells: dict[str, list[CellRecord]], budget: str) -> bytes:
-    """The three panels, as a PNG."""
+    """Draw the three panels, as a PNG."""
     with style():
         figure = new_figure(9.6, 3.4)
         panels = figure.subplots(1, len(PANELS))
@@ -95,13 +95,13 @@ def draw(cells: dict[str, list[CellRecord]], budget: str) -> bytes:
         for panel, (title, x_label, lines) in zip(panels, PANELS, strict=True):
             panel.set(title=title, xlabel=x_label)
             names = list(dict.fromkeys(place for line in lines.values() for place in line))
-            # Numbers stand where they are; between kinds nothing lies.
+            # Numbers are drawn at their values; kinds have no values between them.
             places = {name: int(name) if name.isdecimal() else number for number, name in enumerate(names)}
             panel.set_xticks([*places.values()], names)
             panel.margins(x=0.1)
             for name, line in lines.items():
                 handles[name] = _draw_line(panel, places, line, cells, next(looks))
-        panels[1].sharey(panels[0])  # and not the third: where a flow is needed, the loss is of another size
+        panels[1].sharey(panels[0])  # not the third: where a flow is needed, the loss is of another size
         panels[0].set_ylabel("masked-token loss (nats)")
         note = f"at {budget} FLOPs each, held out, all under 15% [MASK]; pale marks: seeds, full ones: their means"
         legend(figure, list(handles.values()), list(handles), note)

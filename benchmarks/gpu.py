@@ -1,14 +1,14 @@
-"""Prove the whole on one GPU: one command for a bare machine without network, which goes on where it was stopped.
+"""Prove the whole on one GPU: one command for a bare machine without network, which continues where it was stopped.
 
     python benchmarks/gpu.py --out gpu                       # 25 minutes, the most telling first
     python benchmarks/gpu.py --out gpu --minutes 9           # and again, until nothing is left
     python benchmarks/gpu.py --out gpu --device cpu --size tiny
 
-Parts, each a process with a time limit of its own: training steps of base and large, 3ML at 50% and vanilla MLM at 15%,
-eager and compiled, at several rows and lengths, with their kernels, beside what `masklater budget` forecasts;
-transformers' Trainer in bfloat16, compiled; `tests/gpu`; the LM head alone; growth with the length of rows; the
-quickstart; and one pre-training of minutes. A part that is done leaves OUT/NAME.json and is not done again; what it
-said is in OUT/NAME.log. OUT/table.md holds the tables for docs/performance.md.
+Each part is a process with its own time limit. The parts are: training steps of base and large, 3ML at 50% and vanilla
+MLM at 15%, eager and compiled, at several rows and lengths, with their kernels, next to the forecasts of `masklater
+budget`; transformers' Trainer in bfloat16, compiled; `tests/gpu`; the LM head alone; growth with the length of rows;
+the quickstart; and one pre-training of minutes. A finished part leaves OUT/NAME.json and is not run again; its output
+is in OUT/NAME.log. OUT/table.md holds the tables for docs/performance.md.
 """
 
 import argparse
@@ -30,11 +30,11 @@ from masklater.console import say
 from masklater.errors import UserError
 
 SHORTEST = 20.0
-"""Seconds under which no part is begun."""
+"""No part is begun with fewer seconds left."""
 
 
 def environment(device: str) -> dict[str, str]:
-    """What the processes of all parts get: this source, no network, and the device."""
+    """Return the environment of all parts' processes: this source, no network, and the device."""
     paths = [str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
     hidden = {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
     quiet = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "PYTHONUNBUFFERED": "1"}
@@ -42,7 +42,7 @@ def environment(device: str) -> dict[str, str]:
 
 
 def do(part: Part, out: Path, size: str, device: str, seconds: float) -> str:
-    """Do a part in a process of its own, ended when its time is up with all that it has started; return how it went."""
+    """Run a part in a separate process, and end it and its children when its time is up; return how it went."""
     command = [sys.executable, str(Path(__file__).with_name("gpu_parts.py")), part.name, "--out", str(out)]
     with (out / f"{part.name}.log").open("ab") as log:
         process = subprocess.Popen(
@@ -65,10 +65,10 @@ def do(part: Part, out: Path, size: str, device: str, seconds: float) -> str:
 
 
 def work(out: Path, size: str, device: str, minutes: float) -> None:
-    """All parts that are left, as far as time reaches.
+    """Run all parts that are left, as far as time allows.
 
     Raises:
-        UserError: OUT was begun otherwise, or there is no GPU.
+        UserError: OUT was begun with other settings, or there is no GPU.
     """
     if device == "cuda":
         check_gpu()
@@ -100,7 +100,7 @@ def check_gpu() -> None:
 
 
 def main() -> int:
-    """Do what is left; print the tables. 0 where every part is done, 3 where some are left."""
+    """Run the parts that are left; print the tables. Return 0 where every part is done, 3 where some are left."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="the folder to make, or to go on with")
     parser.add_argument("--size", choices=SIZES, default="full")

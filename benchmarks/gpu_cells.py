@@ -1,4 +1,4 @@
-"""What benchmarks/gpu.py runs: its parts, in order, and the training steps that are measured.
+"""The parts of benchmarks/gpu.py, in order, and the training steps that are measured.
 
 Letters: L row length.
 """
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Done = dict[str, Any]
-"""What a part has found, as it is written to OUT/NAME.json."""
+"""The result of a part, as written to OUT/NAME.json."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Cell:
         return "-".join([self.recipe, f"{self.rows}x{self.row_length}", *ways])
 
     def overrides(self, known: dict[str, object]) -> list[str]:
-        """Settings of the recipe. `known` are those that recipes have."""
+        """Return settings of the recipe. `known` are the settings that recipes have."""
         settings = [
             f"batch.rows={self.rows}", f"batch.micro_rows={self.rows}", f"batch.attend={self.attend}",
             "evaluation.rows=8", "evaluation.every_steps=1000000", "checkpoint.every_steps=1000000",
@@ -35,16 +35,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of work, done by a process of its own."""
+    """A piece of work, done in a separate process."""
 
     name: str
-    minutes: float  # after which it is ended; what it had written stays
+    minutes: float  # after these it is ended; what it had written stays
     cells: tuple[Cell, ...] = ()
 
 
 @dataclass(frozen=True)
 class Size:
-    """How large everything is."""
+    """The size of everything."""
 
     parts: tuple[Part, ...]
     vocabulary: int
@@ -60,7 +60,7 @@ class Size:
 
 
 def _cells(ours: str, usual: str, shapes: tuple[tuple[int, int, bool], ...]) -> tuple[Cell, ...]:
-    """Both recipes at each (rows, L, compiled); and at the first shape, ours without a mask."""
+    """Return both recipes at each (rows, L, compiled); and at the first shape also 3ML without a mask."""
     cells = [Cell(recipe, *shape) for shape in shapes for recipe in (ours, usual)]
     rows, length, compiled = shapes[0]
     return (*cells[:2], Cell(ours, rows, length, compiled, "row"), *cells[2:])
@@ -77,7 +77,7 @@ LARGE = _cells(
     ((256, 128, True), (512, 128, True), (256, 128, False), (128, 512, True), (1024, 128, True)),
 )
 TINY = _cells("3ml-small", "vanilla-small", ((4, 32, False),))
-"""The most telling first: what the time does not reach stands in the table as not measured."""
+"""The most telling cells first: those that the time does not reach are listed as not measured."""
 
 FULL_SIZE = Size(
     parts=(

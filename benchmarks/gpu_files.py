@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @contextlib.contextmanager
 def scratch(out: Path) -> Iterator[Path]:
-    """A name for a folder that is gone afterwards."""
+    """Yield the name of a folder that is removed afterwards."""
     path = out / f"scratch-{os.getpid()}"
     shutil.rmtree(path, ignore_errors=True)
     try:
@@ -24,7 +24,7 @@ def scratch(out: Path) -> Iterator[Path]:
 
 
 def write(path: Path, done: Done) -> None:
-    """Whole or not at all."""
+    """Write a file, completely or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(done, indent=1) + "\n")

@@ -1,7 +1,7 @@
-"""The parts of benchmarks/gpu.py, each of which a process of its own does: `python gpu_parts.py NAME --out OUT`.
+"""The parts of benchmarks/gpu.py, each run in a separate process: `python gpu_parts.py NAME --out OUT`.
 
-A part writes OUT/NAME.json when it is done; one that measures many training steps, one file for each in OUT/points too,
-so that none is measured again.
+A part writes OUT/NAME.json when it is done. A part that measures many training steps also writes one file for each in
+OUT/points, so that none is measured again.
 """
 
 import argparse

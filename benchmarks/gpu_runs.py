@@ -16,7 +16,7 @@ from gpu_files import ROOT, scratch
 
 
 def tests(size: Size, out: Path) -> Done:
-    """tests/gpu, on the device that the other parts use."""
+    """Run tests/gpu, on the device that the other parts use."""
     device = "cpu" if os.environ.get("CUDA_VISIBLE_DEVICES") == "" else "cuda"
     environment = os.environ | {"MASKLATER_TEST_DEVICE": device}
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider", *size.tests]
@@ -28,7 +28,7 @@ def tests(size: Size, out: Path) -> Done:
 
 
 def growth(size: Size, out: Path) -> Done:
-    """benchmarks/growth.py, whose table and plot are kept."""
+    """Run benchmarks/growth.py, and keep its table and plot."""
     shutil.rmtree(out / "growth", ignore_errors=True)
     command = [sys.executable, str(ROOT / "benchmarks" / "growth.py"), "--out", str(out / "growth"), *size.growth]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -39,7 +39,7 @@ def growth(size: Size, out: Path) -> Done:
 
 
 def quickstart(size: Size, out: Path) -> Done:
-    """The main job from text to encoder, shorter."""
+    """Run the main job from text to encoder, in a shorter form."""
     from masklater.quickstart.main_job import quickstart as run
 
     with scratch(out) as folder:
@@ -48,7 +48,7 @@ def quickstart(size: Size, out: Path) -> Done:
 
 
 def pretrain(size: Size, out: Path) -> Done:
-    """A model of a medium size for minutes, on the documentation of the installed packages."""
+    """Train a model of a medium size for minutes, on the documentation of the installed packages."""
     from masklater.corpus.prepare import prepare
     from masklater.corpus.settings import PrepareSettings
     from masklater.pretrain.loop import pretrain as run
@@ -66,5 +66,5 @@ def pretrain(size: Size, out: Path) -> Done:
 
 
 def sources(size: Size) -> list[Path] | None:
-    """Python files to take text from; None: all that are installed."""
+    """Return Python files to take text from; None: all installed ones."""
     return None if size.words > 10_000 else sorted((ROOT / "src").rglob("*.py"))

@@ -36,13 +36,13 @@ from masklater.recipe.recipe import Recipe
 from masklater.run.metrics import read_metrics
 
 ASSUMED_UTILISATION = 0.4
-"""What `masklater budget` assumes by itself."""
+"""The utilisation that `masklater budget` assumes by default."""
 PROFILED = 2
-"""Steps that are profiled, the last ones of a run."""
+"""Number of steps that are profiled, the last ones of a run."""
 
 
 def machine(size: Size, out: Path) -> Done:
-    """What everything else ran on."""
+    """Return the facts about the machine that everything else runs on."""
     refuse_cudnn_attention()
     device = ALONE.device
     precision = choose_precision("auto", device)
@@ -59,7 +59,7 @@ def machine(size: Size, out: Path) -> Done:
 
 
 def steps(part: Part, size: Size, out: Path) -> Done:
-    """Every cell, one after the other; what does not fit the device's memory is written down as that."""
+    """Measure every cell, one after the other; record which ones do not fit the device's memory."""
     points = []
     for cell in part.cells:
         path = out / "points" / f"{cell}.json"
@@ -71,9 +71,10 @@ def steps(part: Part, size: Size, out: Path) -> Done:
 
 
 def measure(cell: Cell, size: Size, out: Path) -> Done:
-    """One cell: its rate, utilisation and memory, and what `masklater budget` says of both.
+    """Measure one cell: its rate, utilisation and memory, and the forecasts of `masklater budget` for both.
 
-    `device_seconds` is what the kernels of a step take together: far below the step's time, the GPU waits for its host.
+    `device_seconds` is the total time of a step's kernels. If it is far below the step's time, the GPU waits for its
+    host.
     """
     shards = made_up_shards(out, size, cell.row_length)
     recipe = recipe_of(cell, size)
@@ -118,7 +119,7 @@ def measure(cell: Cell, size: Size, out: Path) -> Done:
 
 @contextmanager
 def profiled_at_the_end(steps: int) -> Iterator[torch.profiler.profile]:
-    """Profile the last steps of a run of so many."""
+    """Profile the last steps of a run of `steps` steps."""
     plain_step, made, profiler = loop.train_step, 0, torch.profiler.profile()
 
     def step(*given: Any) -> Any:
@@ -138,7 +139,7 @@ def profiled_at_the_end(steps: int) -> Iterator[torch.profiler.profile]:
 
 
 def kernels_of(profiler: torch.profiler.profile) -> list[tuple[str, float, int]]:
-    """Kernels of a GPU, or operators of a CPU, by name: seconds of their own, and calls; the longest first."""
+    """Return kernels of a GPU, or operators of a CPU: name, own seconds, and calls; the longest first."""
     on_gpu = ALONE.device.type == "cuda"
     order = "self_device_time_total" if on_gpu else "self_cpu_time_total"
     found = [(event.key, getattr(event, order) / 1e6, event.count) for event in profiler.key_averages()]
@@ -147,13 +148,13 @@ def kernels_of(profiler: torch.profiler.profile) -> list[tuple[str, float, int]]
 
 
 def recipe_of(cell: Cell, size: Size) -> Recipe:
-    """A cell's recipe."""
+    """Return a cell's recipe."""
     overrides = [*cell.overrides(dict(Recipe.model_fields)), f"duration.steps={size.steps}", *size.shrink]
     return load(cell.recipe, overrides)
 
 
 def stock(size: Size, out: Path) -> Done:
-    """transformers' Trainer in bfloat16, compiled on a GPU, with logits at every position."""
+    """Measure transformers' Trainer in bfloat16, compiled on a GPU, with logits at every position."""
     points = []
     for name, rows, row_length in size.stock:
         wanted = Wanted(name, rows, row_length, size.vocabulary, "bfloat16", ALONE.device.type == "cuda")
@@ -169,7 +170,7 @@ def stock(size: Size, out: Path) -> Done:
 
 
 def head(size: Size, out: Path) -> Done:
-    """Loss and gradients of the LM head alone, at a vocabulary as it is and at the next multiple of 64."""
+    """Measure loss and gradients of the LM head alone, at a vocabulary as it is and at the next multiple of 64."""
     targets, width, vocabularies = size.head
     device, points = ALONE.device, []
     precision = choose_precision("auto", device)
@@ -197,7 +198,7 @@ def head(size: Size, out: Path) -> Done:
 
 
 def made_up_shards(out: Path, size: Size, row_length: int) -> Path:
-    """SHARDS of random words with a vocabulary of the wanted size, made once."""
+    """Make SHARDS of random words with a vocabulary of the wanted size, once."""
     shards = out / "shards" / str(row_length)
     if not shards.exists():
         shards.parent.mkdir(exist_ok=True)

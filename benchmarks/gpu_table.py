@@ -1,4 +1,4 @@
-"""The results of benchmarks/gpu.py as Markdown, for docs/performance.md. What is not there is called not measured."""
+"""The results of benchmarks/gpu.py as Markdown, for docs/performance.md. Missing results are listed as not measured."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ NOT_MEASURED = "not measured"
 
 
 def table(out: Path, size: Size) -> str:
-    """All tables of a folder, finished or not."""
+    """Return all tables of a folder, finished or not."""
     done = {part.name: _read(out / f"{part.name}.json") for part in size.parts}
     missing = [name for name, result in done.items() if result is None]
     parts = [
@@ -78,7 +78,7 @@ def _steps(out: Path, size: Size) -> str:
 
 
 def _ratios(out: Path, size: Size) -> str:
-    """3ML's time over vanilla's, at the shapes where both were measured."""
+    """Return 3ML's time over vanilla's, at the shapes where both were measured."""
     lines = []
     for part in size.parts:
         for ours, usual in zip(part.cells, part.cells[1:], strict=False):
@@ -128,7 +128,7 @@ def _head(done: Done | None) -> str:
 
 
 def _kernels(out: Path, size: Size) -> str:
-    """Where the time of the fastest step goes."""
+    """Return where the time of the fastest step goes."""
     cells = [str(cell) for part in size.parts for cell in part.cells]
     points = [point for cell in cells if (point := _read(out / "points" / f"{cell}.json")) and "utilisation" in point]
     if not points:

@@ -1,13 +1,13 @@
-"""How the time of a step grows with row length and masking rate, beside the FLOPs that it executes.
+"""How the time of a step grows with row length and masking rate, compared with the FLOPs that it executes.
 
     python benchmarks/growth.py --out growth
     python benchmarks/growth.py --out growth-without --dropout 0
     python benchmarks/growth.py --out growth --size base      # on a GPU
 
 3ML on random rows at 50% for each row length, and at other rates for the two shortest lengths. A step has the same
-number of positions at every length: many short rows, or few long ones. All points take turns, round by round.
-Masking is not part of the time: it goes on in a thread beside training. Where time per FLOP jumps from one point to the
-next there is a cliff; the largest jump is named.
+number of positions at every length: many short rows, or few long ones. All points take turns, round by round. Masking
+is not part of the time, because it runs in a thread next to training. A jump of time per FLOP from one point to the
+next is a cliff; the largest jump is named.
 
 Letters: L row length.
 """
@@ -40,7 +40,7 @@ from masklater.report.plots import BLUE, ORANGE, PAPER, new_figure, style
 
 RATE, RATES = 0.5, (0.15, 0.3, 0.5, 0.7, 0.9)
 LENGTHS = (128, 512, 2048)
-SWEPT = 2  # so many of the shortest lengths are measured at all rates
+SWEPT = 2  # this many of the shortest lengths are measured at all rates
 POSITIONS = {"cpu": 4096, "cuda": 32_768}
 VOCABULARIES = {"small": 16_000, "base": 50_265, "large": 50_265}
 
@@ -52,12 +52,12 @@ class Point:
     length: int
     rate: float
     rows: int  # of a step
-    milliseconds: float  # of a row: median step by its rows
+    milliseconds: float  # of a row: median step divided by its rows
     flops: float  # of a row
 
     @property
     def per_flop(self) -> float:
-        """Milliseconds."""
+        """Milliseconds for each FLOP."""
         return self.milliseconds / self.flops
 
     def __str__(self) -> str:
@@ -74,19 +74,19 @@ class Model:
         self.ours = Ours(recipe, self.rows, length, vocabulary, precision)
 
     def seconds(self, rate: float, number: int) -> float:
-        """One step."""
+        """Make one step; return its wall seconds."""
         share = self.ours.share(number, self.ours.corruption.at_rate(rate))
         return timed(lambda: self.ours.train(share, number), self.device).wall
 
     def row_flops(self, length: int, rate: float) -> float:
-        """Forward and backward; of a row of any length, as an encoder layer does not know how long rows may become."""
+        """Return a row's FLOPs, forward and backward. Any length will do: a layer does not know the longest row."""
         ours = self.ours
         counts = count(ours.corruption.settings, rate, ours.decoder.drops, length, length - 2)
         return row_flops(encoder_sizes(ours.encoder), ours.decoder, counts).training
 
 
 def measure(models: dict[int, Model], steps: int) -> list[Point]:
-    """Every point, in the order of length and rate."""
+    """Measure every point, in the order of length and rate."""
     places = [
         (length, rate)
         for place, length in enumerate(sorted(models))
@@ -107,14 +107,14 @@ def measure(models: dict[int, Model], steps: int) -> list[Point]:
 
 
 def curves(points: list[Point]) -> list[list[Point]]:
-    """What grows along one of the two: the lengths at one rate; then, of each length that has them, the rates."""
+    """Return points that differ in one of the two: lengths at one rate; then, for each length that has them, rates."""
     lengths = sorted({point.length for point in points})
     by_rate = [[point for point in points if point.length == length] for length in lengths]
     return [[point for point in points if point.rate == RATE], *(curve for curve in by_rate if len(curve) > 1)]
 
 
 def largest_jump(points: list[Point]) -> str:
-    """Between neighbours, either way."""
+    """Name the largest jump between neighbours, up or down."""
     pairs = [pair for curve in curves(points) for pair in pairwise(curve)]
     before, after = max(pairs, key=lambda pair: max(jump := pair[1].per_flop / pair[0].per_flop, 1 / jump))
     return (
@@ -124,7 +124,7 @@ def largest_jump(points: list[Point]) -> str:
 
 
 def table(points: list[Point], reference: Point) -> str:
-    """One line a point."""
+    """Return one line for each point."""
     lines = [
         f"{'L':>6}{'rate':>7}{'rows':>7}{'row ms':>11}{'GFLOP a row':>13}{'GFLOP/s':>11}{'time':>9}{'FLOPs':>9}"
         f"{'time by FLOPs':>15}"
@@ -139,7 +139,7 @@ def table(points: list[Point], reference: Point) -> str:
 
 
 def plot(points: list[Point], models: dict[int, Model], reference: Point, title: str, out: Path) -> None:
-    """Measured points and the FLOPs curve, which is laid through the reference, as out/growth.png and .svg."""
+    """Draw the measured points and the FLOPs curve through the reference, as out/growth.png and .svg."""
     model = models[reference.length]
     by_length, *by_rate = curves(points)
     with style():
@@ -169,7 +169,7 @@ def plot(points: list[Point], models: dict[int, Model], reference: Point, title:
 
 
 def plot_rates(axes: Axes, curve: list[Point], model: Model, reference: Point, color: str, marker: str) -> None:
-    """One length: time of a position at each rate."""
+    """Draw one length: the time of a position at each rate."""
     length = curve[0].length
     finer = [percent / 100 for percent in range(round(100 * RATES[0]), round(100 * RATES[-1]) + 1, 5)]
     expected = [model.row_flops(length, rate) * reference.per_flop / length * 1e3 for rate in finer]
@@ -181,7 +181,7 @@ def plot_rates(axes: Axes, curve: list[Point], model: Model, reference: Point, c
 
 
 def this_machine() -> str:
-    """What steps run on."""
+    """Return the name of the hardware that steps run on."""
     if torch.cuda.is_available():
         return str(torch.cuda.get_device_name())
     threads = torch.get_num_threads()

@@ -13,7 +13,7 @@ from xml.sax.saxutils import escape
 from masklater.extras import import_extra
 
 PLAIN_TEXTS = 16
-"""Files that the text becomes where a file is one document."""
+"""Number of files that the text becomes where a file is one document."""
 
 
 def _plain(texts: list[str], path: Path) -> None:
@@ -37,7 +37,7 @@ def _commas(texts: list[str], path: Path) -> None:
 
 
 def _tabs(texts: list[str], path: Path) -> None:
-    """Line ends and tabs become spaces: a cell cannot hold them."""
+    """Write a tsv file. Line ends and tabs become spaces, because a cell cannot hold them."""
     rows = (f"{number}\t{' '.join(text.split())}\n" for number, text in enumerate(texts))
     path.write_text("number\ttext\n" + "".join(rows), encoding="utf-8")
 
@@ -55,7 +55,7 @@ def _arrow(texts: list[str], path: Path) -> None:
 
 
 def _dump(texts: list[str], path: Path) -> None:
-    """Pages whose markup is none but what the text happens to hold."""
+    """Write pages without markup, except where the text happens to hold some."""
     pages = (
         f"<page><title>{i}</title><ns>0</ns><id>{i}</id><revision><id>{i}</id><model>wikitext</model>"
         f"<text xml:space='preserve'>{escape(text)}</text></revision></page>\n"

@@ -4,11 +4,11 @@
     python benchmarks/ladder.py --data DATA --out LADDER --status    # what is finished, and the hours that are left
     masklater compare LADDER/runs/*/*/seed-* --out REPORT            # curves, power laws, multipliers
 
-ladder.yaml says what is run, in order: rungs, each a shipped recipe with something added; budgets, each with one
-size of encoder for all rungs; judges. What is finished is kept: given again, the command goes on where it was, after
-SIGTERM and SIGKILL too, and refuses what has changed for cells that were begun. With --processes, or started several
-times, processes on one LADDER share the work: small models gain little from a second thread, and a GPU trains many at a
-time. LADDER/table.md has what is finished.
+ladder.yaml lists the work in order: rungs, each a shipped recipe with additions; budgets, each with one size of encoder
+for all rungs; judges. Finished work is kept. The same command continues where it was, after SIGTERM and SIGKILL too,
+and refuses changes to cells that have begun. With --processes, or started several times, processes on one LADDER share
+the work: small models gain little from a second thread, and a GPU trains many at a time. LADDER/table.md has the
+finished cells.
 """
 
 import argparse
@@ -50,7 +50,7 @@ from masklater.seeds import derive_seed
 
 SUBSETS = ("MNLI", "QNLI", "QQP")
 PATIENCE = 10.0
-"""Seconds between two looks at what another process is at."""
+"""Seconds between two checks of another process's work."""
 
 
 class Ladder:
@@ -65,19 +65,19 @@ class Ladder:
         return self.out / "runs" / str(cell)
 
     def loss(self, cell: Cell) -> float | None:
-        """The final loss of a cell at 15%, infinite where it diverged; None: it is not finished."""
+        """Return the final loss of a cell at 15%, infinite where it diverged; None: it is not finished."""
         found = read_cell(self.run_of(cell))
         if found is None or not (found.finished or found.diverged):
             return None
         return found.loss if found.finished and found.loss is not None and math.isfinite(found.loss) else math.inf
 
     def prepare(self) -> None:
-        """SHARDS and pairs, once; refuse data that has changed since.
+        """Make SHARDS and pairs, once; refuse data that has changed since.
 
-        A machine that is given a LADDER whose SHARDS are made need not be given the text.
+        A machine with a LADDER whose SHARDS are finished does not need the text.
 
         Raises:
-            UserError: It is not what the cells that are there were trained and judged on.
+            UserError: The data differs from what the present cells were trained and judged on.
         """
         tree = self.plan.tree
         text = [self.data / name for name in tree["text"]]
@@ -102,10 +102,10 @@ class Ladder:
         self.shards = Shards(self.out / "shards")
 
     def recipe(self, cell: Cell) -> Recipe:
-        """The recipe of a cell. One that has begun keeps its steps, however FLOPs are counted by now.
+        """Return the recipe of a cell. A cell that has begun keeps its steps, however FLOPs are counted now.
 
         Raises:
-            UserError: It was begun with another.
+            UserError: It was begun with another recipe.
         """
         assert self.shards is not None
         recipe, run = self.plan.recipe(cell, self.shards, self.plan.tuned_lr(self.loss)), self.run_of(cell)
@@ -113,7 +113,7 @@ class Ladder:
             return recipe
         folder = RunFolder(run)
         before, now = settings_of(folder.recipe), settings_of(recipe)
-        follow = ("duration.steps", "evaluation.every_steps", "checkpoint.every_steps")  # from the FLOPs of a step
+        follow = ("duration.steps", "evaluation.every_steps", "checkpoint.every_steps")  # they follow a step's FLOPs
         changed = [key for key in {**before, **now} if before.get(key) != now.get(key) and key not in follow]
         if changed or folder.identity.data_sha256 != self.shards.fingerprint:
             listed = "; ".join(f"{key} was {before.get(key)}, is {now.get(key)}" for key in changed)
@@ -124,7 +124,7 @@ class Ladder:
         return folder.recipe
 
     def train(self, cell: Cell) -> None:
-        """Pre-train a cell and have it tell minimal pairs apart, as far as that is not done."""
+        """Pre-train a cell and score it on minimal pairs, as far as that is not done."""
         recipe, run = self.recipe(cell), self.run_of(cell)
         if self.loss(cell) is None:
             say(f"{cell}: pre-training, {recipe.duration}")
@@ -135,7 +135,7 @@ class Ladder:
                     raise
                 say(f"{cell}: {error}")
         if self.loss(cell) == math.inf:
-            return  # a result too: the table says so, and nothing is judged
+            return  # diverging is a result too: the table says so, and nothing is judged
         number = self.plan.budgets[cell.budget].get("blimp")
         result = run / "blimp.json"
         if not result.exists():
@@ -153,7 +153,7 @@ class Ladder:
             )
 
     def fine_tune(self, job: Job) -> None:
-        """GLUE scores of a cell, or of its encoder before its first step."""
+        """Fine-tune a cell, or its encoder before the first step, on GLUE."""
         run = self.run_of(job.cell)
         encoder, out = run, run / "scores"
         if job.kind == "twin":
@@ -169,7 +169,7 @@ class Ladder:
         sweep(str(encoder), str(data), out, choose_tasks(settings["tasks"]), wanted, (out / "sweep.json").exists())
 
     def is_done(self, job: Job) -> bool:
-        """Whether nothing is left of a piece of work."""
+        """Return whether a piece of work is finished."""
         run = self.run_of(job.cell)
         if job.kind == "train":
             loss = self.loss(job.cell)
@@ -180,26 +180,26 @@ class Ladder:
         return (folder / "scores" / "scores.json").exists()
 
     def status(self) -> str:
-        """What is finished, and how long the rest will take."""
+        """Return what is finished, and how long the rest will take."""
         jobs = self.plan.jobs(self.loss)
         left = [job for job in jobs if not self.is_done(job)]
         text = f"{table(self.out)}\n\n{len(jobs) - len(left)} of {len(jobs)} pieces of work are done. "
         return text + hours_left(self.out, left)
 
     def work(self) -> None:
-        """One piece after another until none is left."""
+        """Do one piece after another until none is left."""
         self.prepare()
         for job in self.plan.jobs(self.loss):
             if job.kind == "train" and self.is_done(job):
-                self.train(job.cell)  # which refuses what has changed, and does nothing
+                self.train(job.cell)  # refuses changes, else does nothing
         while left := [job for job in self.plan.jobs(self.loss) if not self.is_done(job)]:
             if not any(self._try(job) for job in self._ready(left)):
-                time.sleep(PATIENCE)  # others are at all of it, or at what decides the rest
+                time.sleep(PATIENCE)  # other processes do all that is left, or what decides the rest
 
     def _ready(self, left: list[Job]) -> list[Job]:
-        """What can be done now. First of all the learning rate is found, then what the choices stand for.
+        """Return the work that can be done now: first the learning rate's cells, then the cells that decide choices.
 
-        Meanwhile cells whose rate is their own are not kept waiting, up to the budget that decides.
+        Meanwhile, cells with their own rate need not wait, up to the budget that decides.
         """
         undecided, tuning = self.plan.undecided(self.loss), self.plan.candidates()
         if undecided.intersection(tuning):
@@ -209,7 +209,7 @@ class Ladder:
         return [job for job in left if job.kind == "train" or self.loss(job.cell) is not None]
 
     def _try(self, job: Job) -> bool:
-        """Do a piece of work, unless another process is at it."""
+        """Do a piece of work, unless another process is doing it."""
         with only_one(self.out / "locks" / f"{job.kind}-{str(job.cell).replace('/', '-')}") as mine:
             if not mine:
                 return False
@@ -235,10 +235,10 @@ def only_one(path: Path, wait: bool = False) -> Iterator[bool]:
 
 
 def hash_of(paths: list[Path]) -> str:
-    """One hash of files and of all files in folders, by content.
+    """Return one hash of files and of all files in folders, by content.
 
     Raises:
-        UserError: There is none of that name.
+        UserError: One of them does not exist.
     """
     whole = hashlib.sha256()
     for path in paths:
@@ -252,7 +252,7 @@ def hash_of(paths: list[Path]) -> str:
 
 
 def take_pairs(source: Path, number: int | None, out: Path) -> Path:
-    """A folder of the first pairs of each file; the source itself where all are meant."""
+    """Return a folder with the first pairs of each file, or the source itself where all are wanted."""
     if number is None:
         return source
     if not out.exists():
@@ -264,7 +264,7 @@ def take_pairs(source: Path, number: int | None, out: Path) -> Path:
 
 
 def gather_glue(official: Path, subsets: Path | None, out: Path) -> Path:
-    """One folder of links: the official tasks, and subsets in place of those whose training data is not there."""
+    """Make a folder of links: the official tasks, with subsets for those whose training data is missing."""
     if not out.exists():
         with complete_folder(out) as partial:
             for folder in sorted(official.iterdir()):
@@ -276,7 +276,7 @@ def gather_glue(official: Path, subsets: Path | None, out: Path) -> Path:
 
 
 def random_twin(run: Path, out: Path) -> Path:
-    """The encoder of a run as it was before the first step."""
+    """Export the encoder of a run as it was before the first step."""
     if not out.exists():
         folder = RunFolder(run)
         torch.manual_seed(derive_seed(folder.recipe.seed, "weights"))
@@ -287,12 +287,12 @@ def random_twin(run: Path, out: Path) -> Path:
 def work_together(number: int, minutes: float | None, command: list[str], out: Path) -> int:
     """Start processes of one thread each that share the work, and wait for them; return the worst exit status.
 
-    Those that are stopped because of the time are no worse than those that have ended.
+    Processes that are stopped because of the time count like those that have finished.
 
     Args:
-        number: Of processes; what they say is in LADDER/process-K.log.
-        minutes: Until they are stopped as by SIGTERM, which has each save what it is at; None: they are not.
-        command: Of each.
+        number: Number of processes; their output is in LADDER/process-K.log.
+        minutes: Until they are stopped as by SIGTERM, so that each saves its present work; None: they are not stopped.
+        command: The command of each.
         out: LADDER.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -309,7 +309,7 @@ def work_together(number: int, minutes: float | None, command: list[str], out: P
 
     def stop(*_: object) -> None:
         for work in works:
-            work.send_signal(signal.SIGTERM)  # which does nothing to one that has ended
+            work.send_signal(signal.SIGTERM)  # without effect on a process that has ended
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
@@ -322,7 +322,7 @@ def work_together(number: int, minutes: float | None, command: list[str], out: P
 
 
 def main() -> int:
-    """Run what is left of it."""
+    """Run the pieces that are left."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="the folder that paths in the YAML are inside of")
     parser.add_argument("--out", type=Path, required=True, help="the work folder to make, or to go on with")

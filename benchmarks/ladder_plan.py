@@ -1,4 +1,4 @@
-"""What the ladder runs: ladder.yaml, read; its cells in order; and each cell as a recipe."""
+"""The work of the ladder: ladder.yaml, read; its cells in order; and each cell as a recipe."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ from masklater.recipe.load import load
 from masklater.recipe.recipe import Recipe
 
 EVALUATIONS, CHECKPOINTS = 5, 20
-"""Of each run."""
+"""Number of evaluations and of checkpoints in each run."""
 FLOPS = "phases.0.flops="
-"""What ladder.yaml says in place of a phase's share of the steps."""
+"""The setting in ladder.yaml that replaces a phase's share of the steps."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Cell:
     budget: str  # FLOPs, as ladder.yaml writes them
     rung: str
     seed: int
-    lr: float | None = None  # one of the rates that are tried; None: the rung's own, or the best of these
+    lr: float | None = None  # one of the rates that are tried; None: the rung's own rate, or the best tried
 
     def __str__(self) -> str:
         return f"{self.budget}/{self.rung}/" + (f"seed-{self.seed}" if self.lr is None else f"lr-{self.lr:g}")
@@ -39,24 +39,24 @@ class Cell:
 
 @dataclass(frozen=True)
 class Job:
-    """A piece of work: a cell trained and told minimal pairs apart; fine-tuned; or its random twin fine-tuned."""
+    """A piece of work: train a cell and score it on minimal pairs; fine-tune it; or fine-tune its random twin."""
 
     kind: Literal["train", "glue", "twin"]
     cell: Cell
 
 
 Losses = Callable[[Cell], float | None]
-"""The final loss of a cell at 15%; None: it is not finished."""
+"""A function that returns the final loss of a cell at 15%; None: it is not finished."""
 
 
 class Plan:
     """ladder.yaml, at one of its sizes."""
 
     def __init__(self, path: Path, size: str) -> None:
-        """Read it.
+        """Read the file.
 
         Raises:
-            UserError: It is not readable, or names what it does not hold.
+            UserError: It is not readable, or names something that it does not hold.
         """
         try:
             tree: dict[str, Any] = yaml.safe_load(path.read_text())
@@ -76,33 +76,36 @@ class Plan:
             raise UserError(f"{path} names {', '.join(sorted(unknown))}, which it does not hold", "Mend the names.")
 
     def candidates(self) -> list[Cell]:
-        """The cells among which the learning rate is found; where one is named or no rung asks for it, none."""
+        """Return the cells among which the learning rate is found; none where one is named or no rung asks for it."""
         if len(self.tuned["lr"]) == 1 or not any(map(self.takes_tuned_lr, self._rungs_in_order())):
             return []
         return [Cell(self.decides, self.tuned["rung"], self.tuned["seed"], lr) for lr in self.tuned["lr"]]
 
     def tuned_lr(self, losses: Losses) -> float:
-        """The rate that ended lowest so far."""
+        """Return the rate with the lowest final loss so far."""
         found = {cell.lr: loss for cell in self.candidates() if (loss := losses(cell)) is not None}
         return float(min(found, key=lambda lr: found[lr]) if found else self.tuned["lr"][0])
 
     def takes_tuned_lr(self, rung: str) -> bool:
-        """Whether the rate of a rung is the one that is found."""
+        """Return whether a rung uses the learning rate that is found."""
         return any("lr: tuned" in text for text in self._changes(rung))
 
     def _rungs_in_order(self) -> Iterator[str]:
-        """All rungs that the order asks for, whatever is chosen among them."""
+        """Yield all rungs that the order asks for, whatever is chosen among them."""
         for stage in self.size["order"]:
             for name in (*stage["rungs"], *(self.tree["glue"]["twins"] if stage.get("glue") else ())):
                 yield from self.choices.get(name, [name])
 
     def _changes(self, rung: str) -> list[str]:
-        """Settings that a rung adds to its recipe, its parts written out."""
+        """Return the settings that a rung adds to its recipe, with its parts written out."""
         _, *changes = self.rungs[rung]
         return [text for change in changes for text in ([change] if "=" in change else self.tree["parts"][change])]
 
     def jobs(self, losses: Losses) -> list[Job]:
-        """Everything in order, each once; what a choice stands for may change until its cells are finished."""
+        """Return all work in order, each piece once.
+
+        The meaning of a choice may change until its cells are finished.
+        """
         jobs = [Job("train", cell) for cell in self.candidates()]
         for stage in self.size["order"]:
             budget, glue = stage["budget"], stage.get("glue", False)
@@ -115,7 +118,7 @@ class Plan:
         return list(dict.fromkeys(jobs))
 
     def undecided(self, losses: Losses) -> set[Cell]:
-        """Cells that decide what others are, and that are not finished."""
+        """Return the unfinished cells that decide what other cells are."""
         cells = [*self.candidates(), *(cell for name in self.choices for cell in self._contest(name))]
         return {cell for cell in cells if losses(cell) is None}
 
@@ -125,7 +128,7 @@ class Plan:
         return [Cell(self.decides, rung, seed) for rung in self.choices[name] for seed in seeds]
 
     def _meant(self, name: str, budget: str, losses: Losses) -> list[str]:
-        """The rungs that a name stands for at a budget."""
+        """Return the rungs that a name means at a budget."""
         if name not in self.choices or float(budget) <= float(self.decides):
             return self.choices.get(name, [name])
         known: dict[str, list[float]] = {}
@@ -135,7 +138,7 @@ class Plan:
         return [min(known, key=lambda rung: fmean(known[rung])) if known else self.choices[name][0]]
 
     def recipe(self, cell: Cell, shards: Shards, lr: float) -> Recipe:
-        """The recipe of a cell: as many steps as its budget pays for."""
+        """Return the recipe of a cell: as many steps as its budget pays for."""
         sizes = self.budgets[cell.budget]
         recipe = self.rungs[cell.rung][0]
         settings = [*self.tree["common"], *self.size["overrides"], f"batch.rows={sizes['rows']}"]
@@ -155,18 +158,21 @@ class Plan:
 
 
 def feed_forward(recipe: Recipe, width: int) -> int:
-    """As many weights for all families: 4 D in two matrices, 8/3 D in three, rounded up to a multiple of 8."""
+    """Return the feed-forward width with equal weights in all families.
+
+    4 D in two matrices, 8/3 D in three, rounded up to a multiple of 8.
+    """
     return -(-8 * width // 3 // 8) * 8 if recipe.model.family in GATED else 4 * width
 
 
 def share_of_steps(recipe: Recipe, share: float, shards: Shards) -> float:
-    """Share of the steps of the first of two phases that comes to a share of the model's FLOPs."""
+    """Return the share of steps in the first of two phases that gives it this share of the model's FLOPs."""
     first, rest = (phase.row.training for phase in forecast(recipe, rows_of(shards.folder)).phases)
     return share * rest / (share * rest + (1 - share) * first)
 
 
 def step_flops(recipe: Recipe, shards: Shards) -> float:
-    """Mean FLOPs of a step: the model's, LM head included, and the optimizer's own."""
+    """Return the mean FLOPs of a step: the model's, including the LM head, and the optimizer's own."""
     cost = forecast(recipe, rows_of(shards.folder))
     assert cost.total_flops is not None
     assert cost.total_rows is not None

@@ -1,4 +1,4 @@
-"""What a ladder has come to so far: its cells as a table, and how long the rest will take."""
+"""The results of a ladder so far: its cells as a table, and how long the rest will take."""
 
 import json
 from collections import defaultdict
@@ -15,32 +15,32 @@ from masklater.run.metrics import read_metrics
 
 @dataclass(frozen=True)
 class CellRecord:
-    """What a cell's RUN folder says."""
+    """The content of a cell's RUN folder."""
 
     budget: str
     rung: str
     name: str  # seed-0, or the rate that was tried
     finished: bool
-    diverged: bool  # it stopped by itself
+    diverged: bool  # it stopped because it diverged
     ledger: dict[str, Any]
-    loss: float | None  # the last at 15%, and of a finished cell the final one
+    loss: float | None  # the last at 15%; for a finished cell the final one
     accuracy: float | None
     blimp: dict[str, Any]
     glue: dict[str, Any]
 
     @property
     def flops(self) -> float:
-        """Spent so far, the LM head and the optimizer included."""
+        """FLOPs spent so far, including the LM head and the optimizer."""
         return float(self.ledger["flops"] + self.ledger["flops_optimizer"])
 
     @property
     def seconds(self) -> float:
-        """Of pre-training, evaluation and checkpoints included."""
+        """Seconds of pre-training, including evaluation and checkpoints."""
         return float(sum(self.ledger[part] for part in ("seconds", "evaluation_seconds", "checkpoint_seconds")))
 
 
 def read_cell(run: Path) -> CellRecord | None:
-    """What a RUN says of its cell; None before its first checkpoint."""
+    """Read a RUN's record of its cell; None before its first checkpoint."""
     if not (run / "ledger.json").exists():
         return None
     ledger = json.loads((run / "ledger.json").read_text())
@@ -66,13 +66,13 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def read_all(out: Path) -> list[CellRecord]:
-    """Every cell that has begun, by budget and rung."""
+    """Return every cell that has begun, by budget and rung."""
     found = [record for run in (out / "runs").glob("*/*/*") if (record := read_cell(run))]
     return sorted(found, key=lambda record: (float(record.budget), record.rung, record.name))
 
 
 def table(out: Path) -> str:
-    """Finished cells as rows, cells in work beneath them."""
+    """Return finished cells as rows, with unfinished ones below."""
     heads = ["budget", "rung", "run", "steps", "rows", "FLOPs", "minutes", "loss at 15%", "accuracy", "BLiMP", "GLUE"]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     working = []
@@ -96,7 +96,7 @@ def table(out: Path) -> str:
 
 
 def hours_left(out: Path, left: list[Job]) -> str:
-    """A sentence: from FLOP/s of the same rung, else of the nearest that was measured; and from judges' seconds."""
+    """Return a sentence on the hours left: by FLOP/s of the same rung or the nearest measured, and judges' seconds."""
     records = {f"{record.budget}/{record.rung}/{record.name}": record for record in read_all(out)}
     rates = {name: record.flops / record.seconds for name, record in records.items() if record.seconds}
     if not rates:
@@ -124,7 +124,7 @@ def hours_left(out: Path, left: list[Job]) -> str:
 
 
 def _rate(rates: dict[str, float], budget: str, rung: str) -> float:
-    """FLOP/s of a rung at a budget, else of the rung, else at the budget, else of all."""
+    """Return the FLOP/s of a rung at a budget, else of the rung, else at the budget, else of all."""
     for start, middle in ((f"{budget}/", f"/{rung}/"), ("", f"/{rung}/"), (f"{budget}/", "")):
         found = [rate for name, rate in rates.items() if name.startswith(start) and middle in name]
         if found:

@@ -3,11 +3,11 @@
     python benchmarks/launches.py --size base
     python benchmarks/launches.py --size large --rows 256 --optimizer muon
 
-The step is run on fake tensors, which have shapes and no content, the way a GPU takes it: products in bfloat16,
-memory-efficient attention, gradients clipped all together. Every operator that writes memory counts as one launch, one
-over a list of tensors too, which on a GPU is a few; views and empty buffers count as none. Compiled steps launch fewer,
-and are not counted here. `kept` are the bytes that the forward pass keeps for the backward pass, all of the model, for
-each position of the rows and each unit of the width.
+The step runs on fake tensors, which have shapes and no content, as it would on a GPU: products in bfloat16,
+memory-efficient attention, gradients clipped all together. Every operator that writes memory counts as one launch. An
+operator over a list of tensors also counts as one, which on a GPU is a few. Views and empty buffers count as none.
+Compiled steps launch fewer, and are not counted here. `kept` are the bytes that the model's forward pass keeps for the
+backward pass, for each position of the rows and each unit of the width.
 
 Letters: B rows, L row length, H heads, S positions, e width of a head.
 """
@@ -43,7 +43,7 @@ from masklater.recipe.load import load
 from masklater.recipe.recipe import Recipe
 
 EMPTY = ("aten.empty", "aten.new_empty", "aten._unsafe_view", "aten.detach", "aten.lift_fresh")
-"""Operators that write nothing, beside views."""
+"""Operators that write nothing, besides views."""
 
 
 class Launches(TorchDispatchMode):
@@ -65,7 +65,7 @@ class Launches(TorchDispatchMode):
 
     @property
     def number(self) -> int:
-        """All of them."""
+        """The number of all launches."""
         return self.by_operator.total()
 
 
@@ -78,7 +78,7 @@ def efficient_attention(
     is_causal: bool = False,
     scale: float | None = None,
 ) -> Tensor:
-    """`scaled_dot_product_attention` as the memory-efficient kernel of a GPU makes it, a bool mask as a bias."""
+    """Compute `scaled_dot_product_attention` as a GPU's memory-efficient kernel does, with a bool mask as a bias."""
     bias = None
     if attn_mask is not None:
         bias = torch.zeros(attn_mask.shape, dtype=query_BHSe.dtype, device=query_BHSe.device)
@@ -90,13 +90,13 @@ def efficient_attention(
 
 
 def _dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """`F.dropout` by the kernel of a GPU, which keeps a mask of bytes."""
+    """Compute `F.dropout` by the kernel of a GPU, which keeps a mask of bytes."""
     return torch.native_dropout(input, p, True)[0] if training and p else input
 
 
 @contextmanager
 def as_on_a_gpu() -> Iterator[FakeTensorMode]:
-    """Fake tensors on the CPU that take a GPU's way through our code."""
+    """Make fake tensors on the CPU take a GPU's way through our code."""
 
     def unchanged(*parts: Tensor) -> Any:
         return ExitStack(), parts
@@ -108,7 +108,7 @@ def as_on_a_gpu() -> Iterator[FakeTensorMode]:
         for numbers in (head.LOGITS_AT_ONCE, muon.NUMBERS_AT_ONCE):
             held.enter_context(mock.patch.dict(numbers, cpu=numbers["cuda"]))
         held.enter_context(mock.patch.object(F, "dropout", _dropout))
-        # Some of transformers' ways to draw weights look at what they have drawn.
+        # Some of transformers' ways to draw weights read the drawn numbers.
         held.enter_context(mock.patch.object(PreTrainedModel, "init_weights", lambda self: None))
         clipping = torch.nn.utils.clip_grad
         held.enter_context(mock.patch.object(clipping, "_has_foreach_support", lambda tensors, device: True))
@@ -120,7 +120,7 @@ class FakeStep:
 
     Args:
         recipe: The recipe.
-        rows: Of the one forward pass.
+        rows: Rows of the one forward pass.
         row_length: L.
         vocabulary: V.
     """
@@ -133,7 +133,7 @@ class FakeStep:
         self.precision = Precision(name, "as on a GPU", torch.device("cpu"))
 
     def launches(self) -> Counter[str]:
-        """How often each operator is launched; in the second step, as the first makes the optimizers' states."""
+        """Count the launches of each operator in the second step; the first step makes the optimizers' states."""
         num_targets = int(self.batch.num_targets)
         with as_on_a_gpu() as mode:
             model = MaskLaterForMaskedLM(self.config).train()
@@ -145,7 +145,7 @@ class FakeStep:
         return counted.by_operator
 
     def kept_bytes(self) -> int:
-        """Bytes that the forward pass keeps for the backward pass; weights apart, their copies in bfloat16 included."""
+        """Return the bytes kept for the backward pass, including the weights' bfloat16 copies, without the weights."""
         kept: dict[int, int] = {}
         alive = []  # so that no storage takes another's place
 
@@ -171,7 +171,7 @@ def _fake(batch: MaskedBatch, mode: FakeTensorMode) -> MaskedBatch:
 
 
 def kept_a_position(recipe: Recipe, row_length: int, vocabulary: int) -> float:
-    """Bytes kept for each position of a row and unit of width, encoder and decoder: what one row more adds."""
+    """Return the bytes that one more row keeps, in encoder and decoder, for each of its positions and unit of width."""
     one, two = (FakeStep(recipe, rows, row_length, vocabulary).kept_bytes() for rows in (1, 2))
     return (two - one) / row_length / (recipe.model.hidden_size or 1)
 

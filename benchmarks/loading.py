@@ -1,4 +1,4 @@
-"""What training asks of SHARDS: batches in time, and rows at once out of very many."""
+"""The demands of training on SHARDS: batches in time, and rows at once out of very many."""
 
 import shutil
 import statistics
@@ -26,7 +26,7 @@ FAR = 10_000_000
 
 
 class Waiting(NamedTuple):
-    """Seconds."""
+    """Seconds of steps, and of waiting for data."""
 
     step: float  # median of the real model
     waited: float  # for data, over all simulated steps
@@ -34,19 +34,19 @@ class Waiting(NamedTuple):
 
     @property
     def share(self) -> float:
-        """Of the time of steps, that spent waiting."""
+        """The share of the steps' time that was spent waiting."""
         return self.waited / self.total
 
 
 def batches_of(shards: Shards, recipe: Recipe) -> BatchMaker:
-    """Training batches, as `masklater pretrain` makes them."""
+    """Make training batches, as `masklater pretrain` does."""
     return make_batches(shards, shards.train, recipe.masking, recipe.decoder.drops, recipe.batch.attend, recipe.seed)
 
 
 def wait_for_data(folder: Path, rows: int | None) -> Waiting:
-    """How long a model ten times as fast as the real one would wait for the loader that `pretrain` uses.
+    """Measure how long a model ten times as fast as the real one would wait for the loader of `pretrain`.
 
-    The real step is measured first, micro-batches and all. The fast model sleeps for a tenth of that.
+    The real step is measured first, with its micro-batches. The fast model sleeps for a tenth of that time.
 
     Args:
         folder: SHARDS.
@@ -71,7 +71,7 @@ def wait_for_data(folder: Path, rows: int | None) -> Waiting:
                 torch.cuda.synchronize()
             steps.append(time.perf_counter() - began)
         step = statistics.median(steps[1:])
-        prefetcher.take()  # made beside the real model; from here on each is made while the fast one sleeps
+        prefetcher.take()  # made while the real model ran; later ones are made while the fast one sleeps
         time.sleep(step / FASTER)
         waited, began = 0.0, time.perf_counter()
         for _ in range(SIMULATED_STEPS):
@@ -85,21 +85,22 @@ def wait_for_data(folder: Path, rows: int | None) -> Waiting:
 
 
 class Opening(NamedTuple):
-    """Seconds, and what was opened."""
+    """Seconds, and the size of what was opened."""
 
     rows: int
     shards: int
     bytes: int
     open: float
-    near: float  # a shuffled batch at step 10, the first one asked for
+    near: float  # a shuffled batch at step 10, the first one read
     far: float  # at step FAR
     batch_rows: int
 
 
 def write_many(folder: Path, out: Path, rows: int) -> Path:
-    """SHARDS of at least so many rows that take the disk space of one shard: all are names of one file.
+    """Make SHARDS of at least `rows` rows that take the disk space of one shard: all shards are names of one file.
 
-    The rows of that shard are those of `folder`, over and over. Its checksums are zeros: opening does not compare them.
+    The rows of that shard are the rows of `folder`, over and over. Its checksums are zeros: opening does not compare
+    them.
     """
     few = Shards(folder)
     index, entry = few.index, few.index.train
@@ -137,7 +138,7 @@ def write_many(folder: Path, out: Path, rows: int) -> Path:
 
 
 def open_many(folder: Path) -> Opening:
-    """How long it takes to open SHARDS, and to get shuffled batches of them."""
+    """Measure how long it takes to open SHARDS, and to get shuffled batches of them."""
     recipe = load(RECIPE)
     began = time.perf_counter()
     shards = Shards(folder)

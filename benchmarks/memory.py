@@ -1,7 +1,7 @@
-"""Resident memory of this process, now and at its highest.
+"""Resident memory of this process, now and at its peak.
 
-On Linux from /proc/self/status: `ru_maxrss` outlives exec there, so that a process started by a large one begins with
-that one's high water. Elsewhere `ru_maxrss` stands for both.
+On Linux the numbers are from /proc/self/status: there `ru_maxrss` outlives exec, so that a process started by a large
+one begins with the large one's peak. Elsewhere both numbers are `ru_maxrss`.
 """
 
 import resource
@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 
 class Resident(NamedTuple):
-    """Bytes."""
+    """Resident memory, in bytes."""
 
     now: int
     highest: int
 
 
 def resident() -> Resident:
-    """What this process has in memory, and the most it ever had."""
+    """Return this process's present memory, and its peak."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
         found = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.startswith("Vm")}

@@ -2,9 +2,10 @@
 
     python benchmarks/objectives.py wikipedia_en.jsonl --out objectives
 
-Prepares SHARDS from the text once, then pre-trains one small encoder per shipped recipe. A finished run is left as it
-is and an interrupted one goes on, so the command can be given again. Losses at different masking compare in the column
-of 15% [MASK] only. Three hundred steps rank nothing: they show that each objective trains, and what a row of it costs.
+Prepares SHARDS from the text once, then pre-trains one small encoder for each shipped recipe. A finished run is left as
+it is and an interrupted one continues, so the command can be repeated. Losses at different masking can be compared in
+the column of 15% [MASK] only. Three hundred steps rank nothing: they show that each objective trains, and what a row of
+it costs.
 """
 
 import argparse
@@ -30,11 +31,11 @@ CPU_SIZE = (
     "optimizer.name=muon", "optimizer.lr=0.02", "optimizer.adamw_lr=0.01", "schedule.name=wsd", "schedule.decay=0.4",
     "evaluation.rows=256", "evaluation.every_steps=300", "checkpoint.keep=1", "precision=float32",
 )  # fmt: skip
-"""What learns fastest on two cores (docs/log.md, choosing the quickstart's recipe)."""
+"""The size that learns fastest on two cores (docs/log.md, choosing the quickstart's recipe)."""
 
 
 def run_one(name: str, steps: int, data: Path, out: Path) -> PretrainResult:
-    """One run, or what is left of it."""
+    """Make one run, or the rest of it."""
     overrides = [*CPU_SIZE, f"duration.steps={steps}"]
     if name == "3ml-narrow-small":
         overrides.append("decoder.hidden_size=64")
@@ -42,13 +43,13 @@ def run_one(name: str, steps: int, data: Path, out: Path) -> PretrainResult:
 
 
 def table(results: dict[str, PretrainResult]) -> str:
-    """The results as Markdown."""
+    """Return the results as Markdown."""
     lines = [
         "| recipe | GFLOPs a row | rows/s | training loss | held out, own masking | held out, 15% [MASK] | accuracy |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, r in results.items():
-        training = "" if r.loss is None else f"{r.loss:.3f}"  # a run that was found finished made no step
+        training = "" if r.loss is None else f"{r.loss:.3f}"  # a run that was already finished made no step
         lines.append(
             f"| {name} | {r.flops / r.rows / 1e9:.2f} | {r.rows_per_second:.0f} | {training} | {r.valid_loss:.3f} | "
             f"{r.valid_loss_15:.3f} | {r.valid_accuracy_15:.1%} |"

@@ -1,4 +1,4 @@
-"""A training step of ours, on random rows.
+"""A masklater training step, on random rows.
 
 Letters: B rows, L row length.
 """
@@ -32,7 +32,7 @@ PAD, BOS, EOS, UNK, MASK = 1, 0, 2, 3, 4
 
 
 def our_step(name: str, wanted: Wanted) -> tuple[Step, float]:
-    """A step of `3ml` or `vanilla`, and the FLOPs it executes."""
+    """Make a step of `3ml` or `vanilla`; return it and the FLOPs that it executes."""
     ours, usual = RECIPES[wanted.size]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = Precision(wanted.precision, "the command line says so", device)
@@ -46,7 +46,7 @@ def our_step(name: str, wanted: Wanted) -> tuple[Step, float]:
 
 
 def random_rows(rows: int, length: int, vocabulary: int, seed: int) -> Tensor:
-    """Full rows of random tokens, rows_BL."""
+    """Return full rows of random tokens, rows_BL."""
     generator = torch.Generator().manual_seed(seed)
     rows_BL = torch.randint(5, vocabulary, (rows, length), generator=generator)
     rows_BL[:, 0], rows_BL[:, -1] = BOS, EOS
@@ -54,7 +54,7 @@ def random_rows(rows: int, length: int, vocabulary: int, seed: int) -> Tensor:
 
 
 def describe(recipe: Recipe, row_length: int, vocabulary: int) -> tuple[MaskLaterConfig, Corruption]:
-    """The config of a recipe's model, settled, and the corruption of its rows.
+    """Return the config of a recipe's model, settled, and the corruption of its rows.
 
     Raises:
         UserError: The recipe's masking does not fit rows of this length.
@@ -73,12 +73,12 @@ def describe(recipe: Recipe, row_length: int, vocabulary: int) -> tuple[MaskLate
 
 
 def mask_rows(rows_BL: Tensor, corruption: Corruption, number: int) -> MaskedBatch:
-    """A batch of rows, on the CPU."""
+    """Return a batch of masked rows, on the CPU."""
     return corrupt(rows_BL, None, corruption, Draws(torch.Generator().manual_seed(number)))
 
 
 def made_up_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
-    """A tokenizer whose words are w5, w6 and so on."""
+    """Return a tokenizer whose words are w5, w6 and so on."""
     names = {"<s>": BOS, "<pad>": PAD, "</s>": EOS, "<unk>": UNK, "<mask>": MASK}
     names |= {f"w{token_id}": token_id for token_id in range(5, vocabulary)}
     tokenizer = Tokenizer(models.WordLevel(names, unk_token="<unk>"))
@@ -106,14 +106,14 @@ class Ours:
         self.optimizers = Optimizers(self.model, recipe.optimizer)
 
     def share(self, number: int, corruption: Corruption) -> StepShare:
-        """The masked rows of a step, on the device."""
+        """Return the masked rows of a step, on the device."""
         batch = mask_rows(random_rows(self.rows, self.row_length, self.vocabulary, number), corruption, number)
         return StepShare([batch.to(self.precision.device)], 0, int(batch.num_targets))
 
     def train(self, share: StepShare, number: int) -> None:
-        """The step."""
+        """Make the step."""
         train_step(self.model, self.optimizers, share, 1e-3, 1.0, self.precision, number)
 
     def row_flops(self, corruption: Corruption) -> float:
-        """What one row executes, forward and backward."""
+        """Return the FLOPs of one row, forward and backward."""
         return row_flops(encoder_sizes(self.encoder), self.decoder, corruption.counts).training

@@ -1,11 +1,11 @@
-"""Minimal pairs out of held-out text: a sentence, and the same with one fault, for `masklater blimp`.
+"""Minimal pairs from held-out text: a sentence, and the same with one fault, for `masklater blimp`.
 
     python benchmarks/pairs.py --text wikipedia_en.jsonl novels --valid-fraction 0.01 --out pairs
 
-`order.jsonl`: two neighbouring words have changed places. `agreement.jsonl`: is and are, was and were, has and have, or
-does and do have, half of the right ones plural. Only documents are used that `prepare` holds out at that fraction.
-Unlike BLiMP's, these pairs are made by rule from ordinary sentences, so that a few of the faulty ones are right; all
-models meet the same ones.
+`order.jsonl`: two neighbouring words are swapped. `agreement.jsonl`: is and are, was and were, has and have, or does
+and do are swapped; half of the right sentences are plural. Only documents that `prepare` holds out at that fraction are
+used. Unlike BLiMP's, these pairs are made by rule from ordinary sentences, so that a few of the faulty ones are right;
+all models get the same ones.
 """
 
 import argparse
@@ -31,14 +31,14 @@ FLIPS |= {plural: singular for singular, plural in FLIPS.items()}
 
 
 def held_out_sentences(inputs: list[Path], valid_fraction: float) -> Iterator[str]:
-    """Plain sentences of 8 to 20 words from documents whose hash is below the fraction, as in `prepare`."""
+    """Yield plain sentences of 8 to 20 words from documents whose hash is below the fraction, as in `prepare`."""
     for document in read_documents(Source(find_files(inputs)), ReadCounts()):
         if document.key < valid_fraction * 2**64:
             yield from (text for text in SENTENCE.split(document.text) if WORDS.fullmatch(text))
 
 
 def swap(sentence: str, draw: random.Random) -> str | None:
-    """Two neighbouring words inside, in the other order; None where they are alike or a comma stands between."""
+    """Swap two neighbouring words inside a sentence; None where they are the same or a comma is between them."""
     words = sentence.removesuffix(".").split()
     place = draw.randrange(1, len(words) - 1)
     one, other = words[place], words[place + 1]
@@ -49,7 +49,7 @@ def swap(sentence: str, draw: random.Random) -> str | None:
 
 
 def flip(sentence: str) -> str | None:
-    """The one verb of FLIPS in the other number; None where there is none, or more than one."""
+    """Change the number of the one verb of FLIPS; None where there is none, or more than one."""
     words = re.split(r"\b", sentence)
     places = [place for place, word in enumerate(words) if word in FLIPS]
     if len(places) != 1:
@@ -59,17 +59,17 @@ def flip(sentence: str) -> str | None:
 
 
 def make_pairs(inputs: list[Path], valid_fraction: float, number: int, out: Path) -> None:
-    """Write both files, of `number` pairs at most.
+    """Write both files, with at most `number` pairs each.
 
     Raises:
-        UserError: There is such a folder already, no text, or no sentence in it that is held out.
+        UserError: The folder exists already, or there is no text, or no held-out sentence in it.
     """
     refuse_existing(out)
     sentences = sorted(set(held_out_sentences(inputs, valid_fraction)))
     draw = random.Random(0)
     draw.shuffle(sentences)
     flipped = [(good, bad) for good in sentences if (bad := flip(good))]
-    # As many of either number, so that preferring the commoner form gains nothing.
+    # Equally many of both numbers, so that preferring the commoner form gains nothing.
     plural = [PLURAL.search(good) is not None for good, _ in flipped]
     halves = [[pair for pair, is_plural in zip(flipped, plural, strict=True) if is_plural == which] for which in (0, 1)]
     half = min(number // 2, *map(len, halves))
@@ -86,7 +86,7 @@ def make_pairs(inputs: list[Path], valid_fraction: float, number: int, out: Path
 
 
 def main() -> int:
-    """Make them."""
+    """Make the pairs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--text", type=Path, nargs="+", required=True, help="what `prepare` was given")
     parser.add_argument("--valid-fraction", type=float, default=0.005, help="and the share it held out")

@@ -1,9 +1,9 @@
-"""The way of a recipe through the code: which functions are handed it, or a section of it, in one run of two steps.
+"""The way of a recipe through the code: which functions receive it, or a section of it, in one run of two steps.
 
     python benchmarks/recipe_way.py [--list]
 
-A stop is a call that receives the recipe or one of its sections from another function; a return is one that hands
-control back to another file. What is called at every step counts once for each step. The fewer, the easier to follow.
+A stop is a call that receives the recipe or one of its sections from another function. A return hands control back to
+another file. A call at every step counts once for each step. The fewer stops, the easier the code is to follow.
 """
 
 import argparse
@@ -23,7 +23,7 @@ TINY = [
 
 
 class Way:
-    """What `sys.setprofile` saw of a recipe."""
+    """The calls and returns that `sys.setprofile` saw with a recipe."""
 
     def __init__(self) -> None:
         self.stops: list[tuple[str, str, str]] = []  # of each: caller's file, file, function
@@ -34,7 +34,7 @@ class Way:
         if event not in {"call", "return"} or not frame.f_code.co_filename.startswith(SOURCE):
             return
         if "/recipe/" in frame.f_code.co_filename or frame.f_code.co_name.startswith("<"):
-            return  # reading and checking is what the room is for
+            return  # reading and checking is this package's purpose
         back = frame.f_back
         if back is None or not back.f_code.co_filename.startswith(SOURCE):
             return
@@ -54,7 +54,7 @@ class Way:
 
 
 def _is_of_a_recipe(value: object) -> bool:
-    """Whether a value is a recipe or one of its sections; records of SHARDS are Sections too."""
+    """Return whether a value is a recipe or one of its sections; records of SHARDS are Sections too."""
     return isinstance(value, Section) and type(value).__module__.startswith("masklater.recipe")
 
 

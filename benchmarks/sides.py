@@ -1,8 +1,8 @@
-"""The sides of a ratio: a training step of ours, or of transformers' Trainer, each in a process of its own.
+"""The sides of a ratio: a masklater training step, or one of transformers' Trainer, each in a separate process.
 
-A side stands in a process that does one step when it is told to, so that two of them take turns and what the machine
-does beside hits both alike. Neither has the other's memory, threads or allocator settings: ours keeps its large buffers
-as `masklater pretrain` does, the stock sides get what a user's script would get.
+The process of a side makes one step when it is told to. So two sides take turns, and other work on the machine affects
+both alike. Neither has the other's memory, threads or allocator settings: ours keeps its large buffers as `masklater
+pretrain` does, and the stock sides get what a user's script would get.
 """
 
 import multiprocessing
@@ -22,18 +22,18 @@ from masklater.machine.allocator import keep_large_buffers
 
 
 class Seconds(NamedTuple):
-    """Of one step; processor seconds tell the same where other work shares the cores."""
+    """The seconds of one step; processor seconds stay comparable where other work shares the cores."""
 
     wall: float
     processor: float
 
 
 class Side:
-    """One side, seen from the process that tells it what to do.
+    """One side, seen from the process that controls it.
 
     Args:
         name: `3ml`, or one of PEERS.
-        wanted: What it is asked for.
+        wanted: The settings of its step.
 
     Every method raises UserError where the side cannot be made, or its process has ended.
     """
@@ -47,24 +47,24 @@ class Side:
         theirs.close()
 
     def wait(self) -> float:
-        """Wait until it is ready; return the FLOPs of its step."""
+        """Wait until the side is ready; return the FLOPs of its step."""
         flops: float = self._receive()
         return flops
 
     def step(self, number: int) -> Seconds:
-        """Have it make one step."""
+        """Make the side do one step."""
         self._send(number)
         return Seconds(*self._receive())
 
     def end(self) -> int:
-        """End its process; return the bytes it needed at most (`_serve`)."""
+        """End its process; return its peak memory in bytes (`_serve`)."""
         self._send(None)
         peak: int = self._receive()
         self.process.join()
         return peak
 
     def _send(self, number: int | None) -> None:
-        with suppress(BrokenPipeError):  # it has ended; waiting for its answer says so
+        with suppress(BrokenPipeError):  # it has ended; waiting for its answer raises the error
             self.pipe.send(number)
 
     def _receive(self) -> Any:
@@ -82,15 +82,15 @@ class Side:
 
 
 def _serve(pipe: Connection, name: str, wanted: Wanted) -> None:
-    """Make the side, answer with its FLOPs; then with the seconds of each step; at last with the peak of its memory.
+    """Make the side and send its FLOPs; then the seconds of each step; at the end its peak memory.
 
-    Peak memory is that of the accelerator, or else the high water of the process less what stood in it before the model
-    was built: weights, gradients, optimizer and activations, and not the libraries.
+    Peak memory is the accelerator's or, without one, the process's peak minus its memory before the model was built:
+    weights, gradients, optimizer and activations, without the libraries.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the one that gives orders, which ends this one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the controlling process, which ends this one
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name in STOCK:
-        from stock import stock_step as make  # loaded here: a parent that only gives orders stays small
+        from stock import stock_step as make  # loaded here, so that the controlling process stays small
     else:
         from ours import our_step as make
 
@@ -103,14 +103,14 @@ def _serve(pipe: Connection, name: str, wanted: Wanted) -> None:
         pipe.send(error)
         return
     pipe.send(flops)
-    with suppress(EOFError, BrokenPipeError):  # the one that gives orders has left, and says why
+    with suppress(EOFError, BrokenPipeError):  # the controlling process has left, and says why
         while (number := pipe.recv()) is not None:
             pipe.send(timed(lambda number=number: step(number), device))
         pipe.send(torch.cuda.max_memory_allocated() if device.type == "cuda" else resident().highest - before)
 
 
 def timed(step: Callable[[], None], device: torch.device) -> Seconds:
-    """What one call takes."""
+    """Return the seconds of one call."""
     if device.type == "cuda":
         torch.cuda.synchronize()
     began, began_cpu = time.perf_counter(), time.process_time()

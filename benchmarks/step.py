@@ -1,15 +1,15 @@
-"""One training step of 3ML beside what users would otherwise run, each side in a process of its own, in turns.
+"""One training step of 3ML against the alternatives of users, each side in a separate process, in turns.
 
     python benchmarks/step.py --size base                  # all peers
     python benchmarks/step.py --size large --peer vanilla --rows 4
 
 Peers: `stock`, transformers' Trainer with RobertaForMaskedLM and DataCollatorForLanguageModeling(0.15) in float32, as
-its own example has it; `stock-bf16`, the same under bfloat16 autocast; `vanilla`, our own vanilla MLM at 15% with every
+in its own example; `stock-bf16`, the same under bfloat16 autocast; `vanilla`, our own vanilla MLM at 15% with every
 optimisation; `modernbert`, transformers' ModernBERT with sparse prediction. Each line shows the median step of both
-sides in seconds, their ratio, the ratio of their processor seconds (which tell the same where other work shares the
-cores), the ratio of the FLOPs that both execute, and the share of the measured peak rate that ours reaches; then the
-peak memory of both and its ratio: of the GPU, or of the process, less what stood in it before the model was built.
-Masking is part of a step on both sides; reading rows from disk is not.
+sides in seconds, their ratio, the ratio of their processor seconds (comparable even where other work shares the cores),
+the ratio of the FLOPs that both execute, and the share of the measured peak rate that ours reaches. Then it shows the
+peak memory of both and its ratio: the GPU's, or the process's minus its memory before the model was built. Masking is
+part of a step on both sides; reading rows from disk is not.
 """
 
 import argparse
@@ -31,7 +31,7 @@ HEADER = (
 
 
 def compare(peer: str, wanted: Wanted, steps: int, hardware: Hardware) -> str:
-    """The line of one peer. No other process of ours is alive meanwhile."""
+    """Return the line of one peer. No other process of the benchmark may run meanwhile."""
     sides = [Side("3ml", wanted), Side(peer, wanted)]
     flops = [side.wait() for side in sides]
     for side in sides:
@@ -49,7 +49,7 @@ def compare(peer: str, wanted: Wanted, steps: int, hardware: Hardware) -> str:
 
 
 def run(given: argparse.Namespace) -> None:
-    """A line for each peer."""
+    """Print a line for each peer."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     hardware = this_hardware(device, given.precision)
     wanted = Wanted(given.size, given.rows, given.row_length, given.vocabulary, given.precision, given.compile_stock)

@@ -1,4 +1,4 @@
-"""A training step the stock way: transformers' Trainer on its own masked LMs, 15% masked."""
+"""A training step the stock way: transformers' Trainer with its own masked LMs, 15% masked."""
 
 import tempfile
 
@@ -21,7 +21,7 @@ from masklater.recipe.sections import DecoderSettings
 
 
 def stock_step(name: str, wanted: Wanted) -> tuple[Step, float]:
-    """A step of one of STOCK, and the FLOPs it executes: with RoBERTa, every position passes through the LM head."""
+    """Make a step of one of STOCK; return it and its FLOPs: with RoBERTa, every position passes through the LM head."""
     L, V, sizes = wanted.row_length, wanted.vocabulary, load(RECIPES[wanted.size][0]).model
     modern = name == "modernbert"
     config = AutoConfig.for_model(
@@ -35,7 +35,7 @@ def stock_step(name: str, wanted: Wanted) -> tuple[Step, float]:
     trainer = Trainer(
         AutoModelForMaskedLM.from_config(config),
         TrainingArguments(
-            output_dir=tempfile.gettempdir(),  # must be there; nothing is saved in it
+            output_dir=tempfile.gettempdir(),  # required; nothing is saved in it
             per_device_train_batch_size=wanted.rows, bf16=name != "stock", report_to="none",
             use_cpu=not torch.cuda.is_available(), max_steps=1000, torch_compile=wanted.compile_stock,
         ),

@@ -1,4 +1,4 @@
-"""The settings that both sides of a ratio are asked for."""
+"""The settings that both sides of a ratio get."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ RECIPES = {
     "base": ("3ml-base-50", "roberta-base-15"),
     "large": ("3ml-large-50", "vanilla-large-15"),
 }
-"""By size: 3ML at 50%, and vanilla MLM at 15%."""
+"""By size: the recipe of 3ML at 50%, and that of vanilla MLM at 15%."""
 STOCK = ("stock", "stock-bf16", "modernbert")
 PEERS = ("vanilla", *STOCK)
 Step = Callable[[int], None]

@@ -1,4 +1,4 @@
-"""An examination: facts for a bug report, notes worth knowing, and everything that is wrong, at once."""
+"""An examination: facts for a bug report, notes worth knowing, and all problems, at once."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,13 +19,13 @@ class Examination:
     problems: list[str] = field(default_factory=list)
 
     def problem(self, what: str, remedy: str = "") -> None:
-        """Book something that is wrong, once."""
+        """Record a problem, once."""
         text = f"{what}\n  {remedy}" if remedy else what
         if text not in self.problems:
             self.problems.append(text)
 
     def attempt(self, look: Callable[[], Result]) -> Result | None:
-        """Return what a look at something gives; book a problem and return None where it is not as it must be."""
+        """Return the result of a check; record a problem and return None where the check raises UserError."""
         try:
             return look()
         except UserError as error:
@@ -36,7 +36,7 @@ class Examination:
 
 
 def as_text(found: Examination) -> str:
-    """The examination for a terminal, and for a bug report."""
+    """Return the examination as text, for a terminal and for a bug report."""
     blocks = [aligned([*found.facts.items()])]
     if found.notes:
         blocks.append("worth knowing:\n" + "\n".join(f"  - {note}" for note in found.notes))

@@ -17,7 +17,7 @@ def examine(path: Path | None) -> Examination:
     """Examine the machine, and SHARDS, a SELECTION, a TABLE or a RUN where one is named.
 
     Raises:
-        UserError: There is no such folder, or it is none of them.
+        UserError: There is no such folder, or it is of another kind.
     """
     found = Examination()
     look = None if path is None else _kind_of(path)

@@ -17,7 +17,7 @@ THREADS = "OMP_NUM_THREADS"
 
 
 def look_at_machine(found: Examination) -> None:
-    """Book what a bug report needs, and what would keep anything from running."""
+    """Record the facts that a bug report needs, and problems that would stop anything from running."""
     found.facts["masklater"] = masklater.__version__
     found.facts["Python"] = f"{platform.python_version()} ({platform.python_implementation()})"
     found.facts["system"] = platform.platform()
@@ -34,7 +34,7 @@ def look_at_machine(found: Examination) -> None:
 
 
 def _look_at_packages(found: Examination) -> None:
-    """Versions of what masklater needs, against the ranges it states."""
+    """Compare the versions of masklater's dependencies with the ranges that it states."""
     versions = []
     try:
         stated = metadata.requires("masklater") or []
@@ -76,7 +76,7 @@ def _look_at_device(device: torch.device, found: Examination) -> None:
 
 
 def _computes(device: torch.device, dtype: torch.dtype) -> bool:
-    """Tell whether a product of small whole numbers, which every precision holds exactly, comes out right."""
+    """Return whether a product of small whole numbers, which every precision holds exactly, is right."""
     rows = torch.arange(64).reshape(8, 8) % 5
     try:
         product = rows.to(device, dtype) @ rows.T.to(device, dtype)

@@ -1,4 +1,4 @@
-"""The examination of a RUN: is it what pre-training wrote, and can it go on?"""
+"""The examination of a RUN: is it as pre-training wrote it, and can it continue?"""
 
 import json
 import os
@@ -63,16 +63,16 @@ def _compare_identity(run: RunFolder, found: Examination) -> None:
 
 
 def _empty_model(run: RunFolder) -> MaskLaterForMaskedLM:
-    """The model that config.json describes, without weights.
+    """Return the model that config.json describes, without weights.
 
     Raises:
-        DamagedDataError: It describes none.
+        DamagedDataError: config.json does not describe a model.
     """
     config = run.load_config()
     try:
         with torch.device("meta"):
             return MaskLaterForMaskedLM(config)
-    except Exception as error:  # transformers and torch raise whatever a value of it leads them to
+    except Exception as error:  # a wrong value may make transformers or torch raise anything
         raise DamagedDataError(
             f"no model can be made of {run.path / 'config.json'}: {first_line(error)}", "Restore it from a copy."
         ) from None
@@ -97,7 +97,7 @@ def _look_at_checkpoints(folder: Path, found: Examination) -> Checkpoint | None:
     for path in list_checkpoints(folder):
         of_this = Examination()
         checkpoint = _look_at_checkpoint(path, of_this)
-        if not path.exists():  # a run that is being trained has removed it meanwhile
+        if not path.exists():  # a run in training has just removed it
             continue
         found.problems += of_this.problems
         if checkpoint is None:
@@ -156,7 +156,7 @@ def _look_at_log(path: Path, newest: int, found: Examination) -> None:
 
 
 def _look_at_space(path: Path, model: MaskLaterForMaskedLM | None, found: Examination) -> None:
-    """Book a problem where the next checkpoint has no room beside those there are."""
+    """Record a problem where the next checkpoint has no room on disk."""
     needed = max((_size(each) for each in list_checkpoints(path / "checkpoints")), default=0)
     if model is not None and not needed:
         needed = sum(parameter.numel() for parameter in model.parameters()) * BYTES_PER_PARAMETER

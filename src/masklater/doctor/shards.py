@@ -1,4 +1,4 @@
-"""The examination of SHARDS: are they what prepare wrote?"""
+"""The examination of SHARDS: are they as prepare wrote them?"""
 
 from pathlib import Path
 

@@ -1,1 +1,1 @@
-"""How good an encoder is: fine-tuned on tasks, GLUE or own ones, by minimal pairs, and by its vectors alone."""
+"""How good an encoder is: fine-tuned on tasks of GLUE or your own, by minimal pairs, and by its vectors alone."""

@@ -1,4 +1,4 @@
-"""An encoder against another, and against its random twin: the same tasks, grid and seeds, and what differs for sure.
+"""An encoder against another, and against its random twin: the same tasks, grid and seeds, and reliable differences.
 
 SCORES/against/         SCORES of the other encoder
 SCORES/twin-encoder/    the untrained encoder, and SCORES/twin/ its scores
@@ -23,7 +23,7 @@ from masklater.judge.twin import write_twin
 from masklater.run.identity import is_run
 
 Comparison = dict[str, Any]
-"""comparison.json."""
+"""The content of comparison.json."""
 
 
 def judge(
@@ -36,15 +36,15 @@ def judge(
     against: str | None,
     random_twin: bool,
 ) -> tuple[Sweep, Comparison]:
-    """Score an encoder as `sweep` does, then what it is compared with, and write the differences.
+    """Score an encoder as `sweep` does, then the encoders it is compared with, and write the differences.
 
     Args:
-        encoder: As for `sweep`, and so are the next five.
-        data: See there.
+        encoder: As for `sweep`, like the next five arguments.
+        data: See `sweep`.
         out: SCORES of the encoder.
-        tasks: See there.
-        settings: See there.
-        resume: Go on, with those it is compared with too.
+        tasks: See `sweep`.
+        settings: See `sweep`.
+        resume: Continue, also with the encoders it is compared with.
         against: Another encoder; None: none.
         random_twin: Compare with untrained weights of the same config.
 
@@ -74,7 +74,7 @@ def judge(
 
 
 def _compare(first: Sweep, second: Sweep) -> dict[str, Any]:
-    """The differences of the first metric of each task on each of its dev splits, and what is to be said of them."""
+    """Return the differences in the first metric of each task on each dev split, and remarks on them."""
     tasks: dict[str, Any] = {}
     notes: list[str] = []
     for key, rows in first.rows.items():
@@ -117,13 +117,13 @@ def _table(compared: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def cells(found: dict[str, Any]) -> tuple[str, ...]:
-    """Return a difference as a table has it: both scores, the difference, its interval, the verdict."""
+    """Return the cells of a difference in a table: both scores, the difference, its interval, the verdict."""
     interval = f"{found['low']:+.2f} to {found['high']:+.2f}"
     return f"{found['one']:.2f}", f"{found['other']:.2f}", f"{found['difference']:+.2f}", interval, found["verdict"]
 
 
 def blocks(comparison: Comparison) -> list[tuple[str, dict[str, Any]]]:
-    """Return a title for each encoder that was compared with, and what was found."""
+    """Return a title and the result for each encoder that was compared with."""
     titles = {"against": "Against {}", "twin": "Against its random twin, {}"}
     return [
         (title.format(comparison[name]["encoder"]["path"]), comparison[name])
@@ -139,7 +139,7 @@ ABOUT = (
 
 
 def as_text(comparison: Comparison) -> str:
-    """The differences for a terminal."""
+    """Return the differences for a terminal."""
     lines = []
     for title, compared in blocks(comparison):
         lines += ["", title, aligned(_table(compared), numbers_from=2), *compared["notes"]]
@@ -147,7 +147,7 @@ def as_text(comparison: Comparison) -> str:
 
 
 def as_markdown(comparison: Comparison) -> str:
-    """comparison.md."""
+    """Return the content of comparison.md."""
     lines = [f"# {comparison['encoder']['path']}, compared", ""]
     for title, compared in blocks(comparison):
         notes = [part for note in compared["notes"] for part in (note, "")]

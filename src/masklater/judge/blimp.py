@@ -1,8 +1,8 @@
-"""Minimal pairs by pseudo-log-likelihood, without fine-tuning: which of two sentences does a model find likelier?
+"""Minimal pairs by pseudo-log-likelihood, without fine-tuning: which of two sentences is likelier to a model?
 
-What a sentence is given is computed by `sentences.py`. The files are those of BLiMP (Warstadt et al., TACL 2020, arXiv
-1912.00582): one JSON object a line, `sentence_good` and `sentence_bad`, in whatever language the model knows; a
-`category`, or BLiMP's `linguistics_term`, beside them gets a mean of its own.
+`sentences.py` computes the likelihood of a sentence. The files are BLiMP's (Warstadt et al., TACL 2020, arXiv
+1912.00582): one JSON object a line, with `sentence_good` and `sentence_bad`, in any language that the model knows.
+Where a line also has a `category`, or BLiMP's `linguistics_term`, there is a separate mean for each category.
 """
 
 import hashlib
@@ -27,12 +27,12 @@ from masklater.run.identity import is_run
 from masklater.run.metrics import training_sha256
 
 PAIRS_AT_ONCE = 1000
-"""Pairs whose masked copies are sorted by length together."""
+"""Number of pairs whose masked copies are sorted by length together."""
 MUCH_UNKNOWN = 0.01
-"""A share of unknown tokens that is worth a remark."""
+"""From this share of unknown tokens on, the output has a remark."""
 
 CATEGORIES = ("category", "linguistics_term")
-"""The fields that name what a pair is about, the first that is there being read."""
+"""The fields that name the topic of a pair; the first one present is read."""
 
 
 @dataclass(frozen=True)
@@ -44,21 +44,21 @@ class Tally:
     ties: int = 0  # both are equally likely
 
     def __add__(self, other: "Tally") -> "Tally":
-        """Count both."""
+        """Add the counts of both."""
         return Tally(self.pairs + other.pairs, self.right + other.right, self.ties + other.ties)
 
     @property
     def accuracy(self) -> float | None:
-        """Share of pairs that are right, in percent, a tie being wrong; None where there are none."""
+        """Percentage of pairs that are right, with a tie counted as wrong; None where there are no pairs."""
         return 100 * self.right / self.pairs if self.pairs else None
 
     @property
     def accuracy_ties_half(self) -> float | None:
-        """The same, a tie being half right, which is what guessing gives."""
+        """The same with a tie counted as half right, which is the score of guessing."""
         return 100 * (self.right + self.ties / 2) / self.pairs if self.pairs else None
 
     def record(self) -> dict[str, object]:
-        """Counts and shares."""
+        """Return counts and shares."""
         return {"accuracy": self.accuracy, "accuracy_ties_half": self.accuracy_ties_half, **vars(self)}
 
 
@@ -67,15 +67,15 @@ class FileScore:
     """Minimal pairs of one file."""
 
     tally: Tally
-    identical: int  # both are the same sentence: not scored
+    identical: int  # pairs of two identical sentences: not scored
     too_long: int  # more tokens than the model's rows: not scored
     unreadable: list[int] = field(default_factory=list)  # line numbers: not scored
     categories: dict[str, Tally] = field(default_factory=dict)
-    tokens: int = 0  # of the pairs that were scored
-    unknown: int = 0  # those of them that stand for text the tokenizer does not know
+    tokens: int = 0  # in the pairs that were scored
+    unknown: int = 0  # those among them that stand for text unknown to the tokenizer
 
     def record(self) -> dict[str, object]:
-        """All of it but the categories, which files share."""
+        """Return everything except the categories, which files share."""
         left_out = {"identical": self.identical, "too_long": self.too_long, "unreadable": self.unreadable}
         return {**self.tally.record(), **left_out}
 
@@ -86,17 +86,17 @@ class BlimpResult:
 
     run: str  # or the masked LM
     step: int | None  # of the run's checkpoint
-    accuracy: float  # over all pairs of all files, percent, a tie being wrong
+    accuracy: float  # over all pairs of all files, percent, a tie counts as wrong
     accuracy_ties_half: float  # a tie being half right
     pairs: int
     files: dict[str, dict[str, object]]  # `FileScore.record`, by file name
     categories: dict[str, dict[str, object]]  # `Tally.record`, over all files; empty where no pair has one
     left_out: int  # identical, too long or unreadable
-    unknown_share: float  # of the tokens that were scored, those that the tokenizer does not know
+    unknown_share: float  # share of the scored tokens that the tokenizer does not know
     seconds: float
     device: str
     pairs_sha256: str  # of the sentences
-    training_sha256: str | None = None  # of the run's steps up to there, as it logged them
+    training_sha256: str | None = None  # of the run's log of its steps so far
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def score_pairs(run: Path | str, data: Path) -> BlimpResult:
 
 
 def _load(name: str) -> tuple[PreTrainedModel, Path, int | None]:
-    """The model, the folder of its tokenizer, and the step of a run."""
+    """Return the model, the folder of its tokenizer, and the step of a run."""
     path = Path(name)
     is_model = (path / "config.json").is_file() or (not path.exists() and hub.REPOSITORY.fullmatch(name))
     if is_run(path) or not is_model:
@@ -173,10 +173,10 @@ def _load(name: str) -> tuple[PreTrainedModel, Path, int | None]:
 
 
 def _score_file(scorer: SentenceScorer, pairs: _Pairs, meter: Meter, model: str) -> FileScore:
-    """Score the pairs of a file; `model` is what messages call it.
+    """Score the pairs of a file; `model` is the name for messages.
 
     Raises:
-        UserError: A likelihood is not finite, so that no sentence would be the likelier one.
+        UserError: A likelihood is not finite, so that neither sentence would be the likelier one.
     """
     tally, too_long, tokens, unknown = Tally(), 0, 0, 0
     unknown_id = scorer.tokenizer.unk_token_id
@@ -204,7 +204,7 @@ def _score_file(scorer: SentenceScorer, pairs: _Pairs, meter: Meter, model: str)
 
 
 def _find_files(data: Path) -> list[Path]:
-    """A file by whatever name, a pipe too; or the .jsonl files of a folder, and what else it holds is said."""
+    """Return one file of any name, also a pipe, or the .jsonl files of a folder; print what else the folder holds."""
     if not data.is_dir():
         return [data]
     beside = sorted(data.iterdir())
@@ -248,7 +248,7 @@ def _read_pairs(path: Path) -> _Pairs:
 
 
 def _fingerprint(files: Iterable[_Pairs]) -> str:
-    """Return the SHA-256 of the sentences: scores on the same pairs, and on no others, compare."""
+    """Return the SHA-256 of the sentences: only scores on the same pairs may be compared."""
     whole = hashlib.sha256()
     for pairs in files:
         whole.update(json.dumps([pairs.good, pairs.bad]).encode())
@@ -256,7 +256,7 @@ def _fingerprint(files: Iterable[_Pairs]) -> str:
 
 
 def as_text(result: BlimpResult) -> str:
-    """The table for a terminal."""
+    """Return the table for a terminal."""
     rows = [("file", "pairs", "accuracy", "left out")]
     remarks = []
     for name, score in result.files.items():

@@ -1,8 +1,8 @@
-"""Does one encoder score higher than another by more than dev rows and seeds make? A paired bootstrap over both.
+"""Does one encoder score higher than another by more than dev rows and seeds explain? A paired bootstrap over both.
 
 Each resample draws as many dev rows, and as many seeds, as there are, with replacement, the same ones for both
-encoders; the difference is that of the mean over these seeds of the metric on these rows. Letters: N rows of a dev
-split, W words.
+encoders. Its difference is the difference of the metric on these rows, averaged over these seeds. Letters: N rows of a
+dev split, W words.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,10 +17,10 @@ from masklater.judge.metrics import METRICS, TAG_METRICS, f1_of_counts
 
 RESAMPLES = 1000
 LEVEL = 95
-"""Percent of the resamples that lie inside of the interval."""
+"""Percentage of the resamples that lie inside the interval."""
 
 _OfRows = Callable[[NDArray[np.int64]], float]
-"""What computes a metric of some rows, in percent."""
+"""A function that computes a metric of some rows, in percent."""
 
 
 @dataclass(frozen=True)
@@ -31,20 +31,20 @@ class Difference:
     other: float
     low: float  # of the interval of `one - other`
     high: float
-    seeds: int  # that both have
+    seeds: int  # seeds that both have
 
     @property
     def difference(self) -> float:
-        """How much higher the first one scores."""
+        """By how much the first one scores higher."""
         return self.one - self.other
 
     @property
     def exceeds(self) -> bool:
-        """Whether the interval leaves 0 out: rows and seeds alone do not make such a difference."""
+        """Whether the interval excludes 0: rows and seeds alone do not explain such a difference."""
         return self.low > 0 or self.high < 0
 
     def record(self) -> dict[str, Any]:
-        """Return it with what follows from it, as comparison.json has it."""
+        """Return the fields and the values derived from them, as in comparison.json."""
         verdict = "within the spread" if not self.exceeds else "higher" if self.difference > 0 else "lower"
         return {**asdict(self), "difference": self.difference, "exceeds": self.exceeds, "verdict": verdict}
 
@@ -59,11 +59,11 @@ def compare_answers(
     """Compare two encoders' predictions for a dev split.
 
     Args:
-        metric: Of METRICS, or of TAG_METRICS where words have labels.
-        classes: The task's.
-        split: What is true.
-        one: What the first encoder predicted, by seed: [N], or [W] where words have labels.
-        other: What the second one did, by the same seeds in the same order.
+        metric: A name in METRICS, or in TAG_METRICS where words have labels.
+        classes: The task's classes.
+        split: The true labels.
+        one: The first encoder's predictions, by seed: [N], or [W] where words have labels.
+        other: The second encoder's predictions, for the same seeds in the same order.
     """
     return _compare(
         [[_scorer(metric, classes, split, answers) for answers in side] for side in (one, other)], len(split)
@@ -71,12 +71,12 @@ def compare_answers(
 
 
 def compare_means(one_N: NDArray[np.float64], other_N: NDArray[np.float64]) -> Difference:
-    """Compare two encoders by the mean of what each scores on the same rows, at most 1 on each; no seed is drawn."""
+    """Compare two encoders by their mean score on the same rows, where a score is at most 1; no seed is drawn."""
     return _compare([[_mean_of(one_N)], [_mean_of(other_N)]], len(one_N))
 
 
 def _compare(of_rows: list[list[_OfRows]], rows: int) -> Difference:
-    """Compare what both sides score on some rows, by seed."""
+    """Compare both sides' scores on some rows, by seed."""
     rng = np.random.default_rng(0)
     seeds = len(of_rows[0])
     every_N = np.arange(rows)
@@ -96,7 +96,7 @@ def _mean_of(scores_N: NDArray[np.float64]) -> _OfRows:
 
 
 def _scorer(metric: str, classes: Sequence[str], split: Rows, answers: NDArray[np.float64]) -> _OfRows:
-    """Return what computes the metric of some rows, in percent."""
+    """Return the function that computes the metric of some rows, in percent."""
     if isinstance(split, WordSplit):
         counts_N3 = TAG_METRICS[metric](split.labels_W, answers.astype(np.int64), split.starts_N1, classes)
         return lambda rows_N: f1_of_counts(counts_N3[rows_N])

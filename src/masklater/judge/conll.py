@@ -1,8 +1,8 @@
 """CoNLL columns as sentences: a word a line, its label in a column of the same line, a blank line between sentences.
 
-Columns are separated by tabs, or by spaces in a line without tabs. A line of spaces or tabs alone is blank, and
-several in a row separate once. Of CoNLL-U, comments, ranges (`3-4`) and empty words (`3.1`) are passed over. Lines of
-`-DOCSTART-` are no words either.
+Columns are separated by tabs, or by spaces in a line without tabs. A line of only spaces or tabs is blank, and several
+blank lines in a row count as one. In CoNLL-U, comments, ranges (`3-4`) and empty words (`3.1`) are skipped.
+`-DOCSTART-` lines are skipped too.
 """
 
 import re
@@ -24,10 +24,10 @@ def read_sentences(path: Path, columns: dict[str, int]) -> list[Sentence]:
 
     Args:
         path: The file; `.conllu` is read as CoNLL-U.
-        columns: Numbers from 1 of `word` and `label`. Where they are not given: 1 and the last; of CoNLL-U 2 and 4.
+        columns: The numbers of `word` and `label`, counted from 1. Defaults: 1 and the last column; in CoNLL-U 2 and 4.
 
     Raises:
-        DamagedDataError: A line has other columns than the first one, or lacks the word or the label.
+        DamagedDataError: A line has a different number of columns than the first, or lacks the word or the label.
     """
     universal = path.suffix.lower() == ".conllu"
     sentences: list[Sentence] = []

@@ -1,7 +1,8 @@
-"""Rows of a task, and GLUE's files to rows: the classic tsv layout with its quirks, and cut-down copies of it.
+"""Rows of a task, read from GLUE's files: the classic tsv layout with its quirks, and cut-down copies of it.
 
-Fields are split at tabs and never unquoted, lines end at a line feed only, columns are found by their names. What is
-not as in the official files is said in `TaskData.notes`; a line that cannot be read is an error that names it.
+Fields are split at tabs and never unquoted, lines end at a line feed only, columns are found by their names.
+`TaskData.notes` says where the files differ from the official ones. A line that cannot be read raises an error that
+names the line.
 """
 
 import hashlib
@@ -20,10 +21,10 @@ from masklater.hub import refuse_pointer
 from masklater.judge.tasks import MISMATCHED, Task
 
 MAX_FILE_BYTES = 2**30
-"""A larger file is refused, as files are read whole."""
+"""A larger file is refused, because files are read as a whole."""
 NUMBER = re.compile(r"[0-9]+([.][0-9]*)?")
 SUBSET_SEED = 0
-"""The seed of the rows that --max-train-rows keeps: the same ones for every run, whatever its own seed."""
+"""The seed that draws the rows of --max-train-rows: the same rows for every run, whatever the run's own seed."""
 
 
 @dataclass(frozen=True)
@@ -38,18 +39,18 @@ class Split:
         return len(self.labels)
 
     def take(self, rows_N: NDArray[np.int64]) -> "Split":
-        """Some of the rows."""
+        """Return some of the rows."""
         return Split(tuple([text[row] for row in rows_N] for text in self.texts), self.labels[rows_N])
 
     def lines(self) -> Iterator[str]:
-        """Each row as one text, to be hashed."""
+        """Yield each row as one text, to be hashed."""
         for row in zip(*self.texts, self.labels.tolist(), strict=True):
             yield "\x00".join(map(str, row))
 
 
 @dataclass(frozen=True)
 class WordSplit:
-    """Sentences of one file, each word with a label: n has those from starts_N1[n] to starts_N1[n + 1]."""
+    """Sentences of one file, each word with a label. Sentence n has labels starts_N1[n] to starts_N1[n + 1]."""
 
     words: list[list[str]]
     labels_W: NDArray[np.int64]  # numbers of classes
@@ -60,17 +61,17 @@ class WordSplit:
 
     @property
     def starts_N1(self) -> NDArray[np.int64]:
-        """Where each sentence's labels begin, and where the last one's end."""
+        """Where each sentence's labels begin, and where the last sentence's labels end."""
         return np.concatenate([[0], np.cumsum([len(words) for words in self.words])]).astype(np.int64)
 
     def take(self, rows_N: NDArray[np.int64]) -> "WordSplit":
-        """Some of the sentences."""
+        """Return some of the sentences."""
         starts_N1 = self.starts_N1
         labels = [self.labels_W[starts_N1[row] : starts_N1[row + 1]] for row in rows_N]
         return WordSplit([self.words[row] for row in rows_N], np.concatenate(labels))
 
     def lines(self) -> Iterator[str]:
-        """Each sentence as one text, to be hashed."""
+        """Yield each sentence as one text, to be hashed."""
         labels = iter(self.labels_W.tolist())
         for words in self.words:
             yield "\x00".join(f"{word}\x01{next(labels)}" for word in words)
@@ -86,11 +87,11 @@ class TaskData:
     task: Task
     splits: Mapping[str, Rows]
     notes: tuple[str, ...]
-    sha256: str  # of all texts and labels in order, so that it does not depend on the layout they were read from
+    sha256: str  # of all texts and labels in order, so that it does not depend on the file layout
     max_train_rows: int | None = None
 
     def limited(self, max_train_rows: int | None) -> "TaskData":
-        """The same task with at most so many training rows, drawn once for all runs."""
+        """Return the same task with at most `max_train_rows` training rows, drawn once for all runs."""
         train = self.splits["train"]
         if max_train_rows is None or len(train) <= max_train_rows:
             return self
@@ -106,7 +107,7 @@ class TaskData:
 
 
 def make_task_data(task: Task, splits: Mapping[str, Rows], remarks: Sequence[str] = ()) -> TaskData:
-    """A task's rows with what is to be said of them, compared with the official counts."""
+    """Return a task's rows with notes on them, compared with the official counts."""
     notes = list(remarks)
     for name, official in task.rows.items():
         if name not in splits:
@@ -121,7 +122,7 @@ def make_task_data(task: Task, splits: Mapping[str, Rows], remarks: Sequence[str
 
 
 def hash_rows(splits: Mapping[str, Rows]) -> str:
-    """SHA-256 of all texts and labels in order."""
+    """Return the SHA-256 of all texts and labels in order."""
     digest = hashlib.sha256()
     for name, split in splits.items():
         digest.update(f"{name}\x00{len(split)}\n".encode())
@@ -134,7 +135,7 @@ def read_task(folder: Path, task: Task) -> TaskData:
     """Read one task of a GLUE folder.
 
     Raises:
-        UserError: It is missing.
+        UserError: The task is missing.
         DamagedDataError: A line cannot be read; the message names the file and the line.
     """
     if not folder.is_dir():
@@ -169,7 +170,7 @@ def read_split(path: Path, task: Task) -> Split:
             left_out += 1
             continue
         labels.append(parse_label(row[-1], task, f"{path}, line {number}"))
-        for column, text in zip(texts, row, strict=False):  # the label is left over
+        for column, text in zip(texts, row, strict=False):  # the label is the last field, with no column here
             column.append(text)
     if not labels:
         raise DamagedDataError(f"{path} holds no rows", "Restore it from a copy.")
@@ -177,10 +178,10 @@ def read_split(path: Path, task: Task) -> Split:
 
 
 def parse_label(text: str, task: Task, where: str) -> float:
-    """A class by its name or number, or a score.
+    """Return the number of a class given by name or number, or a score.
 
     Raises:
-        DamagedDataError: It is none of the task's.
+        DamagedDataError: The label is not one of the task's.
     """
     label = text.strip()
     if task.regression:
@@ -197,7 +198,7 @@ def parse_label(text: str, task: Task, where: str) -> float:
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines without their ends; bytes that are no UTF-8 are an error. A byte-order mark is dropped."""
+    """Yield numbered lines without their ends; bytes that are not UTF-8 are an error. A byte-order mark is dropped."""
     try:
         if (size := path.stat().st_size) > MAX_FILE_BYTES:
             raise DamagedDataError(
@@ -219,7 +220,7 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _tab_rows(path: Path, task: Task) -> Iterator[tuple[int, list[str] | None]]:
-    """The texts and the label of each line; None for a broken line where the official file has some."""
+    """Yield the texts and the label of each line; None for a broken line where the official file has some."""
     columns: list[int] = []
     width = 0
     for number, line in numbered_lines(path):
@@ -241,7 +242,7 @@ def _tab_rows(path: Path, task: Task) -> Iterator[tuple[int, list[str] | None]]:
 
 
 def _find_columns(path: Path, task: Task, first: list[str]) -> tuple[list[int], bool]:
-    """Places of the texts and the label, and whether the first line is a header."""
+    """Return the places of the texts and the label, and whether the first line is a header."""
     wanted = (*task.texts, task.label)
     found = [next((first.index(name) for name in names if name in first), None) for names in wanted]
     if None not in found:
@@ -257,7 +258,7 @@ def _find_columns(path: Path, task: Task, first: list[str]) -> tuple[list[int], 
 
 
 def _json_rows(path: Path, task: Task) -> Iterator[tuple[int, list[str] | None]]:
-    """The texts and the label of each JSON object."""
+    """Yield the texts and the label of each JSON object."""
     for number, line in numbered_lines(path):
         if not line.strip():
             continue
@@ -282,11 +283,11 @@ def _json_rows(path: Path, task: Task) -> Iterator[tuple[int, list[str] | None]]
 
 
 def _is_a(kinds: UnionType | type, value: object) -> bool:
-    return isinstance(value, kinds) and not isinstance(value, bool)  # which is an int to Python
+    return isinstance(value, kinds) and not isinstance(value, bool)  # a bool is an int to Python
 
 
 def json_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Make a JSON object's dict, for `json.loads`; of a key that stands twice, nothing says which one is meant."""
+    """Make a JSON object's dict, for `json.loads`; a repeated key is an error, because its meaning is unclear."""
     record = dict(pairs)
     if len(record) < len(pairs):
         raise ValueError("a key stands twice")

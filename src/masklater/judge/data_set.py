@@ -1,4 +1,4 @@
-"""A split of a data set as records, as `readers.py` makes them of files; class labels by their names."""
+"""A split of a dataset as records, in the form that `readers.py` makes of files; class labels are replaced by names."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,13 +9,13 @@ from masklater.judge.readers import Record
 
 
 def read_data_set(rows: HubRows, columns: tuple[str, ...]) -> Iterator[Record]:
-    """Read the rows of a split; a number of a class that has a name is that name.
+    """Read the rows of a split; the number of a class that has a name is replaced by the name.
 
     Raises:
         UserError: The hub or the data fail.
         DamagedDataError: A column is missing.
     """
-    known = rows.rows.column_names  # None, of some files, until they are read
+    known = rows.rows.column_names  # None for some files until they are read
     _refuse_missing(rows.shown, columns, columns if known is None else known)
     names = {column: class_names(rows, column) for column in columns}
     for number, record in rows.select(None if known is None else columns):
@@ -25,7 +25,7 @@ def read_data_set(rows: HubRows, columns: tuple[str, ...]) -> Iterator[Record]:
 
 
 def class_names(rows: HubRows, column: str) -> tuple[str, ...]:
-    """Return the names of a column's classes, or of those in its lists, in the order of their numbers; () if none."""
+    """Return the class names of a column, or of the values in its lists, in the order of their numbers; () if none."""
     feature = (rows.rows.features or {}).get(column)
     feature = feature[0] if isinstance(feature, list) else getattr(feature, "feature", feature)
     return tuple(getattr(feature, "names", None) or ())

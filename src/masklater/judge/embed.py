@@ -1,4 +1,4 @@
-"""Texts as vectors without any training: the mean of an encoder's last hidden states, and what their cosines are worth.
+"""Texts as vectors without any training: the mean of an encoder's last hidden states, and the quality of their cosines.
 
 Letters: B rows of a batch, L the longest of them, D width, N texts or pairs, Q queries, P passages, K measures.
 """
@@ -19,10 +19,10 @@ TOKENS_AT_ONCE = 2**13
 """Most tokens of one forward pass."""
 
 COSINES_AT_ONCE = 2**24
-"""Most cosines of queries with passages in memory together."""
+"""Most cosines between queries and passages in memory at once."""
 
 NEAREST = (1, 10)
-"""The k of recall@k."""
+"""The values of k in recall@k."""
 
 MEASURES = (*(f"recall@{k}" for k in NEAREST), "mrr")
 
@@ -31,10 +31,10 @@ class Embedder:
     """One encoder on one device, in float32."""
 
     def __init__(self, scorer: Scorer) -> None:
-        """Take an encoder that has been looked at.
+        """Use the encoder of a scorer.
 
         Raises:
-            UserError: It does not load, or it has a decoder of its own.
+            UserError: The encoder does not load, or it has a decoder.
         """
         self.scorer = scorer
         self.device = scorer.precision.device
@@ -50,7 +50,7 @@ class Embedder:
     ) -> tuple[NDArray[np.float32], int]:
         """Return vectors of length 1, [N, D], and how many texts were longer than the encoder takes.
 
-        The special tokens that the tokenizer adds are part of the mean; a text without any token has the vector 0.
+        The mean includes the special tokens that the tokenizer adds. A text without any token has the vector 0.
 
         Raises:
             UserError: A vector is not finite.
@@ -80,7 +80,7 @@ class Embedder:
 
 
 def mean_of_tokens(states_BLD: Tensor, there_BL: Tensor) -> Tensor:
-    """The mean over the tokens that are no padding, [B, D]."""
+    """Return the mean over the tokens that are not padding, [B, D]."""
     weights_BL1 = there_BL.to(states_BLD.dtype).unsqueeze(-1)
     return (states_BLD * weights_BL1).sum(dim=1) / weights_BL1.sum(dim=1)
 
@@ -88,15 +88,15 @@ def mean_of_tokens(states_BLD: Tensor, there_BL: Tensor) -> Tensor:
 def measure_search(
     queries_QD: NDArray[np.float32], passages_PD: NDArray[np.float32], right: Sequence[Sequence[int]]
 ) -> NDArray[np.float64]:
-    """Search all passages for each query, by cosine; a wrong passage as near as a right one comes before it.
+    """Search all passages for each query, by cosine; at equal distance a wrong passage ranks before a right one.
 
     Args:
         queries_QD: Vectors of length 1.
-        passages_PD: The same.
+        passages_PD: Vectors of length 1.
         right: The passages that answer each query, at least one.
 
     Returns:
-        By query: recall@k, the share of its right passages among the k nearest, and the reciprocal rank of the
+        For each query: recall@k, the share of its right passages among the k nearest, and the reciprocal rank of the
         nearest right one, [Q, K] in the order of MEASURES.
     """
     measures_QK = np.empty((len(right), len(MEASURES)))

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from masklater.model.masked_lm import MaskLaterForMaskedLM
 
 OF_RUN = ("run", "step", "training_sha256")
-"""What a record says of the run that an encoder is from."""
+"""The fields of a record about the run that an encoder is from."""
 
 LONGEST_ROW = 512
 """Longer rows are truncated, as in fairseq's GLUE recipe; so are rows longer than the encoder has positions for."""
@@ -44,26 +44,26 @@ IDENTIFYING = ("config.json", "*.safetensors", "*.bin", "*.index.json", *hub.TOK
 class Encoder:
     """An encoder on disk."""
 
-    path: str  # as it was named
+    path: str  # as the user wrote it
     folder: Path  # where transformers loads it from
     sha256: str
     run: str | None = None  # the RUN it was exported from
-    step: int | None = None  # and the step of its checkpoint
-    training_sha256: str | None = None  # of the run's steps up to there, as it logged them
+    step: int | None = None  # the step of that run's checkpoint
+    training_sha256: str | None = None  # of the run's log of its steps so far
 
     def record(self) -> dict[str, str | int | None]:
-        """Return what a record of scores says of it."""
+        """Return the fields about the encoder in a record of scores."""
         return {"path": self.path, "sha256": self.sha256} | {name: getattr(self, name) for name in OF_RUN}
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """Its tokenizer.
+        """Load the encoder's tokenizer.
 
         Raises:
-            UserError: There is none that loads, or it has no padding token.
+            UserError: There is no tokenizer that loads, or it has no padding token.
         """
         try:
             tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
-        except Exception as error:  # transformers raises whatever its many readers raise
+        except Exception as error:  # its many readers raise errors of many kinds
             raise UserError(
                 f"the tokenizer of {self.path} does not load: {first_line(error)}",
                 "Save it into the encoder's folder with save_pretrained.",
@@ -80,10 +80,11 @@ def open_encoder(name: str, scores: Path) -> Encoder:
 
     Args:
         name: As the user wrote it.
-        scores: The SCORES folder. If it holds the export of a run already, that must be the run's newest checkpoint.
+        scores: The SCORES folder. If it already holds an export of the run, that must be of the run's newest
+            checkpoint.
 
     Raises:
-        UserError: There is no encoder under that name, or the run has gone on since it was exported.
+        UserError: There is no encoder under that name, or the run has continued since it was exported.
     """
     path = Path(name)
     if is_run(path):
@@ -97,7 +98,7 @@ def open_encoder(name: str, scores: Path) -> Encoder:
 
 
 def hash_folder(folder: Path) -> str:
-    """SHA-256 over the files that decide what an encoder computes.
+    """Return the SHA-256 over the files that decide what an encoder computes.
 
     Raises:
         DamagedDataError: There are no weights among them.
@@ -113,21 +114,22 @@ def hash_folder(folder: Path) -> str:
 
 
 def attention_of(device: torch.device) -> str:
-    """Return the name of transformers' attention implementation that is used on a device.
+    """Return the name of the transformers attention implementation to use on a device.
 
-    On a CPU the plain one: the backward pass of torch's fused one is slow in bfloat16 on short rows (docs/log.md).
+    On a CPU it is the plain one: the backward pass of torch's fused attention is slow in bfloat16 on short rows
+    (docs/log.md).
     """
     return "eager" if device.type == "cpu" else "sdpa"
 
 
 def load_classifier(encoder: Encoder, num_outputs: int, device: torch.device, tagging: bool = False) -> PreTrainedModel:
-    """The encoder with transformers' own classification head, whose weights are drawn from torch's generator.
+    """Load the encoder with transformers' own classification head, whose weights are drawn from torch's generator.
 
     Args:
         encoder: The encoder.
-        num_outputs: Classes, or 1 for a number.
+        num_outputs: Number of classes, or 1 for a regression.
         device: The device to load it onto.
-        tagging: The head is for tokens, not for rows.
+        tagging: Whether the head is for tokens, not for rows.
 
     Raises:
         UserError: The family has no such head, or the folder does not hold the encoder's weights.
@@ -171,11 +173,11 @@ def load_classifier(encoder: Encoder, num_outputs: int, device: torch.device, ta
 
 
 def longest_row(model: PreTrainedModel, at_most: int = LONGEST_ROW) -> int:
-    """Return how many tokens a model takes as input: found by trial, as RoBERTa's kin keep some positions for padding.
+    """Return the most tokens that a model takes as input, found by trial: RoBERTa's kin reserve positions for padding.
 
     Args:
         model: The encoder, with a head or without.
-        at_most: What its tokenizer says; an encoder may have more positions than were trained.
+        at_most: The limit that its tokenizer gives; an encoder may have more positions than were trained.
 
     Raises:
         UserError: The encoder takes no row at all.
@@ -227,14 +229,14 @@ def hash_of_export(
     trained: int | None,
     within: Path | None = None,
 ) -> str:
-    """Return the hash that the encoder of a model has once it is exported.
+    """Return the hash that a model's encoder will have after its export.
 
     Args:
-        model: Whose encoder.
+        model: The model of the encoder.
         tokenizer: The folder of its tokenizer.
-        pooler: That goes with it.
-        trained: The longest rows it was trained on, as `export_encoder` has it.
-        within: The folder in which it is written for as long as that takes; None: one for temporary files.
+        pooler: The pooler to export with it.
+        trained: The longest rows it was trained on, as in `export_encoder`.
+        within: A folder for the temporary export; None: the system's folder for temporary files.
     """
     from masklater.model.export import export_encoder
 
@@ -244,7 +246,7 @@ def hash_of_export(
 
 
 def _does_not_load(encoder: Encoder, error: Exception) -> UserError:
-    if isinstance(error, UserError):  # a masked LM of ours, which says what to name in its place
+    if isinstance(error, UserError):  # a masked LM of ours, whose error says what to name instead
         return error
     return UserError(
         f"the encoder {encoder.path} does not load: {first_line(error)}", "Save it again with save_pretrained."
@@ -253,7 +255,7 @@ def _does_not_load(encoder: Encoder, error: Exception) -> UserError:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep transformers from reporting that the head is new, which here it always is."""
+    """Stop transformers from reporting that the head is new, which here it always is."""
     before = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:

@@ -1,18 +1,18 @@
-"""Entities in labels such as B-PER, I-PER and O, as conlleval, the CoNLL shared tasks' program of 2004, finds them.
+"""Entities in labels such as B-PER, I-PER and O, as found by conlleval, the CoNLL shared tasks' program of 2004.
 
-A label is a prefix and, behind the first hyphen, a type. IOB1, IOB2 and IOE are read alike, sequences that break a
-scheme's rules too: an entity begins where the type changes, whatever the prefix says.
+A label is a prefix and, after the first hyphen, a type. IOB1, IOB2 and IOE are read alike, including sequences that
+break a scheme's rules: an entity begins where the type changes, whatever the prefix.
 """
 
 import re
 from collections.abc import Sequence
 
 LABEL = re.compile(r"O|[BIE]-.+")
-"""A label that is one of an entity's words, or of none."""
+"""A label of a word inside an entity (prefix and type) or outside of all entities (O)."""
 
 
 def entities(labels: Sequence[str]) -> set[tuple[int, int, str]]:
-    """Return a sentence's entities as (first word, word behind the last, type)."""
+    """Return a sentence's entities as (first word, word after the last, type)."""
     found: set[tuple[int, int, str]] = set()
     begun: int | None = None
     before, type_before = "O", ""

@@ -1,9 +1,10 @@
 """One fine-tuning run: an encoder, a task, a setting and a seed give scores after each epoch.
 
 The protocol is fairseq's GLUE recipe for RoBERTa, which the paper's authors name: Adam (0.9, 0.98) with decoupled
-weight decay 0.1 on every parameter that is trained (`tune.py`: which), eps 1e-6, 6% linear warm-up, linear decay to 0,
-no clipping; a regression's labels scaled to 0..1. Dropout is the encoder's own. Where words have labels, the loss is
-their mean, each at its first piece.
+weight decay 0.1 on every trained parameter (see `tune.py`), eps 1e-6, 6% linear warm-up, linear decay to 0, no
+clipping; a regression's labels scaled to 0..1. Dropout is the encoder's own. Where words have labels, the loss is the
+mean over words, each at its first piece.
+
 Letters: B rows of a batch, L their length, C outputs, N rows of a split, W words.
 """
 
@@ -61,14 +62,14 @@ class RunScores:
 
     epochs: list[dict[str, float]]  # metrics in percent and the mean training loss, after each epoch
     best_epoch: int | None  # by the main metric, from 1; None where the first epoch diverged
-    diverged: bool  # the loss, or what was predicted after it, was not finite: the run ended there
+    diverged: bool  # the loss or a prediction was not finite: the run ended there
     seconds: float
     parameters: Counts
     answers: dict[str, NDArray[np.float64]] = field(default_factory=dict)  # of the best epoch, by dev split: `predict`
 
 
 class StoppedEarly(Exception):  # noqa: N818 - not an error: the caller asked for it
-    """The run was left before its end, because it was asked to."""
+    """The run was left before its end, because the caller asked for it."""
 
 
 def finetune(
@@ -83,16 +84,16 @@ def finetune(
     """Fine-tune once. The same arguments on the same machine give the same scores.
 
     Args:
-        encoder: Loaded afresh.
-        task: Its classes and metrics.
-        tokens: Its rows.
-        setting: Rate, batch, epochs, seed, and which weights are trained.
+        encoder: The encoder, loaded anew.
+        task: The task, with its classes and metrics.
+        tokens: The task's rows.
+        setting: Learning rate, batch, epochs, seed, and which weights are trained.
         precision: Arithmetic, and the device.
-        stop: Asked at every step.
-        progress: Told the rows of each step.
+        stop: Called at every step; True ends the run.
+        progress: Called with the number of rows of each step.
 
     Raises:
-        StoppedEarly: `stop` said so.
+        StoppedEarly: `stop` returned True.
         UserError: The encoder cannot be loaded, or has no such weights.
     """
     began = time.monotonic()
@@ -142,7 +143,7 @@ def finetune(
 
 
 def lr_multiplier(step: int, total: int) -> float:
-    """The learning rate of a step (from 0) as a multiple of its peak: up over the warm-up, then down to 0."""
+    """Return the learning rate of a step (from 0) as a multiple of its peak: up over the warm-up, then down to 0."""
     warmup = PROTOCOL.warmup * total
     return min(1.0, (step + 1) / warmup, (total - step) / (total - warmup)) if total else 0.0
 
@@ -150,7 +151,7 @@ def lr_multiplier(step: int, total: int) -> float:
 def task_loss(
     model: nn.Module, task: Task, rows: TokenRows, rows_B: NDArray[np.int64], pad: int, precision: Precision
 ) -> Tensor:
-    """Mean loss of a batch: cross entropy, of rows or words, or squared error of scores scaled to 0..1."""
+    """Compute the mean loss of a batch: cross entropy, of rows or words, or squared error of scores scaled to 0..1."""
     with precision.autocast():
         logits = model(**rows.batch(rows_B, pad, precision.device)).logits.float()
     if rows.words is not None:
@@ -161,7 +162,7 @@ def task_loss(
         return F.cross_entropy(logits_WC, labels_W.long(), reduction="sum") / max(1, len(word_W))
     labels_B = torch.from_numpy(rows.labels_N[rows_B]).to(precision.device)
     if task.regression:
-        # In float64 until here: of labels far from 0, such as seconds since 1970, float32 keeps no differences.
+        # In float64 up to here: with labels far from 0, such as seconds since 1970, float32 loses the differences.
         scaled_B = (labels_B - task.lowest) / (task.highest - task.lowest)
         return F.mse_loss(logits[:, 0], scaled_B.float())
     return F.cross_entropy(logits, labels_B.long())
@@ -169,9 +170,9 @@ def task_loss(
 
 @torch.no_grad()
 def predict(model: nn.Module, task: Task, rows: TokenRows, pad: int, precision: Precision) -> NDArray[np.float64]:
-    """The class, or the score, that a model gives each row, predicted_N; or each word, -1 where it was not read.
+    """Return the class or score of each row, predicted_N; or of each word, -1 where the word was not read.
 
-    It is nan where logits are not finite, among which none is the largest.
+    The value is nan where logits are not finite, because then none is the largest.
     """
     model.eval()
     predicted_N = np.full(len(rows.labels_N), -1.0)
@@ -189,7 +190,7 @@ def predict(model: nn.Module, task: Task, rows: TokenRows, pad: int, precision: 
 
 
 def _largest(logits: Tensor) -> Tensor:
-    """The number of the largest of the last dimension, as float64; nan where not all are finite."""
+    """Return the index of the largest value in the last dimension, as float64; nan where not all are finite."""
     return logits.argmax(dim=-1).double().masked_fill(~logits.isfinite().all(dim=-1), torch.nan)
 
 
@@ -202,7 +203,7 @@ def predict_dev(
 
 
 def score(task: Task, tokens: TokenTask, answers: dict[str, NDArray[np.float64]]) -> dict[str, float]:
-    """The task's metrics of predictions; those of a dev split that has a name bear it (`accuracy_mismatched`)."""
+    """Return the task's metrics of predictions. A dev split's name is part of theirs (`accuracy_mismatched`)."""
     scores: dict[str, float] = {}
     for split, predicted_N in answers.items():
         rows = tokens.splits[split]
@@ -221,5 +222,5 @@ def score(task: Task, tokens: TokenTask, answers: dict[str, NDArray[np.float64]]
 
 
 def protocol_record() -> dict[str, object]:
-    """The protocol as it is stored with every score."""
+    """Return the protocol as it is stored with every score."""
     return asdict(PROTOCOL)

@@ -1,4 +1,4 @@
-"""What is asked of a sweep: rates x batch sizes x seeds, for so many epochs; which weights are trained (no torch)."""
+"""The settings of a sweep: rates x batch sizes x seeds, the epochs, and which weights are trained (no torch)."""
 
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -11,25 +11,25 @@ TuneName = Literal["full", "head", "bitfit", "lora", "pafi", "hiwi", "hiwi-weigh
 
 @dataclass(frozen=True)
 class Tune:
-    """Which weights are trained; `judge/tune.py` does it."""
+    """Which weights are trained; `judge/tune.py` selects them."""
 
     name: TuneName = "full"
     size: float | None = None  # pafi: a fraction of the weights; lora, hiwi: the width of the bottleneck
 
     def __str__(self) -> str:
-        """As --tune takes it."""
+        """Return the text that --tune takes."""
         return self.name if self.size is None else f"{self.name}:{self.size}"
 
     @property
     def record(self) -> dict[str, str | float]:
-        """As a run's record has it."""
+        """The fields for a run's record."""
         if self.size is None:
             return {"name": self.name}
         return {"name": self.name, "fraction" if self.name == "pafi" else "bottleneck": self.size}
 
 
 DEFAULT_SIZES: dict[TuneName, float] = {"lora": 8, "pafi": 0.005, "hiwi": 16, "hiwi-weights": 16}
-"""The sizes of those ways that have one."""
+"""The sizes of the ways of tuning that have one."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,15 @@ TUNE_RATES: dict[TuneName, tuple[float, float, float]] = {
     "hiwi": (3e-4, 1e-3, 3e-3),
     "hiwi-weights": (1e-4, 3e-4, 1e-3),
 }
-"""The rates of a grid where few weights are trained, which take larger steps; the middle one where the grid has one."""
+"""The rates of a grid where few weights are trained, which take larger steps.
+
+A grid with one rate uses the middle one.
+"""
 
 
 @dataclass(frozen=True)
 class SweepSettings:
-    """Everything that is asked of a sweep but the tasks and the data."""
+    """All settings of a sweep except the tasks and the data."""
 
     grid: Grid
     seeds: int = 5  # 0, 1, ...
@@ -71,7 +74,7 @@ class SweepSettings:
 
 
 def make_tune(text: str) -> Tune:
-    """The way that --tune names, with its size where one is given: `full`, `pafi`, `pafi:0.01`.
+    """Return the way of tuning that --tune names, with its size where given: `full`, `pafi`, `pafi:0.01`.
 
     Raises:
         UserError: There is no such way, or it has no such size.
@@ -97,10 +100,10 @@ def make_tune(text: str) -> Tune:
 
 
 def make_grid(name: GridName, lr: str | None, batch: str | None, epochs: int | None, tune: TuneName = "full") -> Grid:
-    """A grid by name, its rates those of the way of tuning, parts replaced by what --lr, --batch and --epochs list.
+    """Return a grid by name, with the rates for the way of tuning; --lr, --batch and --epochs replace parts of it.
 
     Raises:
-        UserError: A list holds something else than positive numbers, or a number twice.
+        UserError: A list holds something other than positive numbers, or a number twice.
     """
     grid = GRIDS[name]
     rates = grid.lr
@@ -122,7 +125,7 @@ def make_settings(
     max_train_rows: int | None,
     tune: str,
 ) -> SweepSettings:
-    """The settings that the options of a sweep name; errors as of `make_tune` and `make_grid`."""
+    """Return the settings that the options of a sweep name; errors as in `make_tune` and `make_grid`."""
     way = make_tune(tune)
     return SweepSettings(make_grid(grid, lr, batch, epochs, way.name), seeds, max_train_rows, way)
 

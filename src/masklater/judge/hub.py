@@ -1,4 +1,4 @@
-"""GLUE through the `datasets` library, where that is installed and the network, or its cache, is there."""
+"""GLUE through the `datasets` library, where it is installed and the network or its cache can be reached."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ def read_from_hub(task: Task) -> TaskData:
     """Read one task from the Hugging Face hub.
 
     Raises:
-        UserError: The library is not installed, or the data cannot be had.
+        UserError: The library is not installed, or the data cannot be loaded.
     """
     datasets = import_extra("datasets", "data", "--data hub", ", or name a folder that holds the tsv files")
     try:
@@ -35,7 +35,7 @@ def _to_split(rows: object, task: Task) -> Split:
     texts = tuple(_column(columns, names) for names in task.texts)
     labels = np.array(_column(columns, ("label",)), dtype=np.float64).round(
         4
-    )  # scores are float32 there, as 1.10000002
+    )  # scores are float32 there, such as 1.10000002
     return Split(tuple(list(map(str, text)) for text in texts), labels)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from masklater.judge.entities import entities
 
 Metric = Callable[[NDArray[np.float64], NDArray[np.float64]], float]
-"""From what is true and what was predicted, numbers of classes or scores, to at most 1."""
+"""A function of true and predicted values (numbers of classes, or scores) that returns at most 1."""
 
 
 def accuracy(truth_N: NDArray[np.float64], predicted_N: NDArray[np.float64]) -> float:
@@ -28,28 +28,28 @@ def f1(truth_N: NDArray[np.float64], predicted_N: NDArray[np.float64]) -> float:
 
 
 def macro_f1(truth_N: NDArray[np.float64], predicted_N: NDArray[np.float64]) -> float:
-    """The mean of the F1 of every class that is true or predicted, each counting alike."""
+    """Return the mean of the F1 of every class that is true or predicted, all with the same weight."""
     from sklearn.metrics import f1_score
 
     return float(f1_score(truth_N, predicted_N, average="macro", zero_division=0))
 
 
 def matthews(truth_N: NDArray[np.float64], predicted_N: NDArray[np.float64]) -> float:
-    """Matthews' correlation; 0 where one class alone is true, or predicted."""
+    """Return Matthews' correlation; 0 where only one class is true, or only one is predicted."""
     from sklearn.metrics import matthews_corrcoef
 
     return float(matthews_corrcoef(truth_N, predicted_N))
 
 
 def pearson(truth_N: NDArray[np.float64], predicted_N: NDArray[np.float64]) -> float:
-    """The correlation of scores; 0 where either are all the same."""
+    """Return the correlation of scores; 0 where the true or the predicted ones are all the same."""
     from scipy.stats import pearsonr
 
     return _correlation(pearsonr, truth_N, predicted_N)
 
 
 def spearman(truth_N: NDArray[np.float64], predicted_N: NDArray[np.float64]) -> float:
-    """The correlation of ranks; 0 where either are all the same."""
+    """Return the correlation of ranks; 0 where the true or the predicted scores are all the same."""
     from scipy.stats import spearmanr
 
     return _correlation(spearmanr, truth_N, predicted_N)
@@ -63,13 +63,13 @@ METRICS: dict[str, Metric] = {
     "pearson": pearson,
     "spearman": spearman,
 }
-"""The table: what a task may name in `metrics`, but a token task."""
+"""The names that a task may list in `metrics`, except a token task."""
 
 
 def words_right(
     truth_W: NDArray[np.int64], predicted_W: NDArray[np.int64], starts_N1: NDArray[np.int64], classes: Sequence[str]
 ) -> NDArray[np.int64]:
-    """Count by sentence the words whose label is right, and all words twice, as found and as true, [N, 3]."""
+    """Count for each sentence the words whose label is right, and all words twice, as found and as true, [N, 3]."""
     right_W1 = np.concatenate([[0], np.cumsum(truth_W == predicted_W)])
     words_N = np.diff(starts_N1)
     return np.stack([np.diff(right_W1[starts_N1]), words_N, words_N], axis=1)
@@ -78,7 +78,7 @@ def words_right(
 def entities_right(
     truth_W: NDArray[np.int64], predicted_W: NDArray[np.int64], starts_N1: NDArray[np.int64], classes: Sequence[str]
 ) -> NDArray[np.int64]:
-    """Count by sentence the entities that are right in their words and type, that are found and that are true, [N, 3].
+    """Count for each sentence the entities that are right in words and type, those found and those true, [N, 3].
 
     A word without a prediction is outside of all entities.
     """
@@ -91,10 +91,10 @@ def entities_right(
 
 
 TagMetric = Callable[[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], Sequence[str]], NDArray[np.int64]]
-"""From what is true and what was predicted of each word, counts of each sentence: right, found, true."""
+"""A function of each word's true and predicted label that returns counts for each sentence: right, found, true."""
 
 TAG_METRICS: dict[str, TagMetric] = {"accuracy": words_right, "entity_f1": entities_right}
-"""The table: what a token task may name in `metrics`. Each is the F1 of its counts; of words, their accuracy."""
+"""The names that a token task may list in `metrics`. Each is the F1 of its counts; for words this is the accuracy."""
 
 
 def f1_of_counts(counts_N3: NDArray[np.int64]) -> float:
@@ -109,7 +109,7 @@ def compute_metrics(
     """Score predictions.
 
     Args:
-        names: Of METRICS.
+        names: Names in METRICS.
         truth_N: Numbers of classes, or scores.
         predicted_N: The same.
 
@@ -147,7 +147,7 @@ def compute_tag_metrics(
 
 
 def _correlation(correlate: Any, truth_N: NDArray[np.float64], predicted_N: NDArray[np.float64]) -> float:
-    """A correlation with a constant is not defined, and counts as 0."""
+    """Return a correlation, or 0 with a constant, for which it is not defined."""
     if np.ptp(truth_N) == 0 or np.ptp(predicted_N) == 0:
         return 0.0
     return float(correlate(predicted_N, truth_N).statistic)

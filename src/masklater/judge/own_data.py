@@ -1,4 +1,4 @@
-"""The rows of an own task, and the Task they make: classes, and a regression's ends, as the training data has them."""
+"""The rows of an own task, and the Task made from them: classes, or a regression's range, as in the training data."""
 
 import math
 import re
@@ -21,17 +21,17 @@ from masklater.judge.tasks import Task
 
 NUMBER = re.compile(r"[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]{1,2})?")
 ALL_DIFFERENT = 20
-"""From so many rows on, a label of its own in each is taken for a mistake."""
+"""From this number of rows on, a different label in every row is taken for a mistake."""
 
 Labelled = tuple[str, str]
-"""A label, and where it stands."""
+"""A label, and its place for messages."""
 
 
 def read_own(own: OwnTask) -> TaskData:
     """Read a task's files.
 
     Raises:
-        UserError: One is not there, or cannot be read.
+        UserError: A file is missing or cannot be read.
         DamagedDataError: A line cannot be used, or the files hold nothing to learn; the message names the place.
     """
     train = tuple(_open(file, own.key) for file in own.train)
@@ -40,7 +40,7 @@ def read_own(own: OwnTask) -> TaskData:
 
 
 def _open(file: TaskFile, key: str) -> TaskFile:
-    """Find a data set, at the commit that it is read from; a file has to be there."""
+    """Find a dataset and the commit that it is read from; a file must exist."""
     if isinstance(file.path, HubSplit):
         return replace(file, path=find_hub_rows(file.path.name, file.path.folder))
     if isinstance(file.path, Path) and not file.path.is_file():
@@ -50,7 +50,7 @@ def _open(file: TaskFile, key: str) -> TaskFile:
 
 @dataclass
 class _Rows:
-    """What the files of a split hold, and how many rows of them are not among it, or odd."""
+    """The content of a split's files, and how many rows were left out or are odd."""
 
     texts: tuple[list[str], ...]
     labels: list[Labelled] = field(default_factory=list)
@@ -79,7 +79,7 @@ def _read_rows(own: OwnTask) -> TaskData:
 
 
 def _repeats(own: OwnTask, splits: Mapping[str, Rows]) -> Iterator[str]:
-    """What to say of rows that are trained on and scored on: their scores tell what was learned by heart."""
+    """Yield remarks on rows that are both trained on and scored on: their scores show what was learned by heart."""
     scored = {split: list(splits[split].lines()) for split in own.dev}
     trained = set().union(*scored.values()).intersection(splits["train"].lines())  # train may be large, and is not kept
     for split, lines in scored.items():
@@ -118,7 +118,7 @@ def _names(column: str | int | tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _records(file: TaskFile, columns: tuple[str, ...]) -> Iterator[Record]:
-    """The rows of a file that are asked for."""
+    """Yield the selected rows of a file."""
     wanted = tuple(dict.fromkeys([*columns, *file.where]))
     if isinstance(file.path, HubRows):
         records = read_data_set(file.path, wanted)
@@ -154,7 +154,7 @@ def _read_tagged(own: OwnTask) -> TaskData:
 
 
 def _sentences(file: TaskFile) -> Iterator[tuple[list[str], list[str], str]]:
-    """Words, their labels, and where they stand. Rows of a data set without words are no sentences."""
+    """Yield words, their labels, and their place. Rows of a dataset without words are skipped."""
     if isinstance(file.path, Path):
         for words, tags, first in read_sentences(file.path, {name: int(str(at)) for name, at in file.columns.items()}):
             yield words, tags, f"{file.path}, in the sentence from line {first} on"
@@ -177,7 +177,7 @@ def _files(own: OwnTask) -> Iterator[tuple[str, tuple[TaskFile, ...]]]:
 
 
 def read_value(value: Any, where: str, column: str, is_label: bool) -> str:
-    """A value as text. A label may be a number or a truth value too; a text may be nothing but text."""
+    """Return a value as text. A label may also be a number or a truth value; a text may only be text."""
     if isinstance(value, bool) and is_label:
         return str(value).lower()
     if isinstance(value, str) or (is_label and isinstance(value, int | float)):
@@ -201,7 +201,7 @@ def _refuse_other_schemes(labels: dict[str, list[Labelled]]) -> None:
 
 
 def _task_of(own: OwnTask, train: list[Labelled]) -> tuple[Task, Callable[[str, str], float]]:
-    """The task that the training data makes, and how a label becomes a number."""
+    """Return the task that the training data makes, and the function from a label to a number."""
     ends = (0.0, 1.0)
     classes: tuple[str, ...] = ()
     if own.kind == "regression":
@@ -248,7 +248,7 @@ def _task_of(own: OwnTask, train: list[Labelled]) -> tuple[Task, Callable[[str, 
 
 
 def _classes_named(own: OwnTask) -> tuple[str, ...]:
-    """The classes in the order of their numbers where all training data are data sets that name them; () else."""
+    """Return the classes in the order of their numbers if all training data are datasets that name them, else ()."""
     names = [
         class_names(file.path, str(file.columns["label"])) if isinstance(file.path, HubRows) else ()
         for file in own.train
@@ -260,7 +260,7 @@ def _classes_named(own: OwnTask) -> tuple[str, ...]:
 
 
 def _classes_of(train: list[Labelled]) -> tuple[str, ...]:
-    """The labels that there are, in the order of their numbers if they are numbers, else of the alphabet."""
+    """Return the labels that occur, in numerical order if they are numbers, else in alphabetical order."""
     labels = {label for label, _ in train}
     where = train[0][1]
     if "" in labels:
@@ -291,7 +291,7 @@ def _ends_of(train: list[Labelled]) -> tuple[float, float]:
 
 
 def read_number(label: str, where: str, ends: tuple[float, float] | None) -> float:
-    """A label as a number, which lies between the ends where they are given."""
+    """Return a label as a number, which must lie between the ends where they are given."""
     if not NUMBER.fullmatch(label):
         raise DamagedDataError(
             f"{where}: the label is {label[:60]!r}, which is no number", "Mend the row, or name another column."

@@ -1,4 +1,4 @@
-"""What an own task is: its kind, its files and what of them is read. Its rows are not read yet."""
+"""The definition of an own task: its kind, its files and which parts are read. Its rows are not read yet."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,18 +12,18 @@ OF_NUMBERS = ("pearson", "spearman")
 OF_CLASSES = tuple(name for name in METRICS if name not in OF_NUMBERS)
 
 Columns = dict[str, str | int | tuple[str, ...]]
-"""Names of columns, or, of a file of words, numbers from 1; several whose texts are joined. By what they are for."""
+"""For each use, a column: its name or, in a file of words, its number from 1. Texts of several names are joined."""
 
 
 @dataclass(frozen=True)
 class Kind:
     """One kind of task."""
 
-    columns: tuple[tuple[str, ...], ...]  # the names that are asked for, in one of these ways
+    columns: tuple[tuple[str, ...], ...]  # the names that are required, in one of these ways
     suffixes: tuple[str, ...]
     metrics: tuple[str, ...]
-    default_metrics: tuple[str, ...]  # none: one has to be chosen
-    own_keys: tuple[str, ...]  # beside kind, files, columns, metrics and rows
+    default_metrics: tuple[str, ...]  # empty: one has to be chosen
+    own_keys: tuple[str, ...]  # besides kind, files, columns, metrics and rows
 
 
 ONE, TWO = ("text", "label"), ("first", "second", "label")
@@ -34,15 +34,15 @@ KINDS = {
     "regression": Kind((ONE, TWO), TABLES, OF_NUMBERS, OF_NUMBERS, ("range",)),
     "token": Kind((("word", "label"),), COLUMNS, tuple(TAG_METRICS), (), ("labels",)),
 }
-"""The table: what a task may be. A class for a text, or for two; a number for either; a class for each word."""
+"""The kinds of tasks: a class for one text or two; a number for one text or two; a class for each word."""
 
 
 @dataclass(frozen=True)
 class HubSplit:
-    """A split of a data set that has not been looked for yet."""
+    """A split of a dataset that has not been looked up yet."""
 
     name: str  # hf:OWNER/NAME[:CONFIG][@REVISION]#SPLIT
-    folder: Path  # folders of that name are looked for here
+    folder: Path  # folders named in `name` are looked for here
 
     def __str__(self) -> str:
         return self.name
@@ -50,14 +50,14 @@ class HubSplit:
 
 @dataclass(frozen=True)
 class TaskFile:
-    """A file, or a split of a data set, and what of it is read."""
+    """A file, or a split of a dataset, and the parts that are read."""
 
     path: Path | HubSplit | HubRows  # the last one once it has been opened
     columns: Columns
-    where: dict[str, str] = field(default_factory=dict)  # rows of which this holds alone
+    where: dict[str, str] = field(default_factory=dict)  # only rows with these values
 
     def __str__(self) -> str:
-        """Say which rows it stands for: the path, the commit of a data set, the condition."""
+        """Return which rows are read: the path, the commit of a dataset, the condition."""
         named = str(self.path)
         if isinstance(self.path, HubRows):
             named = self.path.shown + (f", commit {self.path.commit}" if self.path.commit else "")
@@ -72,13 +72,13 @@ class OwnTask:
     kind: str
     train: tuple[TaskFile, ...]
     dev: dict[str, TaskFile]  # by split: "dev", or "dev_NAME" of several
-    columns: Columns  # where a file has none of its own; of words, where one is not given, the file's kind says it
+    columns: Columns  # for files without their own; for words, the file's format gives defaults
     labels: tuple[str, ...]  # in the order of their numbers; empty: as the training data has them
     metrics: tuple[str, ...]
     rows: dict[str, int]  # official counts, by split
     range: tuple[float, float] | None = None
-    rename: dict[str, str] = field(default_factory=dict)  # labels that files call otherwise
-    no_label: str | None = None  # stands where there is no label: such rows are left out
+    rename: dict[str, str] = field(default_factory=dict)  # labels that have another name in files
+    no_label: str | None = None  # marks a row without a label: such rows are left out
 
     @property
     def title(self) -> str:

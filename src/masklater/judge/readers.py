@@ -1,7 +1,7 @@
-"""Tables as records, one a row: csv, tsv, JSON lines, Parquet. Columns are found by the names in the first line.
+"""Tables as records, one for each row: csv, tsv, JSON lines, Parquet. Columns are found by the names in the first line.
 
-csv is RFC 4180's: a quoted field may hold commas, quotes and line ends; semicolons, tabs or bars stand for the commas
-where the first line has its columns by them. In tsv a quote is text, and no field has a tab.
+csv follows RFC 4180: a quoted field may hold commas, quotes and line ends. Semicolons, tabs or bars replace the commas
+where the first line separates its columns by them. In tsv a quote is text, and no field contains a tab.
 """
 
 import csv
@@ -18,7 +18,7 @@ from masklater.extras import import_extra
 from masklater.judge.data import json_object, numbered_lines
 
 Record = tuple[str, dict[str, Any] | None]
-"""Where a row stands, for messages, and its values by the columns asked for; None for a blank line between others."""
+"""A row's place, for messages, and its values by the requested columns; None for a blank line between others."""
 
 RESTORE = "Mend the file, or restore it from a copy."
 
@@ -27,18 +27,18 @@ def read_table(path: Path, columns: tuple[str, ...]) -> Iterator[Record]:
     """Read the rows of a file.
 
     Args:
-        path: Its ending says what it is.
-        columns: The columns that are wanted.
+        path: The file, whose suffix tells its format.
+        columns: The columns to read.
 
     Raises:
-        UserError: It cannot be read.
-        DamagedDataError: A line of it cannot, or a column is missing; the message names the file and the line.
+        UserError: The file cannot be read.
+        DamagedDataError: A line cannot be read, or a column is missing; the message names the file and the line.
     """
     return READERS[path.suffix.lower()](path, columns)
 
 
 def _csv(path: Path, columns: tuple[str, ...]) -> Iterator[Record]:
-    csv.field_size_limit(MAX_LINE_BYTES)  # its own is 131,072 characters, which a text may well have
+    csv.field_size_limit(MAX_LINE_BYTES)  # the default is 131,072 characters, and a text may have more
     lines = (f"{line}\n" for _, line in numbered_lines(path))
     first = next(lines, None)
     if first is None:
@@ -83,7 +83,7 @@ def _places(where: str, header: list[str], columns: tuple[str, ...]) -> list[int
 
 
 def _check(where: str, names: list[str], columns: tuple[str, ...], remedy: str) -> None:
-    """Raise DamagedDataError where a column that is wanted is not there, or is there more than once."""
+    """Raise DamagedDataError where a required column is missing, or occurs more than once."""
     for column in columns:
         if (count := names.count(column)) != 1:
             what = "no column" if count == 0 else f"{count} columns"
@@ -137,4 +137,4 @@ READERS: dict[str, Callable[[Path, tuple[str, ...]], Iterator[Record]]] = {
     ".jsonl": _jsonl,
     ".parquet": _parquet,
 }
-"""The table: endings, and what reads them."""
+"""File suffixes, and the functions that read them."""

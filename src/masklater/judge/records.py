@@ -2,10 +2,10 @@
 
 SCORES/sweep.json   what may not change: the encoder and the settings it began with
 SCORES/encoder/     the exported encoder, where a RUN was given
-SCORES/runs.jsonl   one object a finished run, with everything needed to run it again
+SCORES/runs.jsonl   one object for each finished run, with everything needed to run it again
 SCORES/predictions/ what each run predicted for the dev splits after its best epoch
 SCORES/lock         held by the process that works on it
-SCORES/scores.json  the table for programs, SCORES/scores.md for people; both written anew at the end of a sweep
+SCORES/scores.json  the table for programs, SCORES/scores.md for people; both are rewritten at the end of a sweep
 """
 
 import json
@@ -31,17 +31,17 @@ Record = dict[str, Any]
 """One run, as in runs.jsonl."""
 
 SETTING = ("task", "lr", "batch", "epochs", "seed")
-"""The settings that tell the runs of one sweep apart."""
+"""The settings by which the runs of one sweep differ."""
 
 
 class RunLog:
     """runs.jsonl: read once, then appended to."""
 
     def __init__(self, path: Path) -> None:
-        """Open it, whether it exists or not; a last line that was cut off is dropped from the file.
+        """Open the file, if it exists; a last line that was cut off is dropped from it.
 
         Raises:
-            DamagedDataError: Another line is no record.
+            DamagedDataError: Another line is not a record.
         """
         self.path = path
         self.records: list[Record] = []
@@ -78,7 +78,7 @@ class RunLog:
             say(f"{path}: {again:,} runs stand there a second time, which two processes did; the first one counts")
 
     def append(self, record: Record) -> None:
-        """Add a run, on disk when this returns; its `answers` go into a file of their own, before the line."""
+        """Add a run, on disk when this returns; its `answers` go into a separate file, before the line."""
         answers = record.pop("answers", None)
         if answers:
             record["predictions"] = self._write(record, answers)
@@ -89,7 +89,7 @@ class RunLog:
         self.records.append(record)
 
     def _write(self, record: Record, answers: Mapping[str, NDArray[np.float64]]) -> str:
-        """Write a file of predictions whole or not at all; one that a killed sweep left is replaced."""
+        """Write a file of predictions, completely or not at all; a file that a killed sweep left is replaced."""
         path = self.path.parent / "predictions" / f"{'-'.join(map(str, key_of(record)))}.npz"
         with disk_errors_for_people(path):
             path.parent.mkdir(exist_ok=True)
@@ -102,16 +102,16 @@ class RunLog:
         return f"predictions/{path.name}"
 
     def answers(self, record: Record) -> dict[str, NDArray[np.float64]]:
-        """Read what a run predicted, by dev split.
+        """Read the predictions of a run, by dev split.
 
         Raises:
-            DamagedDataError: Its file is missing or damaged.
+            DamagedDataError: Their file is missing or damaged.
         """
         path = self.path.parent / str(record.get("predictions"))
         try:
             with np.load(path, allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
-        except Exception as error:  # numpy raises those of zip and of its own format too
+        except Exception as error:  # numpy also raises errors of zip and of its own format
             reason = "a run that was recorded without them" if "predictions" not in record else first_line(error)
             raise DamagedDataError(
                 f"{path} cannot be read as predictions: {reason}", "Score anew into another folder with --out."
@@ -119,7 +119,7 @@ class RunLog:
 
 
 def key_of(record: Record) -> tuple[Any, ...]:
-    """The run's task and setting."""
+    """Return the run's task and setting."""
     return tuple(record[name] for name in SETTING)
 
 
@@ -130,12 +130,12 @@ def write_identity(path: Path, encoder: Encoder, settings: SweepSettings) -> Non
 
 
 def check_identity(path: Path, encoder: Encoder, settings: SweepSettings) -> Encoder:
-    """Refuse to go on with an encoder or settings that would mix two sweeps.
+    """Refuse to continue with an encoder or settings that would mix two sweeps.
 
-    Tasks and seeds may be added: they are no part of sweep.json.
+    Tasks and seeds may be added: sweep.json does not hold them.
 
     Returns:
-        The encoder, with the run it came from where only sweep.json knows of it.
+        The encoder, with the run it came from if only sweep.json names it.
 
     Raises:
         UserError: Something else has changed.
@@ -144,7 +144,7 @@ def check_identity(path: Path, encoder: Encoder, settings: SweepSettings) -> Enc
         before = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         raise DamagedDataError(f"{path} cannot be read", "Name another folder with --out.") from None
-    before = {"tune": "full", **before}  # as it was before there was a choice
+    before = {"tune": "full", **before}  # its value before there was a choice
     now = json.loads(json.dumps(_identity(encoder, settings)))
     changed = [name for name in now if before.get(name) != now[name]]
     if "encoder_sha256" in changed:
@@ -153,7 +153,7 @@ def check_identity(path: Path, encoder: Encoder, settings: SweepSettings) -> Enc
             f"{str(before.get('encoder_sha256'))[:12]}...; {encoder.path} has {encoder.sha256[:12]}...",
             "Give the encoder it began with, or name another folder with --out.",
         )
-    changed = [name for name in changed if name not in {"encoder_path", *OF_RUN}]  # the same one may have moved
+    changed = [name for name in changed if name not in {"encoder_path", *OF_RUN}]  # the same encoder may have moved
     if changed:
         listed = "; ".join(f"{name} was {before.get(name)}, is {now[name]}" for name in changed)
         raise UserError(
@@ -167,8 +167,8 @@ def check_identity(path: Path, encoder: Encoder, settings: SweepSettings) -> Enc
 
 
 def check_data(log: RunLog, rows: Mapping[str, TaskData]) -> None:
-    """Raise UserError where a task's rows, or its definition, are not those its finished runs were scored on."""
-    here = [record for record in log.records if record["task"] in rows]  # tasks not asked for now stay as they are
+    """Raise UserError where a task's rows, or its definition, differ from those its finished runs were scored on."""
+    here = [record for record in log.records if record["task"] in rows]  # tasks not asked for now are left alone
     changed = {record["task"] for record in here if record["data_sha256"] != rows[record["task"]].sha256}
     if changed:
         raise UserError(
@@ -186,12 +186,12 @@ def check_data(log: RunLog, rows: Mapping[str, TaskData]) -> None:
 
 
 def check_arithmetic(log: RunLog, protocol: Mapping[str, Any], precision: str) -> None:
-    """Refuse to go on where runs would be computed otherwise than those that are there, and share medians with them.
+    """Refuse to continue where runs would be computed differently from finished ones, with which they share medians.
 
     Args:
-        log: Its records; what one does not say of itself is taken to be the same.
-        protocol: The settings that all runs share, now.
-        precision: What is computed in, now.
+        log: The sweep's records; a setting that a record does not name is taken to be the same.
+        protocol: The present settings that all runs share.
+        precision: The present precision.
 
     Raises:
         UserError: Something differs.
@@ -217,7 +217,7 @@ def _identity(encoder: Encoder, settings: SweepSettings) -> dict[str, Any]:
 
 
 def write_table(out: Path, scores: dict[str, Any]) -> None:
-    """Write scores.json and scores.md, each whole or not at all; what stood there before is replaced."""
+    """Write scores.json and scores.md, each completely or not at all; earlier files are replaced."""
     in_json = json.dumps(scores, indent=1, allow_nan=False)
     for name, text in (("scores.json", in_json), ("scores.md", as_markdown(scores))):
         write_file(out / name, text, replace=True)

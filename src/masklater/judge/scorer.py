@@ -29,10 +29,10 @@ class Scorer:
     def __init__(
         self, encoder: Encoder, device: torch.device, tune: Tune | None = None, precision: str = "auto"
     ) -> None:
-        """Load the encoder once, to learn what it takes, and whether it has the weights that are to be trained.
+        """Load the encoder once, to find its limits, and whether it has the weights to be trained.
 
         Raises:
-            UserError: It does not load, or has none of them.
+            UserError: The encoder does not load, or has none of these weights.
         """
         set_up_process()
         self.encoder = encoder
@@ -55,10 +55,10 @@ class Scorer:
         stop: Callable[[], bool] = lambda: False,
         progress: Callable[[int], None] = lambda rows: None,
     ) -> Record:
-        """Fine-tune once; the record says everything needed to do so again, its `answers` are the predictions.
+        """Fine-tune once; the record holds everything needed to repeat the run, and its `answers` are the predictions.
 
         Raises:
-            StoppedEarly: `stop` said so.
+            StoppedEarly: `stop` returned True.
             UserError: The device's memory is too small.
         """
         if self.tokens is None or self.data is not data:
@@ -106,7 +106,7 @@ class Scorer:
         }
 
     def _fall_back_to_float32(self, model: PreTrainedModel) -> None:
-        """Compute in float32 where the encoder's own code mixes types, which shows under autocast alone."""
+        """Compute in float32 where the encoder's own code mixes dtypes, which fails only under autocast."""
         if self.precision.name == "float32":
             return
         device = self.precision.device
@@ -130,7 +130,7 @@ class Scorer:
 
 
 def _unread(splits: Mapping[str, TokenRows]) -> list[str]:
-    """What is to be said of words that no token stands for, or that were cut off: they count as wrong."""
+    """Return remarks on words that have no token, or that were cut off: they count as wrong."""
     return [
         f"{rows.unread:,} words of {name} not read, as their row was cut or the tokenizer has nothing for them"
         for name, rows in splits.items()

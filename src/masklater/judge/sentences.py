@@ -1,7 +1,7 @@
-"""How likely sentences are under a masked LM.
+"""The likelihood of sentences under a masked LM.
 
-A sentence's pseudo-log-likelihood is the sum over its tokens of the log-probability of each when it alone is masked
-(Salazar et al., ACL 2020, arXiv 1910.14659).
+A sentence's pseudo-log-likelihood is the sum over its tokens of each token's log-probability when only this token is
+masked (Salazar et al., ACL 2020, arXiv 1910.14659).
 
 Letters: B rows, L their length.
 """
@@ -22,14 +22,14 @@ from masklater.model.likelihood import log_likelihood, plain_log_likelihood
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 
 TOKENS_AT_ONCE = 2**13
-"""Most tokens of one forward pass: on a CPU more of them leave its cache, and fewer keep it waiting."""
+"""Most tokens of one forward pass: on a CPU, more do not fit its cache, and fewer keep it waiting."""
 
 
 class SentenceScorer:
     """Pseudo-log-likelihoods of sentences under a masked LM (a run's encoder, decoder and head), in float32."""
 
     def __init__(self, model: PreTrainedModel, tokenizer_folder: Path) -> None:
-        """Take a model with the tokenizer of a folder.
+        """Use a model with the tokenizer in a folder.
 
         Raises:
             UserError: The tokenizer has no mask, or does not load.
@@ -45,8 +45,8 @@ class SentenceScorer:
         if tokenizer.mask_token_id is None:
             raise UserError(f"the tokenizer in {tokenizer_folder} has no mask", "Save the model's own there.")
         self.tokenizer = tokenizer
-        # The unknown token stands for a part of the sentence, unless it is one of these as well: a sentence that it is
-        # left out of would be the likelier, the less of it the tokenizer knows.
+        # The unknown token stands for a part of the sentence, unless it is also one of these. If it were not scored, a
+        # sentence would be the likelier, the less of it the tokenizer knows.
         others = {getattr(tokenizer, f"{role}_token_id") for role in ("bos", "eos", "cls", "sep", "pad", "mask")}
         self.special = set(tokenizer.all_special_ids) - ({tokenizer.unk_token_id} - others)
         if isinstance(model, MaskLaterForMaskedLM):
@@ -56,14 +56,14 @@ class SentenceScorer:
             self.vocabulary = model.config.vocab_size
 
     def tokenise(self, sentences: Sequence[str]) -> list[list[int]]:
-        """Ids of each sentence, first and last token included."""
+        """Return the ids of each sentence, including first and last token."""
         if not sentences:
             return []
         encoded: list[list[int]] = self.tokenizer(list(map(without_half_pairs, sentences)), verbose=False)["input_ids"]
         return encoded
 
     def score(self, rows: Sequence[list[int]]) -> NDArray[np.float64]:
-        """The pseudo-log-likelihood of each row of ids, in nats; special tokens are read, but not scored."""
+        """Return the pseudo-log-likelihood of each row of ids, in nats; special tokens are read, but not scored."""
         copies = [  # (row, position), one masked copy each
             (row, position)
             for row, ids in enumerate(rows)
@@ -78,7 +78,10 @@ class SentenceScorer:
         return total
 
     def _batches(self, copies: list[tuple[int, int]], rows: Sequence[list[int]]) -> Iterator[list[tuple[int, int]]]:
-        """Copies of one length together: no padding, so that a sentence's score depends on no other's."""
+        """Yield copies of one length together.
+
+        Without padding, a sentence's score does not depend on other sentences.
+        """
         start = 0
         while start < len(copies):
             length = len(rows[copies[start][0]])

@@ -1,6 +1,7 @@
 """Files of pairs of texts, which `judge --zero-shot` scores: FILE:FIRST,SECOND,SCORE or FILE:QUERY,PASSAGE.
 
-Three columns: how alike two texts are, as in STS-B. Two: a query and a passage that answers it, among all of the file.
+Three columns: how similar two texts are, as in STS-B. Two columns: a query and the passage that answers it, among all
+passages of the file.
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ FORM = "Write FILE:FIRST,SECOND,SCORE for texts that are more or less alike, FIL
 
 @dataclass(frozen=True)
 class PairFile:
-    """A file and the columns of it that are read."""
+    """A file and the columns that are read."""
 
     given: str  # as the user wrote it
     path: Path
@@ -29,7 +30,7 @@ class PairFile:
 
     @property
     def kind(self) -> Literal["sts", "retrieval"]:
-        """What its pairs are: more or less alike, or a query and its passage."""
+        """The kind of its pairs: texts with a similarity, or a query and its passage."""
         return "sts" if len(self.columns) == 3 else "retrieval"
 
 
@@ -47,7 +48,7 @@ def find_pair_files(given: Sequence[str]) -> list[PairFile]:
     """Find the files that --zero-shot names.
 
     Raises:
-        UserError: Some are not there, are of another kind, or come without columns; all of them are listed.
+        UserError: Some are missing, of another kind, or without columns; the message lists all of them.
     """
     faults: list[str] = []
     files: list[PairFile] = []
@@ -74,8 +75,8 @@ def read_pairs(file: PairFile) -> PairRows:
     """Read a file of pairs.
 
     Raises:
-        UserError: It cannot be read.
-        DamagedDataError: A line cannot be used, or there is nothing to tell apart; the message names the place.
+        UserError: The file cannot be read.
+        DamagedDataError: A line cannot be used, or there is nothing to compare; the message names the place.
     """
     texts: tuple[list[str], list[str]] = ([], [])
     scores: list[float] = []

@@ -43,13 +43,13 @@ class Sweep:
     """The outcome of a sweep."""
 
     scores: table.Scores  # scores.json
-    errors: dict[str, UserError]  # by task: what kept it from being scored
-    rows: dict[str, TaskData]  # by task, of those that were scored
+    errors: dict[str, UserError]  # by task: why it was not scored
+    rows: dict[str, TaskData]  # by task, for the tasks that were scored
     log: RunLog
 
     @property
     def faults(self) -> dict[str, str]:
-        """What kept tasks from being scored, without remedies."""
+        """Why tasks were not scored, without remedies."""
         return _problems(self.errors)
 
 
@@ -67,14 +67,14 @@ def sweep(
     Args:
         encoder: A folder of transformers', a RUN, or a name on the hub.
         data: GLUE's folder of the classic layout, or `hub`; None where no task is one of GLUE's.
-        out: The SCORES folder to make, or to go on with.
-        tasks: In the order in which they are run.
+        out: The SCORES folder to make or to continue.
+        tasks: The tasks, in the order in which they are run.
         settings: Grid, seeds, rows.
-        resume: Go on at the first run that is not in SCORES.
-        devices: One process works on each; all GPUs where none are given, or the CPU.
+        resume: Continue at the first run that is not in SCORES.
+        devices: One process works on each; None: all GPUs, or the CPU.
 
     Returns:
-        The table. A task whose files are missing or damaged is among the faults, the others are scored.
+        The table. A task whose files are missing or damaged is among the faults; the others are scored.
 
     Raises:
         UserError: Nothing can be scored, or SCORES holds another sweep.
@@ -94,7 +94,7 @@ def sweep(
         def hold() -> None:
             held.enter_context(only_process(out, "the sweep in {} is being worked on by"))
             if not resume:
-                _refuse_begun(identity)  # by another process, since that was looked at first
+                _refuse_begun(identity)  # another process may have begun since the first check
 
         if resume:
             hold()
@@ -133,7 +133,7 @@ def _refuse_begun(identity: Path) -> None:
 def _read(
     data: str | None, tasks: Sequence[Task | OwnTask], settings: SweepSettings
 ) -> tuple[dict[str, TaskData], dict[str, UserError]]:
-    """Rows by task, and what is wrong with the tasks that have none."""
+    """Return the rows by task, and the errors of the tasks that have none."""
     rows: dict[str, TaskData] = {}
     errors: dict[str, UserError] = {}
     for task in tasks:
@@ -155,7 +155,7 @@ def _read_one(data: str | None, task: Task | OwnTask) -> TaskData:
 
 
 def _jobs(key: str, settings: SweepSettings) -> list[Job]:
-    """Seeds outermost, so that an early look shows every grid point."""
+    """Return the runs to make, with seeds in the outer loop, so that an early look shows every grid point."""
     grid = settings.grid
     return [
         Job(key, Setting(lr, batch, grid.epochs, seed, settings.tune))
@@ -195,7 +195,7 @@ def _run(
 
 
 class _Progress:
-    """The progress of a sweep as the meter shows it: rows trained on, the run in hand, the last score."""
+    """The progress of a sweep as the meter shows it: rows trained on, the current run, the last score."""
 
     def __init__(self, meter: Meter, jobs: int) -> None:
         self.meter = meter

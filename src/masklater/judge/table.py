@@ -1,6 +1,6 @@
-"""From the records of runs to one table: per task the median over seeds of the best grid point.
+"""One table from the records of runs: for each task the median over seeds at the best grid point.
 
-Reads records only; knows nothing of models. No torch here.
+Reads records only and knows nothing of models. No torch here.
 """
 
 import math
@@ -12,23 +12,23 @@ from masklater.console import aligned
 from masklater.judge.tasks import TASKS, Task, score_name
 
 Scores = dict[str, Any]
-"""scores.json."""
+"""The content of scores.json."""
 
 
 def summarise(
     records: list[dict[str, Any]], faults: dict[str, str], encoder: dict[str, Any], settings: dict[str, Any]
 ) -> Scores:
-    """scores.json: statistics of each task that has runs, and the average over those that count.
+    """Return scores.json: statistics of each task that has runs, and the average over the tasks that count.
 
     Args:
         records: Lines of runs.jsonl.
-        faults: What kept a task from being scored.
+        faults: Why tasks were not scored.
         encoder: Its path, hash and run.
-        settings: Of the sweep.
+        settings: The settings of the sweep.
 
     Returns:
-        Scores in percent. The average is over the main metrics of the tasks of GLUE's average that were scored; `tasks`
-        says how many, `missing` which were not.
+        Scores in percent. The average is over the main metrics of the scored tasks in GLUE's average; `tasks` is their
+        number, `missing` lists the others.
     """
     tasks, cost = {}, {}
     for task in [*TASKS.values(), *_own_tasks(records)]:
@@ -57,14 +57,14 @@ def summarise(
 
 
 def _cost(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """The weights that each run trained, the head's among them, None where not recorded; and the median of seconds."""
+    """Return how many weights each run trained, including the head, None if not recorded; and the median seconds."""
     counts = runs[0].get("parameters")
     trained = counts["trained"] + counts["head"] if counts else None
     return {"trained": trained, "seconds": median(run["seconds"] for run in runs)}
 
 
 def _own_tasks(records: list[dict[str, Any]]) -> list[Task]:
-    """The tasks that are none of GLUE's, as their records define them, in the order in which they were run."""
+    """Return the tasks that are not GLUE's, as their records define them, in the order in which they were run."""
     tasks: dict[str, Task] = {}
     for record in records:
         key, definition = record["task"], record.get("definition")
@@ -119,7 +119,7 @@ def _summarise_task(task: Task, runs: list[dict[str, Any]], grid_points: int) ->
 
 
 def best_runs(runs: list[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
-    """Return the runs of a task, by seed, at the grid point whose median is best: those that the table shows."""
+    """Return the runs of a task, by seed, at the grid point whose median is best: the runs that the table shows."""
     points = _by_point(runs)
     return points[_best(points, metric)]
 
@@ -130,7 +130,7 @@ _Point = tuple[float, int, int]
 def _by_point(runs: list[dict[str, Any]]) -> dict[_Point, list[dict[str, Any]]]:
     points: dict[_Point, list[dict[str, Any]]] = {}
 
-    def place(run: dict[str, Any]) -> tuple[int, float, int, int]:  # and not in which order GPUs have come to an end
+    def place(run: dict[str, Any]) -> tuple[int, float, int, int]:  # not the order in which GPUs finished
         return run["seed"], run["lr"], run["batch"], run["epochs"]
 
     for run in sorted(runs, key=place):
@@ -139,13 +139,13 @@ def _by_point(runs: list[dict[str, Any]]) -> dict[_Point, list[dict[str, Any]]]:
 
 
 def _complete(points: dict[_Point, list[dict[str, Any]]]) -> list[_Point]:
-    """The grid points with the most runs: medians over unequal counts do not compare."""
+    """Return the grid points with the most runs: medians over unequal counts cannot be compared."""
     most = max(map(len, points.values()))
     return [point for point, at in points.items() if len(at) == most]
 
 
 def _best(points: dict[_Point, list[dict[str, Any]]], metric: str) -> _Point:
-    def value(run: dict[str, Any]) -> float:  # a run that diverged is shown as 0, which a correlation may be below
+    def value(run: dict[str, Any]) -> float:  # a diverged run is shown as 0, and a correlation may be lower
         return _value(run, metric) if run["best_epoch"] else -math.inf
 
     return max(_complete(points), key=lambda point: median(map(value, points[point])))
@@ -156,7 +156,7 @@ def _metrics(runs: list[dict[str, Any]]) -> list[str]:
 
 
 def _value(run: dict[str, Any], metric: str) -> float:
-    """The metric at the run's best epoch; 0 for a run that diverged before its first epoch was over."""
+    """Return the metric at the run's best epoch; 0 for a run that diverged before its first epoch was over."""
     return float(run["scores"][run["best_epoch"] - 1][metric]) if run["best_epoch"] else 0.0
 
 
@@ -198,7 +198,7 @@ HEADER = (
 
 
 def table_rows(scores: Scores) -> list[tuple[str, ...]]:
-    """The table as text, a row for each metric, and the average."""
+    """Return the table as text, a row for each metric, and the average."""
     rows = []
     for key, entry in scores["tasks"].items():
         cost = scores["cost"][key]
@@ -220,12 +220,12 @@ def table_rows(scores: Scores) -> list[tuple[str, ...]]:
 
 
 def _is_of(name: str, split: str, entry: dict[str, Any]) -> bool:
-    """Whether a score is that of a metric on this dev split."""
+    """Return whether a score is of a metric on this dev split."""
     return name in {score_name(metric, split) for metric in entry["metrics"]}
 
 
 def average_label(scores: Scores) -> str:
-    """Return the label of the average, which names what it is over."""
+    """Return the label of the average, which names the tasks it is over."""
     missing = scores["average"]["missing"]
     if missing:
         return f"average of {scores['average']['tasks']}, not GLUE's"
@@ -233,7 +233,7 @@ def average_label(scores: Scores) -> str:
 
 
 def remarks(scores: Scores) -> list[str]:
-    """Return the remarks below the table: deviations from the official data, tasks that are missing."""
+    """Return the remarks below the table: deviations from the official data, missing tasks."""
     lines = [f"* {entry['title']}: {entry['note']}" for entry in scores["tasks"].values() if entry["note"]]
     if scores["average"] and scores["average"]["missing"]:
         missing = ", ".join(TASKS[key].title for key in scores["average"]["missing"])
@@ -243,19 +243,19 @@ def remarks(scores: Scores) -> list[str]:
 
 
 def as_text(scores: Scores) -> str:
-    """The table for a terminal."""
+    """Return the table for a terminal."""
     return "\n".join([aligned([HEADER, *table_rows(scores)], numbers_from=2), *remarks(scores)])
 
 
 def markdown_lines(rows: Sequence[Sequence[str]], texts: int) -> list[str]:
-    """Return a table, its header first; the first `texts` columns stand to the left, the others to the right."""
+    """Return a table, its header first; the first `texts` columns are aligned left, the others right."""
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     rule = "|" + "|".join(["---"] * texts + ["---:"] * (len(rows[0]) - texts)) + "|"
     return [lines[0], rule, *lines[1:]]
 
 
 def as_markdown(scores: Scores) -> str:
-    """scores.md."""
+    """Return the content of scores.md."""
     encoder, settings = scores["encoder"], scores["settings"]
     source = f"{encoder['path']}" + (
         f", exported from {encoder['run']} at step {encoder['step']:,}" if encoder["run"] else ""

@@ -18,23 +18,23 @@ ONE_FILE = "Write a name, or {path: NAME, columns: {...}, where: {COLUMN: VALUE}
 
 @dataclass(frozen=True)
 class Entry:
-    """A task's part of the file, where its faults go, and how its files are looked for."""
+    """A task's part of the file, the list that its faults go to, and how its files are looked for."""
 
     name: str
     tree: Mapping[str, Any]
     kind: Kind
-    folder: Path  # names of files are from here on
-    is_ready: bool  # its files may be missing, which is said when they are read
+    folder: Path  # names of files are relative to it
+    is_ready: bool  # its files may be missing, which is reported when they are read
     faults: list[Fault]
 
     def fault(self, key: str, rule: str, remedy: str, value: object = None) -> None:
-        """Add one; its value is what the entry has under the key, if none is given."""
+        """Add one fault; its value defaults to the entry's value under the key."""
         if value is None:
             value = self.tree.get(key, MISSING)
         self.faults.append(Fault(f"{self.name}.{key}", value, rule, remedy))
 
     def refuse_unknown(self, known: tuple[str, ...], within: str, tree: Mapping[str, Any]) -> None:
-        """Add a fault for each key that there is not; `within` is the place of the mapping, "" for the entry's own."""
+        """Add a fault for each unknown key; `within` is the place of the mapping, "" for the entry's own."""
         for key in tree:
             if key not in known:
                 remedy = did_you_mean(key, known) or f"Known here: {', '.join(known)}."
@@ -42,7 +42,7 @@ class Entry:
 
 
 def read_sources(given: Entry) -> tuple[tuple[TaskFile, ...], dict[str, TaskFile], Columns]:
-    """Read the files of train, those of dev by split, and the columns where a file has none of its own."""
+    """Read the files of train, the files of dev by split, and the columns for files without their own."""
     files = given.tree.get("files")
     if not isinstance(files, Mapping):
         given.fault("files", "files is a mapping of train and dev", "Write files: {train: FILE, dev: FILE}.")
@@ -71,7 +71,7 @@ def read_sources(given: Entry) -> tuple[tuple[TaskFile, ...], dict[str, TaskFile
 
 
 def _paths(files: Mapping[str, Any]) -> Iterator[object]:
-    """All names of files, wherever they stand."""
+    """Yield all names of files in the mapping."""
     for part in files.values():
         for each in part if isinstance(part, list) else part.values() if isinstance(part, Mapping) else [part]:
             yield each.get("path") if isinstance(each, Mapping) else each
@@ -158,14 +158,14 @@ def _is_name(value: object) -> bool:
 
 
 def _as_text(value: object) -> str | None:
-    """A label or another value of a row as files have it; None: it is neither text nor a whole number."""
+    """Return a label or other value as text, as in files; None where it is neither text nor a whole number."""
     if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
         return None
     return str(value).strip()
 
 
 def read_rename(given: Entry) -> dict[str, str]:
-    """Read what labels are called in files, and what they are to be called."""
+    """Read the mapping from labels in files to their new names."""
     rename = given.tree.get("rename", {})
     if not isinstance(rename, Mapping) or any(_as_text(name) is None for name in rename.values()):
         rule = "rename is a mapping of labels, as a file has them, to what they are called elsewhere"
@@ -175,7 +175,7 @@ def read_rename(given: Entry) -> dict[str, str]:
 
 
 def read_no_label(given: Entry) -> str | None:
-    """Read what stands where a row has no label."""
+    """Read the mark of a row without a label."""
     value = given.tree.get("no_label")
     if value is not None and _as_text(value) is None:
         given.fault("no_label", "no_label is what stands where a row has no label", "Write it in quotes.")
@@ -183,6 +183,6 @@ def read_no_label(given: Entry) -> str | None:
 
 
 def listed(names: Any) -> str:
-    """Return names as a sentence has them, with `or` before the last one."""
+    """Return names as a sentence lists them, with `or` before the last one."""
     *most, last = names
     return f"{', '.join(most)} or {last}" if most else str(last)

@@ -1,6 +1,6 @@
-"""TASKS.yaml: own tasks as data. Read whole: every mistake in it is in one message (docs/how-to/judge.md).
+"""TASKS.yaml: own tasks as data. One message lists every mistake in it (docs/how-to/judge.md).
 
-Ready tables, in the folder `ready` beside this file, are such files too, their data being in a folder of the user's.
+Ready tables, in the folder `ready` next to this file, are such files too; their data are in a folder of the user's.
 """
 
 from collections.abc import Mapping
@@ -21,12 +21,12 @@ def read_task_file(path: Path, data: Path | None = None) -> tuple[OwnTask, ...]:
 
     Args:
         path: The file.
-        data: Of a ready table, the folder that names are from, and whether they are there is seen when they are read;
-            None: the file's own folder.
+        data: For a ready table, the folder that file names are relative to; whether the files exist is checked when
+            they are read. None: the folder of TASKS.yaml.
 
     Raises:
-        UserError: It cannot be read.
-        FaultsError: It has mistakes; all of them are listed.
+        UserError: The file cannot be read.
+        FaultsError: The file has mistakes; all of them are listed.
     """
     tree = read_yaml(path, "a file of tasks", "names to tasks", "docs/how-to/judge.md")
     if not tree:
@@ -42,8 +42,8 @@ def find_tasks(text: str, data: str | None = None) -> tuple[Task | OwnTask, ...]
     """Find the tasks that `judge --tasks` names: those of files, `glue`, ready tables, and tasks of these by name.
 
     Args:
-        text: Names with commas.
-        data: The folder that ready tables' files are in.
+        text: Names, separated by commas.
+        data: The folder of the ready tables' files.
 
     Raises:
         UserError: There is no such file or name, a task is named twice, or a file cannot be read.
@@ -69,7 +69,7 @@ def find_tasks(text: str, data: str | None = None) -> tuple[Task | OwnTask, ...]
 
 
 def _find_ready(text: str, names: list[str], data: str | None) -> list[OwnTask]:
-    """The tasks of ready tables that are named, or whose table is."""
+    """Return the tasks of ready tables that are named, or whose table is named."""
     tables = {path.stem: read_task_file(path, Path(data or "")) for path in sorted(READY.glob("*.yaml"))}
     by_key = {task.key: task for tasks in tables.values() for task in tasks}
     found: list[OwnTask] = []

@@ -1,9 +1,9 @@
-"""What a task is, and the nine of GLUE (Wang et al., ICLR 2019, arXiv 1804.07461) in one table.
+"""The definition of a task, and the nine tasks of GLUE (Wang et al., ICLR 2019, arXiv 1804.07461) in one table.
 
-Own tasks come from a file (`task_file.py`), and are a Task once their rows are read (`own_data.py`). GLUE's row counts
-are those of the official train and dev files. Class names stand in the order of their numbers, which is the order of
-`datasets`. CoLA's main metric is Matthews, STS-B's Pearson, all others' accuracy: the first of `metrics`, by
-which epochs and grid points are chosen.
+Own tasks come from a file (`task_file.py`), and become a Task once their rows are read (`own_data.py`). GLUE's row
+counts are those of the official train and dev files. Class names are in the order of their numbers, as in `datasets`.
+The main metric, by which epochs and grid points are chosen, is the first of `metrics`: Matthews for CoLA, Pearson for
+STS-B, accuracy for all others.
 """
 
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ MISMATCHED = "dev_mismatched"
 
 @dataclass(frozen=True)
 class Task:
-    """What is learned and how it is scored; of GLUE's, where it stands in the files, too."""
+    """What is learned and how it is scored; for GLUE's tasks, also where it is in the files."""
 
     key: str  # as in --tasks; of GLUE's, its name in `datasets`
     title: str  # as in tables, and the folder of the classic layout
@@ -28,12 +28,12 @@ class Task:
     rows: dict[str, int]  # by split
     without_header: tuple[str, ...] = ()  # columns of files that have no header
     broken_rows: bool = False  # the official files hold lines that no reader can use
-    no_label: str | None = None  # stands where annotators did not agree: such rows are no part of GLUE
+    no_label: str | None = None  # marks rows on which annotators did not agree: such rows are not part of GLUE
     lowest: float = 0.0  # of a regression's labels
     highest: float = 5.0
-    in_average: bool | None = True  # None: there is no average that it could be part of
+    in_average: bool | None = True  # None: there is no average
     tagging: bool = False  # every word has a class, not the row
-    dev: tuple[str, ...] = ()  # dev splits of an own task: "dev", or "dev_NAME" of several; the first one chooses
+    dev: tuple[str, ...] = ()  # dev splits of an own task: "dev", or several "dev_NAME"; the first one chooses
     definition: dict[str, Any] = field(default_factory=dict)  # of an own task, as its records keep it
 
     @property
@@ -52,7 +52,7 @@ class Task:
         return MISMATCHED in self.rows
 
     def files(self, split: str) -> tuple[str, ...]:
-        """Names under which a split is looked for, the first that exists being read."""
+        """Return the file names under which a split is looked for; the first existing file is read."""
         names = [split]
         if split == "dev" and self.two_dev_splits:
             names = ["dev_matched", "dev"]
@@ -160,7 +160,7 @@ TASKS = {task.key: task for task in _NINE}
 
 
 def choose_tasks(text: str) -> tuple[Task, ...]:
-    """The tasks that `--tasks` names, in the table's order.
+    """Return the tasks that `--tasks` names, in the table's order.
 
     Raises:
         UserError: A name is not among them, or a task is named twice.

@@ -22,18 +22,18 @@ CHUNK = 10_000
 """Rows tokenised at a time."""
 
 POOL = 50
-"""Batches whose rows are sorted by length among themselves: saves most padding, and keeps the order random."""
+"""Number of batches whose rows are sorted by length together: saves most padding, and keeps the order random."""
 
 
 @dataclass(frozen=True)
 class Words:
-    """Where the words of a split stand in its rows: a word is where its first piece is."""
+    """The places of a split's words in its rows: a word is where its first piece is."""
 
     starts_N1: NDArray[np.int64]  # row n has the words from starts_N1[n] to starts_N1[n + 1]
     place_W: NDArray[np.int64]  # of the first piece in its row; -1: it has none, or it was cut off
 
     def of(self, rows_B: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """The words of some rows that have a piece: their number in the split, their row in the batch, their place."""
+        """Return the words of some rows that have a piece: number in the split, row in the batch, place in the row."""
         counts_B = self.starts_N1[rows_B + 1] - self.starts_N1[rows_B]
         row_W = np.repeat(np.arange(len(rows_B)), counts_B)
         word_W = np.concatenate([np.arange(self.starts_N1[row], self.starts_N1[row + 1]) for row in rows_B])
@@ -58,7 +58,7 @@ class TokenRows:
 
     @property
     def unread(self) -> int:
-        """Words that have no piece in their row, and so no prediction."""
+        """Number of words that have no piece in their row, and so no prediction."""
         return 0 if self.words is None else int((self.words.place_W < 0).sum())
 
     @property
@@ -67,10 +67,10 @@ class TokenRows:
         return np.diff(self.starts_N1)
 
     def batch(self, rows_B: NDArray[np.int64], pad: int, device: torch.device) -> dict[str, Tensor]:
-        """The inputs of a model of transformers, padded to the longest of these rows.
+        """Return the inputs of a transformers model, padded to the longest of these rows.
 
-        A row without any token, which some tokenizers make of an empty text, is read as one padding token: a model
-        takes no rows of length 0, and a softmax over nothing is not a number.
+        Some tokenizers make a row without any token from an empty text. Such a row is read as one padding token,
+        because a model takes no rows of length 0, and a softmax over nothing is not a number.
         """
         lengths_B = self.lengths_N[rows_B]
         place_L = np.arange(max(1, lengths_B.max()))
@@ -99,8 +99,8 @@ def tokenise(data: TaskData, tokenizer: PreTrainedTokenizerBase, max_length: int
     Args:
         data: The task's rows.
         tokenizer: The encoder's.
-        max_length: Tokens a row may have; the longer text of a pair is shortened first.
-        num_types: Segments the encoder tells apart.
+        max_length: Most tokens in a row; the longer text of a pair is shortened first.
+        num_types: The number of segments that the encoder distinguishes.
     """
     total = sum(map(len, data.splits.values()))
     pad = tokenizer.pad_token_id
@@ -157,7 +157,7 @@ def _tokenise_texts(
 def _tokenise_words(
     split: WordSplit, tokenizer: PreTrainedTokenizerBase, max_length: int, meter: Meter | None
 ) -> TokenRows:
-    """Words are joined by spaces, as the encoder has met text, and their first pieces are found by the offsets."""
+    """Tokenise words joined by spaces, like the text that the encoder has read; offsets give their first pieces."""
     if not tokenizer.is_fast:
         raise UserError(
             "the encoder's tokenizer does not say where in the text its tokens are, which token tasks rest on",
@@ -186,11 +186,11 @@ def _tokenise_words(
 
 
 def first_pieces(words: Sequence[str], offsets: Sequence[tuple[int, int]]) -> list[int]:
-    """Return the place of each word's first token in the text of the words with spaces between; -1 where it has none.
+    """Return each word's first token in the text of the words joined by spaces; -1 where a word has none.
 
     Args:
         words: In order.
-        offsets: Of each token, its first character and the one behind its last; the same twice for special tokens.
+        offsets: Of each token, its first character and the one after its last; two equal numbers for special tokens.
     """
     places: list[int] = []
     token = begin = 0
@@ -209,9 +209,9 @@ def _starts(ids: list[NDArray[np.int32]]) -> NDArray[np.int64]:
 
 
 def training_batches(lengths_N: NDArray[np.int64], batch: int, seed: int, epoch: int) -> Iterator[NDArray[np.int64]]:
-    """Row numbers of each batch of an epoch, in an order that depends on seed and epoch alone.
+    """Yield the row numbers of each batch of an epoch, in an order that depends on seed and epoch alone.
 
-    Rows are shuffled, sorted by length within pools of `POOL` batches, cut into batches, and the batches shuffled.
+    Rows are shuffled, sorted by length within pools of `POOL` batches, cut into batches, and the batches are shuffled.
     """
     rng = np.random.default_rng(derive_seed(seed, "glue-order", epoch))
     order_N = rng.permutation(len(lengths_N))
@@ -224,6 +224,6 @@ def training_batches(lengths_N: NDArray[np.int64], batch: int, seed: int, epoch:
 
 
 def scoring_batches(lengths_N: NDArray[np.int64], batch: int) -> Iterator[NDArray[np.int64]]:
-    """Row numbers of each batch of a dev split, rows of like length together."""
+    """Yield the row numbers of each batch of a dev split, with rows of similar length together."""
     order_N = np.argsort(lengths_N, kind="stable")
     yield from (order_N[start : start + batch] for start in range(0, len(order_N), batch))

@@ -1,9 +1,10 @@
 """Which weights of an encoder with a head are trained; the head always is.
 
-`full` all; `head` no others; `bitfit` the biases (Ben Zaken et al., arXiv 2106.10199); `lora` low-rank additions to
-the attention's matrices, through peft (Hu et al., arXiv 2106.09685); `pafi` a fraction of the weights, those smallest
-in magnitude, and `hiwi` what a bottleneck adapter adds to biases or weights of the feed-forward (Liao, Meng and Monz,
-ACL 2023, arXiv 2305.16742). After `Tuned.merge` the model is a plain one, as fast as ever and ready to be saved.
+`full`: all weights. `head`: no others. `bitfit`: the biases (Ben Zaken et al., arXiv 2106.10199). `lora`: low-rank
+additions to the attention's matrices, through peft (Hu et al., arXiv 2106.09685). `pafi`: a fraction of the weights,
+those smallest in magnitude; `hiwi`: a bottleneck adapter's additions to biases or weights of the feed-forward (both
+Liao, Meng and Monz, ACL 2023, arXiv 2305.16742). After `Tuned.merge` the model is a plain one, as fast as before and
+ready to be saved.
 """
 
 import re
@@ -29,10 +30,10 @@ LORA_TARGETS: dict[str, tuple[str, ...]] = {
     "deberta": ("in_proj",),
     "deberta-v2": ("query_proj", "value_proj"),
 }
-"""By transformers' model type, the attention's matrices of queries and values, or the one that holds them."""
+"""For each transformers model type, the attention's matrices of queries and values, or the one that holds both."""
 
 FEED_FORWARD = re.compile(r"\.(intermediate\.dense|(?<!attention\.)output\.dense|mlp\.\w+)$")
-"""The feed-forward's linear layers: BERT's kin; ModernBERT, EuroBERT, Nomic, GTE, ESM C."""
+"""The feed-forward's linear layers in BERT's kin, and in ModernBERT, EuroBERT, Nomic, GTE, ESM C."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Counts:
     """Numbers of parameters."""
 
     trained: int  # without the head's
-    stored: int  # what has to be kept for a task beside the encoder and the head
+    stored: int  # must be kept for a task besides the encoder and the head
     head: int  # trained and stored as well
     encoder: int  # of the encoder without the head
 
@@ -54,7 +55,10 @@ class Tuned:
     counts: Counts
 
     def merge(self) -> PreTrainedModel:
-        """Compute what was added into the weights, in place; the model is then a plain one, all of it trainable."""
+        """Add the trained additions to the weights, in place.
+
+        The model is then a plain one, with all weights trainable.
+        """
         for name, module in list(self.model.named_modules()):
             if parametrize.is_parametrized(module):
                 for weight in list(module.parametrizations):
@@ -68,11 +72,11 @@ class Tuned:
 
 
 def select(model: PreTrainedModel, tune: Tune) -> Tuned:
-    """Freeze what is not trained, and add what is; the model computes what it did before.
+    """Freeze the weights that are not trained, and add new ones; the model's output stays the same.
 
     Args:
         model: An encoder with a head for rows or tokens; changed in place.
-        tune: The way. What it adds is drawn from torch's generator.
+        tune: The way of tuning. Added weights are drawn from torch's generator.
 
     Raises:
         UserError: The encoder has no such weights, or peft is not installed.
@@ -101,18 +105,18 @@ def select(model: PreTrainedModel, tune: Tune) -> Tuned:
 
 
 def encoder_weights(model: PreTrainedModel) -> dict[str, nn.Parameter]:
-    """The weights of the encoder itself by their names in it, whatever the head.
+    """Return the weights of the encoder itself by their names there, whatever the head.
 
-    The pooler counts as head: encoders come with one or without, and a head for tokens has none.
+    The pooler counts as part of the head: encoders come with one or without, and a head for tokens has none.
     """
     return {name: weight for name, weight in model.base_model.named_parameters() if not name.startswith("pooler.")}
 
 
 def smallest(weights: Mapping[str, Tensor], fraction: float) -> dict[str, Tensor]:
-    """The weights smallest in magnitude over all tensors: by name, their places_K (int64) in the flat tensor.
+    """Return the weights smallest in magnitude over all tensors: by name, their places_K (int64) in the flat tensor.
 
-    The threshold is the k-th smallest magnitude of all, k the fraction's share rounded, 1 at least. Of those that equal
-    it, the first ones make up k. Tensors without any are left out.
+    The threshold is the k-th smallest magnitude of all; k is the fraction of their number, rounded, at least 1. Of the
+    weights equal to the threshold, the first ones are taken until there are k. Tensors without any are left out.
     """
     magnitudes_N = torch.cat([weight.detach().flatten().abs().float().cpu() for weight in weights.values()])
     count = max(1, round(fraction * len(magnitudes_N)))
@@ -126,7 +130,7 @@ def smallest(weights: Mapping[str, Tensor], fraction: float) -> dict[str, Tensor
 
 
 class AtPlaces(nn.Module):
-    """Adds trained numbers to a tensor at given places; nothing else of it can move, by weight decay neither."""
+    """Adds trained numbers to a tensor at given places. Nothing else in it can change, not even by weight decay."""
 
     def __init__(self, places_K: Tensor, like: Tensor) -> None:
         super().__init__()
@@ -134,12 +138,12 @@ class AtPlaces(nn.Module):
         self.added_K = nn.Parameter(torch.zeros(len(places_K), device=like.device, dtype=like.dtype))
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The tensor with the numbers added, of the same shape."""
+        """Return the tensor with the numbers added, in the same shape."""
         return weight.flatten().index_add(0, self.get_buffer("places_K"), self.added_K).view_as(weight)
 
 
 class Bottleneck(nn.Module):
-    """Adds to a bias, or to each row of a matrix, what an adapter makes of it; at first nothing."""
+    """Adds an adapter's output to a bias, or to each row of a matrix; at first the output is 0."""
 
     def __init__(self, width: int, like: Tensor) -> None:
         super().__init__()
@@ -149,7 +153,7 @@ class Bottleneck(nn.Module):
         nn.init.zeros_(self.up.bias)
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The changed tensor, of the same shape, in float32 whatever the arithmetic around it."""
+        """Return the changed tensor, in the same shape, in float32 whatever the arithmetic around it."""
         with torch.autocast(weight.device.type, enabled=False):
             return weight + self.up(F.gelu(self.down(weight)))
 
@@ -175,7 +179,7 @@ def _add_to_smallest(
 def _add_adapters(
     model: PreTrainedModel, weights: Mapping[str, nn.Parameter], what: str, width: int
 ) -> tuple[list[nn.Parameter], int]:
-    """Give each bias or matrix of the feed-forward an adapter; return the adapters' weights, how many they change."""
+    """Give each feed-forward bias or matrix an adapter; return the adapters' weights, and how many they change."""
     changed = {
         name: weight
         for name, weight in weights.items()

@@ -1,4 +1,4 @@
-"""An encoder's random twin: the same config and tokenizer, and weights as they are before any training."""
+"""An encoder's random twin: the same config and tokenizer, with weights as before any training."""
 
 import shutil
 from pathlib import Path
@@ -14,10 +14,10 @@ from masklater.seeds import derive_seed
 
 
 def write_twin(encoder: Path, out: Path) -> None:
-    """Write the twin of an encoder's folder. Its weights are drawn by a seed of their own: every time the same.
+    """Write the twin of an encoder's folder. A fixed seed draws its weights, so they are always the same.
 
     Raises:
-        UserError: The config does not load, or something stands under that name already.
+        UserError: The config does not load, or the path exists already.
     """
     try:
         config = AutoConfig.from_pretrained(encoder, local_files_only=True, trust_remote_code=False)

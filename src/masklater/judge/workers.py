@@ -23,21 +23,21 @@ POLL_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Job:
-    """One run that is to be done."""
+    """One run to be made."""
 
     task: str  # its key
     setting: Setting
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """As `records.key_of` gives it."""
+        """The same key as `records.key_of` returns."""
         setting = self.setting
         return self.task, setting.lr, setting.batch, setting.epochs, setting.seed
 
 
 @dataclass(frozen=True)
 class _Failure:
-    """The reason why a worker stopped: a mistake of the user's, or a traceback of ours."""
+    """The reason why a worker stopped: a mistake of the user's, or a traceback of masklater's."""
 
     problem: str
     remedy: str = ""
@@ -59,7 +59,7 @@ class Workers:
         self.waiting: Any = context.Queue()
         self.results: Any = context.Queue()
         self.count = len(jobs)
-        for job in [*jobs, *[None for _ in devices]]:  # None tells a worker to go home
+        for job in [*jobs, *[None for _ in devices]]:  # None tells a worker to end
             self.waiting.put(job)
         threads = max(1, torch.get_num_threads() // len(devices))
         self.processes = [
@@ -70,10 +70,10 @@ class Workers:
         ]
 
     def run(self, stop: Callable[[], bool]) -> Iterator[Record]:
-        """Records as they come, in no order, until all jobs are done or `stop` says so.
+        """Yield records as they arrive, in no fixed order, until all jobs are done or `stop` returns True.
 
         Raises:
-            UserError: A worker met one, or was killed.
+            UserError: A worker raised one, or was killed.
         """
         with children_deaf_to_the_terminal():
             for process in self.processes:
@@ -111,7 +111,7 @@ def _work(
     encoder: Encoder,
     rows: dict[str, TaskData],
     device: torch.device,
-    precision: str,  # of all workers, as devices may differ in what they would choose
+    precision: str,  # of all workers, because devices may differ in their own choice
     threads: int,
     waiting: Any,
     results: Any,

@@ -1,7 +1,7 @@
-"""`judge --zero-shot`: what an encoder's mean-pooled vectors are worth on pairs of texts, without any training.
+"""`judge --zero-shot`: the quality of an encoder's mean-pooled vectors on pairs of texts, without any training.
 
 SCORES/zero-shot.json  figures and what they were made with, SCORES/zero-shot.md for people
-SCORES/predictions/    of each file the cosine of each row, or the measures of each query
+SCORES/predictions/    for each file the cosine of each row, or the measures of each query
 SCORES/encoder/        the exported encoder, where a RUN was given
 SCORES/against/, SCORES/twin-encoder/, SCORES/twin/, SCORES/comparison.*  as in `against.py`
 """
@@ -33,12 +33,12 @@ from masklater.machine.versions import versions
 from masklater.run.identity import is_run
 
 Record = dict[str, Any]
-"""zero-shot.json, or comparison.json."""
+"""The content of zero-shot.json, or of comparison.json."""
 
 
 @dataclass(frozen=True)
 class _Scored:
-    """An encoder on all files."""
+    """The scores of an encoder on all files."""
 
     record: Record
     answers: list[NDArray[np.float64]]  # of each file: cosines [N], or measures of queries [Q, K]
@@ -47,12 +47,12 @@ class _Scored:
 def judge_zero_shot(
     encoder: str, given: Sequence[str], out: Path, against: str | None = None, random_twin: bool = False
 ) -> tuple[Record, Record | None]:
-    """Score an encoder, and what it is compared with, on files of pairs, and write SCORES.
+    """Score an encoder, and the encoders it is compared with, on files of pairs, and write SCORES.
 
     Args:
         encoder: A folder of transformers', a RUN, or a name on the hub.
         given: Files with the columns to read, as `similarity.py` says.
-        out: The SCORES folder to make. Where this fails, nothing of it is left.
+        out: The SCORES folder to make. If scoring fails, nothing of it is left.
         against: Another encoder; None: none.
         random_twin: Compare with untrained weights of the same config.
 
@@ -60,7 +60,7 @@ def judge_zero_shot(
         The scores, and the comparison if there is one.
 
     Raises:
-        UserError: A file or an encoder cannot be read, or there is something at `out`.
+        UserError: A file or an encoder cannot be read, or `out` exists.
     """
     pairs = [read_pairs(file) for file in find_pair_files(given)]
     if against is not None and not is_run(Path(against)):
@@ -146,7 +146,7 @@ def _score_file(embedder: Embedder, pairs: PairRows, meter: Meter) -> tuple[Reco
 
 
 def _compare(pairs: Sequence[PairRows], first: _Scored, second: _Scored) -> list[Record]:
-    """The difference in every measure of every file."""
+    """Return the difference in every measure of every file."""
     compared: list[Record] = []
     for each, record, one, other in zip(pairs, first.record["files"], first.answers, second.answers, strict=True):
         if each.file.kind == "sts":
@@ -195,7 +195,7 @@ ABOUT_INTERVALS = (
 
 
 def as_text(scores: Record, comparison: Record | None) -> str:
-    """The tables for a terminal."""
+    """Return the tables for a terminal."""
     lines = [aligned(_scores_table(scores), numbers_from=3), *_notes(scores), ABOUT]
     if comparison is not None:
         for title, rows in _comparison_tables(comparison):
@@ -205,14 +205,14 @@ def as_text(scores: Record, comparison: Record | None) -> str:
 
 
 def scores_as_markdown(scores: Record) -> str:
-    """zero-shot.md."""
+    """Return the content of zero-shot.md."""
     notes = [part for note in _notes(scores) for part in (note, "")]
     title = f"# {scores['encoder']['path']}, without training"
     return "\n".join([title, "", *markdown_lines(_scores_table(scores), texts=3), "", *notes, ABOUT, ""])
 
 
 def comparison_as_markdown(comparison: Record) -> str:
-    """comparison.md."""
+    """Return the content of comparison.md."""
     lines = [f"# {comparison['encoder']['path']}, compared", ""]
     for title, rows in _comparison_tables(comparison):
         lines += [f"## {title}", "", *markdown_lines(rows, texts=2), ""]

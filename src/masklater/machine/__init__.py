@@ -1,1 +1,1 @@
-"""The machine a run stands on: processes, device and precision, peak rates, hardware tables, energy meters, signals."""
+"""The machine that a run uses: processes, device and precision, peak rates, hardware tables, energy meters, signals."""

@@ -1,8 +1,8 @@
-"""Keep glibc from handing large buffers back to the kernel at every step, only to fault them in again.
+"""Settings that keep glibc from returning large buffers to the kernel at every step, only to fault them in again.
 
-A training step allocates the same large buffers each time. By default glibc maps and unmaps each of them, and
-the kernel zeroes every page again. With higher thresholds the memory stays with the process: a step of the small
-recipe took 0.67-0.90 s instead of 0.98-1.31 s on 2 cores (docs/log.md, 2026-11-21).
+A training step allocates the same large buffers each time. By default glibc maps and unmaps each of them, and the
+kernel zeroes every page again. With higher thresholds the memory stays with the process: a step of the small recipe
+took 0.67-0.90 s instead of 0.98-1.31 s on 2 cores (docs/log.md, 2026-11-21).
 """
 
 import ctypes
@@ -13,7 +13,7 @@ ONE_GIB = 2**30
 
 
 def keep_large_buffers() -> bool:
-    """Raise glibc's thresholds for this process; return whether it took them (False where there is no glibc)."""
+    """Raise glibc's thresholds for this process; return whether glibc took them (False where there is no glibc)."""
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt

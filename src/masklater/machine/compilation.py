@@ -1,7 +1,7 @@
 """Whether a model's layers are compiled, and why; compiling them in place.
 
-Layers only: the embeddings stay as they are, as the backward pass that a compiler writes for them adds in the order in
-which threads arrive. What is compiled keeps its class, parameters and names, so that checkpoints know nothing of it.
+Only layers are compiled. For embeddings, a compiler writes a backward pass that adds in the order in which threads
+arrive. A compiled layer keeps its class, parameters and names, so that checkpoints do not depend on compilation.
 """
 
 import secrets
@@ -18,29 +18,32 @@ from masklater.errors import UserError, first_line
 from masklater.machine.distributed import World
 
 RECOMPILE_LIMIT = 64
-"""Graphs of one piece of code. All layers share a few; torch's 8 may be too few where rows come in several shapes."""
+"""Most graphs for one piece of code.
+
+All layers share a few; torch's limit of 8 may be too low where rows come in several shapes.
+"""
 
 BACKEND = "inductor"
-"""What torch compiles with."""
+"""The compiler backend of torch."""
 
 REMEDY = "Set compile=false, or install what is missing: a C++ compiler (g++), and on a GPU Triton."
 
 
 @dataclass(frozen=True)
 class Compilation:
-    """The choice, with its reason for the log."""
+    """Whether layers are compiled, with the reason for the log."""
 
     on: bool
     reason: str
 
     def apply(self, layers: Iterable[nn.Module]) -> None:
-        """Have layers compiled, if that is the choice, before they are spread over processes."""
+        """Mark layers for compilation, if that is the choice. Call it before they are spread over processes."""
         if self.on:
             compile_layers(layers)
 
     @contextmanager
     def errors_for_people(self) -> Iterator[None]:
-        """A block in which layers are called for the first time.
+        """Report errors of the compiler as UserError in a block where layers are called for the first time.
 
         Raises:
             UserError: The compiler has failed.
@@ -55,10 +58,10 @@ class Compilation:
 
 
 def choose_compilation(wanted: Literal["auto"] | bool, world: World) -> Compilation:
-    """Resolve the recipe's `compile` on the machines of all processes, by compiling something small where it matters.
+    """Resolve the recipe's `compile` for the machines of all processes, by a small trial compilation where needed.
 
     Raises:
-        UserError: The recipe asks for it, and a machine cannot.
+        UserError: The recipe asks for compilation, and a machine cannot compile.
     """
     if wanted is False:
         return Compilation(False, "the recipe says so")
@@ -77,13 +80,16 @@ def choose_compilation(wanted: Literal["auto"] | bool, world: World) -> Compilat
 
 
 def has_flex(compilation: Compilation, device: torch.device, deterministic: bool) -> bool:
-    """Return whether attention may be FlexAttention, a compiled kernel of GPUs that is not among the ordered ones."""
+    """Return whether attention may be FlexAttention.
+
+    It is a compiled kernel for GPUs and is not among those with a fixed order of sums.
+    """
     return compilation.on and device.type == "cuda" and not deterministic
 
 
 def find_failure(device: torch.device) -> str | None:
-    """Compile something small, forward and backward; return why that fails, None where it works."""
-    new = secrets.randbelow(2**30)  # what was compiled before would be found again, with a compiler or without
+    """Compile a small function, forward and backward; return why that fails, None where it works."""
+    new = secrets.randbelow(2**30)  # an earlier result would be found in the cache, even without a compiler
 
     def small(x: torch.Tensor) -> torch.Tensor:
         return nn.functional.gelu(x + new).sum()
@@ -92,16 +98,19 @@ def find_failure(device: torch.device) -> str | None:
         torch.compile(small, fullgraph=True, backend=BACKEND)(
             torch.ones(8, device=device, requires_grad=True)
         ).backward()
-    except Exception as error:  # of compilers, linkers and drivers, each with its own
+    except Exception as error:  # compilers, linkers and drivers each raise their own
         return first_line(error)[:300]
     return None
 
 
 def compile_layers(layers: Iterable[nn.Module]) -> None:
-    """Change layers in place, so that they are compiled when called first; shapes that change, once more for all."""
+    """Mark layers for compilation at their first call, in place.
+
+    One more graph for all layers serves changing shapes.
+    """
     torch._dynamo.config.recompile_limit = RECOMPILE_LIMIT
-    # Under DDP dynamo would cut each graph at DDP's buckets, the first of 1 MiB, to add up gradients meanwhile. Layers
-    # do that one by one, and cut ones draw other dropout than in one process.
+    # Under DDP, dynamo would cut each graph at DDP's buckets, the first of 1 MiB, to add up gradients meanwhile. Layers
+    # do that one by one already, and cut graphs draw other dropout than in one process.
     torch._dynamo.config.optimize_ddp = False
     for layer in layers:
         layer.compile(fullgraph=True, backend=BACKEND)

@@ -1,4 +1,4 @@
-"""The devices of this machine, by what people call them, and reading numbers off one."""
+"""The devices of this machine, by their common names, and reading numbers off a device."""
 
 import os
 import platform
@@ -9,21 +9,21 @@ from torch import Tensor
 
 
 def all_devices() -> list[torch.device]:
-    """Return all GPUs; the CPU where there is none."""
+    """Return all GPUs, or the CPU where there is none."""
     if torch.cuda.is_available():
         return [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
     return [torch.device("cpu")]
 
 
 def device_name(device: torch.device) -> str:
-    """Return what a device is, for people."""
+    """Return a device's name for people."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU, {os.cpu_count()} cores, {processor_name()}"
 
 
 def processor_name() -> str:
-    """Return the processor's own name where the system tells it, else its architecture."""
+    """Return the processor's own name where the system gives one, else its architecture."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -34,13 +34,13 @@ def processor_name() -> str:
 
 
 class HostCopy:
-    """Numbers of a device on their way to the host, behind what the device was given before.
+    """Numbers being copied from a device to the host, after the work that the device was given before.
 
-    `float(tensor)` waits for all that its stream holds by then, a step that was launched meanwhile included. This waits
-    for the copy alone.
+    `float(tensor)` waits for everything queued on its stream by then, including a step launched meanwhile. HostCopy
+    waits for the copy alone.
 
     Args:
-        scalars: Of one device and dtype.
+        scalars: Scalars of one device and dtype.
     """
 
     def __init__(self, *scalars: Tensor) -> None:
@@ -51,7 +51,7 @@ class HostCopy:
             self.done.record(torch.cuda.current_stream(together.device))
 
     def values(self) -> list[float]:
-        """Return the numbers, once they are there."""
+        """Return the numbers, once they have arrived."""
         if self.done is not None:
             self.done.synchronize()
         return self.copied.tolist()

@@ -1,7 +1,7 @@
-"""Many processes: which one this is, and what they settle together.
+"""Several processes: which one this is, and what they decide together.
 
-torchrun starts them and tells each its place in RANK, WORLD_SIZE and LOCAL_RANK. Without it there is one process, and
-nothing here communicates.
+torchrun starts them and tells each its place in RANK, WORLD_SIZE and LOCAL_RANK. Without torchrun there is one process,
+and nothing here communicates.
 """
 
 import os
@@ -20,12 +20,15 @@ from masklater.errors import Interrupted, SaidElsewhere, UserError, first_line
 from masklater.machine.precision import PRECISIONS, Precision
 
 TIMEOUT = timedelta(minutes=30)
-"""The time a process waits for the others. One that dies does not take that long: torchrun ends the rest."""
+"""The time a process waits for the others. If one dies the wait is shorter: torchrun ends the rest."""
 
 _joined: list[dist.ProcessGroup | None] = []
-"""Every group of processes this one has joined. A group must outlive the model that exchanges gradients through it: one
-that ends with its DDP model waits for gloo's thread while it holds the lock of Python, which that thread may want in
-order to free the last tensor that was exchanged, and both wait for ever (pytorch issue 56297)."""
+"""Every group of processes that this process has joined.
+
+A group must outlive the model that exchanges gradients through it. Otherwise the group ends with its DDP model and
+waits for gloo's thread while it holds Python's lock. That thread may need the lock to free the last tensor that was
+exchanged, and both wait for ever (pytorch issue 56297).
+"""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """True in the one process that writes and speaks."""
+        """True in the one process that writes files and prints."""
         return self.rank == 0
 
     @property
@@ -48,14 +51,14 @@ class World:
         return torch.device("cuda", self.local_rank) if torch.cuda.is_available() else torch.device("cpu")
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
-        """The sum over all processes."""
+        """Return the sum over all processes."""
         if self.size > 1:
             tensor = tensor.clone()
             dist.all_reduce(tensor)
         return tensor
 
     def all_gather(self, tensor: Tensor) -> Tensor:
-        """The tensors of all processes, which are of one shape, [W, ...]."""
+        """Return the tensors of all processes, [W, ...]. All have the same shape."""
         if self.size == 1:
             return tensor[None]
         gathered = torch.empty((self.size, *tensor.shape), dtype=tensor.dtype, device=tensor.device)
@@ -64,11 +67,11 @@ class World:
         return gathered
 
     def all_max(self, *values: float) -> list[float]:
-        """The largest of each value over all processes: what all of them go by from here on."""
+        """Return the largest of each value over all processes, the same in all of them."""
         return self._settle(values, dist.ReduceOp.MAX)
 
     def all_sum(self, *values: float) -> list[float]:
-        """The sum of each value over all processes."""
+        """Return the sum of each value over all processes."""
         return self._settle(values, dist.ReduceOp.SUM)
 
     def _settle(self, values: tuple[float, ...], how: dist.ReduceOp.RedOpType) -> list[float]:
@@ -79,9 +82,10 @@ class World:
         return tensor.tolist()
 
     def common_precision(self, own: Precision) -> Precision:
-        """Return what all processes compute in, given what each would choose by itself: what every device can.
+        """Return the precision that all processes compute in: one that every device supports.
 
-        Under float16 gradients are scaled and under fsdp weights are sent in 16 bits, so that they must not differ.
+        `own` is what this process would choose. All must agree, because gradients are scaled under float16, and fsdp
+        sends weights in 16 bits.
         """
         common = PRECISIONS[int(self.all_max(PRECISIONS.index(own.name))[0])]
         if common == own.name:
@@ -97,7 +101,9 @@ class World:
 
     @contextmanager
     def all_or_none(self) -> Iterator[None]:
-        """A block that fails everywhere if it fails anywhere, and is reported once. Nothing may be exchanged inside.
+        """Make a block fail everywhere if it fails anywhere, and report the failure once.
+
+        Processes must not exchange anything inside the block.
 
         Raises:
             SaidElsewhere: Another process has failed and reports it.
@@ -121,7 +127,7 @@ ALONE = World()
 
 @contextmanager
 def join() -> Iterator[World]:
-    """Join the processes that torchrun has started; where it has started none, be alone.
+    """Join the processes that torchrun has started; without torchrun, there is only this process.
 
     Raises:
         SaidElsewhere: In all processes but the first, in place of the Interrupted that the first one raises.
@@ -133,7 +139,7 @@ def join() -> Iterator[World]:
     console.quiet = not world.is_main
     if world.device.type == "cuda":
         torch.cuda.set_device(world.device)
-    # Beside NCCL, gloo: what processes settle about numbers on the CPU must not wait for the GPU.
+    # gloo in addition to NCCL: exchanging numbers on the CPU must not wait for the GPU.
     backend = "cpu:gloo,cuda:nccl" if world.device.type == "cuda" else "gloo"
     dist.init_process_group(
         backend, store=_meeting_place(world), rank=world.rank, world_size=world.size, timeout=TIMEOUT
@@ -156,15 +162,16 @@ def join() -> Iterator[World]:
         raise
     finally:
         console.quiet = False
-    # After any other error the others may be waiting, and leaving in order would wait for them: the process just ends.
+    # After any other error the other processes may be waiting, and a clean exit would wait for them: the process exits
+    # at once.
     dist.destroy_process_group()
 
 
 def _meeting_place(world: World) -> dist.Store:
-    """The store through which processes find each other.
+    """Return the store through which processes find each other.
 
-    torchrun keeps one for all its restarts, with the addresses of processes that are dead (pytorch issue 135712), so
-    that each restart needs names of its own there.
+    torchrun keeps one store for all its restarts, with the addresses of dead processes (pytorch issue 135712). So each
+    restart needs its own names there.
     """
     store, _, _ = next(rendezvous("env://", timeout=TIMEOUT))
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
@@ -178,7 +185,7 @@ def _meeting_place(world: World) -> dist.Store:
 
 
 def is_main_process() -> bool:
-    """Tell whether this process is the one that reports the result."""
+    """Return whether this process is the one that reports the result."""
     return _from_environment().is_main
 
 

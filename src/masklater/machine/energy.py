@@ -1,4 +1,4 @@
-"""Energy as the hardware counts it: a GPU's own counter (NVML), or the CPU package's (RAPL). Never an estimate."""
+"""Energy as counted by the hardware: by a GPU's own counter (NVML) or the CPU package's (RAPL). Never an estimate."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -12,14 +12,14 @@ class Reading(NamedTuple):
     """A counter's state."""
 
     joules: float
-    wraps_at: float | None  # the value after which it begins again at 0; None: it does not
+    wraps_at: float | None  # the value after which the counter restarts at 0; None: it never does
 
 
 class EnergyMeter:
-    """Adds up what the counters of this machine say between readings.
+    """Adds up the energy that this machine's counters report between readings.
 
     Args:
-        gpu_uuids: The GPUs that are used; empty: none, the CPU's counter is read.
+        gpu_uuids: The GPUs in use; empty: none, and the CPU's counter is read.
         rapl: Where Linux shows RAPL.
     """
 
@@ -30,7 +30,7 @@ class EnergyMeter:
         self.source = None if self.last is None else ("NVML, GPU" if self.gpu_uuids else "RAPL, CPU package")
 
     def since_last(self) -> float | None:
-        """Joules since the last call, or since the meter was made; None where nothing can be read."""
+        """Return the joules since the last call, or since the meter was made; None where nothing can be read."""
         if self.last is None:
             return None
         now = self._read()

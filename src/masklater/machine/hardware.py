@@ -1,7 +1,7 @@
 """The peak rates of accelerators: dense matrix products in 16 bits with float32 sums, memory and board power.
 
-In bfloat16, or in float16 where a GPU lacks it. From the makers' data sheets; figures with sparsity are halved. A name
-is found in what torch calls the device.
+Rates are for bfloat16, or for float16 where a GPU lacks bfloat16. They come from the makers' data sheets; figures with
+sparsity are halved. A GPU is found by torch's name for the device.
 """
 
 import re
@@ -46,14 +46,14 @@ _PATTERNS = {
     "A100": "a100", "L40S": "l40s", "L4": "l4", "A10": "a10", "RTX A6000": "a6000", "RTX 4090": "rtx4090",
     "RTX 3090": "rtx3090", "V100-SXM2-32GB": "v100-32", "V100-SXM2": "v100", "T4": "t4",
 }  # fmt: skip
-"""Words of the names that drivers give, the more telling first; a longer word (GH200, A10G) is another GPU."""
+"""Parts of drivers' names, the more specific first. A longer word (GH200, A10G) names another GPU."""
 
 _ANOTHER = re.compile(r"\b(D|Laptop|Max-Q|MIG|NVL|SUPER|Ti)\b")
-"""Words by which a name is that of another card of the kind, slower or faster, or of a slice of one (MIG)."""
+"""Words that mark another card of the same kind, slower or faster, or a slice of a card (MIG)."""
 
 
 def find_gpu(device_name: str) -> Hardware | None:
-    """The data sheet of a device by the name its driver gives it; None where it is not in the table."""
+    """Return the data sheet of a device by its driver's name for it; None where it is not in the table."""
     if _ANOTHER.search(device_name):
         return None
     for part, key in _PATTERNS.items():

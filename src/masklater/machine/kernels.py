@@ -1,4 +1,4 @@
-"""The kernels that a GPU may run: those of attention, and those that add up in the same order every time."""
+"""The kernels that a GPU may run: for attention, and for sums in the same order every time."""
 
 import os
 from collections.abc import Iterator
@@ -11,18 +11,18 @@ from masklater.machine.allocator import keep_large_buffers
 
 
 def set_up_process() -> None:
-    """Set up this process for models of any kind: how it allocates, and which kernels a GPU may run."""
+    """Set up this process for models of any kind: memory allocation, and the kernels that a GPU may run."""
     keep_large_buffers()
     refuse_cudnn_attention()
     fix_workspace()
 
 
 def refuse_cudnn_attention() -> None:
-    """Keep `scaled_dot_product_attention` from cuDNN's kernel, in this process from now on.
+    """Stop `scaled_dot_product_attention` from using cuDNN's kernel, in this process from now on.
 
-    Given a mask, cuDNN's backward pass returns NaN for queries on H100 and H200 where rows have 64 positions more than
-    a multiple of 128 (pytorch issue 196678, torch 2.11 and later), and a float32 mask was misread (pytorch pull request
-    191612). Flash attention takes no mask, so that with one the memory-efficient kernel runs. Without CUDA nothing
+    With a mask, cuDNN's backward pass returns NaN for queries on H100 and H200 where rows have 64 positions more than a
+    multiple of 128 (pytorch issue 196678, torch 2.11 and later), and a float32 mask was misread (pytorch pull request
+    191612). Flash attention takes no mask, so with a mask the memory-efficient kernel runs. Without CUDA nothing
     changes.
     """
     torch.backends.cuda.enable_cudnn_sdp(False)
@@ -31,8 +31,8 @@ def refuse_cudnn_attention() -> None:
 def fix_workspace() -> None:
     """Give cuBLAS a workspace of fixed size, without which its sums have no fixed order.
 
-    torch looks for it once, when cuBLAS is first called: whoever trains in any order and then in a fixed one, in one
-    process, would be refused.
+    torch reads the setting once, when cuBLAS is first called. Without it, a process that first trains in any order and
+    then in a fixed order would be refused.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
@@ -53,9 +53,9 @@ def attention_kernels(device: torch.device) -> str | None:
 
 @contextmanager
 def repeatable(device: torch.device) -> Iterator[None]:
-    """Keep a GPU to algorithms that add up in the same order every time. A CPU does so anyhow, and nothing changes.
+    """Restrict a GPU to algorithms that add up in the same order every time. A CPU does so anyway: nothing changes.
 
-    Attention's backward pass is the memory-efficient one, which has such an order.
+    Attention uses the memory-efficient backward pass, which has a fixed order.
     """
     if device.type != "cuda":
         yield

@@ -1,4 +1,4 @@
-"""A model over many processes: whole in each (DDP) or cut up (FSDP2), and its tensors as a whole or in parts."""
+"""A model over several processes, whole in each (DDP) or cut up (FSDP2), and its tensors as a whole or in parts."""
 
 import warnings
 from contextlib import AbstractContextManager, nullcontext
@@ -17,15 +17,15 @@ from masklater.machine.precision import Precision
 def parallelize(
     model: nn.Module, how: str, precision: Precision, world: World, *, some_unused: bool = False
 ) -> nn.Module:
-    """Make a model train on all processes; what is returned is to be called in its place.
+    """Make a model train on all processes; call the returned module in its place.
 
     Args:
         model: The same weights everywhere, on this process's device.
-        how: ddp: whole on each; fsdp: cut up, with the model itself changed in place.
-        precision: fsdp gathers weights in it; gradients are added up in float32.
+        how: ddp: whole on each process; fsdp: cut up, with the model itself changed in place.
+        precision: fsdp gathers weights in this precision; gradients are added up in float32.
         world: The processes.
-        some_unused: Whether a step may leave parameters without a gradient, in all processes the same ones. ddp
-            looks for them then, and torch warns once at a step that has none; fsdp need not be told.
+        some_unused: Whether a step may leave parameters without a gradient, the same ones in all processes. ddp then
+            looks for them, and torch warns once at a step that has none; fsdp need not be told.
     """
     if world.size == 1:
         return model
@@ -54,24 +54,24 @@ def parallelize(
 
 
 def stacked_layers(model: nn.Module) -> list[nn.Module]:
-    """The layers of all stacks of a model: each is compiled by itself, and cut up by itself.
+    """Return the layers of all stacks of a model; each is compiled and cut up separately.
 
-    Of layers inside of each other it is the outermost one: ALBERT's group rather than its layer, MobileBERT's layer
-    rather than each of its feed-forwards. `fully_shard` takes what is inside first or not at all, and a graph of the
-    outer one has the inner ones in it.
+    Of nested layers, the outermost one is returned: ALBERT's group rather than its layer, MobileBERT's layer rather
+    than each of its feed-forwards. `fully_shard` must take inner layers first or not at all, and the graph of an outer
+    layer contains the inner ones.
     """
     found: list[nn.Module] = []
-    taken: set[nn.Module] = set()  # all that is in one of those found
-    for module in model.modules():  # what is outside comes first
+    taken: set[nn.Module] = set()  # all modules inside those found
+    for module in model.modules():  # outer modules come first
         for layer in module if isinstance(module, nn.ModuleList) else ():
-            if layer not in taken and not isinstance(layer, nn.ModuleList):  # a stack of stacks is none to call
+            if layer not in taken and not isinstance(layer, nn.ModuleList):  # a stack of stacks cannot be called
                 found.append(layer)
                 taken.update(layer.modules())
     return found
 
 
 def gradient_sync(model: nn.Module, last: bool) -> AbstractContextManager[None]:
-    """The context of one micro-batch, forward and backward: gradients are exchanged after the last one only."""
+    """Return the context of one micro-batch, forward and backward: gradients are exchanged only after the last one."""
     if isinstance(model, FSDPModule):
         model.set_requires_gradient_sync(last)
     if isinstance(model, DistributedDataParallel) and not last:
@@ -80,20 +80,20 @@ def gradient_sync(model: nn.Module, last: bool) -> AbstractContextManager[None]:
 
 
 def full_value(tensor: Tensor) -> Tensor:
-    """The value of a tensor that may be spread over processes."""
+    """Return the whole value of a tensor that may be spread over processes."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def local_value(tensor: Tensor) -> Tensor:
-    """The part that this process holds of a tensor that may be spread over processes; writing to it changes it."""
+    """Return this process's part of a tensor that may be spread over processes. Writing to it changes the tensor."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def release_gathered(model: nn.Module) -> None:
-    """Let a model's own parameters be the parts that each process holds, to be written to.
+    """Make a model's own parameters the parts that each process holds, so that they can be written to.
 
-    Under fsdp those outside of layers stay gathered after a forward pass without a backward pass, as an evaluation's,
-    and what is written to the gathered ones is lost.
+    Under fsdp, parameters outside of layers stay gathered after a forward pass without a backward pass, such as an
+    evaluation's. Anything written to the gathered parameters is lost.
     """
     if isinstance(model, FSDPModule):
         model.reshard()

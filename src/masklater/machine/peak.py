@@ -1,4 +1,4 @@
-"""The peak rate of the device at hand: off its data sheet, or measured where there is none."""
+"""The peak rate of this machine's device: from its data sheet, or measured where there is none."""
 
 import time
 from dataclasses import replace
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import torch
 
 SIZE = {"cpu": 1024, "cuda": 4096}
-"""Of square matrices: on a GPU as many tiles as keep all of its parts busy, and a launch is lost beside them."""
+"""Sizes of square matrices: on a GPU large enough to fill all its parts and to make the launch time negligible."""
 SECONDS = 0.2
 
 
@@ -28,7 +28,7 @@ def this_hardware(device: "torch.device", precision: str) -> Hardware:
         name = torch.cuda.get_device_name(device)
         memory = float(torch.cuda.get_device_properties(device).total_memory)
         if (sheet := find_gpu(name)) is not None:
-            return replace(sheet, memory_bytes=memory)  # of one name there are several sizes
+            return replace(sheet, memory_bytes=memory)  # one name covers several memory sizes
         return Hardware(name, _measure(device.type, precision), memory, None, f"{precision} matmul measured here")
     cores = torch.get_num_threads()
     rate = _measure(device.type, precision)
@@ -36,7 +36,7 @@ def this_hardware(device: "torch.device", precision: str) -> Hardware:
 
 
 def measure_this() -> Hardware:
-    """This machine in its own best precision: on a GPU that of a run, as one may emulate bfloat16."""
+    """Return this machine in its best precision. On a GPU it is the precision of a run: a GPU may emulate bfloat16."""
     import torch
 
     from masklater.machine.precision import choose_precision
@@ -50,7 +50,7 @@ def measure_this() -> Hardware:
 
 @cache
 def _measure(device: str, precision: str) -> float:
-    """FLOPs a second of the best of several products of square matrices."""
+    """Return the FLOPs a second of the best of several products of square matrices."""
     import torch
 
     size, products = SIZE[device], 20 if device == "cuda" else 1
@@ -64,7 +64,7 @@ def _measure(device: str, precision: str) -> float:
             torch.cuda.synchronize()
         return (time.perf_counter() - start) / products
 
-    seconds()  # the first product loads the library, which may take longer than all that follow
+    seconds()  # the first product loads the library, which may take longer than all the others
     best, began = float("inf"), time.perf_counter()
     while time.perf_counter() - began < SECONDS:
         best = min(best, seconds())

@@ -8,30 +8,33 @@ import torch
 from torch.amp import GradScaler
 
 PRECISIONS = ("bfloat16", "float16", "float32")
-"""What computes in one of them computes in those after it too."""
+"""A device that computes in one of them also computes in the later ones."""
 
 
 @dataclass(frozen=True)
 class Precision:
-    """The choice, with its reason for the log."""
+    """The precision of a run, with the reason for the log."""
 
     name: str  # of PRECISIONS
     reason: str
     device: torch.device
 
     def autocast(self) -> AbstractContextManager[None]:
-        """The context a forward pass runs in. Weights, gradients and optimizer states stay float32."""
+        """Return the context of a forward pass. Weights, gradients and optimizer states stay float32."""
         if self.name == "float32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
 
     @property
     def dtype(self) -> torch.dtype:
-        """What products are computed in."""
+        """The dtype of products."""
         return {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}[self.name]
 
     def scaler(self) -> GradScaler:
-        """Torch's scale of the loss: without it, small gradients vanish in float16. Elsewhere it does nothing."""
+        """Return torch's scaler of the loss: without it, small gradients vanish in float16.
+
+        In other precisions it is idle.
+        """
         return GradScaler(self.device.type, enabled=self.name == "float16")
 
 
@@ -40,7 +43,7 @@ def choose_precision(wanted: str, device: torch.device) -> Precision:
     if wanted != "auto":
         return Precision(wanted, "the recipe says so", device)
     if device.type == "cuda":
-        # torch asks the current device, which -1 leaves as it is.
+        # torch asks about the current device, which -1 leaves as it is.
         with torch.cuda.device(-1 if device.index is None else device.index):
             has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
         if has_bfloat16:

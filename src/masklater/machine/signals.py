@@ -1,4 +1,4 @@
-"""SIGTERM, Ctrl-C and a terminal that is closed (SIGHUP) during training: finish the step, save, leave."""
+"""SIGTERM, Ctrl-C and a closed terminal (SIGHUP) during training: finish the step, save, exit."""
 
 import signal
 from collections.abc import Iterator
@@ -9,8 +9,10 @@ from typing import Self
 from masklater.console import say
 
 STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-"""The signals that ask a process to end. One that it was started to ignore, as by nohup, stays ignored. Windows, where
-no more than a sentence is said, lacks the last."""
+"""The signals that ask a process to end.
+
+A signal that the process was started to ignore, as by nohup, stays ignored. Windows lacks the last one, SIGHUP.
+"""
 
 
 class StopOnSignal:
@@ -26,7 +28,7 @@ class StopOnSignal:
                 continue
             try:
                 self.before[number] = signal.signal(number, self._receive)
-            except ValueError:  # not the main thread: signals are somebody else's business
+            except ValueError:  # not the main thread, which must not handle signals
                 return self
         return self
 
@@ -48,10 +50,10 @@ class StopOnSignal:
 
 @contextmanager
 def children_deaf_to_the_terminal() -> Iterator[None]:
-    """Processes that are started inside never see what a terminal sends to all, Ctrl-C or its end: their parent does.
+    """Keep processes started inside from receiving a terminal's signals, Ctrl-C or its end: only their parent does.
 
-    The signals are blocked, which children inherit from their first instruction on; one that arrives here meanwhile is
-    received at the end.
+    The signals are blocked, and children inherit the block from their first instruction on. A signal that arrives here
+    meanwhile is received at the end.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:

@@ -1,10 +1,10 @@
-"""Attention masks and rotary angles: all that attention is given besides hidden states.
+"""Attention masks and rotary angles: everything that attention is given besides hidden states.
 
-Positions attend within documents, never to what is hidden, and along the attention flows that are left on.
+Positions attend within their document, never to hidden positions, and only along the attention flows that are left on.
 
-Each position carries token and position information, and attention has four flows between unmasked positions and
-[MASK]s (the paper's analysis; a flow goes from keys to queries). All are on unless a recipe blocks some, as an
-ablation.
+Each position carries token and position information. Attention has four flows between unmasked positions and [MASK]s
+(the paper's analysis; a flow goes from keys to queries). All flows are on unless a recipe blocks some, as an ablation.
+
 Letters: see masking/batch.py; Q queries, K keys, X either; H heads, e width of a head, h half of it.
 """
 
@@ -23,7 +23,7 @@ class Places(NamedTuple):
     """The positions on one side of an attention, queries or keys."""
 
     pos_BX: Tensor  # int64: positions in the row
-    documents_BX: Tensor | None  # int64: whose they are; -1: nobody's (padding, spare slots); None: all one document
+    documents_BX: Tensor | None  # int64: each one's document; -1: none (padding, spare slots); None: all in one
     is_mask_BX: Tensor | None  # bool: [MASK]s; None where no flow is blocked
 
 
@@ -35,10 +35,10 @@ class RotaryAngles(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """The pairs of queries and keys that attend, and the angles that each side is turned by."""
+    """The pairs of queries and keys that attend to each other, and the angles by which each side is turned."""
 
     attend_BQK: Tensor | None  # bool, True where the query may attend to the key; None: all to all
-    query: RotaryAngles | None = None  # None: not turned, as positions were added to the hidden states
+    query: RotaryAngles | None = None  # None: not turned, because positions were added to the hidden states
     key: RotaryAngles | None = None
 
 
@@ -54,7 +54,7 @@ def seen_places(batch: MaskedBatch, mask_id: int, blocked_flows: Sequence[str]) 
 
 
 def row_places(batch: MaskedBatch, blocked_flows: Sequence[str]) -> Places:
-    """Return all L positions of the row, the dropped ones [MASK]s."""
+    """Return all L positions of the row. The dropped ones are [MASK]s."""
     B, L = batch.seen_pos_BS.shape[0], batch.row_length
     pos_BL = torch.arange(L, device=batch.seen_pos_BS.device).expand(B, L)
     is_mask_BL = None
@@ -68,14 +68,14 @@ def row_places(batch: MaskedBatch, blocked_flows: Sequence[str]) -> Places:
 
 
 def select(places: Places, index_BY: Tensor) -> Places:
-    """Return some of the places, by number; those of a whole row are numbered by position."""
+    """Return some of the places by their numbers. The places of a whole row are numbered by position."""
     pos_BY, documents_BY, is_mask_BY = (None if tensor is None else tensor.gather(1, index_BY) for tensor in places)
     assert pos_BY is not None
     return Places(pos_BY, documents_BY, is_mask_BY)
 
 
 def make_pairs(queries: Places, keys: Places, blocked_flows: Sequence[str], rotary_width: int | None) -> Pairs:
-    """Pair queries with keys. `rotary_width` is the width of a head where they are turned; None: they are not."""
+    """Pair queries with keys. `rotary_width` is the width of a head that is turned; None: heads are not turned."""
     allowed_BQK = attention_mask(queries, keys, blocked_flows)
     if rotary_width is None:
         return Pairs(allowed_BQK)
@@ -85,7 +85,7 @@ def make_pairs(queries: Places, keys: Places, blocked_flows: Sequence[str], rota
 
 
 ROTARY_BASE = 10_000.0
-"""RoFormer's: the slowest pair of a head turns once in 2 pi times as many positions."""
+"""RoFormer's base: the slowest pair of a head turns once in 2 pi times as many positions."""
 
 
 def rotary_angles(pos_BX: Tensor, head_width: int) -> RotaryAngles:
@@ -97,9 +97,9 @@ def rotary_angles(pos_BX: Tensor, head_width: int) -> RotaryAngles:
 
 
 def rotate(part_BHXe: Tensor, angles: RotaryAngles | None) -> Tensor:
-    """Turn queries or keys, so that their products depend on the distance between two positions alone.
+    """Turn queries or keys, so that their products depend only on the distance between two positions.
 
-    In float32, as half a turn of the fastest pair must not be lost at far positions in bfloat16.
+    Computed in float32: in bfloat16, half a turn of the fastest pair would be lost at far positions.
     """
     if angles is None:
         return part_BHXe
@@ -110,10 +110,10 @@ def rotate(part_BHXe: Tensor, angles: RotaryAngles | None) -> Tensor:
 
 
 def in_float32(*parts: Tensor) -> tuple[AbstractContextManager[None], tuple[Tensor, ...]]:
-    """Return the context to call attention in, and queries, keys and values as it takes them.
+    """Return the context to call attention in, and the queries, keys and values in the dtype to call it with.
 
-    On a CPU bfloat16 ones become float32: the backward pass of torch's fused attention in bfloat16 takes three times as
-    long there as in float32, more than bfloat16 gains in the products around it (docs/performance.md).
+    On a CPU bfloat16 tensors become float32. The backward pass of torch's fused attention takes three times as long
+    there in bfloat16 as in float32, which is more than bfloat16 gains in the products around it (docs/performance.md).
     """
     if parts[0].device.type != "cpu" or parts[0].dtype != torch.bfloat16:
         return nullcontext(), parts
@@ -123,7 +123,7 @@ def in_float32(*parts: Tensor) -> tuple[AbstractContextManager[None], tuple[Tens
 def attend(
     query_BHQe: Tensor, key_BHKe: Tensor, value_BHKe: Tensor, attend_BQK: Tensor | None, dropout: float
 ) -> Tensor:
-    """Compute scaled dot-product attention, mixed_BHQe: for each query the values, weighed by their keys' fit."""
+    """Compute scaled dot-product attention, mixed_BHQe: for each query, values weighted by the fit of their keys."""
     context, (query, key, value) = in_float32(query_BHQe, key_BHKe, value_BHKe)
     attend_B1QK = None if attend_BQK is None else attend_BQK[:, None]
     with context:
@@ -134,8 +134,9 @@ def attend(
 def attention_mask(queries: Places, keys: Places, blocked_flows: Sequence[str], causal: bool = False) -> Tensor | None:
     """Return bool attend_BQK, True where the query may attend to the key; None: all to all.
 
-    Positions of one document attend to each other, and padding to padding, so that no position is left with nothing. A
-    position may always attend to itself, whatever flow is blocked. Causal: to itself and those before it alone.
+    Positions of one document attend to each other. Padding attends to padding, so that every position attends to
+    something. A position may always attend to itself, whatever flow is blocked. With `causal`, a position attends only
+    to itself and to those before it.
     """
     allowed_BQK = None
     if queries.documents_BX is not None or keys.documents_BX is not None:
@@ -167,7 +168,7 @@ def within_window(pos_BX: Tensor, attend_BXX: Tensor | None, reach: int) -> Tens
 
     Args:
         pos_BX: The positions in the row, of queries and keys alike.
-        attend_BXX: The pairs that may attend wherever they stand; None: all.
+        attend_BXX: The pairs that may attend at any distance; None: all.
         reach: The largest distance.
     """
     near_BXX = (pos_BX[:, :, None] - pos_BX[:, None, :]).abs() <= reach

@@ -1,4 +1,4 @@
-"""transformers' Auto classes on a folder of MaskLaterForMaskedLM: they reach its encoder, or say how."""
+"""What transformers' Auto classes do with a folder of MaskLaterForMaskedLM: load its encoder, or say how to load it."""
 
 import os
 from pathlib import Path
@@ -26,7 +26,7 @@ FOR_TASKS = (
 
 
 def register(masked_lm: type[PreTrainedModel]) -> None:
-    """Make transformers' Auto classes know MaskLaterConfig, its masked LM and what is reached from it."""
+    """Register MaskLaterConfig, its masked LM, its encoder and its task models with transformers' Auto classes."""
     AutoConfig.register(MaskLaterConfig.model_type, MaskLaterConfig, exist_ok=True)
     AutoModelForMaskedLM.register(MaskLaterConfig, masked_lm, exist_ok=True)
     AutoModel.register(MaskLaterConfig, EncoderOfMaskLater, exist_ok=True)
@@ -41,7 +41,7 @@ class EncoderOfMaskLater:
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> PreTrainedModel | tuple[PreTrainedModel, dict[str, Any]]:
-        """Load a MaskLaterForMaskedLM and return its plain encoder, which the decoder and head are no part of."""
+        """Load a MaskLaterForMaskedLM and return its plain encoder, without the decoder and head."""
         loaded = MODEL_FOR_MASKED_LM_MAPPING[MaskLaterConfig].from_pretrained(*args, **kwargs)
         return (loaded[0].encoder, loaded[1]) if isinstance(loaded, tuple) else loaded.encoder
 
@@ -51,13 +51,13 @@ class EncoderOfMaskLater:
 
 
 class TaskModelOfMaskLater:
-    """The class that the Auto classes FOR_TASKS find for a MaskLaterConfig, which there is none for."""
+    """The class that the Auto classes in FOR_TASKS find for a MaskLaterConfig: it only raises an error."""
 
     config_class = MaskLaterConfig
 
     @classmethod
     def from_pretrained(cls, source: str | os.PathLike[str], *args: Any, **kwargs: Any) -> PreTrainedModel:
-        """Say what is fine-tuned in its place.
+        """Raise an error that says which folder to fine-tune instead.
 
         Raises:
             UserError: Always.

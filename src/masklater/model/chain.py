@@ -1,10 +1,11 @@
-"""The chain of states that a row's targets are predicted along (after ExLM, arXiv 2501.13397): its dynamic programmes.
+"""Dynamic programmes over the chain of states along which a row's targets are predicted (after ExLM, arXiv 2501.13397).
 
-Each [MASK] has k states, one of which is taken. Targets are visited once each, in the order of their positions; from
-each state links lead to those of the next target, and each state predicts the token that stands there. So a row is a
-hidden Markov model: sums over all k^T paths cost O(T k^2). All is in float32 and in nats.
+Each [MASK] has k states, of which one is taken. Each target is visited once, in the order of positions. Links lead from
+each state to the states of the next target, and each state predicts the token at its position. So a row is a hidden
+Markov model: sums over all k^T paths cost O(T k^2). All values are float32 and in nats.
 
-Letters: see masking/batch.py; k states. Of two axes k the first is the state before, the second the one after.
+Letters: see masking/batch.py; k states. Where there are two axes k, the first is the state before, the second the one
+after.
 """
 
 import math
@@ -17,11 +18,11 @@ from masklater.masking.batch import IGNORE, MaskedBatch
 
 
 class ChainOrder(NamedTuple):
-    """The order in which the target slots of each row are visited: by position, those not in use last."""
+    """The order in which the target slots of each row are visited: by position, with slots that are not in use last."""
 
-    slots_BT: Tensor  # int64: the slot that is visited at each place
+    slots_BT: Tensor  # int64: the slot visited at each step
     pos_BT: Tensor  # int64: its position in the row
-    ids_BT: Tensor  # int64: what stood there; IGNORE where the slot is not in use
+    ids_BT: Tensor  # int64: the original token there; IGNORE where the slot is not in use
     begins_BT: Tensor  # bool: no link leads here: the first target of a row or document, or a slot not in use
 
 
@@ -30,7 +31,7 @@ class Posteriors(NamedTuple):
 
     log_likelihood_B: Tensor  # of all targets of a row, summed over paths
     states_BTk: Tensor  # probability of each state given all targets; 0 where a slot is not in use
-    links_BTkk: Tensor  # probability of each pair of states, one target's and the next's; 0 likewise
+    links_BTkk: Tensor  # probability of each pair of states, of one target and the next; 0 where a slot is not in use
 
 
 def chain_order(batch: MaskedBatch) -> ChainOrder:
@@ -50,7 +51,8 @@ def log_marginals(log_links_BTkk: Tensor) -> Tensor:
     """Return the log-probability of each state before any target is known, log_weights_BTk: m_t = m_(t-1) A_t.
 
     Args:
-        log_links_BTkk: Rows sum to 1; where a chain begins all rows are the same, so that nothing before matters.
+        log_links_BTkk: Rows sum to 1. Where a chain begins all rows are the same, so that earlier states have no
+            effect.
     """
     B, T, k, _ = log_links_BTkk.shape
     log_weights_Bk, found = log_links_BTkk.new_full((B, k), -math.log(k)), []
@@ -63,13 +65,13 @@ def log_marginals(log_links_BTkk: Tensor) -> Tensor:
 def forward_backward(log_p_BTk: Tensor, log_links_BTkk: Tensor, in_use_BT: Tensor) -> Posteriors:
     """Sum over all paths, and find how much of the sum passes through each state and link (forward-backward).
 
-    Both are the gradients of the log-likelihood, by log_p and by log_links. Each step is scaled to sum to 1, so that
-    long rows lose no digits.
+    The shares of states and links are the gradients of the log-likelihood by log_p and by log_links. Each step is
+    scaled to sum to 1, so that long rows lose no digits.
 
     Args:
         log_p_BTk: Log-likelihood of each target in each of its states.
         log_links_BTkk: As in `log_marginals`.
-        in_use_BT: Slots not in use leave the chain as it is.
+        in_use_BT: True where a slot is in use; the other slots leave the chain as it is.
     """
     B, T, k = log_p_BTk.shape
     forward_Bk, before = log_p_BTk.new_full((B, k), -math.log(k)), []

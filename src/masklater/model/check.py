@@ -1,10 +1,12 @@
-"""Trials before a model is built: that the encoder can carry the method, and how it takes positions.
+"""Trials before a model is built: whether the encoder can carry the method, and how it takes positions.
 
-An encoder is tested on a small random copy of it, not listed by family. The reference is always what the family does by
-itself, given the row and a mask of its tokens. Called as pre-training calls it, with explicit positions and a mask of
-who attends to whom, it must compute the same. Where tokens are left out, so must it when it is given the seen ones
-alone, which is the method's first invariant: true for learned absolute positions, for rotary ones and for windows that
-are built from positions; false for anything that reads distances off the index. Vanilla MLM leaves nothing out.
+An encoder is tested on a small random copy, not listed by family. The reference is always what the family computes when
+it is given the row and a mask of its tokens.
+
+Pre-training calls the encoder with explicit positions and a mask of which tokens attend to which; called so, it must
+compute the same. Where tokens are left out, it must also compute the same when it is given the seen tokens alone. This
+is the method's first invariant. It holds for learned absolute positions, for rotary ones and for windows that are built
+from positions. It fails for any encoder that reads distances off the index. Vanilla MLM leaves nothing out.
 """
 
 import copy
@@ -44,23 +46,23 @@ KNOWN_REASONS = {
     "funnel": "it pools neighbours by the index",
     "xlnet": "its attention reads distances off the index",
 }
-"""Families that are known not to carry the method, with the reason, so that nobody waits for a trial to fail."""
+"""Families known not to carry the method, with the reason, so that nobody waits for a trial to fail."""
 
 
 class Positions(NamedTuple):
-    """The two facts about how an encoder takes positions."""
+    """Two facts about how an encoder takes positions."""
 
-    offset: int  # what it counts a row's first position as: 0, or padding index + 1
-    relative: bool  # whether it knows distances only: moving a row as a whole changes nothing
+    offset: int  # the number it gives a row's first position: 0, or padding index + 1
+    relative: bool  # whether it knows distances only: moving a whole row changes nothing
 
     @property
     def count_tokens(self) -> bool:
-        """True where only tokens other than padding are counted, wherever it stands; False where all positions are."""
+        """True where only tokens other than padding are counted, wherever padding is; False where all positions are."""
         return self.offset > 0
 
 
 def settle(config: MaskLaterConfig) -> MaskLaterConfig:
-    """Find out by trial what a config leaves open, and refuse what cannot be built.
+    """Find out by trial what a config leaves open, and refuse a config that cannot be built.
 
     Raises:
         UserError: The encoder cannot carry the method, or the decoder does not fit the encoder.
@@ -93,7 +95,7 @@ def check_encoder(config: PretrainedConfig, row_length: int) -> Positions:
     """Test that an encoder can carry the method on rows of this length, and find how it takes positions.
 
     Raises:
-        UserError: It cannot: leaving tokens out would change what it computes.
+        UserError: The encoder cannot: leaving tokens out would change what it computes.
     """
     if config.model_type in KNOWN_REASONS:
         raise _cannot_leave_out(config, KNOWN_REASONS[config.model_type])
@@ -103,22 +105,22 @@ def check_encoder(config: PretrainedConfig, row_length: int) -> Positions:
 
 
 def find_positions(config: PretrainedConfig, row_length: int) -> Positions:
-    """Find how an encoder takes positions that reads whole rows of this length, in which nothing is left out.
+    """Find how an encoder takes positions when it reads whole rows of this length, with nothing left out.
 
     Raises:
-        UserError: It cannot be told its positions, or who attends to whom.
+        UserError: The encoder cannot be told its positions, or which tokens attend to which.
     """
     return _find(config, row_length, drops=False)
 
 
 def check_causal(config: MaskLaterConfig) -> None:
-    """Test that nothing of an encoder knows of later positions when it is told to see those before each alone.
+    """Test that no hidden state depends on later positions when each position may see only those before it.
 
     Args:
         config: Settled.
 
     Raises:
-        UserError: It does.
+        UserError: A hidden state changes with tokens that come later.
     """
     small, L = _small_copy(config.encoder, config.row_length), config.row_length
     pad, ordinary_K = small.pad_token_id or 0, _ordinary_ids(small)
@@ -144,16 +146,16 @@ def check_causal(config: MaskLaterConfig) -> None:
 def check_dtype(
     config: MaskLaterConfig, device: torch.device, dtype: torch.dtype, otherwise: str = "precision=float32"
 ) -> None:
-    """Test that an encoder computes under autocast, which some families' own code does not: it mixes types.
+    """Test that an encoder computes under autocast. Some families' own code does not, because it mixes types.
 
     Args:
         config: Settled.
-        device: Where it is to.
-        dtype: What its products are computed in.
+        device: The device to compute on.
+        dtype: The dtype of its products.
         otherwise: How a user asks for float32.
 
     Raises:
-        UserError: It does not.
+        UserError: The encoder does not compute under autocast.
     """
     if dtype == torch.float32:
         return
@@ -172,7 +174,7 @@ def check_dtype(
 
 
 def refusal(compute: Callable[[], object], autocast: AbstractContextManager[None]) -> str | None:
-    """Return how torch refuses a computation under autocast, as of code that mixes types; None where it does not."""
+    """Return torch's error message where a computation fails under autocast, as with mixed types; else None."""
     try:
         with torch.no_grad(), autocast:
             compute()
@@ -187,7 +189,7 @@ def _find(config: PretrainedConfig, row_length: int, drops: bool) -> Positions:
     if getattr(config, "is_encoder_decoder", False):
         raise _cannot_be_called(config, "it is an encoder with a decoder, which reads from left to right")
     found = _find_by_trial(config.to_json_string(use_diff=False), row_length, drops)
-    # The small copy has few words, so that its padding token may be another one.
+    # The small copy has few words, so its padding token may be another one.
     return found._replace(offset=(config.pad_token_id or 0) + 1) if found.count_tokens else found
 
 
@@ -204,7 +206,7 @@ def _find_by_trial(config_json: str, row_length: int, drops: bool) -> Positions:
         encoder = _build(config)
         ids_BL = ordinary_K[torch.randint(len(ordinary_K), (1, row_length))]
     if not drops and (mask_id := getattr(config, "mask_token_id", None)) is not None:
-        ids_BL[:, ::6] = mask_id  # vanilla MLM reads [MASK]s, by which some families scale what they read
+        ids_BL[:, ::6] = mask_id  # vanilla MLM reads [MASK]s, and some families scale their input by how many there are
     seen_L = torch.tensor([position % 3 != 1 for position in range(row_length)])
     differences, theirs_BXD = [], None
     with torch.no_grad():
@@ -215,7 +217,7 @@ def _find_by_trial(config_json: str, row_length: int, drops: bool) -> Positions:
                 ours_BXD = _as_called(encoder, ids_BL, seen_L, drops, offset)
             except UserError:
                 raise
-            except Exception as error:  # whatever a family raises at inputs it does not take
+            except Exception as error:  # each family raises errors of its own at inputs that it does not take
                 reason = first_line(error)
                 continue
             differences.append(float((ours_BXD - theirs_BXD).abs().max()))
@@ -250,12 +252,12 @@ def _build(config: PretrainedConfig) -> PreTrainedModel:
 
 
 def _by_itself(encoder: PreTrainedModel, ids_BL: Tensor, seen_L: Tensor, drops: bool) -> Tensor:
-    """Return what the family makes of the row: of its seen tokens where the others are hidden, and of all of it.
+    """Return the family's hidden states of the seen tokens with the others hidden, then of the whole row.
 
-    Where tokens are dropped, the first takes the place of the second.
+    Where tokens are dropped, the first part is repeated in place of the second.
 
     Raises:
-        UserError: It is the same whether the others are hidden or not.
+        UserError: The hidden states are the same whether the other tokens are hidden or not.
     """
     hidden_BSD = encoder(input_ids=ids_BL, attention_mask=seen_L[None].long()).last_hidden_state[:, seen_L]
     whole_BLD = encoder(input_ids=ids_BL).last_hidden_state
@@ -265,7 +267,7 @@ def _by_itself(encoder: PreTrainedModel, ids_BL: Tensor, seen_L: Tensor, drops: 
 
 
 def _as_called(encoder: PreTrainedModel, ids_BL: Tensor, seen_L: Tensor, drops: bool, offset: int) -> Tensor:
-    """Return the same, computed as pre-training does, which counts a row's first position as `offset`."""
+    """Return the same hidden states, computed as pre-training does, with `offset` as the first position's number."""
     L = len(seen_L)
     pos_BL = torch.arange(L)[None]
     hidden_BLD = encode(encoder, ids_BL, pos_BL, offset, seen_L.expand(1, L, L))
@@ -288,9 +290,10 @@ def _cannot_be_called(config: PretrainedConfig, reason: str) -> UserError:
 
 
 def _ordinary_ids(config: PretrainedConfig) -> Tensor:
-    """Return the ids of a small copy that are none of its special tokens, ids_K: some encoders take those otherwise.
+    """Return the ids of a small copy that are not special tokens, ids_K.
 
-    The first few are left out too, where the special tokens stand that a config does not name.
+    Some encoders treat special tokens differently. The first few ids are left out too, because special tokens that a
+    config does not name have ids there.
     """
     named = [value for name, value in config.to_dict().items() if name.endswith("_token_id")]
     special = {each for value in named for each in (value if isinstance(value, (list, tuple)) else [value])}
@@ -300,10 +303,10 @@ def _ordinary_ids(config: PretrainedConfig) -> Tensor:
 
 def _small_copy(config: PretrainedConfig, row_length: int) -> PretrainedConfig:
     small = copy.deepcopy(config)
-    # Each kind of layer once, for families that mix kinds.
+    # One layer of each kind, for families that mix kinds.
     kinds = list(dict.fromkeys(getattr(small, "layer_types", None) or []))
     num_layers = max(2, len(kinds))
-    # Heads of an odd width stay odd, as what is turned comes in pairs. A few families have no heads.
+    # Heads of an odd width stay odd, because rotary positions turn pairs of numbers. A few families have no heads.
     width = 7 if getattr(config, "num_attention_heads", None) and head_width(config) % 2 else 8
     sizes = {
         "vocab_size": 97,

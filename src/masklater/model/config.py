@@ -18,23 +18,23 @@ NAMES_OF_0_1 = {
     "decoder_positions": "positions",
     "blocked_flows": "blocked_flows",
 }
-"""The decoder's settings in a config.json of version 0.1, which had no section for them, and their names in it now."""
+"""The decoder's settings in a config.json of version 0.1, which had no `decoder` section, and their names there now."""
 
 
 class MaskLaterConfig(PretrainedConfig):
     """Configuration of MaskLaterForMaskedLM.
 
     Args:
-        encoder: The encoder's config, or it as a dict; any model type of transformers that passes model/check.py.
-        decoder: The `decoder` section of a recipe, or it as a dict, such as `{"kind": "cross", "num_layers": 1}`:
+        encoder: The encoder's config or the dict of one; any model type of transformers that passes model/check.py.
+        decoder: The `decoder` section of a recipe or the dict of one, such as `{"kind": "cross", "num_layers": 1}`:
             `masklater pretrain --settings` prints names, meanings and defaults. `positions: auto` is settled when the
             model is built.
         row_length: Longest row the decoder has positions for.
         mask_token_id: The mask token.
-        position_offset: The number that the encoder gives a row's first position (RoBERTa: padding index + 1);
-            None: found when the model is built.
-        kwargs: The settings every transformers config has, passed on untouched; and the decoder's by their names of
-            version 0.1, as in folders that it saved.
+        position_offset: The number that the encoder gives a row's first position (RoBERTa: padding index + 1); None:
+            found when the model is built.
+        kwargs: The settings every transformers config has, passed on untouched. Also the decoder's settings by their
+            names of version 0.1, as in folders that version saved.
 
     Raises:
         UserError: The decoder has settings that are unknown, impossible or contradictory.
@@ -62,16 +62,16 @@ class MaskLaterConfig(PretrainedConfig):
         self.row_length = row_length
         self.mask_token_id = mask_token_id
         self.position_offset = position_offset
-        self.initializer_range = getattr(self.encoder, "initializer_range", 0.02)  # some families call it otherwise
+        self.initializer_range = getattr(self.encoder, "initializer_range", 0.02)  # some families name it otherwise
         for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
             kwargs.setdefault(name, getattr(self.encoder, name, None))  # some have no first or last token
-        # Left out, transformers would take the encoder's away.
+        # If this were left out, transformers would take the encoder's setting away.
         kwargs.setdefault("attn_implementation", self.encoder._attn_implementation)
-        kwargs["tie_word_embeddings"] = False  # the head reads the word embedding itself: nothing is left to tie
+        kwargs["tie_word_embeddings"] = False  # the head reads the word embedding itself, so there is nothing to tie
         super().__init__(**kwargs)
 
     def __setattr__(self, key: str, value: Any) -> None:
-        """Set an attribute; the decoder's settings are validated, whoever sets them."""
+        """Set an attribute; the decoder's settings are validated, whatever code sets them."""
         if key == "decoder" and not isinstance(value, DecoderSettings):
             value = validate_decoder({} if value is None else value)
         super().__setattr__(key, value)
@@ -86,7 +86,7 @@ class MaskLaterConfig(PretrainedConfig):
 
 
 def _refuse_names_apart(decoder: object, of_0_1: dict[str, Any], others: dict[str, Any]) -> None:
-    """Raise UserError where settings of the decoder are given beside its section, where nothing would read them."""
+    """Raise UserError where settings of the decoder are given outside its section, where nothing would read them."""
     apart = [name for name in DecoderSettings.model_fields if name in others]
     if decoder is not None or apart:
         apart += of_0_1
@@ -100,7 +100,7 @@ def _refuse_names_apart(decoder: object, of_0_1: dict[str, Any], others: dict[st
 
 
 def _translate(of_0_1: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a decoder by their names of now; without those that version 0.1 kept, but did not obey."""
+    """Return a decoder's settings by today's names, without those that version 0.1 kept but did not obey."""
     tree = {NAMES_OF_0_1[name]: value for name, value in of_0_1.items()}
     if tree.get("kind") in {"late", "none"}:
         tree = {name: value for name, value in tree.items() if name not in {"num_layers", "hidden_size"}}

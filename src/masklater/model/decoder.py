@@ -31,9 +31,9 @@ from masklater.model.states import lay_out
 
 
 class MaskTokens(nn.Module):
-    """The joining of the row: the encoder's output at the seen positions, [MASK]s everywhere else.
+    """The module that joins the row: the encoder's output at the seen positions, [MASK]s at all others.
 
-    What tells [MASK]s apart are the position embeddings added to them, unless attention turns by position (rotary).
+    [MASK]s differ by the position embeddings added to them, unless attention turns by position (rotary).
     """
 
     def __init__(self, config: MaskLaterConfig, width: int) -> None:
@@ -44,7 +44,7 @@ class MaskTokens(nn.Module):
         self.positions = None if config.decoder.positions == "rotary" else nn.Embedding(config.row_length, width)
 
     def forward(self, seen_BSd: Tensor, batch: MaskedBatch, word_mask_d: Tensor | None) -> Tensor:
-        """Return the row, row_BLd. `word_mask_d` is [MASK]'s word embedding; None where it has an embedding apart."""
+        """Return the row, row_BLd. `word_mask_d` is [MASK]'s word embedding; None where it has a separate one."""
         B, S, d = seen_BSd.shape
         embedding_d = self.embedding if word_mask_d is None else word_mask_d
         assert embedding_d is not None
@@ -59,17 +59,17 @@ class MaskTokens(nn.Module):
         return masks_Ld.expand(B, -1, -1).scatter(1, batch.seen_pos_BS[:, :, None].expand(B, S, d), seen_BSd)
 
     def word_embedding(self, encoder: PreTrainedModel) -> Tensor | None:
-        """Return the word embedding of [MASK], where it is shared; None where there is an embedding apart."""
+        """Return [MASK]'s word embedding where the decoder shares it; None where [MASK] has a separate embedding."""
         return None if self.embedding is not None else encoders.embed_word(encoder, self.mask_id)
 
 
 class AttentionBlock(nn.Module):
-    """Attention with its norm and residual, over the positions of one sequence or of another."""
+    """Attention with its norm and residual, within one sequence or from one sequence to another."""
 
     def __init__(self, sizes: LayerSizes, norm_context: bool) -> None:
         super().__init__()
         self.sizes = sizes
-        self.norm_context = norm_context and sizes.pre_norm  # another sequence comes with a norm of its own
+        self.norm_context = norm_context and sizes.pre_norm  # another sequence is normed already
         self.query_key_value = nn.Linear(sizes.width, 3 * sizes.width)
         self.output = nn.Linear(sizes.width, sizes.width)
         self.norm = nn.LayerNorm(sizes.width, eps=sizes.norm_eps)
@@ -91,8 +91,9 @@ class AttentionBlock(nn.Module):
         else:
             query = F.linear(queries_BQd, weight[:d], bias[:d])
             key, value = F.linear(context_BKd, weight[d:], bias[d:]).chunk(2, dim=2)
-        # A query that may attend to nothing takes nothing: a softmax over nothing is not a number. Only a context can
-        # be without anything for a query (padding, or a blocked flow); among each other, each attends to itself.
+        # A query that may attend to nothing gets zeros, because a softmax over nothing is not a number. Only with a
+        # context can a query be left with nothing (padding, or a blocked flow); within one sequence each position
+        # attends to itself.
         takes_BQ1 = None
         if context_BKd is not None and attend_BQK is not None:
             takes_BQ1 = attend_BQK.any(dim=2, keepdim=True)
@@ -118,7 +119,7 @@ class FeedForwardBlock(nn.Module):
         self.dropout = nn.Dropout(sizes.dropout)
 
     def forward(self, hidden_BQd: Tensor) -> Tensor:
-        """Return hidden states, each position computed by itself."""
+        """Return hidden states; each position is computed by itself."""
         if self.pre_norm:
             return hidden_BQd + self._feed_forward(self.norm(hidden_BQd))
         return self.norm(hidden_BQd + self._feed_forward(hidden_BQd))
@@ -141,7 +142,7 @@ class SelfLayer(GradientCheckpointingLayer):
 
 
 class CrossLayer(GradientCheckpointingLayer):
-    """A layer of 3ML_cross: the targets attend to each other, unless left out, and to what the encoder has read."""
+    """A layer of 3ML_cross: targets attend to each other, unless that part is left out, and to the encoder's output."""
 
     def __init__(self, sizes: LayerSizes, to_each_other: bool) -> None:
         super().__init__()
@@ -157,10 +158,11 @@ class CrossLayer(GradientCheckpointingLayer):
 
 
 class EmbeddingSkip(nn.Module):
-    """The word embeddings of the seen tokens, added to what the encoder gives for them.
+    """The word embeddings of the seen tokens, added to the encoder's output for them.
 
-    In vanilla MLM a [MASK] reads its neighbours at every depth. A decoder reads them after the last layer alone, where
-    they would have to keep, for it, which token each of them is. The weight begins as 0: nothing is added.
+    In vanilla MLM a [MASK] reads its neighbours at every depth. A decoder reads them only after the encoder's last
+    layer. There the hidden states would have to keep, for the decoder alone, which token each one is. The weight begins
+    as 0: nothing is added.
     """
 
     def __init__(self, width: int, norm_eps: float) -> None:
@@ -174,7 +176,7 @@ class EmbeddingSkip(nn.Module):
 
 
 class LightDecoder(nn.Module):
-    """The base of decoders that have layers of their own: their width, the [MASK]s' joining and the way back."""
+    """The base of decoders that have layers of their own: their width, the joining of [MASK]s, and the way back."""
 
     def __init__(self, config: MaskLaterConfig) -> None:
         super().__init__()
@@ -204,7 +206,7 @@ class LightDecoder(nn.Module):
 class SelfDecoder(LightDecoder):
     """3ML_self (figure 2 left): N_d self-attention layers over the whole row.
 
-    Nothing reads the last layer's output but at the targets, so that it computes queries and feed-forward there only.
+    The last layer's output is read at the targets only, so its queries and feed-forward are computed only there.
     """
 
     def __init__(self, config: MaskLaterConfig) -> None:
@@ -230,11 +232,11 @@ class SelfDecoder(LightDecoder):
 
 
 class StateDecoder(SelfDecoder):
-    """3ML_self where each [MASK] has k states, vectors that differ in what is added to them (after ExLM)."""
+    """3ML_self where each [MASK] has k states: k vectors that differ by an added state embedding (after ExLM)."""
 
     def __init__(self, config: MaskLaterConfig) -> None:
         super().__init__(config)
-        self.states = nn.Embedding(config.decoder.states, self.sizes.width)  # never all 0: equal ones would stay equal
+        self.states = nn.Embedding(config.decoder.states, self.sizes.width)  # not 0: equal states would stay equal
 
     def forward(self, seen_BSD: Tensor, batch: MaskedBatch, encoder: PreTrainedModel) -> Tensor:
         """Return hidden states of the targets' states, targets_BTkD."""
@@ -275,7 +277,7 @@ class CrossDecoder(LightDecoder):
         return self.widen(self.last_norm(targets_BTd))
 
     def _pairs_of_targets(self, targets: Places, batch: MaskedBatch) -> Pairs:
-        """Pair the targets. Slots not in use attend, but only themselves see them: their number must change nothing."""
+        """Pair the targets. Slots not in use attend, but only they see themselves: their number must change nothing."""
         in_use_BT = batch.target_ids_BT != IGNORE
         itself_TT = torch.eye(in_use_BT.shape[1], dtype=torch.bool, device=in_use_BT.device)
         allowed_BTT = in_use_BT[:, None, :] | itself_TT
@@ -292,7 +294,10 @@ class CrossOnlyDecoder(CrossDecoder):
 
 
 class LateEntry(nn.Module):
-    """[MASK]s enter the encoder's own stack at layer k (the paper's first finding): no decoder, nothing thrown away."""
+    """Late entry (the paper's first finding): [MASK]s enter the encoder's own stack at layer k.
+
+    Nothing is thrown away.
+    """
 
     def __init__(self, config: MaskLaterConfig) -> None:
         super().__init__()
@@ -328,21 +333,24 @@ DECODERS: dict[str, Callable[[MaskLaterConfig], nn.Module]] = {
     "late": LateEntry,
     "none": NoDecoder,
 }
-"""By the names that recipes use, each of which stands with its meaning in recipe.sections.DECODERS too.
+"""The decoders by the names that recipes use. Each name is also in recipe.sections.DECODERS, with its meaning.
 
-A decoder is made from a config, and called with seen_BSD (the encoder's output at the seen positions, in the encoder's
-width), the MaskedBatch and the encoder; it returns the hidden states of the targets, targets_BTD.
-Kind self with several states for each [MASK] is a StateDecoder, which returns targets_BTkD.
+A decoder is made from a config. It is called with seen_BSD (the encoder's output at the seen positions, in the
+encoder's width), the MaskedBatch and the encoder. It returns the hidden states of the targets, targets_BTD. Kind self
+with several states for each [MASK] is a StateDecoder, which returns targets_BTkD.
 """
 
 
 def make_decoder(config: MaskLaterConfig) -> nn.Module:
-    """Make the decoder of a config. Where [MASK]s are in the encoder's input from the first layer on, there is none."""
+    """Make the decoder of a config.
+
+    Where [MASK]s are in the encoder's input from the first layer on, it has no layers.
+    """
     if config.decoder.states > 1:
         return StateDecoder(config)
     return DECODERS[config.decoder.kind if config.decoder.drops else "none"](config)
 
 
 def gather(row_BLD: Tensor, pos_BX: Tensor) -> Tensor:
-    """Return hidden states at some positions of each row."""
+    """Return the hidden states at some positions of each row."""
     return row_BLD.gather(1, pos_BX[:, :, None].expand(-1, -1, row_BLD.shape[2]))

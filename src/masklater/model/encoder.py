@@ -1,6 +1,6 @@
-"""The encoder: transformers' own, called with the seen tokens and their true positions.
+"""The encoder: a transformers model, called with the seen tokens and their true positions.
 
-Pre-training builds its encoders here, and calls them from here alone. Letters: see masking/batch.py.
+Pre-training builds and calls its encoders only here. Letters: see masking/batch.py.
 """
 
 import inspect
@@ -24,13 +24,15 @@ from masklater.model.implementations import FLOAT32_ON_CPU, attention_mask, chec
 from masklater.recipe.families import DEBERTA, ONE_STACK, PRE_NORM, ROTARY, WINDOWED, is_rotary
 
 GLOBAL, LOCAL = "full_attention", "sliding_attention"
-"""transformers' names for the kinds of layers."""
+"""transformers' names for the two kinds of layers."""
 
 ESM_UNMASKED = 1 - 0.15 * 0.8
-"""The share of tokens that were no [MASK] when ESM-2 was trained, at which its `token_dropout` scales nothing."""
+"""The share of tokens that were not [MASK] when ESM-2 was trained; at this share its `token_dropout` scales nothing."""
 WIDENED_BY = ("embeddings_project", "encoder.embedding_hidden_mapping_in", "embeddings.embed_proj")
-"""The places of the layer that makes word embeddings as wide as hidden states: ELECTRA's, ALBERT's and RemBERT's,
-DeBERTa's."""
+"""Where a model keeps the layer that makes word embeddings as wide as hidden states.
+
+In this order: ELECTRA; ALBERT and RemBERT; DeBERTa.
+"""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class LayerSizes:
 
 
 def layer_sizes(config: PretrainedConfig, width: int) -> LayerSizes:
-    """Scale an encoder's layers to another width: the size of a head stays, and the feed-forward's share.
+    """Scale an encoder's layers to another width. The size of a head and the feed-forward's share stay the same.
 
     Raises:
         UserError: The width is not a whole number of heads.
@@ -74,7 +76,7 @@ def layer_sizes(config: PretrainedConfig, width: int) -> LayerSizes:
 def build_encoder(config: PretrainedConfig) -> PreTrainedModel:
     """Build a randomly initialised encoder of that config, without a pooler, which nothing here would train.
 
-    Its weights are in torch's default dtype, whatever dtype the config says a checkpoint was saved in.
+    Its weights have torch's default dtype, whatever dtype the config gives for a saved checkpoint.
 
     Raises:
         UserError: The config asks for an attention implementation that cannot be used here.
@@ -85,13 +87,13 @@ def build_encoder(config: PretrainedConfig) -> PreTrainedModel:
     encoder = AutoModel.from_config(config, dtype=torch.get_default_dtype(), **pooler)
     if encoder.config._attn_implementation == "sdpa":
         encoder.set_attn_implementation(FLOAT32_ON_CPU)
-    if hasattr(encoder, "contact_head"):  # ESM's, for protein contacts: no masked LM trains it
+    if hasattr(encoder, "contact_head"):  # ESM's, for protein contacts: no masked LM trains this head
         encoder.contact_head.requires_grad_(False)
     return encoder
 
 
 def calls_torchs_attention(config: PretrainedConfig) -> bool:
-    """Whether an encoder of that config calls `scaled_dot_product_attention`; DeBERTa, say, computes its own."""
+    """Return whether an encoder of that config calls `scaled_dot_product_attention`; DeBERTa, say, has its own code."""
     return config._attn_implementation != "eager" and getattr(MODEL_MAPPING[type(config)], "_supports_sdpa", False)
 
 
@@ -107,11 +109,11 @@ def masks_by_layer(
 ) -> dict[str, Tensor | BlockMask | None]:
     """Return a mask for each kind of layer, by transformers' names of kinds.
 
-    Local layers see what stands within their window by position in the row, wherever it stands in the tensor: the same
-    tokens, whether others are dropped or hidden.
+    Local layers see the positions within their window by number in the row, wherever they are in the tensor. So they
+    see the same tokens whether others are dropped or hidden.
 
     Args:
-        encoder: One of `WINDOWED`.
+        encoder: An encoder of a family in `WINDOWED`.
         pos_BX: The positions in the row, from any number on.
         attend_BXX: bool, True where the first may attend to the second; None: all to all.
     """
@@ -124,10 +126,11 @@ def masks_by_layer(
 def distances(config: PretrainedConfig, pos_BS: Tensor) -> Tensor:
     """Return the distances between the tokens of each row as DeBERTa-v2 counts them, int64 distance_1NSS, N = B x H.
 
-    It counts them off the index unless it is given them, and takes them for each row and head in this shape alone.
+    DeBERTa-v2 counts distances off the index unless they are given. It takes them only in this shape, one for each row
+    and head.
 
     Args:
-        config: Of a `deberta-v2`, whose buckets and farthest position it has.
+        config: The config of a `deberta-v2`: its buckets and its farthest position are used.
         pos_BS: The positions in the row, from any number on.
     """
     from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
@@ -151,7 +154,7 @@ def encode(
     stop_before: int | None = None,
     whole_rows: bool = True,
 ) -> Tensor:
-    """Compute hidden states of tokens that stand at the given positions of their rows.
+    """Compute the hidden states of tokens at the given positions of their rows.
 
     Args:
         encoder: As `build_encoder` makes it.
@@ -160,14 +163,14 @@ def encode(
         position_offset: The encoder's number of position 0: 0, or padding index + 1 in families that count tokens.
         attend_BSS: bool, True where the first may attend to the second; None: all to all.
         token_types_BS: BERT's segment ids; None: all 0.
-        stop_before: The layer at which to stop, for [MASK]s to enter; None: after the last layer and norm.
-        whole_rows: Whether the tokens are all of their rows, in order, so that the index tells distances as well.
+        stop_before: The layer to stop before, for [MASK]s to enter; None: run the last layer and norm too.
+        whole_rows: Whether the tokens are their whole rows, in order, so that the index gives the right distances.
 
     Returns:
         hidden_BSD.
     """
     pos_BS = pos_BS + position_offset
-    if position_offset:  # the family counts tokens, and all padding as the position before the first
+    if position_offset:  # the family counts tokens, and gives all padding the number before the first
         pos_BS = torch.where(ids_BS == encoder.config.pad_token_id, position_offset - 1, pos_BS)
     if stop_before is not None:
         return _run_layers(
@@ -179,14 +182,14 @@ def encode(
     if encoder.config.model_type in WINDOWED:
         return encoder(**inputs, attention_mask=masks_by_layer(encoder, pos_BS, attend_BSS)).last_hidden_state
     if encoder.config.model_type in DEBERTA and not (attend_BSS is None and whole_rows):
-        # Its embeddings take a mask per position alone, and its layers a bool one, whatever the implementation.
+        # Its embeddings take only a mask per position, and its layers a bool one, whatever the implementation.
         if attend_BSS is None:
             attend_BSS = torch.ones(1, 1, 1, dtype=torch.bool, device=ids_BS.device).expand(
                 *ids_BS.shape, ids_BS.shape[1]
             )
         counted = {} if whole_rows else {"relative_pos": distances(encoder.config, pos_BS)}
         return encoder.encoder(encoder.embeddings(**inputs), attend_BSS, **counted).last_hidden_state
-    if encoder.config.model_type == "esm":  # or a layer that is computed again warns of a cache, and cannot be compiled
+    if encoder.config.model_type == "esm":  # or a recomputed layer warns of a cache, and cannot be compiled
         inputs["use_cache"] = False
     mask_B1SS = attention_mask(encoder, attend_BSS)
     if mask_B1SS is not None:
@@ -200,13 +203,13 @@ def encode(
 def run_upper_layers(
     encoder: PreTrainedModel, hidden_BLD: Tensor, pos_BL: Tensor, from_layer: int, attend_BLL: Tensor | None
 ) -> Tensor:
-    """Run the layers from `from_layer` to the last, and the norm that pre-norm families have after it.
+    """Run the layers from `from_layer` to the last, and the norm that pre-norm families have after the last.
 
     Args:
         encoder: As `build_encoder` makes it.
-        hidden_BLD: Input of the first of them.
+        hidden_BLD: Input of the layer `from_layer`.
         pos_BL: The positions as the encoder counts them.
-        from_layer: The first of the layers.
+        from_layer: The first layer to run.
         attend_BLL: bool, True where the first may attend to the second; None: all to all.
     """
     hidden_BLD = _run_layers(encoder, slice(from_layer, None), hidden_BLD, pos_BL, attend_BLL)
@@ -222,10 +225,10 @@ def _embed(encoder: PreTrainedModel, ids_BX: Tensor, pos_BX: Tensor, token_types
 
 
 def _embed_esm(encoder: PreTrainedModel, ids_BS: Tensor, pos_BS: Tensor, attend_BSS: Tensor) -> Tensor:
-    """Return an ESM's embeddings, embedded_BSD, of each token as its family embeds it among those it attends to alone.
+    """Return an ESM's embeddings, embedded_BSD: each token as if only the tokens that it attends to were in its row.
 
-    With `token_dropout` a [MASK] is 0, and all others are scaled by how many of the tokens are none. The family counts
-    these over a whole row of the tensor, padding, other documents and what is to be hidden among them.
+    With `token_dropout` a [MASK] is 0, and all other tokens are scaled by the share of tokens that are not [MASK]. The
+    family's own code counts over a whole row of the tensor, including padding, other documents and hidden tokens.
     """
     words_BSD = encoder.get_input_embeddings()(ids_BS)
     if encoder.config.token_dropout:
@@ -270,7 +273,10 @@ def _widened(encoder: PreTrainedModel, words: Tensor) -> Tensor:
 
 
 def check_embeds_word(config: PretrainedConfig, setting: str, remedy: str) -> None:
-    """Raise UserError unless a word embedding is known to become as wide as such an encoder is, as a setting needs."""
+    """Raise UserError unless it is known how this encoder widens a word embedding to its hidden size.
+
+    A setting needs the widened embedding. `setting` and `remedy` are the two parts of the message.
+    """
     with torch.device("meta"):  # shapes alone
         word_D = embed_word(build_encoder(config), 0)
     if len(word_D) != config.hidden_size:
@@ -297,7 +303,7 @@ def head_width(config: PretrainedConfig) -> int:
 
 
 def check_heads(config: PretrainedConfig) -> None:
-    """Raise UserError where an encoder is to turn pairs of numbers, and its heads are an odd number of them wide."""
+    """Raise UserError where an encoder turns pairs of numbers by position, and its heads have an odd width."""
     if is_rotary(config) and head_width(config) % 2:
         raise UserError(
             f"an encoder of type {config.model_type} turns pairs of numbers by position, and its heads are "

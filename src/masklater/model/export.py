@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 ENCODER = "encoder"
-"""Folder of the plain encoder inside of that of a MaskLaterForMaskedLM."""
+"""Name of the folder with the plain encoder, inside the folder of a MaskLaterForMaskedLM."""
 
 
 def export_encoder(
@@ -28,19 +28,19 @@ def export_encoder(
 ) -> int:
     """Write the encoder and its tokenizer; return the number of parameters written.
 
-    `AutoModel.from_pretrained(out)` and `AutoTokenizer.from_pretrained(out)` load it.
+    `AutoModel.from_pretrained(out)` and `AutoTokenizer.from_pretrained(out)` load them.
 
     Args:
-        model: Of the run.
-        tokenizer_folder: Of the run.
+        model: The run's model.
+        tokenizer_folder: The run's tokenizer.
         out: The folder to make.
-        pooler: Of the model the run started from, as it was there. None: there is no pooler in it, as pre-training
-            trains none; transformers makes a fresh one unless told `add_pooling_layer=False`.
-        trained: The longest rows it was trained on, at which its tokenizer cuts if the run's does not sooner; None: the
-            run's decides.
+        pooler: The pooler of the model that the run started from, unchanged. None: the folder has no pooler, because
+            pre-training trains none; transformers makes a fresh one unless told `add_pooling_layer=False`.
+        trained: The longest rows that the model was trained on. The tokenizer cuts at this length unless the run's
+            tokenizer cuts sooner. None: the run's tokenizer decides.
 
     Raises:
-        UserError: Something stands under that name already, or the tokenizer does not load.
+        UserError: `out` exists already, or the tokenizer does not load.
     """
     tokenizer = load(tokenizer_folder)
     with complete_folder(out) as partial:
@@ -56,20 +56,20 @@ def export_masked_lm(
 ) -> tuple[str, int]:
     """Write a masked LM, LM head included, and its tokenizer; return its class and the number of parameters written.
 
-    Where [MASK]s are in the encoder's own stack (vanilla MLM, late entry), it is transformers' own class of the family,
-    which knows nothing of how it was trained. Where a decoder appends them, it is a MaskLaterForMaskedLM, which
-    `AutoModelForMaskedLM` loads once masklater is imported, with the plain encoder in `out/encoder`.
+    Where [MASK]s are in the encoder's own stack (vanilla MLM, late entry), the model is of transformers' own class for
+    the family, which holds nothing of how it was trained. Where a decoder appends [MASK]s, the model is a
+    MaskLaterForMaskedLM. `AutoModelForMaskedLM` loads it once masklater is imported, and the plain encoder is in
+    `out/encoder`.
 
     Args:
-        model: Of the run.
-        tokenizer_folder: Of the run.
+        model: The run's model.
+        tokenizer_folder: The run's tokenizer.
         out: The folder to make.
-        pooler: Of the model the run started from; it is saved with the encoder, as it was there.
+        pooler: The pooler of the model that the run started from; it is saved with the encoder, unchanged.
         trained: As in `export_encoder`.
 
     Raises:
-        UserError: Something stands under that name already, the tokenizer does not load, or the family's masked LM
-            cannot hold the run.
+        UserError: `out` exists already, the tokenizer does not load, or the family's masked LM cannot hold the run.
     """
     tokenizer = load(tokenizer_folder)
     ours = model.config.decoder.has_layers
@@ -89,11 +89,11 @@ def _write(
     trained: int | None,
     pooler: dict[str, Tensor] | None,
 ) -> int:
-    """Save a model and a tokenizer, which cuts at what was trained, into a folder; return the number of parameters."""
+    """Save a model and its tokenizer, which cuts at the trained length, into a folder; return the parameter count."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
     if pooler is None:
         model.save_pretrained(folder)
-    else:  # under the name it has in any checkpoint of the family; only classes with a place for it read it
+    else:  # under its name in any checkpoint of the family; only classes that have a pooler read it
         inside = "" if base_of(model) is model else f"{model.base_model_prefix}."
         of_pooler = {f"{inside}{name}": tensor for name, tensor in pooler.items()}
         model.save_pretrained(folder, state_dict={**model.state_dict(), **of_pooler})

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Guess(NamedTuple):
     """One candidate for one mask."""
 
-    token: str  # as text, the space before it included
+    token: str  # as text, including the space before it
     probability: float
 
 
@@ -25,9 +25,9 @@ def fill_masks(
     """Find the `top` likeliest tokens for each mask of a text, in order.
 
     Raises:
-        UserError: The text is no UTF-8, has no mask, or is longer than the rows the model has room for.
+        UserError: The text is not UTF-8, has no mask, or is longer than the model's longest row.
     """
-    if without_half_pairs(text) != text:  # as Python hands on what a terminal of another encoding sends
+    if without_half_pairs(text) != text:  # what Python passes on from a terminal with another encoding
         raise UserError(f"the text {text!r} is not UTF-8", "Write it in UTF-8, or set the terminal to it.")
     ids_BL = torch.tensor([tokenizer(text)["input_ids"]])
     is_mask_L = ids_BL[0] == tokenizer.mask_token_id
@@ -44,7 +44,7 @@ def fill_masks(
     with torch.no_grad():
         logits_LV = model(input_ids=ids_BL).logits[0]
     best = logits_LV[is_mask_L].softmax(dim=1).topk(min(top, logits_LV.shape[1]), dim=1)
-    first = ids_BL[0, :1].tolist()  # behind nothing, SentencePiece's decoder drops a token's space
+    first = ids_BL[0, :1].tolist()  # after nothing, SentencePiece's decoder drops a token's space
     start = len(tokenizer.decode(first))
     return [
         [

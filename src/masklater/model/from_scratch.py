@@ -1,4 +1,4 @@
-"""The config of an encoder from scratch, as a recipe's sizes and a tokenizer's ids ask for it."""
+"""The config of an encoder from scratch, made from a recipe's sizes and a tokenizer's ids."""
 
 from typing import Any
 
@@ -20,9 +20,9 @@ def make_encoder_config(
 
     Args:
         settings: The recipe's `model` section.
-        vocabulary: Of the tokenizer.
-        row_length: L; the encoder has positions for rows of this length and no longer ones.
-        token_types: Kinds of segment that the tokenizer tells apart in a pair of texts.
+        vocabulary: The tokenizer's vocabulary.
+        row_length: L; the encoder has positions for rows of up to this length.
+        token_types: The number of segment kinds that the tokenizer distinguishes in a pair of texts.
     """
     assert settings.family is not None
     global_every, window = settings.windows(row_length)
@@ -62,7 +62,7 @@ def make_encoder_config(
 
 
 def set_dropout(config: PretrainedConfig, dropout: float) -> None:
-    """Change the dropout of embeddings, hidden states and attention, under whatever names a family has for it."""
+    """Set the dropout of embeddings, hidden states and attention, whatever names a family has for it."""
     of_hidden_states = ("hidden_dropout_prob", "mlp_dropout", "embedding_dropout", "dropout")
     for name in (*of_hidden_states, "attention_probs_dropout_prob", "attention_dropout"):
         if hasattr(config, name):

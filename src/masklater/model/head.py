@@ -16,17 +16,20 @@ from masklater.masking.batch import IGNORE
 from masklater.model.chain import forward_backward
 
 LOGITS_AT_ONCE = {"cpu": 2**26, "cuda": 2**28}
-"""Most logits that stand in memory at a time: 256 MiB of float32 on a CPU, 1 GiB on a GPU."""
+"""Most logits in memory at a time: 256 MiB of float32 on a CPU, 1 GiB on a GPU."""
 ENTRIES_MULTIPLE = {"cuda": 64}
-"""What the vocabulary is padded to a multiple of inside the loss, so that each row of logits begins on 128 bytes:
-tensor cores take no others at full speed. On a CPU there is nothing to be gained (docs/performance.md)."""
+"""The vocabulary is padded to a multiple of this number inside the loss.
+
+Each row of logits then begins on 128 bytes; tensor cores take no others at full speed. On a CPU there is nothing to be
+gained (docs/performance.md).
+"""
 
 
 class LMHead(nn.Module):
-    """Hidden states to logits; the word embedding is handed in, as it is the encoder's."""
+    """Turns hidden states into logits. The word embedding is an argument, because it belongs to the encoder."""
 
     compiled = False
-    """Whether what follows from the logits in `loss_sum` is compiled (`loss_and_gradient_fused`)."""
+    """Whether the step after the logits in `loss_sum` is compiled (`loss_and_gradient_fused`)."""
 
     def __init__(self, width: int, embedding_width: int, vocabulary: int, norm_eps: float) -> None:
         super().__init__()
@@ -39,7 +42,7 @@ class LMHead(nn.Module):
         return F.linear(self._transform(hidden_ND), word_embeddings_VE, self.bias)
 
     def resize(self, vocabulary: int, new_bias: float) -> None:
-        """Keep the bias of the first entries of a vocabulary of another size; entries that are new get this one."""
+        """Change the vocabulary's size: the bias of existing entries is kept, and new entries get `new_bias`."""
         if vocabulary == len(self.bias):
             return
         kept_V = self.bias.detach()[:vocabulary]
@@ -47,7 +50,7 @@ class LMHead(nn.Module):
         self.bias = nn.Parameter(bias_V, requires_grad=self.bias.requires_grad)
 
     def loss_sum(self, hidden_ND: Tensor, word_embeddings_VE: Tensor, target_ids_N: Tensor) -> Tensor:
-        """Compute `loss_sum` of the logits, which never stand in memory all at once."""
+        """Compute `loss_sum` of the logits, without all logits in memory at once."""
         hidden_NE = self._transform(hidden_ND)
         dtype = _compute_dtype(hidden_ND)
         return _LinearCrossEntropy.apply(
@@ -59,7 +62,7 @@ class LMHead(nn.Module):
     ) -> Tensor:
         """Sum the negative log-likelihoods of rows whose targets are predicted along a chain of states (`chain.py`).
 
-        Logits stand in memory for some rows at a time, for one at least.
+        Logits are in memory for some rows at a time, at least one.
         """
         hidden_BTkE, dtype = self._transform(hidden_BTkD), _compute_dtype(hidden_BTkD)
         return _ChainLoss.apply(
@@ -68,9 +71,9 @@ class LMHead(nn.Module):
 
     @torch.no_grad()
     def score(self, hidden_ND: Tensor, word_embeddings_VE: Tensor, target_ids_N: Tensor) -> tuple[Tensor, Tensor]:
-        """`loss_sum` of the logits, and how many targets in use are the likeliest entry; no gradients.
+        """Return `loss_sum` of the logits, and how many targets in use are the likeliest entry; no gradients.
 
-        As in `loss_sum`, logits never stand in memory all at once.
+        As in `loss_sum`, the logits are never in memory all at once.
         """
         loss = torch.zeros((), dtype=torch.float32, device=hidden_ND.device)
         right = torch.zeros((), dtype=torch.int64, device=hidden_ND.device)
@@ -84,7 +87,7 @@ class LMHead(nn.Module):
     def losses(self, hidden_ND: Tensor, word_embeddings_VE: Tensor, target_ids_N: Tensor) -> Tensor:
         """Compute the cross entropy of each target, float32 in nats, 0 where a slot is not in use; no gradients.
 
-        As in `loss_sum`, logits never stand in memory all at once.
+        As in `loss_sum`, the logits are never in memory all at once.
         """
         each = [
             F.cross_entropy(
@@ -104,7 +107,8 @@ class LMHead(nn.Module):
 def loss_sum(logits_NV: Tensor, target_ids_N: Tensor) -> Tensor:
     """Sum the cross entropy over the targets in use, in float32 and in nats.
 
-    A sum, not a mean: whoever knows how many targets the whole step has, over all micro-batches and processes, divides.
+    A sum, not a mean: the caller divides by the number of targets of the whole step, over all micro-batches and
+    processes.
     """
     return F.cross_entropy(logits_NV.float(), target_ids_N, ignore_index=IGNORE, reduction="sum")
 
@@ -112,26 +116,26 @@ def loss_sum(logits_NV: Tensor, target_ids_N: Tensor) -> Tensor:
 def loss_and_gradient(
     logits_cV: Tensor, bias_V: Tensor, class_c1: Tensor, in_use_c1: Tensor, needs_gradient: bool = True
 ) -> tuple[Tensor, Tensor | None]:
-    """What follows from some targets' logits, in as few passes over them as there are operators for.
+    """Return the loss of some targets and its gradient, in as few passes over the logits as operators allow.
 
     Args:
         logits_cV: Products, without the bias; float32 ones are overwritten.
         bias_V: float32.
-        class_c1: The right token; anything valid where the slot is not in use.
+        class_c1: The right token; any valid id where the slot is not in use.
         in_use_c1: Whether the slot is in use.
-        needs_gradient: Without it there is no gradient: None.
+        needs_gradient: Where False, the gradient is None.
 
     Returns:
-        loss summed over the slots in use (float32), and its gradient by the logits (in their dtype).
+        Loss summed over the slots in use (float32), and its gradient by the logits (in their dtype).
     """
     scores_cV = logits_cV.float().add_(bias_V)
-    log_p_cV = torch._log_softmax(scores_cV, 1, False, out=scores_cV)  # torch.log_softmax lets nothing be overwritten
+    log_p_cV = torch._log_softmax(scores_cV, 1, False, out=scores_cV)  # torch.log_softmax cannot overwrite its input
     loss = -(log_p_cV.gather(1, class_c1) * in_use_c1).sum()
     if not needs_gradient:
         return loss, None
     d_logits_cV = log_p_cV.exp_().scatter_add_(1, class_c1, -torch.ones_like(class_c1, dtype=torch.float32))
     if d_logits_cV.device.type == "cpu":
-        d_logits_cV[~in_use_c1[:, 0]] = 0  # a few rows rather than all; on a GPU their number would be waited for
+        d_logits_cV[~in_use_c1[:, 0]] = 0  # sets a few rows rather than all; a GPU would wait for their number
     else:
         d_logits_cV.mul_(in_use_c1)
     return loss, d_logits_cV.to(logits_cV.dtype)
@@ -140,10 +144,10 @@ def loss_and_gradient(
 def loss_and_gradient_fused(
     logits_cV: Tensor, bias_V: Tensor, class_c1: Tensor, in_use_c1: Tensor, needs_gradient: bool = True
 ) -> tuple[Tensor, Tensor | None]:
-    """`loss_and_gradient` as a compiler fuses it: nothing is overwritten or scattered, nothing kept in float32."""
+    """`loss_and_gradient` in a form that a compiler fuses: nothing is overwritten, scattered, or kept in float32."""
     scores_cV = logits_cV.float() + bias_V
     top_c1 = scores_cV.amax(dim=1, keepdim=True)
-    log_sum_c1 = (scores_cV - top_c1).exp().sum(dim=1, keepdim=True).log()  # of what is at most 1: nothing is lost
+    log_sum_c1 = (scores_cV - top_c1).exp().sum(dim=1, keepdim=True).log()  # terms are at most 1: nothing is lost
     right_c1 = logits_cV.gather(1, class_c1).float() + bias_V[class_c1]
     loss = ((log_sum_c1 - (right_c1 - top_c1)) * in_use_c1).sum()
     if not needs_gradient:
@@ -159,7 +163,7 @@ def _compiled() -> Callable[..., tuple[Tensor, Tensor | None]]:
 
 
 def pad(words_VE: Tensor, bias_V: Tensor, multiple: int) -> tuple[Tensor, Tensor]:
-    """Words and bias with as many entries as a multiple: what is added is never likely, and gets no gradient."""
+    """Pad words and bias to a multiple of entries. The added entries are never likely and get no gradient."""
     spare = -len(words_VE) % multiple
     if not spare:
         return words_VE, bias_V
@@ -167,12 +171,12 @@ def pad(words_VE: Tensor, bias_V: Tensor, multiple: int) -> tuple[Tensor, Tensor
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """Linear layer and summed cross entropy, some targets at a time, gradients along with the loss.
+    """Linear layer and summed cross entropy, some targets at a time; gradients are computed along with the loss.
 
     The gradient of a sum over targets is known as soon as a target's logits are: softmax less one-hot. So logits are
-    made, used and dropped chunk by chunk. Products are in `dtype` (bfloat16 under autocast), all else in float32. Half
-    the time of autocast's way on a CPU (docs/performance.md); torch's own `F.linear_cross_entropy` was slower than
-    either, and its loss in bfloat16 1% off.
+    made, used and dropped chunk by chunk. Products are in `dtype` (bfloat16 under autocast), everything else in
+    float32. This takes half the time of autocast's way on a CPU (docs/performance.md). torch's own
+    `F.linear_cross_entropy` was slower than either, and its loss in bfloat16 was 1% off.
     """
 
     @staticmethod
@@ -192,8 +196,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
             words, bias = pad(words_VE.detach().to(dtype), bias_V.detach().float(), ENTRIES_MULTIPLE.get(device, 1))
             N, follow = len(hidden), loss_and_gradient
             if compiled:
-                # Parts of one size: once they differ, all are computed by code that was compiled for the last of them,
-                # which may be far smaller. What is added is not in use.
+                # Parts of one size: once sizes differ, all parts are computed by code compiled for the last one, which
+                # may be far smaller. The padding is not in use.
                 follow, spare = _compiled(), -N % _at_once(hidden, words)
                 hidden = F.pad(hidden, (0, 0, 0, spare))
                 target_ids_N = F.pad(target_ids_N, (0, spare), value=IGNORE)
@@ -230,13 +234,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 
 def _chunks(hidden_NE: Tensor, words_VE: Tensor) -> Iterator[slice]:
-    """Cut targets into parts whose logits may stand in memory at a time."""
+    """Cut targets into parts whose logits may be in memory at a time."""
     at_once = _at_once(hidden_NE, words_VE)
     return (slice(start, start + at_once) for start in range(0, len(hidden_NE), at_once))
 
 
 def _at_once(hidden_NE: Tensor, words_VE: Tensor) -> int:
-    """The length of the fewest parts of one length, of which the last may be shorter."""
+    """Return the length of parts when targets are cut into the fewest equal parts; the last part may be shorter."""
     most = max(1, LOGITS_AT_ONCE.get(hidden_NE.device.type, 2**26) // len(words_VE))
     parts = max(1, math.ceil(len(hidden_NE) / most))
     return max(1, math.ceil(len(hidden_NE) / parts))
@@ -248,10 +252,11 @@ def _compute_dtype(tensor: Tensor) -> torch.dtype:
 
 
 class _ChainLoss(torch.autograd.Function):
-    """Linear layer and loss of a chain of states, some rows at a time, gradients along with the loss.
+    """Linear layer and loss of a chain of states, some rows at a time; gradients are computed along with the loss.
 
-    As in `_LinearCrossEntropy`, but that the gradient of a state's logits is weighed by the probability of the state
-    given the whole row, which is known as soon as the row's logits are: three products a state, and none twice.
+    As in `_LinearCrossEntropy`, except that the gradient of a state's logits is weighted by the probability of the
+    state given the whole row. That probability is known as soon as the row's logits are: three products for each state,
+    none of them twice.
     """
 
     @staticmethod
@@ -309,7 +314,7 @@ class _ChainLoss(torch.autograd.Function):
 
 
 def rows_at_once(states_BTkD: Tensor, words_VE: Tensor) -> Iterator[slice]:
-    """Cut rows into parts whose logits may stand in memory at a time, each of one row at least."""
+    """Cut rows into parts whose logits may be in memory at a time, each part of at least one row."""
     _, T, k, _ = states_BTkD.shape
     at_once = max(1, LOGITS_AT_ONCE.get(states_BTkD.device.type, 2**26) // (T * k * len(words_VE)))
     return (slice(start, start + at_once) for start in range(0, len(states_BTkD), at_once))

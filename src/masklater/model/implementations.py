@@ -1,4 +1,4 @@
-"""transformers' implementations of attention: which can be used, two of our own, and the mask in the form each takes.
+"""transformers' implementations of attention: which can be used, two added here, and the mask in the form each takes.
 
 Letters: see masking/batch.py; Q queries, K keys; H heads, e width of a head.
 """
@@ -14,17 +14,23 @@ from masklater.errors import UserError
 from masklater.model.attention import in_float32
 
 ATTENTION_IMPLEMENTATIONS = ("sdpa", "eager")
-"""transformers' implementations that take a mask per pair of positions. Of the others flash attention takes none, and
-flex attention has blocks made of it, which pays on long rows alone (`BY_BLOCKS`)."""
+"""transformers' implementations that take a mask per pair of positions.
+
+Flash attention takes no such mask. Flex attention takes blocks made from the mask, which pays only on long rows
+(`BY_BLOCKS`).
+"""
 
 FLOAT32_ON_CPU = "sdpa-float32-on-cpu"
-"""Name of the attention that our encoders are called with in place of `sdpa`. No saved config knows it."""
+"""Name of the attention that replaces `sdpa` in the encoders here. No saved config contains the name."""
 
 BY_BLOCKS = "sdpa-float32-on-cpu-or-flex"
-"""The same, but for long rows with a mask: FlexAttention, which passes over blocks of pairs that do not attend."""
+"""Name of the same attention, with FlexAttention for long rows with a mask: it skips blocks that do not attend."""
 
 SHORTEST_BY_BLOCKS = 512
-"""The fewest queries for it: four blocks of 128 to either side. Half of a row of 1,024 is seen."""
+"""The fewest queries for which `BY_BLOCKS` uses FlexAttention: four blocks of 128 to either side.
+
+Half of a row of 1,024 is seen.
+"""
 
 
 def _attend(
@@ -35,7 +41,7 @@ def _attend(
     mask_B1SS: Tensor | BlockMask | None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Compute the `sdpa` of transformers as `in_float32` says; with a mask of blocks its `flex_attention`."""
+    """Compute transformers' `sdpa` as `in_float32` says, or its `flex_attention` where the mask is of blocks."""
     if isinstance(mask_B1SS, BlockMask):
         by_blocks = AttentionInterface()["flex_attention"]
         return by_blocks(module, query_BHSe, key_BHSe, value_BHSe, mask_B1SS, **kwargs)[0], None
@@ -63,12 +69,12 @@ def check_attention(implementation: str | None) -> None:
 def attention_mask(encoder: PreTrainedModel, attend_BQK: Tensor | None) -> Tensor | BlockMask | None:
     """Return the mask in the form that the encoder's attention takes, mask_B1QK; None: all attend to all.
 
-    sdpa takes bool, True where the query may attend to the key. eager adds what it is given to the scores: 0, or the
-    lowest number. FlexAttention, in training alone, takes the blocks of 128 x 128 pairs some or all of which attend,
-    and reads the pairs themselves in the former.
+    sdpa takes bool, True where the query may attend to the key. eager adds its mask to the scores: 0, or the lowest
+    number. FlexAttention is used only in training. It takes the blocks of 128 x 128 pairs in which all or some pairs
+    attend, and reads single pairs only in the blocks where some attend.
 
     Raises:
-        UserError: The implementation takes neither.
+        UserError: The implementation takes no such mask.
     """
     implementation = encoder.config._attn_implementation
     check_attention(implementation)

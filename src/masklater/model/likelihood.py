@@ -1,6 +1,6 @@
-"""The likelihood of the token at one masked position of each row, the LM head being computed there alone.
+"""The likelihood of the token at one masked position of each row. The LM head is computed at that position alone.
 
-Of a masked LM of transformers, logits are made of whole rows, as its class makes them. Letters: see masking/batch.py.
+For a masked LM of transformers, logits are computed for whole rows, as its class does. Letters: see masking/batch.py.
 """
 
 import torch
@@ -13,12 +13,15 @@ from masklater.model.masked_lm import MaskLaterForMaskedLM
 
 
 def log_likelihood(model: MaskLaterForMaskedLM, ids_BL: Tensor, position_B: Tensor) -> Tensor:
-    """Return the log-probability of each row's token at its position when it alone is masked, in nats, float32 [B].
+    """Return the log-probability of each row's token at its position when only this position is masked.
 
     Args:
         model: In evaluation mode.
-        ids_BL: int64, whole rows without padding, the tokens to be masked included; on the model's device.
-        position_B: int64, the position that is masked in each.
+        ids_BL: int64, whole rows without padding, including the tokens to be masked; on the model's device.
+        position_B: int64, the position that is masked in each row.
+
+    Returns:
+        float32 [B], in nats.
     """
     batch = mask_one(ids_BL, position_B, model.config.mask_token_id, model.config.decoder.drops)
     logits_BV = model.target_logits(batch)  # one target a row
@@ -26,13 +29,13 @@ def log_likelihood(model: MaskLaterForMaskedLM, ids_BL: Tensor, position_B: Tens
 
 
 def plain_log_likelihood(model: PreTrainedModel, ids_BL: Tensor, position_B: Tensor, mask_id: int) -> Tensor:
-    """Return what `log_likelihood` does of a masked LM of transformers, the mask standing in the row.
+    """Return the same as `log_likelihood` for a masked LM of transformers, with the mask token in the row.
 
     Args:
         model: In evaluation mode.
-        ids_BL: int64, whole rows without padding, the tokens to be masked included; on the model's device.
-        position_B: int64, the position that is masked in each.
-        mask_id: The tokenizer's.
+        ids_BL: int64, whole rows without padding, including the tokens to be masked; on the model's device.
+        position_B: int64, the position that is masked in each row.
+        mask_id: The tokenizer's mask token.
     """
     rows_B = torch.arange(len(ids_BL), device=ids_BL.device)
     masked_BL = ids_BL.scatter(1, position_B[:, None], mask_id)
@@ -41,10 +44,10 @@ def plain_log_likelihood(model: PreTrainedModel, ids_BL: Tensor, position_B: Ten
 
 
 def mask_one(ids_BL: Tensor, position_B: Tensor, mask_id: int, drop: bool) -> MaskedBatch:
-    """Mask one position of each row, which is its one target."""
+    """Mask one position of each row and make it the row's only target."""
     position_B1 = position_B[:, None]
     pos_BL = torch.arange(ids_BL.shape[1], device=ids_BL.device).expand_as(ids_BL)
-    nothing_left = drop and ids_BL.shape[1] == 1  # an encoder reads at least one position: then one that is hidden
+    nothing_left = drop and ids_BL.shape[1] == 1  # an encoder reads at least one position: then a hidden one
     if drop and not nothing_left:
         pos_BS = pos_BL[:, :-1] + (pos_BL[:, :-1] >= position_B1)
         seen_ids_BS, masked_pos_BM = ids_BL.gather(1, pos_BS), position_B1

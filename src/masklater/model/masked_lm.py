@@ -1,8 +1,8 @@
 """The method on one screen: encode the seen tokens, append the [MASK]s and decode, predict the targets.
 
-Mask More and Mask Later (arXiv 2211.04898), figure 2. Variants differ in parts that are handed in: the decoder, the
-layer at which the encoder stops for [MASK]s to enter, and whether targets are predicted apart or along a chain of
-states. Letters: see masking/batch.py.
+Mask More and Mask Later (arXiv 2211.04898), figure 2. Variants differ in three parts that are passed in: the decoder,
+the layer at which the encoder stops for [MASK]s to enter, and whether targets are predicted separately or along a chain
+of states. Letters: see masking/batch.py.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ from masklater.model.pretrained import MaskLaterPreTrainedModel
 from masklater.recipe.sections import DecoderSettings
 
 NO_DECODER = DecoderSettings(kind="none")
-"""What a causal batch is read with: the whole encoder, and no flow to or from [MASK]s."""
+"""The settings that a causal batch is read with: the whole encoder, and no flow to or from [MASK]s."""
 
 
 class LossSum(NamedTuple):
@@ -41,13 +41,13 @@ REFUSED = {
     "output_hidden_states": "the encoder reads some positions only, the decoder all; ask model.encoder for its own",
     "output_attentions": "encoder and decoder attend among different positions; ask model.encoder for its own",
 }
-"""Arguments of other masked LMs, and what to do in their place."""
+"""Arguments of other masked LMs that this one refuses, and what to do instead."""
 
 
 class MaskLaterForMaskedLM(MaskLaterPreTrainedModel):
     """A transformers encoder with a light decoder and an LM head, trained as a masked language model.
 
-    `model.encoder` is the plain encoder, which is what fine-tuning keeps.
+    `model.encoder` is the plain encoder, the part that fine-tuning keeps.
     """
 
     def __init__(self, config: MaskLaterConfig) -> None:
@@ -61,9 +61,9 @@ class MaskLaterForMaskedLM(MaskLaterPreTrainedModel):
         self.post_init()
 
     def encode(self, batch: MaskedBatch) -> Tensor:
-        """Return hidden states of the seen tokens, seen_BSD. No [MASK] is among them unless the mode is vanilla."""
+        """Return hidden states of the seen tokens, seen_BSD. They include [MASK]s in vanilla mode only."""
         decoder = NO_DECODER if batch.causal else self.config.decoder
-        blocked = () if decoder.drops else decoder.blocked_flows  # where [MASK]s are left out there is one kind alone
+        blocked = () if decoder.drops else decoder.blocked_flows  # without [MASK]s there is only one kind of position
         places = seen_places(batch, self.config.mask_token_id, blocked)
         return encoders.encode(
             self.encoder,
@@ -77,9 +77,9 @@ class MaskLaterForMaskedLM(MaskLaterPreTrainedModel):
         )
 
     def decode(self, seen_BSD: Tensor, batch: MaskedBatch) -> Tensor:
-        """Return hidden states of the targets, targets_BTD, the [MASK]s having joined the row; of states, BTkD.
+        """Return hidden states of the targets after the [MASK]s join the row, targets_BTD; with states, BTkD.
 
-        Of a causal batch, into which none joins, those of the positions that predict the targets.
+        No [MASK] joins a causal batch: for it, return hidden states of the positions that predict the targets.
         """
         if batch.causal:
             return gather(seen_BSD, batch.target_pos_BT)
@@ -94,12 +94,12 @@ class MaskLaterForMaskedLM(MaskLaterPreTrainedModel):
         return self.predict(self.decode(self.encode(batch), batch), batch)
 
     def score_targets(self, batch: MaskedBatch) -> tuple[Tensor, Tensor]:
-        """The cross entropy of a batch, summed, and how many of its targets are predicted right; no gradients."""
+        """Return the summed cross entropy of a batch, and how many of its targets are predicted right; no gradients."""
         targets_BTD = self.decode(self.encode(batch), batch)
         return self._prediction(batch).score(self.head, self.word_embeddings, targets_BTD, batch)
 
     def target_losses(self, batch: MaskedBatch) -> Tensor:
-        """The loss of each target slot of a batch, loss_BT, 0 where it is not in use; no gradients."""
+        """Return the loss of each target slot of a batch, loss_BT, 0 where the slot is not in use; no gradients."""
         targets_BTD = self.decode(self.encode(batch), batch)
         losses_N = self._prediction(batch).losses(self.head, self.word_embeddings, targets_BTD, batch)
         return losses_N.view_as(batch.target_ids_BT)
@@ -118,25 +118,25 @@ class MaskLaterForMaskedLM(MaskLaterPreTrainedModel):
         """Compute the loss of a MaskedBatch, or the output that every masked LM of transformers has.
 
         Args:
-            input_ids: int64 [B, L], [MASK]s included; the model finds them itself.
-            attention_mask: [B, L], 1 at tokens and 0 at padding, which may stand on either side: a row's logits are
-                those of the row alone.
+            input_ids: int64 [B, L], including [MASK]s, which the model finds itself.
+            attention_mask: [B, L], 1 at tokens and 0 at padding. Padding may be on either side: a row's logits depend
+                on the row alone.
             token_type_ids: int64 [B, L], BERT's segment ids.
             labels: int64 [B, L], -100 at positions that are not targets.
-            num_items_in_batch: Targets of the whole optimizer step, over which the loss is averaged; None: those of
-                this call. transformers' Trainer counts them, so that accumulation changes nothing.
-            batch: Instead of these, a MaskedBatch: the fast path of pre-training.
-            return_dict: False: a tuple of the output's parts in its place; None: as the config says.
-            others: What other masked LMs take and this one cannot (`REFUSED`) may be there, None or False.
+            num_items_in_batch: Number of targets of the whole optimizer step, over which the loss is averaged; None:
+                the targets of this call. transformers' Trainer counts them, so that accumulation changes nothing.
+            batch: A MaskedBatch in place of the arguments above: the fast path of pre-training.
+            return_dict: False: return a tuple of the output's parts; None: as the config says.
+            others: Arguments that other masked LMs take and this one refuses (`REFUSED`) may be given as None or False.
 
         Returns:
             LossSum for a batch. Otherwise a MaskedLMOutput with logits at every position and, where labels are given,
-            their mean loss: the cross entropy of the logits, or in training mode what is trained on, where that is
-            another (`AlongChain`).
+            their mean loss. The loss is the cross entropy of the logits or, in training mode, the trained loss where it
+            differs (`AlongChain`).
 
         Raises:
-            ValueError: Neither is given, or rows are longer than the decoder has positions for; or something is asked
-                for that this model does not have.
+            ValueError: Neither input_ids nor batch is given, rows are longer than the decoder has positions for, or an
+                argument asks for something that this model does not have.
             TypeError: An argument that masked LMs do not take.
         """
         self._refuse(others)
@@ -174,11 +174,11 @@ class MaskLaterForMaskedLM(MaskLaterPreTrainedModel):
         return output if as_output else output.to_tuple()
 
     def _prediction(self, batch: MaskedBatch) -> Apart | AlongChain:
-        """Return how targets are predicted: along a chain where [MASK]s have states, which a causal batch has not."""
+        """Return how targets are predicted: along a chain where [MASK]s have states, else (or if causal) one by one."""
         return Apart() if batch.causal else self.prediction
 
     def _refuse(self, others: Mapping[str, Any]) -> None:
-        """Raise where an argument is given whose meaning this model cannot keep; a config may ask for one too."""
+        """Raise where an argument is given that this model cannot honour; a config may ask for the same."""
         for name, value in others.items():
             if name not in REFUSED:
                 raise TypeError(f"MaskLaterForMaskedLM.forward takes no {name}")

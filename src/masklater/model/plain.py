@@ -1,4 +1,4 @@
-"""A model of ours as transformers' own masked LM of the family: the way of saved.py with heads, in the other direction.
+"""Conversion of a masklater model into transformers' own masked LM of the family; saved.py converts the other way.
 
 Letters: see masking/batch.py; E width of the word embedding.
 """
@@ -18,19 +18,23 @@ from masklater.model.saved import base_of, head_parts
 SETTINGS_OF_HEADS: dict[str, dict[str, Any]] = {
     "modernbert": {"classifier_bias": True, "classifier_activation": "gelu", "decoder_bias": True},
 }
-"""Settings by family that concern its head alone, under which it is ours."""
+"""For each family, the settings that concern its head alone and make it equal to ours."""
 
 LARGEST_DIFFERENCE = 1e-4
-"""Of logits, as a share of the largest one; the same weights in the same order differ by 1e-6 in float32."""
+"""Largest difference between logits, as a share of the largest logit.
+
+The same weights in the same order differ by 1e-6 in float32.
+"""
 
 
 def plain_masked_lm(model: MaskLaterForMaskedLM) -> PreTrainedModel:
     """Make transformers' own masked LM of the encoder's family, with the weights of a model of ours.
 
-    The head's parts are found by their shapes, and the logits tried on a row without [MASK]: they must be the model's.
+    The head's parts are found by their shapes. The result is then tried on a row without [MASK]: its logits must equal
+    the model's.
 
     Args:
-        model: Vanilla MLM; or with late entry, whose [MASK]s then pass through all layers.
+        model: A model trained by vanilla MLM, or by late entry; with late entry [MASK]s then pass through all layers.
 
     Raises:
         UserError: The family's masked LM cannot hold the encoder and head.
@@ -64,7 +68,7 @@ def plain_masked_lm(model: MaskLaterForMaskedLM) -> PreTrainedModel:
 
 
 def _copy_head(head: LMHead, masked_lm: PreTrainedModel, base: PreTrainedModel, words_VE: Tensor) -> None:
-    """Copy our head into the family's, whatever its parts are called."""
+    """Copy our head into the family's head, whatever the names of its parts."""
     family = base.config.model_type
     parts = head_parts(masked_lm, base)
     if parts is None:
@@ -80,9 +84,9 @@ def _copy_head(head: LMHead, masked_lm: PreTrainedModel, base: PreTrainedModel, 
             their_bias = _bias(theirs)
             if their_bias is not None:
                 their_bias.copy_(ours.bias)
-        if _bias(parts.norm) is None:  # what it adds to all hidden states adds the same to a token's logit everywhere
+        if _bias(parts.norm) is None:  # the norm's bias adds the same to a token's logit at every position
             bias_V += words_VE @ head.norm.bias
-        for bias in parts.biases:  # two are one and the same, under two names
+        for bias in parts.biases:  # two may be the same parameter under two names
             bias.copy_(bias_V)
         decoder = masked_lm.get_output_embeddings()
         if decoder is not None and decoder.weight.shape == words_VE.shape:

@@ -1,4 +1,4 @@
-"""Positions of rows longer than those trained so far: tables of learned ones, and the base of rotary ones."""
+"""Positions of rows longer than those trained so far: tables of learned positions, and the base of rotary ones."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -15,21 +15,21 @@ class PositionTable(NamedTuple):
     """A table of learned positions."""
 
     weight: Tensor
-    offset: int  # the number of a row's first position in it
+    offset: int  # the number that a row's first position has in the table
 
     @property
     def room(self) -> int:
-        """The longest row that it has positions for."""
+        """The longest row that the table has positions for."""
         return len(self.weight) - self.offset
 
     def repeated(self, trained: int, row_length: int) -> tuple[Tensor, Tensor]:
-        """Return which of its rows are positions that were not trained, and those they are copies of: p as p modulo."""
+        """Return the table rows of untrained positions, and the rows to copy them from: p from p modulo `trained`."""
         new_N = torch.arange(trained, row_length, device=self.weight.device)
         return self.offset + new_N, self.offset + new_N % trained
 
 
 def encoder_tables(model: PreTrainedModel) -> list[PositionTable]:
-    """Find the tables of learned positions of the encoder of a MaskLaterForMaskedLM; rotary ones have none."""
+    """Find the tables of learned positions of a MaskLaterForMaskedLM's encoder; rotary encoders have none."""
     return [
         PositionTable(module.weight, model.config.position_offset or 0)
         for name, module in model.encoder.named_modules()
@@ -44,13 +44,13 @@ def decoder_tables(model: PreTrainedModel) -> list[PositionTable]:
 
 
 def repeat_trained(tables: Iterable[PositionTable], trained: int) -> None:
-    """Let learned positions of which none was trained be copies of those that were: p as p modulo their number.
+    """Make the untrained learned positions copies of the trained ones: p is a copy of p modulo their number.
 
-    Nobody who gets the model then finds what was drawn at random among what it knows, whatever the length of his rows;
-    a run that goes on with longer rows would begin with the same copies.
+    So a model that is passed on holds no random position vectors, whatever the length of its rows. A run that continues
+    with longer rows would begin with the same copies.
 
     Args:
-        tables: Of an encoder, or of a decoder, which may have been trained on shorter rows.
+        tables: The tables of an encoder, or of a decoder, which may have been trained on shorter rows.
         trained: The length of the longest rows that they were trained on.
     """
     for table in tables:
@@ -64,7 +64,7 @@ def set_rope_base(config: PretrainedConfig, base: float) -> None:
     """Change the rotary base of an encoder's global layers in its config.
 
     Raises:
-        UserError: Such an encoder has none, or scales it in a way of its own.
+        UserError: The encoder has no rotary base, or scales it in another way.
     """
     parameters = getattr(config, "rope_parameters", None)
     of_global = parameters.get(GLOBAL, parameters) if isinstance(parameters, dict) else None

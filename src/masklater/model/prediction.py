@@ -1,7 +1,7 @@
-"""How the targets of a row are predicted: each by itself, or along a chain of states.
+"""How the targets of a row are predicted: each separately, or along a chain of states.
 
-Either is a part of masked_lm.py that takes what the decoder gives to logits and losses, by the LM head that it is
-handed with the word embeddings. Letters: see masking/batch.py; k states of a target, H heads, e width of a head.
+Each of the two classes is a part of masked_lm.py. It turns the decoder's output into logits and losses with the LM head
+and word embeddings that are passed in. Letters: see masking/batch.py; k states of a target, H heads, e width of a head.
 """
 
 from collections.abc import Iterator
@@ -19,17 +19,17 @@ from masklater.model.head import LMHead, loss_sum, rows_at_once
 
 
 class Apart(nn.Module):
-    """Each target by itself, as masked language models do."""
+    """Predicts each target separately, as masked language models do."""
 
     trains_rows = False
-    """Whether what is trained on is another loss than the cross entropy of the logits."""
+    """Whether the trained loss differs from the cross entropy of the logits."""
 
     def logits(self, head: LMHead, words_VE: Tensor, targets_BTD: Tensor, batch: MaskedBatch) -> Tensor:
         """Return logits_NV."""
         return head(targets_BTD.flatten(0, 1), words_VE)
 
     def loss_sum(self, head: LMHead, words_VE: Tensor, targets_BTD: Tensor, batch: MaskedBatch) -> Tensor:
-        """Sum the loss that is trained on over the targets in use."""
+        """Sum the trained loss over the targets in use."""
         return head.loss_sum(targets_BTD.flatten(0, 1), words_VE, batch.target_ids_BT.flatten())
 
     def score(self, head: LMHead, words_VE: Tensor, targets_BTD: Tensor, batch: MaskedBatch) -> tuple[Tensor, Tensor]:
@@ -42,11 +42,11 @@ class Apart(nn.Module):
 
 
 class AlongChain(nn.Module):
-    """All targets of a row together: each has k states, and its likelihood is a sum over all paths through them.
+    """Predicts all targets of a row together: each has k states, and the row's likelihood sums over all paths.
 
-    What is trained on is the likelihood of the row. What is reported, and what logits are, is the distribution of each
-    target by itself, as of any masked language model: that of its states, weighed by how likely each is before any
-    target is known. The likelihood of a row would compare with nothing.
+    Training maximises the likelihood of the row. Reports and logits use the distribution of each target by itself, as
+    in any masked language model: a mixture of its states' distributions, weighted by how likely each state is before
+    any target is known. The likelihood of a whole row could not be compared with other runs.
     """
 
     trains_rows = True
@@ -90,7 +90,7 @@ class AlongChain(nn.Module):
     def _some_rows(
         self, head: LMHead, words_VE: Tensor, states_BTkD: Tensor, batch: MaskedBatch
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield logits_cV and target_ids_c of so many rows as may stand in memory at a time."""
+        """Yield logits_cV and target_ids_c for as many rows at a time as may be in memory."""
         log_weights_BTk = self._log_weights(states_BTkD, batch)
         for here in rows_at_once(states_BTkD, words_VE):
             logits_cV = _mixed(head, words_VE, states_BTkD[here], log_weights_BTk[here])
@@ -105,11 +105,11 @@ class AlongChain(nn.Module):
 
 
 class Links(nn.Module):
-    """Probabilities of the states of each target given those of the one before: attention whose weights they are.
+    """Probabilities of a target's states given the states of the target before: the weights of an attention.
 
-    Each head is a softmax over the states that follow, and each state has its own mixture of heads. Where a chain
-    begins, a vector of its own stands for all states before. In a rotary decoder queries and keys are turned by
-    position, as in its attention; in others hidden states hold it.
+    Each head is a softmax over the states of the next target, and each state has its own mixture of heads. Where a
+    chain begins, one learned vector replaces all earlier states. In a rotary decoder queries and keys are turned by
+    position, as in its attention; in other decoders the hidden states hold the position.
     """
 
     def __init__(self, width: int, heads: int, rotary: bool) -> None:
@@ -117,12 +117,14 @@ class Links(nn.Module):
         self.heads = heads
         self.rotary_width = width // heads if rotary else None
         self.query = nn.Linear(width, width)
-        self.key = nn.Linear(width, width, bias=False)  # which would add the same to all states that follow
+        self.key = nn.Linear(width, width, bias=False)  # a bias would add the same to all next states
         self.gate = nn.Linear(width, heads)
         self.begin = nn.Parameter(torch.zeros(width))
 
     def forward(self, states_BTkD: Tensor, order: ChainOrder) -> Tensor:
-        """Return log_links_BTkk, float32, whose rows sum to 1: from the states of the target before each to its own.
+        """Return log_links_BTkk, float32, from the states of the target before each target to its own states.
+
+        Rows sum to 1.
 
         Args:
             states_BTkD: In the order of the chain.
@@ -139,7 +141,7 @@ class Links(nn.Module):
         return (log_next_BTHkk + log_gate_BTkH.transpose(2, 3)[..., None]).logsumexp(dim=2)
 
     def _rotated(self, part_BTkD: Tensor, pos_BT: Tensor) -> Tensor:
-        """Split queries or keys into heads, part_BTkHe, and turn them by position if that is how it is known."""
+        """Split queries or keys into heads, part_BTkHe, and turn them by position if the decoder is rotary."""
         part_BTkHe = part_BTkD.unflatten(3, (self.heads, -1))
         if self.rotary_width is None:
             return part_BTkHe
@@ -149,7 +151,7 @@ class Links(nn.Module):
 
 
 def make_prediction(config: MaskLaterConfig) -> Apart | AlongChain:
-    """Make the part of a config."""
+    """Make the prediction part that a config asks for."""
     return AlongChain(config) if config.decoder.states > 1 else Apart()
 
 

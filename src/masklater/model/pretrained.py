@@ -37,13 +37,16 @@ class MaskLaterPreTrainedModel(PreTrainedModel):
     decoder: nn.Module
     head: LMHead
     open_run: ClassVar[Callable[[Path], PreTrainedModel | None] | None] = None
-    """Opens the model of a RUN, None where a folder is none. Rooms above know of RUNs: masklater/__init__ sets it."""
+    """Function that opens the model of a RUN; None where a folder is no RUN. masklater/__init__ sets it.
+
+    Only packages above this one know of RUNs.
+    """
 
     @classmethod
     def from_pretrained(
         cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *args: Any, **kwargs: Any
     ) -> Any:
-        """Load a model as every class of transformers does; of a RUN, that of its newest sound checkpoint.
+        """Load a model as every class of transformers does; for a RUN, load its newest sound checkpoint.
 
         Raises:
             UserError: The RUN has no checkpoint yet, or is damaged.
@@ -68,22 +71,23 @@ class MaskLaterPreTrainedModel(PreTrainedModel):
     ) -> Self:
         """Make a model around an encoder: the encoder's weights and LM head are the source's, the decoder is new.
 
-        Of a model of ours the decoder is the source's too, where it is the same but for its blocked flows; otherwise a
-        warning says that it is new.
+        If the source is a model of ours, the decoder is the source's too, provided that it has the same settings except
+        blocked flows. Otherwise a warning says that the decoder is new.
 
-        A pooler of the source stays behind, with a warning, and so does a head that ours cannot hold: one with an
-        output embedding of its own, with another activation than GELU, of other parts, or none of a masked LM.
+        A pooler of the source is left behind, with a warning. So is a head that ours cannot hold: one with a separate
+        output embedding, with an activation other than GELU, with other parts, or one that is not of a masked LM.
 
         Args:
-            source: A transformers encoder or masked LM, whose weights are copied; or the folder of a saved one, or
-                a name on the hub, with `@REVISION` where that is not main; or an encoder's config, for random weights.
-            decoder: The `decoder` section of a recipe, or it as a dict, such as `{"kind": "cross", "num_layers": 1}`:
+            source: A transformers encoder or masked LM, whose weights are copied; or the folder of a saved one, or a
+                name on the hub, with `@REVISION` where that is not main; or an encoder's config, for random weights.
+            decoder: The `decoder` section of a recipe or the dict of one, such as `{"kind": "cross", "num_layers": 1}`:
                 `masklater pretrain --settings` prints names, meanings and defaults.
             mask_token_id: The mask token; None: that of the source's tokenizer or config, where there is one.
-            row_length: Longest row, no longer than the encoder has positions for; None: that of a model of ours, else
-                as long as that, at most 512.
+            row_length: Longest row, no longer than the encoder has positions for; None: for a model of ours its own,
+                else as many as the encoder has positions for, at most 512.
             attn_implementation: The encoder's, `sdpa` or `eager`; None: as the source has it.
-            of_0_1: The decoder's settings by their names of version 0.1, such as `num_decoder_layers`, in its place.
+            of_0_1: The decoder's settings by their names of version 0.1, such as `num_decoder_layers`, in place of
+                `decoder`.
 
         Raises:
             TypeError: An argument of another name.
@@ -105,7 +109,7 @@ class MaskLaterPreTrainedModel(PreTrainedModel):
             mask_token_id = origin.mask_token_id
         if mask_token_id is None:
             raise ValueError("mask_token_id is not known from the source: give it, as in tokenizer.mask_token_id")
-        encoder = origin.copy_config()  # the source keeps its own
+        encoder = origin.copy_config()  # the source keeps its own config
         if attn_implementation is not None:
             encoder._attn_implementation = attn_implementation
         if row_length is None:
@@ -119,16 +123,16 @@ class MaskLaterPreTrainedModel(PreTrainedModel):
         return model
 
     def checkpoint_activations(self, every: int) -> None:
-        """Keep only the input of every n-th layer for the backward pass, which computes it again, dropout included.
+        """Keep only the input of every n-th layer for the backward pass, which recomputes the layer, including dropout.
 
-        Layers are counted from the encoder's first to the decoder's last; the first of each n is one of them. Under
-        transformers' Trainer, `gradient_checkpointing=True` does the same with all layers.
+        Layers are counted from the encoder's first to the decoder's last; the first of each n layers is recomputed.
+        Under transformers' Trainer, `gradient_checkpointing=True` does the same with all layers.
 
         Args:
-            every: n; 0: all that the backward pass needs is kept.
+            every: n; 0: everything that the backward pass needs is kept.
 
         Raises:
-            UserError: The encoder's family has no layers that can be computed again.
+            UserError: The encoder's family has no layers that can be recomputed.
         """
         layers = [module for module in self.modules() if isinstance(module, GradientCheckpointingLayer)]
         if not any(layer in layers for layer in self.encoder.modules()):
@@ -141,9 +145,10 @@ class MaskLaterPreTrainedModel(PreTrainedModel):
             layer.gradient_checkpointing = every > 0 and number % every == 0
 
     def attend_by_blocks(self) -> bool:
-        """Have the encoder train with FlexAttention on long rows of documents or windows; return whether it can.
+        """Make the encoder train with FlexAttention on long rows of documents or windows; return whether it can.
 
-        FlexAttention has no dropout; families that do not call transformers' attention by its name take no other one.
+        FlexAttention has no dropout. Families that do not call transformers' attention by its name always use their
+        own.
         """
         config = self.encoder.config
         can = config._attn_implementation in (FLOAT32_ON_CPU, BY_BLOCKS)
@@ -167,13 +172,13 @@ class MaskLaterPreTrainedModel(PreTrainedModel):
     def resize_token_embeddings(
         self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
     ) -> nn.Module:
-        """Resize the vocabulary, the LM head's bias along with the encoder's word embedding, and the configs.
+        """Resize the vocabulary: the encoder's word embedding, the LM head's bias, and the configs.
 
         Args:
-            new_num_tokens: Entries wanted; None: as many as there are.
-            pad_to_multiple_of: Number that the entries are rounded up to a multiple of.
-            mean_resizing: Whether new embeddings are drawn around the mean of the old ones, and new biases begin as
-                their mean, rather than around 0 and as 0.
+            new_num_tokens: Entries wanted; None: keep the present number.
+            pad_to_multiple_of: The number of entries is rounded up to a multiple of this.
+            mean_resizing: Where True, new embeddings are drawn around the mean of the old ones, and new biases begin as
+                the mean of the old ones. Where False, around 0 and as 0.
 
         Returns:
             The word embedding.
@@ -194,7 +199,7 @@ class MaskLaterPreTrainedModel(PreTrainedModel):
         return embedding
 
     def _check_and_adjust_attn_implementation(self, attn_implementation: str | None, *args: Any, **kwargs: Any) -> str:
-        """Refuse, where transformers looks for it, an attention implementation that takes no mask per pair."""
+        """Refuse an attention implementation that takes no mask per pair, at the point where transformers checks it."""
         check_attention(attn_implementation)
         return super()._check_and_adjust_attn_implementation(attn_implementation, *args, **kwargs)
 

@@ -1,6 +1,6 @@
-"""The parts of a model that exists, to start from: its encoder, its LM head and, of one of ours, its decoder.
+"""The parts of an existing model to start from: its encoder, its LM head and, for a model of ours, its decoder.
 
-Letters: see masking/batch.py; E width of the word embedding (D but in ELECTRA).
+Letters: see masking/batch.py; E width of the word embedding (D, except in ELECTRA).
 """
 
 import copy
@@ -31,60 +31,63 @@ from masklater.recipe.families import is_rotary
 from masklater.recipe.sections import DecoderSettings
 
 DECIDES = ("kind", "enter_layer", "mask_embedding", "positions", "states")
-"""The settings that decide what a decoder's weights are for: position embeddings that are added at all positions are
-others than those of dropped ones, and a [MASK] that enters at layer 1 is another than one that enters at layer 2."""
+"""The settings that decide what a decoder's weights are for.
+
+Position embeddings that are added at all positions differ from those of dropped positions, and a [MASK] that enters at
+layer 1 differs from one that enters at layer 2.
+"""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The parts of a model that exist to start from."""
+    """The parts of an existing model to start from."""
 
     encoder_config: PretrainedConfig
-    encoder: PreTrainedModel | None  # None: nothing but a config, weights are random
-    head: dict[str, Tensor] | None  # by the names of our LMHead; None: there is none that fits
-    decoder: dict[str, Tensor] | None  # of a model of ours, by the names they have in it
+    encoder: PreTrainedModel | None  # None: only a config is given, weights are random
+    head: dict[str, Tensor] | None  # by the names of our LMHead; None: no head that fits
+    decoder: dict[str, Tensor] | None  # of a model of ours, by its names there
     mask_token_id: int | None
     pooler: dict[str, Tensor] | None = None  # a trained one, by its names in the encoder; pre-training trains none
-    head_left_behind: str | None = None  # why a head that the source has is not `head`; None: it has none, or it is
+    head_left_behind: str | None = None  # why the source's head is not taken; None: it has none, or it is taken
     decoder_settings: DecoderSettings | None = None  # of a model of ours
-    decoder_room: int = 0  # and the rows that its decoder has positions for
+    decoder_room: int = 0  # the longest row that its decoder has positions for
 
     def copy_config(self) -> PretrainedConfig:
         """Return a copy of the encoder's config, without the labels of a task whose head is left behind."""
         config = copy.deepcopy(self.encoder_config)
         config.id2label, config.problem_type = None, None
-        config.num_labels = 2  # as transformers assumes where a config says nothing of them
+        config.num_labels = 2  # as transformers assumes where a config does not name labels
         return config
 
 
 class FoundHead(NamedTuple):
-    """The LM head of a transformers model, or why what it has is not taken for one."""
+    """The LM head of a transformers model, or the reason why its head is not taken."""
 
     weights: dict[str, Tensor] | None  # by the names of our LMHead
     left_behind: str | None
 
 
 class HeadParts(NamedTuple):
-    """The parts of a transformers LM head, under whatever names its family has for them."""
+    """The parts of a transformers LM head, whatever names its family has for them."""
 
     dense: nn.Linear
     norm: nn.LayerNorm
-    biases: list[nn.Parameter]  # one for each token; some families hold two, of which one is in use, some none
-    others: list[nn.Linear]  # other products, that with the word embedding among them
+    biases: list[nn.Parameter]  # one for each token; some families hold two, of which one is in use, and some hold none
+    others: list[nn.Linear]  # other products, including that with the word embedding
 
 
 class Carried(NamedTuple):
-    """The parts that were taken over beside the encoder."""
+    """The parts that were taken over besides the encoder."""
 
     head: bool
     decoder: bool
 
 
 def open_source(source: PreTrainedModel | PretrainedConfig | hub.Source | str | Path) -> Origin:
-    """Read a model, a config, or the folder of a saved model, which a name on the hub may stand for.
+    """Read a model, a config, the folder of a saved model, or a name on the hub.
 
     Raises:
-        UserError: It does not load.
+        UserError: The source does not load.
     """
     if isinstance(source, PretrainedConfig):
         ours = isinstance(source, MaskLaterConfig)
@@ -100,16 +103,16 @@ def open_source(source: PreTrainedModel | PretrainedConfig | hub.Source | str | 
     if mask_token_id is None:
         try:
             mask_token_id = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False).mask_token_id
-        except (OSError, ValueError):  # no tokenizer beside it; whoever needs the id says so
+        except (OSError, ValueError):  # no tokenizer in the folder; a caller that needs the id says so
             mask_token_id = None
     return _open_model(model, has_head, pooler, mask_token_id)
 
 
 def load_masked_lm(source: hub.Source) -> PreTrainedModel:
-    """Load a masked LM, head and all, of any class that AutoModelForMaskedLM knows.
+    """Load a masked LM with its head, of any class that AutoModelForMaskedLM knows.
 
     Raises:
-        UserError: It does not load, or has no LM head.
+        UserError: The source does not load, or has no LM head.
     """
     hub.refuse_pickles(source)
     model, has_head, _ = _load(source)
@@ -140,7 +143,7 @@ def _open_model(
 
 
 def base_of(model: PreTrainedModel) -> PreTrainedModel:
-    """Return the encoder inside of a transformers model, which may be all of it."""
+    """Return the encoder inside a transformers model, which may be the whole model."""
     return getattr(model, model.base_model_prefix, model)
 
 
@@ -159,9 +162,9 @@ def copy_weights(
     Args:
         origin: The source. Its vocabulary may be smaller than the model's.
         model: The target.
-        rows: For each token that the origin does not know, the ids it has for its parts: embedding and bias begin as
-            their mean.
-        trimmed: Whether `rows` has every token, as the origin's ids are others.
+        rows: For each token that the origin does not know, the origin's ids of the token's parts. Its embedding and
+            bias begin as the mean of the parts'.
+        trimmed: Whether `rows` has every token, because the origin's ids differ.
 
     Raises:
         UserError: The origin lacks a weight of the encoder.
@@ -196,17 +199,17 @@ def copy_weights(
 
 
 def _decoder_of(model: PreTrainedModel) -> dict[str, Tensor]:
-    """Return the weights of a decoder of ours, and of the links between states that it may have, by their names."""
+    """Return the weights of a decoder of ours, and of the links between states if it has them, by their names."""
     return {name: part for name, part in model.state_dict().items() if name.startswith(("decoder.", "prediction."))}
 
 
 def _mean_the_same(one: DecoderSettings | None, other: DecoderSettings) -> bool:
-    """Whether weights of one decoder do in the other what they were trained to do, if they fit: shapes do not tell."""
+    """Return whether weights of one decoder have the same purpose in the other; equal shapes do not prove it."""
     return one is not None and all(getattr(one, name) == getattr(other, name) for name in DECIDES)
 
 
 def _copy_rows(source: Tensor, target: Tensor, name: str) -> None:
-    """Copy a tensor into another, whose first rows it fills where there are more (a grown vocabulary)."""
+    """Copy a tensor into another. Where the target has more rows (a grown vocabulary), fill its first rows."""
     if source.shape[1:] != target.shape[1:] or source.shape[:1] > target.shape[:1]:
         raise UserError(
             f"the saved model's {name} has shape {list(source.shape)}, which does not fit {list(target.shape)}",
@@ -221,15 +224,16 @@ def _copy_rows(source: Tensor, target: Tensor, name: str) -> None:
 def find_head(model: PreTrainedModel, base: PreTrainedModel) -> FoundHead:
     """Find the LM head of a transformers masked LM, by the names of our LMHead, or say why it is another kind of head.
 
-    All families' heads are dense, GELU, LayerNorm, word embedding transposed plus bias, under different names, and some
-    without a bias. The parts are found by their shapes and tried out: with them, the logits must be the model's own.
+    All families' heads are dense, GELU, LayerNorm, then the word embedding transposed plus bias. Names differ, and some
+    heads have no bias. The parts are found by their shapes and tried out: with them, the logits must equal the model's
+    own.
     """
     try:
         parts = head_parts(model, base)
         if parts is None:
             return FoundHead(None, "it is not one dense layer, one LayerNorm and the word embedding")
         return _try_out(parts, model, base)
-    except Exception as error:  # whatever a model raises that is no encoder of text with a head; settle says what is
+    except Exception as error:  # a model of another kind may raise anything; settle says what is wrong
         return FoundHead(None, f"it could not be tried out ({first_line(error)})")
 
 
@@ -249,11 +253,11 @@ def _try_out(parts: HeadParts, model: PreTrainedModel, base: PreTrainedModel) ->
             hidden = base(input_ids=ids_BL).last_hidden_state.float()
         finally:
             model.train(was_training)
-        expected = output.get("logits", output.get("prediction_logits"))  # the latter beside BERT's next sentence
+        expected = output.get("logits", output.get("prediction_logits"))  # the latter with BERT's next sentence
         if expected is None or expected.shape != (*ids_BL.shape, V):
             return FoundHead(None, "it does not predict tokens")
         unbiased = head.to(hidden.device)(hidden, words_VE.float())
-        # Some families hold two biases of which one is in use, some none.
+        # Some families hold two biases, of which one is in use, and some hold none.
         errors = {float((unbiased + bias - expected).abs().max()): bias for bias in (head.bias, *parts.biases)}
         head.bias.copy_(errors[min(errors)])
     tolerance = 1e-4 if words_VE.dtype == torch.float32 else 5e-2
@@ -270,7 +274,7 @@ def _try_out(parts: HeadParts, model: PreTrainedModel, base: PreTrainedModel) ->
 
 
 def head_parts(model: PreTrainedModel, base: PreTrainedModel) -> HeadParts | None:
-    """Find the parts of a masked LM's head, outside of its encoder, by their shapes; None where it has others."""
+    """Find the parts of a masked LM's head, outside its encoder, by their shapes; None where it has other parts."""
     (V, E), D = base.get_input_embeddings().weight.shape, base.config.hidden_size
     inside = {id(module) for module in base.modules()}
     outside = [module for module in model.modules() if id(module) not in inside]
@@ -284,13 +288,13 @@ def head_parts(model: PreTrainedModel, base: PreTrainedModel) -> HeadParts | Non
 
 
 def longest_row(config: PretrainedConfig) -> int:
-    """Return how many positions an encoder has for a row."""
-    offset = find_positions(config, 12).offset  # which refuses what has no row of text
+    """Return the longest row that an encoder has positions for."""
+    offset = find_positions(config, 12).offset  # refuses a model that has no rows of text
     return config.max_position_embeddings - offset
 
 
 def check_row_length(config: PretrainedConfig, row_length: int) -> None:
-    """Raise UserError where rows are longer than an encoder has positions for; rotary ones have them for any."""
+    """Raise UserError where rows are longer than an encoder has positions for. Rotary encoders take any length."""
     if not is_rotary(config) and row_length > (longest := longest_row(config)):
         raise UserError(
             f"row_length is {row_length}, and the encoder has positions for rows of {longest}",
@@ -299,9 +303,9 @@ def check_row_length(config: PretrainedConfig, row_length: int) -> None:
 
 
 def _load(source: hub.Source) -> tuple[PreTrainedModel, bool, dict[str, Tensor] | None]:
-    """Load a saved model, as a masked LM where it has a head; tell whether it has, and return its trained pooler."""
+    """Load a saved model, as a masked LM where it has a head; return whether it has one, and its trained pooler."""
     verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # which weights are missing is reported here, in one sentence
+    logging.set_verbosity_error()  # missing weights are reported here, in one sentence
     try:
         folder = source.folder
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -311,16 +315,16 @@ def _load(source: hub.Source) -> tuple[PreTrainedModel, bool, dict[str, Tensor] 
             use_safetensors=True,
             output_loading_info=True,
             trust_remote_code=False,
-            dtype=torch.float32,  # whatever they were saved in: heads are told by what they compute
+            dtype=torch.float32,  # whatever dtype they were saved in: heads are recognised by their results
         )
         missing, pooler = set(report["missing_keys"]), None
         if not has_class:
             pooler = None if _about_pooler(missing) else _pooler_of(model)
-        elif _about_pooler(report["unexpected_keys"]):  # no masked LM has a place for one
+        elif _about_pooler(report["unexpected_keys"]):  # no masked LM has a pooler
             pooler = _pooler_of(
                 AutoModel.from_pretrained(folder, use_safetensors=True, trust_remote_code=False, dtype=torch.float32)
             )
-    except Exception as error:  # transformers raises whatever its many readers raise
+    except Exception as error:  # its many readers raise errors of many kinds
         raise UserError(
             f"{source.name} does not load as a saved model: {first_line(error)}",
             "Name a folder with config.json and model.safetensors, as save_pretrained writes it.",

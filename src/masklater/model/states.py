@@ -1,8 +1,8 @@
 """The row that a decoder works on where each [MASK] has several states (after ExLM, arXiv 2501.13397).
 
-Seen positions have one vector each, as ever; after them stand the k states of each position that is not seen. What is
-near is told by positions alone, so that the order does not matter. Letters: see masking/batch.py; k states, U positions
-not seen, X = S + k U vectors.
+Seen positions have one vector each, as in other decoders. After them come the k states of each position that is not
+seen. Attention knows neighbours only by their positions, so this order does not matter. Letters: see masking/batch.py;
+k states, U positions not seen, X = S + k U vectors.
 """
 
 from collections.abc import Sequence
@@ -26,8 +26,8 @@ class StateRow(NamedTuple):
 def lay_out(batch: MaskedBatch, num_states: int, blocked_flows: Sequence[str]) -> StateRow:
     """Lay out the rows of a batch.
 
-    Where seen slots hold positions that are not to be seen (`hidden_BS`), every seen slot has states too, and attention
-    sees those that are meant.
+    Where seen slots hold positions that must not be seen (`hidden_BS`), every seen slot has states too, and the
+    attention mask selects the right ones.
     """
     (B, S), M, k = batch.seen_pos_BS.shape, batch.masked_pos_BM.shape[1], num_states
     device, hidden_BS = batch.seen_pos_BS.device, batch.hidden_BS
@@ -51,7 +51,7 @@ def lay_out(batch: MaskedBatch, num_states: int, blocked_flows: Sequence[str]) -
 
 
 def _documents(batch: MaskedBatch, unseen_pos_BU: Tensor, k: int) -> Tensor | None:
-    """Return whose each vector is; -1 for those that stand in for another; None: all are one document's."""
+    """Return the document of each vector; -1 for unused stand-ins; None: all are of one document."""
     documents_BL, hidden_BS = batch.documents_BL, batch.hidden_BS
     if documents_BL is None:
         if hidden_BS is None:

@@ -28,7 +28,7 @@ DECODER_POSITIONS = {
 CAUSAL = "causal: nothing is masked, positions see those before them and predict the next token, the decoder rests"
 MANY_EPOCHS = 4.0
 ROWS_LOOKED_AT = 256
-"""Of which words are counted."""
+"""Number of rows whose words are counted."""
 
 
 def announce(
@@ -44,17 +44,17 @@ def announce(
     """Print what is about to run.
 
     Args:
-        plan: Of the run.
-        num_parameters: Of the model, and of the encoder alone.
-        hardware: What one process computes on.
-        precision: What it computes in.
+        plan: The plan of the run.
+        num_parameters: Parameters of the model, and of the encoder alone.
+        hardware: The hardware that one process computes on.
+        precision: The precision that it computes in.
         compilation: Whether its layers are compiled.
-        by_blocks: Whether the encoder's attention on long rows passes over blocks that do not attend.
+        by_blocks: Whether the encoder's attention on long rows skips blocks that do not attend.
         world: The processes.
-        ledger: Of the steps made before now.
+        ledger: The ledger of the steps made so far.
 
     Raises:
-        DamagedDataError: Rows that are looked at are not what was written.
+        DamagedDataError: Rows that are read here differ from what was written.
     """
     recipe, config = plan.recipe, plan.config
     parameters, exported = num_parameters
@@ -101,7 +101,7 @@ def announce(
 
 
 def _announce_phase(plan: Plan, phase: Phase) -> None:
-    """Say what a phase trains on; of a run without phases, the run."""
+    """Say what a phase trains on; for a run without phases, what the run trains on."""
     span, corruption, decoder = phase.span, phase.batches.corruption, phase.recipe.decoder
     counts = corruption.counts
     if len(plan.phases) > 1:
@@ -140,7 +140,7 @@ def _announce_phase(plan: Plan, phase: Phase) -> None:
 
 
 def announce_unigram(unigram: Score | None) -> None:
-    """Say what guesses by token frequency alone would lose: a run begins above, and has to get below."""
+    """Print the loss of guesses by token frequency alone: a run begins above it and has to get below."""
     if unigram is not None and unigram.targets:
         say(
             f"guesses by token frequency alone would lose {unigram.loss:.3f} nats a token on held-out rows with 15% "
@@ -161,7 +161,7 @@ def announce_epochs(plan: Plan) -> None:
 
 
 def _announce_unused_positions(plan: Plan) -> None:
-    """Say what a padding token far back in the vocabulary costs an encoder that counts positions from it on."""
+    """Say what a padding token far back in the vocabulary costs an encoder that counts positions from that token on."""
     unused, width = plan.config.position_offset or 0, plan.encoder.embedding_width or plan.encoder.width
     if unused > plan.config.row_length:
         say(
@@ -181,7 +181,7 @@ def _announce_resume(ledger: Ledger, compilation: Compilation) -> None:
 
 
 def progress_note(ledger: Ledger, loss: float | None, scores: dict[Judge, Score]) -> str:
-    """Return what stands beside the meter after a step: losses and speed."""
+    """Return the text next to the meter after a step: losses and speed."""
     note = f"step {ledger.steps:,}"
     if loss is not None:
         note += f"  loss {loss:.3f}"
@@ -196,7 +196,7 @@ def progress_note(ledger: Ledger, loss: float | None, scores: dict[Judge, Score]
 
 
 def announce_words(batches: BatchMaker) -> None:
-    """Print how many words a row has, where words or spans of them are masked, and whether they fit what is masked."""
+    """Print how many words a row has, where words or spans of them are masked, and whether words fit what is masked."""
     num_rows, length_W = batches.word_lengths(ROWS_LOOKED_AT)
     if not len(length_W):
         return

@@ -1,4 +1,4 @@
-"""Batches for training and evaluation, each a pure function of (seed, step): resume is instant and exact."""
+"""Batches for training and evaluation. Each is a pure function of (seed, step), so resume is instant and exact."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -27,19 +27,22 @@ from masklater.recipe.sections import BatchSettings
 from masklater.seeds import derive_seed
 
 EVALUATION_SEED = 0
-"""Held-out rows and their masks do not follow the recipe's seed: runs are compared on the same ones."""
+"""The seed of held-out rows and their masks.
+
+It ignores the recipe's seed, so that runs are compared on the same ones.
+"""
 
 
 ROWS_MASKED_AT_ONCE = 1024
-"""Of held-out rows. Part of what makes scores compare: another number draws other masks."""
+"""Number of held-out rows masked at once. Scores compare only with the same number: another draws other masks."""
 
 
 class BatchMaker:
     """Makes the batches of rows under one corruption.
 
     Args:
-        rows: Of one source, or of several.
-        corruption: At the rate that held-out rows are scored at.
+        rows: Rows of one source, or of several.
+        corruption: The corruption at the rate that held-out rows are scored at.
         attend: The recipe's `batch.attend`.
         seed: Decides the masks.
         rates: The masking rate of each step; None: always the corruption's.
@@ -56,23 +59,23 @@ class BatchMaker:
         self.padded = rows.padded
 
     def of_step(self, step: int, rows_per_step: int, own: slice = slice(None)) -> MaskedBatch:
-        """The rows of a training step, or those of them that are a process's own, as they would be among all."""
+        """Return the rows of a training step, or a process's own part of them, masked as if among all rows."""
         return self._make(self.places_of_step(step, rows_per_step), step, self.corruption_of_step(step), own)
 
     def places_of_step(self, step: int, rows_per_step: int) -> NDArray[np.int64]:
-        """The places among its rows that a step reads; its first step begins at the first of them."""
+        """Return the places among the rows that a step reads; the maker's first step begins at place 0."""
         begin = (step - self.rates.first) * rows_per_step
         return np.arange(begin, begin + rows_per_step, dtype=np.int64)
 
     def corruption_of_step(self, step: int) -> Corruption:
-        """The corruption of a training step, whose rate follows from the step's number alone."""
+        """Return the corruption of a training step, whose rate follows from the step's number alone."""
         return self.corruption.at_rate(self.rates.rate(step))
 
     def fixed(self, num_rows: int, rows_per_batch: int, world: World = ALONE) -> Iterator[MaskedBatch]:
-        """The same rows under the same masks at every call, however they are cut into batches; a last may be smaller.
+        """Yield the same rows under the same masks at every call, whatever the batch size; a last batch may be smaller.
 
-        Processes take turns. All get equally many, as they must where a model is spread over them: whoever runs out
-        gets a batch without targets.
+        Processes take turns. All get the same number of batches, as they must where a model is spread over them: a
+        process that runs out gets a batch without targets.
         """
         places_N = np.arange(min(num_rows, self.rows.num_rows))
         spare: MaskedBatch | None = None
@@ -88,7 +91,7 @@ class BatchMaker:
             yield spare.without_targets()
 
     def word_lengths(self, num_rows: int) -> tuple[int, Tensor]:
-        """Return how many rows were looked at, and the lengths in tokens of their words, int64; none without words.
+        """Return how many rows were looked at, and the lengths in tokens of their words, int64; empty without words.
 
         Args:
             num_rows: Rows to look at, drawn at random, if there are as many.
@@ -113,7 +116,7 @@ class BatchMaker:
         if self.by_document or self.padded:
             documents_BL = torch.from_numpy(block.documents_NL)
             if not self.by_document:
-                documents_BL = documents_BL.clamp(max=0)  # one document: only padding stands apart
+                documents_BL = documents_BL.clamp(max=0)  # one document: only padding is separate
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "masks", batch_number))
         draws = Draws(generator, before=start, after=len(places_N) - stop)
         return corrupt(torch.from_numpy(block.ids_NL), documents_BL, corruption, draws, continued(block))
@@ -129,7 +132,7 @@ def make_batches(
     step_share: float = 0.0,
     targets: TargetTable | None = None,
 ) -> BatchMaker:
-    """The BatchMaker of a split of one SHARDS, with the counts that fit its training rows."""
+    """Make the BatchMaker of a split of one SHARDS, with the counts that fit its training rows."""
     corruption = corruption_for([(shards, 1.0)], masking, drop, targets)
     rates = RatePath(masking, seed, step_share)
     return BatchMaker(Mixture([Source("", "", rows, 1.0, seed)]), corruption, attend, seed, rates)
@@ -138,16 +141,16 @@ def make_batches(
 def corruption_for(
     sources: Sequence[tuple[Shards, float]], masking: MaskingSettings, drop: bool, targets: TargetTable | None = None
 ) -> Corruption:
-    """The corruption whose counts fit the training rows of one or more SHARDS, each with its share of the rows.
+    """Return the corruption whose counts fit the training rows of one or more SHARDS, each with its share of the rows.
 
     Args:
         sources: The SHARDS, and their shares.
         masking: The settings.
-        drop: Whether the encoder is spared the [MASK]s.
+        drop: Whether [MASK]s are left out of the encoder.
         targets: The opened table that masking.predict_by names, if it names one.
 
     Raises:
-        UserError: A rate leaves no target, or words are chosen and not all sources tell them in one way.
+        UserError: A rate leaves no target, or words are chosen and the sources do not all mark words in the same way.
     """
     shards, chooser = sources[0][0], CHOOSERS[masking.choose]
     if chooser.by_words:
@@ -183,12 +186,15 @@ class StepShare:
     """The share of one process in a training step."""
 
     micro_batches: list[MaskedBatch]
-    first: int  # the place of its first micro-batch among those of the step, over all processes
-    num_targets: int  # of the whole step, over all processes
+    first: int  # the index of its first micro-batch in the whole step, over all processes
+    num_targets: int  # targets of the whole step, over all processes
 
 
 def make_share(batches: BatchMaker, step: int, settings: BatchSettings, world: World) -> StepShare:
-    """A process's own rows of a step, in the micro-batches that `share_out` has settled; their own targets counted."""
+    """Return a process's own rows of a step in micro-batches, with only this process's targets counted.
+
+    `settings` must come from `share_out`.
+    """
     rows = settings.rows // world.size
     own = slice(world.rank * rows, (world.rank + 1) * rows)
     batch = batches.of_step(step, settings.rows, own)
@@ -198,7 +204,9 @@ def make_share(batches: BatchMaker, step: int, settings: BatchSettings, world: W
 
 
 def share_out(settings: BatchSettings, world: World) -> BatchSettings:
-    """The same step for so many processes: micro_rows, unless auto, lowered to what divides the rows of each, aloud.
+    """Return the batch settings for this number of processes.
+
+    `micro_rows`, unless auto, is lowered to a number that divides the rows of each process; a message says so.
 
     Raises:
         UserError: The processes do not divide the rows of a step.
@@ -238,7 +246,7 @@ class Prefetcher:
         self.next = self.pool.submit(self._make, first_step)
 
     def take(self) -> StepShare:
-        """The share of the next step, on the device, with the targets of all processes counted."""
+        """Return the share of the next step, on the device, with the targets of all processes counted."""
         share = self.next.result()
         self.step += 1
         self.next = self.pool.submit(self._make, self.step)
@@ -247,13 +255,13 @@ class Prefetcher:
         return replace(share, micro_batches=micro_batches, num_targets=int(num_targets))
 
     def cut_again(self, make: Callable[[int], StepShare]) -> None:
-        """Make the step that was taken last once more, in other micro-batches, and all that follow."""
+        """Make the share of the last step taken again, in other micro-batches, and all later shares."""
         self.next.result()
         self.make, self.step = make, self.step - 1
         self.next = self.pool.submit(self._make, self.step)
 
     def make_again(self) -> None:
-        """Make the share of the next step once more, as what it is made of has changed."""
+        """Make the share of the next step again, because its inputs have changed."""
         self.next.result()
         self.next = self.pool.submit(self._make, self.step)
 

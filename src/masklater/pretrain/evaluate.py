@@ -14,7 +14,7 @@ from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain.batches import BatchMaker
 
 TOKENS_COUNTED, ROWS_COUNTED_AT_ONCE = 2**21, 1024
-"""Of the training rows, to tell how frequent tokens are."""
+"""How many tokens of the training rows are counted to find token frequencies, and how many rows at once."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Score:
     targets: int
 
     def record(self, suffix: str, what: str = "valid") -> dict[str, float]:
-        """Return the record for metrics.jsonl, under names made of these; without a target, that there was none."""
+        """Return the record for metrics.jsonl, named by `what` and `suffix`; without targets, only their number."""
         record: dict[str, float] = {f"{what}_targets{suffix}": self.targets}
         if self.targets:
             record |= {f"{what}_loss{suffix}": self.loss, f"{what}_accuracy{suffix}": self.accuracy}
@@ -34,7 +34,7 @@ class Score:
 
 
 def pool(scores: Sequence[Score]) -> Score:
-    """Return the score over all targets of several."""
+    """Return the score over the targets of all scores together."""
     if len(scores) == 1:
         return scores[0]
     scored = [score for score in scores if score.targets]
@@ -53,7 +53,7 @@ def evaluate(
     loss = torch.zeros((), dtype=torch.float64, device=device)
     right = torch.zeros((), dtype=torch.int64, device=device)
     targets = torch.zeros((), dtype=torch.int64)
-    # Eager, as rows that are held out come in shapes of their own, too few to be worth compiling for.
+    # Eager: held-out rows have other shapes, and there are too few of them to be worth compiling for.
     with torch.no_grad(), torch.compiler.set_stance("force_eager"):
         for on_cpu in batches:
             batch = on_cpu.to(device)
@@ -67,11 +67,11 @@ def evaluate(
 
 
 def unigram_baseline(training: BatchMaker, batches: Iterable[MaskedBatch]) -> Score:
-    """Score guesses by token frequency alone, whatever stands around a target.
+    """Score guesses by token frequency alone, which ignore the tokens around a target.
 
     Args:
-        training: Of its rows, the first that are read tell how frequent tokens are, each count raised by one.
-        batches: What is scored.
+        training: Token frequencies come from the first of its rows in training order, with each count raised by one.
+        batches: The batches to score.
     """
     rows, is_special_V = training.rows, training.corruption.is_special_V.numpy()
     counts_V = np.ones(len(is_special_V), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""A run's health: steps that are skipped, losses that spike, and the stop when it does not get better."""
+"""A run's health: skipped steps, loss spikes, and the stop when a run does not get better."""
 
 import json
 import math
@@ -16,25 +16,25 @@ from masklater.recipe.recipe import Recipe
 from masklater.run.metrics import recent_losses
 
 WINDOW = 100
-"""Losses that a spike is measured against; after a resume they are read from metrics.jsonl, so that nothing changes."""
+"""Number of losses that a spike is measured against. A resumed run reads them from metrics.jsonl: nothing changes."""
 FEWEST = 20
-"""Losses without which nothing is called a spike."""
+"""With fewer losses than this, nothing is called a spike."""
 LEAST_RISE = 0.05
-"""A spike lies at least this share above the median, however little losses vary."""
+"""A spike is at least this share above the median, however little losses vary."""
 DEVIATION = 1.4826
-"""Times the median absolute deviation is the standard deviation of a normal distribution."""
+"""Factor from the median absolute deviation to the standard deviation of a normal distribution."""
 SHOWN_ROWS = 8
-"""Row numbers in a message; all of them are in diverged.json."""
+"""Number of rows named in a message; all of them are in diverged.json."""
 
 
 class Health:
     """The health of a run, judged by its losses.
 
     Args:
-        recipe: Its health section.
-        rows_of: Finds the numbers of the training rows that a step (from 0) was made of, by source.
-        run: The RUN folder, with metrics.jsonl up to the step the run goes on from.
-        since: Steps before the phase that the run is in, whose losses say nothing of this one's.
+        recipe: The recipe; its health section is used.
+        rows_of: Finds the numbers of the training rows of a step (counted from 0), by source.
+        run: The RUN folder, with metrics.jsonl up to the step from which the run continues.
+        since: Number of steps before the current phase; their losses say nothing about this phase.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Health:
         self.recent = deque(recent_losses(run / "metrics.jsonl", WINDOW, since), maxlen=WINDOW)
 
     def spike(self, ledger: Ledger, loss: float) -> dict[str, Any] | None:
-        """Take the loss of the step just booked; a record for metrics.jsonl where it is a spike."""
+        """Add the loss of the step just booked; return a record for metrics.jsonl where it is a spike, else None."""
         recent, wanted = list(self.recent), self.recipe.health.spike
         if not math.isfinite(loss):
             return None
@@ -71,7 +71,8 @@ class Health:
         """Report the step just booked where it was skipped.
 
         Raises:
-            UserError: So many in a row were that the run is not getting better; RUN/diverged.json names their rows.
+            UserError: Too many steps in a row were skipped, so the run is not getting better; RUN/diverged.json names
+                their rows.
         """
         if not ledger.skipped_in_a_row:
             return
@@ -93,7 +94,7 @@ class Health:
         )
 
     def note_empty(self, ledger: Ledger) -> None:
-        """Say of the first step with nothing to predict what it is; it says nothing about the run's health."""
+        """Explain the first step with nothing to predict; such a step says nothing about the run's health."""
         if ledger.skipped_steps == 1:
             say(
                 f"step {ledger.steps:,} was skipped: at this masking rate its rows are too short to have anything to "
@@ -101,7 +102,7 @@ class Health:
             )
 
     def note_overflow(self, ledger: Ledger, loss_scale: float) -> None:
-        """Say once in a run what a step is whose gradient was too large for float16, and where further ones stand."""
+        """Explain the first step whose gradient was too large for float16, and say where further ones are recorded."""
         if ledger.overflowed_steps == 1:
             say(
                 f"step {ledger.steps:,} was skipped: its gradient times the loss scale of {loss_scale:,.0f} is too "

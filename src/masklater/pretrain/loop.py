@@ -1,4 +1,4 @@
-"""Pre-training: a run from top to bottom, and the loop over its steps."""
+"""Pre-training: a run from beginning to end, and the loop over its steps."""
 
 import math
 import time
@@ -44,12 +44,12 @@ from masklater.seeds import derive_seed
 
 
 def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> PretrainResult:
-    """Train a run from its beginning, or on from its newest checkpoint, to the end of its duration.
+    """Train a run to the end of its duration, from its beginning or from its newest checkpoint.
 
-    Started by torchrun, processes share each step; a run that torchrun starts again after a process has died resumes.
+    Under torchrun, processes share each step. When torchrun restarts a run after a process has died, the run resumes.
 
     Raises:
-        UserError: The data, the output folder or the recipe do not allow it.
+        UserError: The data, the output folder or the recipe do not allow the run.
         Interrupted: SIGINT or SIGTERM; a checkpoint was saved.
         SaidElsewhere: One of these, reported by another process.
     """
@@ -77,7 +77,7 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
         model.to(world.device).train()
         compilation.apply(stacked_layers(model))
         by_blocks = has_flex(compilation, world.device, recipe.deterministic) and model.attend_by_blocks()
-        model.head.compiled = compilation.on and world.device.type == "cuda"  # on a CPU it is faster as it is
+        model.head.compiled = compilation.on and world.device.type == "cuda"  # on a CPU it is faster uncompiled
         rests = any(phase.causal for phase in plan.phases)
         trained = parallelize(model, recipe.distributed, precision, world, some_unused=rests)
         optimizers = Optimizers(model, recipe.optimizer, world, precision.scaler())
@@ -104,14 +104,14 @@ def pretrain(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Pre
 class _Unsettled(NamedTuple):
     """A step that may still be under way on the device."""
 
-    record: dict[str, Any]  # for metrics.jsonl, but for these:
+    record: dict[str, Any]  # for metrics.jsonl, without the following:
     numbers: HostCopy  # loss and gradient norm, and the loss scale where the loss is scaled
     empty: bool  # whether its rows had nothing to predict
 
 
 @dataclass
 class _Training:
-    """A run in progress: its parts, where it stands, and the loop over its steps."""
+    """A run in progress: its parts, its state, and the loop over its steps."""
 
     plan: Plan
     run: RunFolder
@@ -119,7 +119,7 @@ class _Training:
     precision: Precision
     compilation: Compilation
     model: MaskLaterForMaskedLM
-    trained: nn.Module  # what a step calls: the model, or what spreads it over processes
+    trained: nn.Module  # the module that a step calls: the model, or its wrapper over several processes
     optimizers: Optimizers
     ledger: Ledger
     progress: Progress  # as of the last step
@@ -135,11 +135,11 @@ class _Training:
 
     def __post_init__(self) -> None:
         self.settles_late = self.world.device.type == "cuda"  # on a CPU a step has ended when it returns
-        self.phase = self.plan.phase(max(0, self.ledger.steps - 1))  # what is evaluated before the next step is its
+        self.phase = self.plan.phase(max(0, self.ledger.steps - 1))  # a first evaluation is of this phase
         set_up(self.phase, self.model)
 
     def finish(self) -> PretrainResult:
-        """Make every step until the duration is reached."""
+        """Make steps until the duration is reached, or until a signal stops the run."""
         recipe, ledger = self.plan.recipe, self.ledger
         if ledger.steps and recipe.duration.reached(ledger):
             say(f"{self.run.path} is at step {ledger.steps:,}: {recipe.duration} are over, nothing is left to train")
@@ -178,9 +178,9 @@ class _Training:
         return self._result()
 
     def _step(self, prefetcher: Prefetcher, stop: StopOnSignal) -> int:
-        """One step; returns the number of a signal that any process has received, or 0.
+        """Make one step; return the number of a signal that any process has received, or 0.
 
-        On a GPU, the loss of the step before is read while this one computes, so that the device never waits.
+        On a GPU, the loss of the step before is read while this step computes, so that the device never waits.
         """
         recipe, ledger = self.plan.recipe, self.ledger
         self._enter_phase(prefetcher)
@@ -209,7 +209,7 @@ class _Training:
         return int(signal)
 
     def _train(self, share: StepShare, prefetcher: Prefetcher, multiplier: float) -> tuple[Tensor, Tensor]:
-        """Make the step; where a first one does not fit the device, in smaller forward passes, if that is left open."""
+        """Make the step. If a first step does not fit the device, retry in smaller forward passes where allowed."""
         clip, seed = self.plan.recipe.optimizer.clip, derive_seed(self.plan.recipe.seed, "dropout", self.ledger.steps)
         while True:
             try:
@@ -222,16 +222,16 @@ class _Training:
                 lowered = None if self.optimizers.begun else lower(self.plan, self.world, self.ledger.steps)
                 if lowered is None:
                     raise
-            # Here and not above: while an error is handled, what the failed pass has kept is still held.
+            # Here and not above: while an error is handled, the tensors of the failed pass are still held.
             self.plan = lowered
             self.run.record(lowered.recipe)
             self.model.zero_grad(set_to_none=True)
-            # One scaler unscales once a step, and this one may have.
+            # A scaler unscales once a step, and this one may have done so already.
             state, self.optimizers.scaler = self.optimizers.scaler_state(), self.precision.scaler()
             self.optimizers.load_scaler(state)
             if self.world.device.type == "cuda":
                 torch.cuda.empty_cache()
-                torch.cuda.reset_peak_memory_stats()  # the peak is to be that of steps that were made
+                torch.cuda.reset_peak_memory_stats()  # the peak must be that of completed steps
             prefetcher.cut_again(self._share)
             share = prefetcher.take()
 
@@ -239,7 +239,7 @@ class _Training:
         return self.plan.share(step, self.world)
 
     def _enter_phase(self, prefetcher: Prefetcher) -> None:
-        """Where the step that follows begins a phase, make the model ready for it."""
+        """Make the model ready for a new phase, where the next step begins one."""
         if (plan := self.plan.begin_by_clock(self.ledger)) is not None:
             self.plan, self.health.rows_of = plan, plan.rows_of
             prefetcher.make_again()
@@ -263,7 +263,7 @@ class _Training:
         )
 
     def _settle(self) -> None:
-        """Read the loss of the last step, which waits for the device, and act on it: record, health."""
+        """Read the loss of the last step, which waits for the device, then record it and check the run's health."""
         if self.unsettled is None:
             return
         record, numbers, empty = self.unsettled
@@ -274,7 +274,7 @@ class _Training:
         overflowed = False
         if loss_scale:
             (record["loss_scale"],) = loss_scale
-            # Below 1 the scale is not what made the gradient too large.
+            # With a scale below 1, the scale did not make the gradient too large.
             overflowed = skipped and math.isfinite(self.loss) and record["loss_scale"] > 1
             record["overflowed"] = overflowed
         ledger.count_skipped(skipped, overflowed, empty)
@@ -292,14 +292,14 @@ class _Training:
                         self.health.check(ledger, self.loss, grad_norm)
 
     def _catch_up(self) -> None:
-        """Wait for the last step to end, which is part of its time, before anything but a step is done."""
+        """Wait for the last step to end before any other work: the wait is part of the step's time."""
         if self.unsettled is not None:
             began = time.perf_counter()
             self._settle()
             self.ledger.seconds += self.world.all_max(time.perf_counter() - began)[0]
 
     def _lacks_an_evaluation(self) -> bool:
-        """Tell whether the step that is resumed from was saved but not evaluated, as the held-out rows had gone."""
+        """Return whether the step resumed from was saved but not evaluated, because the held-out rows were gone."""
         due = self.ledger.steps > 0 and self.ledger.steps % self.plan.recipe.evaluation.every_steps == 0
         return bool(self.world.all_max(due and self.log is not None and not self.log.evaluated)[0])
 
@@ -352,7 +352,7 @@ class _Training:
             self.accounts.write(self.ledger)
 
     def _mark_decay(self) -> None:
-        """Before the first step that decays, keep what a longer run would go on from."""
+        """Before the first step that decays, keep the checkpoint from which a longer run would continue."""
         decay = self.phase.schedule.decay_of(self.ledger)
         if decay is not None and self.progress.decay is None:
             self._save_as(self.run.before_decay(self.ledger.steps))

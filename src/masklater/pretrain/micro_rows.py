@@ -1,4 +1,4 @@
-"""How many rows a forward pass takes where the recipe leaves it open: as many as the device is thought to hold."""
+"""How many rows a forward pass takes where the recipe leaves it open: as many as the device is estimated to hold."""
 
 import torch
 
@@ -13,7 +13,7 @@ from masklater.pretrain.plan import Phase, Plan
 
 
 def settle_micro_rows(plan: Plan, world: World) -> Plan:
-    """Return a plan in which batch.micro_rows is a number, and say which and why; of all processes' the smallest."""
+    """Return a plan in which batch.micro_rows is a number, and print which and why; processes use the smallest."""
     if all(phase.recipe.batch.micro_rows != "auto" for phase in plan.phases):
         return plan
     numbers: list[int] = []
@@ -32,9 +32,10 @@ def settle_micro_rows(plan: Plan, world: World) -> Plan:
 
 
 def lower(plan: Plan, world: World, step: int = 0) -> Plan | None:
-    """Return a plan with the next smaller forward passes, after one that did not fit, aloud; None where none is left.
+    """Return a plan with the next smaller forward passes, after one that did not fit; None where there is none.
 
-    Nor where the recipe gives the number, nor among several processes: others may be waiting in the middle of the step.
+    A message says so. None also where the recipe gives the number, and with several processes: others may be waiting in
+    the middle of the step.
     """
     phase = plan.phase(step)
     smaller = phase.recipe.batch.passes_of(phase.recipe.batch.rows)[1:]
@@ -54,7 +55,7 @@ def _where(plan: Plan, phase: Phase) -> str:
 
 
 def _on_a_gpu(plan: Plan, phase: Phase, world: World, memory: float) -> tuple[int, str]:
-    """Return the rows of a forward pass of a phase on a GPU with so many bytes, and why."""
+    """Return the rows of a forward pass of a phase on a GPU with `memory` bytes, and the reason."""
     recipe, corruption, room = phase.recipe, phase.batches.corruption, plan.config.row_length
     parameters = count_parameters(row_shape(plan.encoder, plan.recipe.decoder, corruption.counts, room))
     if parameters is None:
@@ -68,7 +69,7 @@ def _on_a_gpu(plan: Plan, phase: Phase, world: World, memory: float) -> tuple[in
 
 
 def _about_dropout(plan: Plan) -> str:
-    """Say on what dropout's draws depend, where there is any."""
+    """Say what dropout's draws depend on, where there is dropout."""
     if not layer_sizes(plan.config.encoder, plan.config.encoder.hidden_size).dropout:
         return "; what is trained on does not depend on it"
     return "; rows and masks do not depend on it, what dropout draws does"

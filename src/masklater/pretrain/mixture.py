@@ -1,6 +1,7 @@
-"""Rows of several sources as one sequence, in fixed shares: which row stands at a place follows from the place alone.
+"""Rows of several sources as one sequence, in fixed shares: a place alone decides which row it holds.
 
-At every place the rows of each source so far are its share of all, to less than one row. Letters: N places asked for.
+After any number of places, each source has had its share of the rows, to less than one row. Letters: N places asked
+for.
 """
 
 from collections.abc import Sequence
@@ -20,21 +21,21 @@ from masklater.pretrain.order import rows_at
 class Source:
     """The rows of one source in a mixture."""
 
-    name: str  # as the recipe has it
-    key: str  # its folder, from --data on
+    name: str  # as the recipe names it
+    key: str  # its folder, relative to --data
     rows: SplitRows
     share: float  # of the mixture's rows
-    seed: int  # of the order of its rows
-    first: int = 0  # how many of its rows were read before, in earlier phases
-    chosen_K: NDArray[np.int64] | None = None  # the numbers of those of its rows that are read; None: all
+    seed: int  # decides the order of its rows
+    first: int = 0  # how many of its rows earlier phases have read
+    chosen_K: NDArray[np.int64] | None = None  # the numbers of the rows to read; None: all
 
     @property
     def num_rows(self) -> int:
-        """The rows of an epoch."""
+        """The number of rows in an epoch."""
         return self.rows.num_rows if self.chosen_K is None else len(self.chosen_K)
 
     def find(self, ranks_N: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the numbers of the rows that come at some places among its own."""
+        """Return the numbers of the rows at some places in this source's own order."""
         rows_N = rows_at(self.first + ranks_N, self.num_rows, self.seed)
         return rows_N if self.chosen_K is None else self.chosen_K[rows_N]
 
@@ -52,7 +53,7 @@ class Mixture:
         self.turns = take_turns(tuple(source.share for source in sources))
 
     def find(self, places_N: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Find the rows that stand at some places: for each source, (place among those asked for, row number) pairs."""
+        """Find the rows at some places: for each source, (index among the places asked for, row number) pairs."""
         source_N, rank_N = self.turns.find(places_N)
         found = []
         for number, source in enumerate(self.sources):
@@ -61,7 +62,7 @@ class Mixture:
         return found
 
     def read(self, places_N: NDArray[np.int64]) -> RowBlock:
-        """Read the rows that stand at some places."""
+        """Read the rows at some places."""
         if len(self.sources) == 1:
             ((_, rows_N),) = self.find(places_N)
             return self.sources[0].rows.read(rows_N)
@@ -77,7 +78,7 @@ class Mixture:
         return block
 
     def counted(self, places: int) -> list[int]:
-        """Count the rows of each source at the first so many places."""
+        """Count the rows of each source among the first `places` places."""
         rounds, left = divmod(places, len(self.turns.source_P))
         within = np.bincount(self.turns.source_P[:left], minlength=len(self.sources))
         return [int(rounds * each + part) for each, part in zip(self.turns.each, within, strict=True)]
@@ -85,14 +86,14 @@ class Mixture:
 
 @dataclass(frozen=True)
 class Turns:
-    """The sources of one period, after which they come round again. P places of the period."""
+    """The sources of one period of places, which repeats. Letters: P places of the period."""
 
     source_P: NDArray[np.int64]
-    rank_P: NDArray[np.int64]  # how many places before it are the same source's
+    rank_P: NDArray[np.int64]  # how many earlier places have the same source
     each: NDArray[np.int64]  # places of each source
 
     def find(self, places_N: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the source of each place, and how many places before it are the same source's."""
+        """Return the source of each place, and how many earlier places have the same source."""
         rounds_N, within_N = np.divmod(places_N, len(self.source_P))
         source_N = self.source_P[within_N]
         return source_N, rounds_N * self.each[source_N] + self.rank_P[within_N]
@@ -100,11 +101,11 @@ class Turns:
 
 @cache
 def take_turns(shares: tuple[float, ...]) -> Turns:
-    """Let sources take turns: after n places each has had n times its share, rounded down or up.
+    """Let sources take turns: after n places each source has had n times its share, rounded down or up.
 
-    A source's j-th place may be given once its share of the places has come to more than j - 1, and must be before it
-    comes to j; whose is due first is next. That this always works out is the theorem that earliest deadline first
-    serves jobs of one unit wherever any order does; here a fluid one does.
+    A source's j-th place may be given once its share of the places is more than j - 1, and must be given before its
+    share reaches j. The source whose place is due first comes next. This always works by the theorem that earliest
+    deadline first serves unit-length jobs wherever any order does; here a fluid order does.
     """
     exact = [Fraction(str(share)) for share in shares]
     period = lcm(*(share.denominator for share in exact))

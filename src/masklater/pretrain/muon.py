@@ -1,7 +1,8 @@
 """Muon: momentum, orthogonalised, for the layers' matrices (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon).
 
-It does what `torch.optim.Muon` does, matrices of one shape together, each process its share of them, and in float32
-where a device has no bfloat16 arithmetic and would emulate it.
+It computes the same as `torch.optim.Muon`, with three differences. Matrices of one shape are updated together, each
+process updates its share of them, and the arithmetic is float32 where a device would only emulate bfloat16.
+
 Letters: N matrices of one shape, R their rows, C their columns, W processes, r rows of a matrix that a process holds.
 """
 
@@ -18,11 +19,14 @@ from masklater.machine.distributed import ALONE, World
 from masklater.machine.parallel import local_value
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the Newton-Schulz polynomial: steep at 0, so that few iterations do; singular values end between 0.7 and 1.2."""
+"""Coefficients of the Newton-Schulz polynomial.
+
+It is steep at 0, so that few iterations are enough; singular values end between 0.7 and 1.2.
+"""
 ITERATIONS = 5
 SMALLEST_NORM = 1e-7
 NUMBERS_AT_ONCE = {"cpu": 2**22, "cuda": 2**27}
-"""Most numbers that are stacked. A large matrix fills a CPU by itself, and a GPU waits for each launch."""
+"""Most numbers that are stacked. One large matrix fills a CPU; on a GPU each kernel launch costs time."""
 
 
 def muon_flops(matrix: Tensor) -> float:
@@ -34,15 +38,16 @@ def muon_flops(matrix: Tensor) -> float:
 class Muon(Optimizer):
     """Nesterov momentum, orthogonalised, with decoupled weight decay.
 
-    A matrix that is taller than wide is updated by the root of that ratio more, as in the original. `found_inf`, as
-    torch's optimizers have it: where this scalar is set and not 0, the step changes nothing, and no one waits to know.
+    For a matrix that is taller than wide, the update is multiplied by the square root of that ratio, as in the
+    original. `found_inf` works as in torch's optimizers: where this scalar is set and not 0, the step changes nothing,
+    and the host does not wait for its value.
 
     Args:
-        matrices: The parameters; each has two dimensions, and is whole or, under FSDP, cut up by rows.
+        matrices: The parameters. Each has two dimensions, and is whole or, under FSDP, cut up by rows.
         lr: Learning rate.
         momentum: Share of the momentum that a step keeps.
-        weight_decay: Times the rate, the share of a weight that a step takes off.
-        dtype: What matrices are multiplied in.
+        weight_decay: Times the learning rate, the share of a weight that a step removes.
+        dtype: The dtype in which matrices are multiplied.
         world: The processes that share the work. All have the same gradients.
     """
 
@@ -63,7 +68,7 @@ class Muon(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One update of every matrix that has a gradient."""
+        """Update every matrix that has a gradient, once."""
         for group in self.param_groups:
             matrices = [parameter for parameter in group["params"] if parameter.grad is not None]
             for together in of_one_shape(matrices):
@@ -74,7 +79,7 @@ class Muon(Optimizer):
         buffers = [local_value(self._buffer(matrix)) for matrix in matrices]
         gradients_NrC = torch.stack([local_value(matrix.grad) for matrix in matrices if matrix.grad is not None])
         momentum_NrC = torch.stack(buffers)
-        if skip is not None:  # the momentum moves towards itself
+        if skip is not None:  # lerp towards itself leaves the momentum as it is
             gradients_NrC = torch.where(skip, momentum_NrC, gradients_NrC)
         momentum_NrC = momentum_NrC.lerp(gradients_NrC, 1 - momentum)
         torch._foreach_copy_(buffers, list(momentum_NrC.unbind()))
@@ -97,14 +102,14 @@ class Muon(Optimizer):
         return buffer
 
     def _directions(self, updates_NrC: Tensor, rows: int) -> Tensor:
-        """Orthogonalise updates: each process those of a share of the matrices, which it hands to all others."""
+        """Orthogonalise updates: each process computes a share of the matrices and sends it to all others."""
         updates_NrC = updates_NrC.to(self.dtype)
         N, held, C = updates_NrC.shape
         world = self.world
         if world.size == 1:
             return orthogonalise(updates_NrC)
         whole_NRC = updates_NrC
-        most = -(-rows // world.size)  # as torch.chunk cuts, and FSDP with it: the last ones may hold fewer, or none
+        most = -(-rows // world.size)  # torch.chunk and FSDP cut so: the last processes may hold fewer rows, or none
         if is_cut := held < rows:
             parts_WNrC = world.all_gather(F.pad(updates_NrC, (0, 0, 0, most - held)))
             whole_NRC = parts_WNrC.transpose(0, 1).reshape(N, -1, C)[:, :rows]
@@ -117,7 +122,7 @@ class Muon(Optimizer):
 def orthogonalise(matrices_NRC: Tensor) -> Tensor:
     """Bring the singular values of each matrix near 1, by Newton-Schulz iterations."""
     tall = matrices_NRC.shape[1] > matrices_NRC.shape[2]
-    X = matrices_NRC.mT if tall else matrices_NRC  # so that the product with itself is the smaller one
+    X = matrices_NRC.mT if tall else matrices_NRC  # makes the product with its transpose the smaller one
     X = X / torch.linalg.vector_norm(X, dim=(1, 2), keepdim=True).clamp(min=SMALLEST_NORM)
     a, b, c = COEFFICIENTS
     for _ in range(ITERATIONS):
@@ -127,7 +132,7 @@ def orthogonalise(matrices_NRC: Tensor) -> Tensor:
 
 
 def of_one_shape(matrices: list[Tensor]) -> Iterator[list[Tensor]]:
-    """Matrices of one shape, as many together as `NUMBERS_AT_ONCE` allows."""
+    """Yield matrices of one shape together, as many as `NUMBERS_AT_ONCE` allows."""
     by_shape: dict[object, list[Tensor]] = {}
     for matrix in matrices:
         by_shape.setdefault((matrix.shape, matrix.device, isinstance(matrix, DTensor)), []).append(matrix)

@@ -1,4 +1,4 @@
-"""Before the first step: SHARDS and RUN are opened, the RUN made or gone on with, and all that can be refused is."""
+"""Steps before training: open SHARDS, make or resume the RUN, and refuse whatever can be refused now."""
 
 import copy
 import json
@@ -39,7 +39,10 @@ from masklater.run.trackers import refuse_missing
 def open_run(
     recipe: Recipe, data: Path, out: Path, resume: bool, world: World, held: ExitStack
 ) -> tuple[Plan, RunFolder, Sources, Start | None]:
-    """Open the data and the RUN, made or gone on with, and plan; `held` keeps the RUN's lock. A new RUN has a start."""
+    """Open the data and make or resume the RUN; return plan, RUN and sources, and for a new RUN its start.
+
+    `held` keeps the RUN's lock.
+    """
     micro_rows_open = "auto" in _micro_rows(recipe)
     resume = resume or (world.restarts > 0 and is_run(out))
     with world.all_or_none():
@@ -57,7 +60,7 @@ def open_run(
                 run.check_resumable(recipe, sources.shards, sources.targets)
             config = run.load_config()
         else:
-            # What can be refused is refused before there is a RUN, so that a second try finds its name free.
+            # Refusals come before the RUN is made, so that its name is still free for a second try.
             RunFolder.refuse_existing(out)
             recipe = _with_levels(recipe, recipe.masking.schedule.number)
             start = find_start(recipe, sources.longest)
@@ -75,7 +78,7 @@ def open_run(
     with world.all_or_none():
         if run is None and world.is_main:
             _refuse_what_cannot_be_built(plan)
-        if run is None and world.local_rank == 0:  # a machine may have a copy of its own
+        if run is None and world.local_rank == 0:  # each machine may have its own copy
             _verify(list(sources.shards.values()))
     with world.all_or_none():
         if run is None and world.is_main:
@@ -88,7 +91,7 @@ def open_run(
 
 
 def find_checkpoint(run: RunFolder, plan: Plan, world: World) -> Checkpoint | None:
-    """Find what to go on from, the same for all processes: the first one chooses."""
+    """Find the checkpoint to continue from, the same for all processes: the first process chooses."""
     chosen: Checkpoint | None = None
     with world.all_or_none():
         if world.is_main:
@@ -99,9 +102,9 @@ def find_checkpoint(run: RunFolder, plan: Plan, world: World) -> Checkpoint | No
 
 
 def _refuse_other_than_first(recipe: Recipe, sources: Sources, world: World) -> None:
-    """Raise UserError where a process has another recipe than the first, or sees other data, as on another machine.
+    """Raise UserError where a process differs from the first in recipe or data, as may happen on another machine.
 
-    Each would train on rows of its own order, by its own rates, and nothing would show it.
+    Such a process would train on rows in another order and at other rates, and nothing would show it.
     """
     seen: dict[str, object] = {f"data {key}".strip(): shards.fingerprint for key, shards in sources.shards.items()}
     seen |= {"table of masking.predict_by": sources.targets and sources.targets.fingerprint, **settings_of(recipe)}
@@ -122,7 +125,7 @@ def _micro_rows(recipe: Recipe) -> list[Literal["auto"] | int]:
 
 
 def _share_out(recipe: Recipe, world: World) -> Recipe:
-    """Return the recipe with micro_rows, unless auto, that divide the rows of each process in each phase."""
+    """Return the recipe with a micro_rows that divides each process's rows in each phase; auto stays auto."""
     batches = [own.batch for own in by_phase(recipe)]
     shared = [share_out(batch, world) for batch in batches]
     if shared == batches:
@@ -131,7 +134,7 @@ def _share_out(recipe: Recipe, world: World) -> Recipe:
 
 
 def _settled_when_it_began(recipe: Recipe, began: Recipe, world: World) -> Recipe:
-    """Return the recipe with what it leaves open as it was settled when the RUN began."""
+    """Return the recipe with its open settings as they were settled when the RUN began."""
     numbers, settled = _micro_rows(recipe), _micro_rows(began)
     if "auto" in numbers and "auto" not in settled and len(numbers) == len(settled):
         numbers = [then if now == "auto" else now for now, then in zip(numbers, settled, strict=True)]
@@ -142,7 +145,7 @@ def _settled_when_it_began(recipe: Recipe, began: Recipe, world: World) -> Recip
 
 
 def _with_levels(recipe: Recipe, levels: Literal["auto"] | int | None) -> Recipe:
-    """Return the recipe with so many masking rates, where it leaves them open: a run keeps those that it began with."""
+    """Return the recipe with `levels` masking rates where it leaves them open: a run keeps the rates it began with."""
     schedule = recipe.masking.schedule
     if schedule.levels != "auto":
         return recipe
@@ -151,10 +154,10 @@ def _with_levels(recipe: Recipe, levels: Literal["auto"] | int | None) -> Recipe
 
 
 def start_again(run: RunFolder, recipe: Recipe, sources: Sources) -> Start:
-    """Find where a run began that was stopped before its first checkpoint.
+    """Find the start of a run that was stopped before its first checkpoint.
 
     Raises:
-        UserError: It began with weights that are others by now.
+        UserError: The weights that the run began with have changed since.
     """
     start = find_start(recipe, sources.longest, run.identity.source_commit)
     began = run.identity.source_sha256
@@ -167,7 +170,7 @@ def start_again(run: RunFolder, recipe: Recipe, sources: Sources) -> Start:
 
 
 def _refuse_what_cannot_be_built(plan: Plan) -> None:
-    """Raise UserError where the model, or what a phase asks of it, does not go together; nothing is held in memory."""
+    """Raise UserError where the model, or a phase's demands on it, are contradictory; the model takes no memory."""
     with torch.device("meta"):
         model = MaskLaterForMaskedLM(copy.deepcopy(plan.config))
     if plan.recipe.checkpoint_every:
@@ -178,10 +181,10 @@ def _refuse_what_cannot_be_built(plan: Plan) -> None:
 
 
 def _refuse_other_steps(run: RunFolder, plan: Plan) -> None:
-    """Raise UserError where steps that have been made would be others under the plan that goes on.
+    """Raise UserError where steps already made would differ under the plan that continues the run.
 
-    They would be in another phase, or masked at another rate; or a learning rate that begins anew in a phase would
-    begin at another hour than the phase did, even one that is yet to come.
+    They would be in another phase, or masked at another rate. With a learning rate that begins anew in each phase, the
+    error also covers a phase whose rate would now begin at another hour than the phase did, even at one yet to come.
     """
     newest = list_checkpoints(run.checkpoints)
     if not newest:

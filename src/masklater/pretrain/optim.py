@@ -30,16 +30,16 @@ class Optimizers:
         """Make the optimizers of a model.
 
         Args:
-            model: On its device, and spread over processes if it is to be.
+            model: On its device, and already spread over processes if it is to be.
             settings: The recipe's section.
             world: The processes.
-            scaler: Of the loss; None: it is not scaled.
+            scaler: The scaler of the loss; None: the loss is not scaled.
         """
         self.scaler = scaler or GradScaler(enabled=False)
         matrices, decayed, undecayed = split_parameters(model)
         self.names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
         self.parts: list[Optimizer] = []
-        # Of the last update, or of the first.
+        # FLOPs of the last update, or of the first before there is one.
         self.flops = sum(map(muon_flops, matrices)) if settings.name == "muon" else 0.0
         adamw_lr = settings.lr
         if settings.name == "muon":
@@ -59,16 +59,17 @@ class Optimizers:
             )
         )
         self.peaks = [part.param_groups[0]["lr"] for part in self.parts]
-        self.begun = False  # whether an update of this process has begun: it cannot be made again
+        self.begun = False  # whether an update of this process has begun: an update cannot be repeated
 
     def step(self, multiplier: float, skip: Tensor | None = None) -> None:
-        """One update at `multiplier` times each part's peak rate; gradients are cleared.
+        """Make one update at `multiplier` times each part's peak rate, and clear the gradients.
 
-        What has no gradient is neither decayed nor moved, and its state stays: in a causal phase all that [MASK]s need.
+        A parameter without a gradient is neither decayed nor moved, and its state stays. In a causal phase these are
+        all parameters that only [MASK]s need.
 
         Args:
-            multiplier: Of the rates.
-            skip: bool scalar on the parameters' device; where it is True, weights and states stay as they are. It is
+            multiplier: Factor on the learning rates.
+            skip: bool scalar on the parameters' device. Where it is True, weights and states stay as they are. It is
                 read on the device, so that nothing waits for it.
         """
         self.begun = True
@@ -83,26 +84,29 @@ class Optimizers:
             part.zero_grad(set_to_none=True)
 
     def loss_scale(self) -> Tensor | None:
-        """What the loss of the next step is multiplied by, a scalar on the device; None where it is not scaled."""
+        """Return the factor on the loss of the next step, a scalar on the device; None where the loss is not scaled."""
         device = self.parts[-1].param_groups[0]["params"][0].device
         return self.scaler.scale(torch.ones((), device=device)) if self.scaler.is_enabled() else None
 
     def unscale(self) -> None:
-        """Divide gradients by what the loss was multiplied by."""
+        """Divide gradients by the factor that the loss was multiplied by."""
         for part in self.parts:
             self.scaler.unscale_(part)
 
     def scaler_state(self) -> dict[str, float]:
-        """The loss scale and how long it has held, for a checkpoint; empty where the loss is not scaled."""
+        """Return the loss scale and how long it has held, for a checkpoint; empty where the loss is not scaled."""
         return self.scaler.state_dict()
 
     def load_scaler(self, state: dict[str, float]) -> None:
-        """Go on from a loss scale, if the loss is scaled at all. It never begins below 1, where nothing is gained."""
+        """Continue from a saved loss scale, if the loss is scaled.
+
+        The scale begins at 1 or more: less gains nothing.
+        """
         if state:
             self.scaler.load_state_dict({**state, "scale": max(1.0, state["scale"])})
 
     def states(self) -> dict[str, Tensor]:
-        """Return each parameter's state, as `parameter.what`. Rates and decay are left out: the recipe has them."""
+        """Return each parameter's state, keyed `parameter.what`. Rates and decay are left out: the recipe has them."""
         return {
             f"{self.names[parameter]}.{what}": tensor
             for part in self.parts
@@ -111,7 +115,7 @@ class Optimizers:
         }
 
     def begin(self, names: set[str]) -> None:
-        """Make the states of these parameters, to be read into. Weights are not what they were afterwards."""
+        """Create the states of these parameters, for saved states to be read into. The call changes the weights."""
         for parameter, name in self.names.items():
             if name in names:
                 parameter.grad = torch.zeros_like(parameter)
@@ -120,7 +124,7 @@ class Optimizers:
 
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
-    """Weights of linear layers; other weights that decay (embeddings); biases, norms and vectors, which do not."""
+    """Return weights of linear layers; others that decay (embeddings); and biases, norms and vectors, which do not."""
     linear = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
     matrices, decayed, undecayed = [], [], []
     for parameter in model.parameters():
@@ -135,7 +139,7 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
 
 def _muon(matrices: list[nn.Parameter], settings: OptimizerSettings, world: World) -> Optimizer:
     lacks_own = bool(matrices) and choose_precision("auto", matrices[0].device).name != "bfloat16"
-    (lacks_bfloat16,) = world.all_max(lacks_own)  # of any process: they hand each other what they have computed
+    (lacks_bfloat16,) = world.all_max(lacks_own)  # of any process, because processes exchange their results
     return Muon(
         matrices,
         lr=settings.lr,
@@ -149,7 +153,7 @@ def _muon(matrices: list[nn.Parameter], settings: OptimizerSettings, world: Worl
 class Schedule:
     """The learning rate in a phase as a multiple of its peak, over the whole run or over the phase alone.
 
-    It follows the duration's own unit, so that a run limited by hours or FLOPs decays to its end like any other.
+    The schedule uses the unit of the duration, so that a run limited by hours or FLOPs also decays to its end.
     """
 
     def __init__(
@@ -164,10 +168,10 @@ class Schedule:
 
         Args:
             settings: The recipe's section.
-            duration: Of the run.
+            duration: The duration of the run.
             step: What one step spends; its seconds may be 0, unknown.
-            span: The phase; None: the run has no others.
-            first: The schedule of the first phase, in which the run has warmed up, if this is another one.
+            span: The phase; None: the run has only one.
+            first: The schedule of the first phase, in which the run has warmed up, if this is a later phase.
 
         Raises:
             UserError: Warm-up takes the whole run.
@@ -178,7 +182,7 @@ class Schedule:
         anew = span is not None and settings.over == "phase"
         if span is not None and anew:
             self.begins, self.amount = span.begins, span.amount
-            # Without the whole duration: a phase that is as long in a longer run decays to the same end.
+            # Without the whole duration: a phase of the same length in a longer run decays to the same end.
             self.name = f"phase {span.number + 1}, {self.amount:,.6g} {duration.unit_name}"
         self.step_share = duration.spent(step) / self.amount
         warmup, self.warmup = settings.warmup, 0.0
@@ -201,10 +205,10 @@ class Schedule:
             )
 
     def multiplier(self, ledger: Ledger) -> float:
-        """The multiple of the peak for the step that follows.
+        """Return the multiple of the peak for the next step.
 
-        Warm-up counts the step itself, so that the first rate is not 0; decay does not, so that the last is not either.
-        Of a duration in hours nobody knows what the first step takes, and its rate is 0.
+        Warm-up counts the step itself, so that the first rate is not 0. Decay does not count it, so that the last rate
+        is not 0 either. With a duration in hours the time of the first step is unknown, and its rate is 0.
         """
         before = self._before(ledger)
         rising = min(1.0, (before + self.step_share) / self.warmup) if self.warmup else 1.0
@@ -213,15 +217,15 @@ class Schedule:
 
     @property
     def decay(self) -> str | None:
-        """The decay that ends the run after a stable rate, by name; None where there is no stable rate."""
+        """The name of the decay that ends the run after a stable rate; None where there is no stable rate."""
         return f"the last {self.settings.decay_share:.6g} of {self.name}" if self.settings.name == "wsd" else None
 
     def decay_of(self, ledger: Ledger) -> str | None:
-        """The same where the step that follows is part of it, else None."""
+        """Return the name of the decay where the next step is part of it, else None."""
         return self.decay if self._decay(self._before(ledger)) < 1 else None
 
     def _before(self, ledger: Ledger) -> float:
-        """The share of the run, or of the phase, that has passed."""
+        """Return the share of the run, or of the phase, that has passed."""
         return min(1.0, (self.duration.spent(ledger) - self.begins) / self.amount)
 
     def _decay(self, before: float) -> float:

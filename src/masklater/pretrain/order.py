@@ -13,7 +13,7 @@ ROUNDS = 6
 def permute(indices_N: NDArray[np.int64], size: int, key: int) -> NDArray[np.int64]:
     """Send each index through a keyed pseudo-random permutation of range(size); memory is O(N), not O(size).
 
-    A Feistel network permutes the next power of four; an index that lands outside range(size) is sent on until it lands
+    A Feistel network permutes the next power of four. An index that lands outside range(size) is sent on until it lands
     inside (cycle walking; Black and Rogaway, CT-RSA 2002), which takes fewer than four rounds on average.
     """
     half_bits = max(1, math.ceil(math.log2(max(size, 2)) / 2))
@@ -25,12 +25,12 @@ def permute(indices_N: NDArray[np.int64], size: int, key: int) -> NDArray[np.int
 
 
 def rows_of_step(step: int, rows_per_step: int, num_rows: int, seed: int) -> NDArray[np.int64]:
-    """Row numbers of one step's batch, of one source."""
+    """Return the row numbers of one step's batch, for a single source."""
     return rows_at(np.arange(step * rows_per_step, (step + 1) * rows_per_step, dtype=np.int64), num_rows, seed)
 
 
 def rows_at(places_N: NDArray[np.int64], num_rows: int, seed: int) -> NDArray[np.int64]:
-    """Row numbers at places of a source's order: each epoch visits every row once, in an order of its own."""
+    """Return the row numbers at places of a source's order: each epoch visits every row once, in another order."""
     epochs_N, within_N = np.divmod(places_N, num_rows)
     rows_N = np.empty_like(within_N)
     for epoch in np.unique(epochs_N):
@@ -48,7 +48,7 @@ def _feistel(values_N: NDArray[np.uint64], half_bits: int, keys: list[np.uint64]
 
 
 def _mix(values_N: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), modulo 2^64."""
+    """Apply the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), modulo 2^64."""
     values_N = (values_N ^ (values_N >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values_N = (values_N ^ (values_N >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values_N ^ (values_N >> np.uint64(31))

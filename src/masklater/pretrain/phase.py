@@ -9,27 +9,27 @@ from masklater.run.checkpoint import Progress
 
 
 def set_up(phase: Phase, model: MaskLaterForMaskedLM) -> None:
-    """Make a model compute as a phase asks, whatever its weights: the rotary base of the encoder's global layers.
+    """Set the rotary base of the encoder's global layers where the phase names one; weights stay as they are.
 
     Raises:
-        UserError: The encoder has none.
+        UserError: The encoder has no rotary base.
     """
     if phase.rope_base is not None:
         apply_rope_base(model.encoder, phase.rope_base)
 
 
 def extend_positions(phase: Phase, progress: Progress, model: MaskLaterForMaskedLM) -> None:
-    """Let learned positions that a phase is the first to need begin as copies of those trained so far.
+    """Initialise learned positions that this phase is the first to need as copies of the trained ones.
 
-    Position p begins as p modulo the number that are trained, in encoder and decoder alike, so that neighbours stay
-    neighbours but for one seam in each repetition: what Longformer does (arXiv 2004.05150, section 5), which found
-    most of the loss lost by a random beginning to be kept by this one. How many are trained differs between the two
-    where a new decoder has joined a published encoder.
+    Position p begins as p modulo the number of trained positions, in encoder and decoder alike. So neighbours stay
+    neighbours, except at one seam in each repetition. Longformer does the same (arXiv 2004.05150, section 5), and found
+    that this beginning keeps most of the loss that a random one loses. The number of trained positions differs between
+    encoder and decoder where a new decoder has joined a published encoder.
 
     Args:
         phase: The phase that begins.
-        progress: With the positions that are trained; 0 or None: encoder, or decoder, begin with this phase.
-        model: Whose weights they are, however they are spread over processes.
+        progress: Holds the number of trained positions; 0 or None: the encoder, or the decoder, begins with this phase.
+        model: The model with these weights, which may be spread over processes.
     """
     row_length, of_encoder, of_decoder = phase.span.row_length, progress.row_length, progress.decoder_row_length
     release_gathered(model)

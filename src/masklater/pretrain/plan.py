@@ -1,4 +1,4 @@
-"""The plan of a run: what follows from recipe, SHARDS and the model's config before the first step, made once."""
+"""The plan of a run: everything that recipe, SHARDS and the model's config decide before the first step, made once."""
 
 import math
 from bisect import bisect_right
@@ -41,30 +41,33 @@ from masklater.recipe.timeline import (
 )
 
 Judge = Literal["own", "common", "causal"]
-"""How held-out rows are scored: under the recipe's own masking and under 15% uniform [MASK], as in every other run; in
-a causal phase by next tokens alone, as its decoder rests."""
+"""How held-out rows are scored.
+
+`own`: under the recipe's own masking. `common`: under 15% uniform [MASK], as in every other run. `causal`: in a causal
+phase by next tokens alone, because its decoder rests.
+"""
 
 NAMES: dict[Judge, tuple[str, str, str]] = {
     "own": ("own masking", "valid", ""),
     "common": ("15% [MASK]", "valid", "_15"),
     "causal": ("next tokens", "causal", ""),
 }
-"""What they are called, and the beginnings and endings of their scores' names in metrics.jsonl."""
+"""The name of each way of scoring, and the prefix and suffix of its scores' names in metrics.jsonl."""
 
 
 @dataclass(frozen=True)
 class Phase:
-    """The steps of a run that are made alike: their batches, what is held out, the learning rate."""
+    """The steps of a run that are made alike: their batches, the held-out rows, the learning rate."""
 
     span: Span
     batches: BatchMaker  # to train on
-    held_out: dict[str, dict[Judge, BatchMaker]]  # by source, those that have held-out rows
+    held_out: dict[str, dict[Judge, BatchMaker]]  # by source, for the sources with held-out rows
     schedule: Schedule
-    rope_base: float | None  # of the encoder's global layers; None: the one of its config
+    rope_base: float | None  # of the encoder's global layers; None: as its config says
 
     @property
     def recipe(self) -> Recipe:
-        """The run's, as it is in this phase."""
+        """The run's recipe as it is in this phase."""
         return self.span.recipe
 
     @property
@@ -77,29 +80,29 @@ class Phase:
         return self.recipe.batch.pass_of(self.recipe.batch.rows // processes)
 
     def multiplier(self, ledger: Ledger) -> float:
-        """Return the learning rate of the step that follows, as a multiple of its peak."""
+        """Return the learning rate of the next step, as a multiple of its peak."""
         return self.span.lr_multiplier * self.schedule.multiplier(ledger)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The course of a run: its phases, and what a step of each costs. A run without phases is a run of one."""
+    """The course of a run: its phases, and the cost of a step in each. A run without phases has one."""
 
     recipe: Recipe
     config: MaskLaterConfig  # of the model, nothing in it left open
     encoder: EncoderSizes
     phases: tuple[Phase, ...]
     sources: Sources = field(repr=False)
-    begun: tuple[int, ...] = (0,)  # first steps of the phases that have begun, where they begin by the clock
+    begun: tuple[int, ...] = (0,)  # first steps of the phases that have begun, if phases begin by the clock
     micro_rows_open: bool = False  # whether the recipe left batch.micro_rows open, so that it may be lowered
     spent_at: dict[tuple[int, float], Spending] = field(default_factory=dict, repr=False)  # by phase and masking rate
 
     def phase(self, step: int) -> Phase:
-        """Return the phase that a step, from 0, is in; after the last step, the last."""
+        """Return the phase of a step, counted from 0; after the last step, the last phase."""
         return self.phases[bisect_right([phase.span.first for phase in self.phases], step) - 1]
 
     def begin_by_clock(self, ledger: Ledger) -> "Plan | None":
-        """Return the plan in which the next step begins the next phase, if the time of this one is over; else None."""
+        """Return the plan in which the next step begins the next phase, if this phase's time is over; else None."""
         if not begins_by_clock(self.recipe) or len(self.begun) == len(self.phases):
             return None
         span = self.phases[len(self.begun) - 1].span
@@ -114,7 +117,7 @@ class Plan:
         return replace(make_plan(self.recipe, self.sources, self.config, begun), micro_rows_open=self.micro_rows_open)
 
     def share(self, step: int, world: World) -> StepShare:
-        """Return a process's own rows of a step, and what it has to know of the others'."""
+        """Return a process's own rows of a step, and what it has to know about the other processes' rows."""
         phase = self.phase(step)
         return make_share(phase.batches, step, phase.recipe.batch, world)
 
@@ -137,10 +140,10 @@ class Plan:
         return {source.key: numbers_K.tolist() for source, (_, numbers_K) in zip(rows.sources, found, strict=True)}
 
     def epochs(self) -> dict[str, float]:
-        """Return how often each row of each source will be read over the run; none where the duration is in hours."""
+        """Return how often each row of each source will be read over the run; empty where the duration is in hours."""
         last = self.phases[-1].span
         if (steps := last.steps) is None and last.recipe.duration.unit == "flops":
-            # A random rate comes up as often as any other, whichever is that of the first step.
+            # A random rate comes up as often as any other; the rate of the first step does not matter.
             by_rate = self.phases[-1].batches.rates.steps_by_rate(last.recipe.masking.schedule.number or 1)
             flops = sum(count * self._spending_at(self.phases[-1], rate).flops for rate, count in by_rate.items())
             steps = math.ceil(last.amount * by_rate.total() / flops)
@@ -159,14 +162,14 @@ class Plan:
     def unigram_score(self) -> Score | None:
         """Score guesses by token frequency alone, on the rows held out from the last phase and under 15% [MASK].
 
-        None where no rows are held out, or are judged otherwise.
+        None where no rows are held out, or where they are scored in another way.
         """
         last, rows = self.phases[-1], self.recipe.evaluation.rows
         judged = [judges["common"].fixed(rows, rows) for judges in last.held_out.values() if "common" in judges]
         return unigram_baseline(last.batches, chain.from_iterable(judged)) if judged else None
 
     def with_micro_rows(self, numbers: Sequence[int]) -> "Plan":
-        """Return the same plan with so many rows a forward pass in each phase."""
+        """Return the same plan with these rows per forward pass, one number for each phase."""
         phases = [
             replace(phase, span=replace(phase.span, recipe=with_micro_rows(phase.recipe, [number])))
             for phase, number in zip(self.phases, numbers, strict=True)
@@ -178,10 +181,10 @@ def make_plan(recipe: Recipe, sources: Sources, config: MaskLaterConfig, begun: 
     """Make the plan of a run.
 
     Args:
-        recipe: Of the run.
-        sources: What it trains on.
-        config: Of its model, settled.
-        begun: First steps of the phases that have begun, where they begin by the clock.
+        recipe: The recipe of the run.
+        sources: The sources that it trains on.
+        config: The config of its model, settled.
+        begun: First steps of the phases that have begun, where phases begin by the clock.
 
     Raises:
         UserError: A phase has no step, a masking rate leaves no target in its rows, warm-up takes the whole run, or a
@@ -234,7 +237,7 @@ def _held_out(
 
 
 def _step_flops(recipe: Recipe, sources: Sources, encoder: EncoderSizes) -> list[float]:
-    """FLOPs of a step of each phase, where phases begin by them."""
+    """Return the FLOPs of a step of each phase, where phases begin by FLOPs; else an empty list."""
     found = []
     for number, own in enumerate(by_phase(recipe) if begins_by_flops(recipe) else ()):
         corruption = corruption_for(sources.of_phase(number), own.masking, own.decoder.drops, sources.targets)
@@ -243,7 +246,7 @@ def _step_flops(recipe: Recipe, sources: Sources, encoder: EncoderSizes) -> list
 
 
 def _spending(recipe: Recipe, encoder: EncoderSizes, corruption: Corruption) -> Spending:
-    """What a step of a phase spends, apart from time, by the recipe as it is in it."""
+    """Return what a step of a phase spends, apart from time, by the recipe of that phase."""
     counts, maskable = corruption.counts, corruption.maskable_per_row
     return step_spending(recipe.batch.rows, encoder, recipe.decoder, counts, maskable)
 

@@ -7,8 +7,11 @@ from masklater.ledger import Ledger
 from masklater.pretrain.evaluate import Score
 
 HARDLY_BELOW = 0.99
-"""Times the loss of guesses by token frequency: there runs stand still for a while before they learn from context. Of
-DNA, four letters that are about as frequent, the best models are not far below either."""
+"""Factor on the loss of guesses by token frequency: below it a run is said to beat frequencies.
+
+Runs stand still near that loss for a while before they learn from context. With DNA, four letters of about the same
+frequency, even the best models are not far below it.
+"""
 
 
 @dataclass(frozen=True)
@@ -18,8 +21,8 @@ class PretrainResult:
     run: str
     finished: bool
     steps: int
-    skipped_steps: int  # of them; loss or gradient was not finite
-    overflowed_steps: int  # of these, those by which float16's loss scale was found
+    skipped_steps: int  # steps without a finite loss or gradient
+    overflowed_steps: int  # skipped steps by which float16's loss scale was found
     rows: int
     tokens: int
     flops: float
@@ -34,12 +37,12 @@ class PretrainResult:
     valid_loss_15: float | None  # under 15% [MASK], the same for every run
     valid_accuracy_15: float | None
     valid_targets_15: int | None
-    unigram_loss_15: float | None  # of guesses by token frequency alone: what a run has to get below
+    unigram_loss_15: float | None  # loss of guesses by token frequency alone: a run has to get below it
     unigram_accuracy_15: float | None
 
     @property
     def hardly_beats_frequencies(self) -> bool:
-        """Whether the held-out loss is above that of guesses by token frequency, or hardly below."""
+        """Whether the held-out loss is above, or hardly below, the loss of guesses by token frequency."""
         if self.valid_loss_15 is None or self.unigram_loss_15 is None:
             return False
         return self.valid_loss_15 > HARDLY_BELOW * self.unigram_loss_15
@@ -59,11 +62,11 @@ def make_result(
     Args:
         run: Its folder.
         finished: Whether its duration is reached.
-        ledger: What it has spent.
-        loss: Of the last step.
+        ledger: What the run has spent.
+        loss: The loss of the last step.
         own: The last score under the recipe's own corruption.
         common: The same under 15% [MASK].
-        unigram: Of guesses by token frequency alone, under 15% [MASK].
+        unigram: The score of guesses by token frequency alone, under 15% [MASK].
     """
     return PretrainResult(
         run=str(run),

@@ -1,4 +1,4 @@
-"""The SHARDS that a run reads, opened and checked against each other: of each phase, and all of them."""
+"""The SHARDS that a run reads, in each phase and together, opened and checked against each other."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Sources:
 
     phases: tuple[tuple[SourceFolder, ...], ...]
     shards: dict[str, Shards]  # by key, in the order of their first use
-    targets: TargetTable | None = None  # what masking.predict_by names
+    targets: TargetTable | None = None  # the table that masking.predict_by names
 
     @property
     def row_lengths(self) -> list[int]:
@@ -42,16 +42,15 @@ class Sources:
 
 
 def open_sources(recipe: Recipe, data: Path) -> Sources:
-    """Open what a recipe reads.
+    """Open the data that a recipe reads.
 
     Args:
-        recipe: Of the run.
-        data: A SHARDS folder or, where the recipe has a mixture or several row lengths, what holds the folders.
+        recipe: The recipe of the run.
+        data: A SHARDS folder or, where the recipe has a mixture or several row lengths, the folder that holds them.
 
     Raises:
-        UserError: A folder is missing or not what it must be, or one has another tokenizer or row length than it must
-            have.
-        DamagedDataError: A part of one is not what was written.
+        UserError: A folder is missing or of the wrong kind, or has another tokenizer or row length than it must have.
+        DamagedDataError: A part of a folder differs from what was written.
     """
     found = find_sources(recipe, data)
     shards: dict[str, Shards] = {}
@@ -65,7 +64,7 @@ def open_sources(recipe: Recipe, data: Path) -> Sources:
 
 
 def mix(sources: Sources, spans: Sequence[Span], seed: int) -> list[Mixture]:
-    """Return the rows that each phase trains on. A source that comes again in a later phase goes on where it was."""
+    """Return the rows that each phase trains on. A source that comes again in a later phase continues where it was."""
     keys, read = list(sources.shards), dict.fromkeys(sources.shards, 0)
     mixtures = []
     for span, folders in zip(spans, sources.phases, strict=True):
@@ -89,9 +88,9 @@ def mix(sources: Sources, spans: Sequence[Span], seed: int) -> list[Mixture]:
 
 
 def begin_ledger(sources: Sources) -> Ledger:
-    """Return the ledger of a run that begins, in which choosing what it trains on is booked: rows, targets.
+    """Return the ledger of a run that begins, with the cost of scoring rows and targets booked.
 
-    A run that has scored rows of several sources was trained once.
+    A run that has scored rows of several sources is booked once, because it was trained once.
     """
     ledger = Ledger()
     runs: dict[str, float] = {}

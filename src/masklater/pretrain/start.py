@@ -1,4 +1,4 @@
-"""The beginning of a run's model: random weights, or those of a model that exists."""
+"""The beginning of a run's model: random weights, or the weights of an existing model."""
 
 import hashlib
 from dataclasses import dataclass, field, replace
@@ -29,11 +29,11 @@ class Start:
 
     config: MaskLaterConfig
     origin: saved.Origin | None = None  # the model whose weights it takes over; None: from scratch
-    rows: Rows = field(default_factory=lambda: Rows({}))  # of the origin's word embedding, where tokens are others
-    source: hub.Source | None = None  # where the origin is from
-    trained: int = 0  # positions of a row that the origin's encoder was trained on
-    decoder_trained: int = 0  # and its decoder, where that can be taken over
-    longest: int | None = None  # rows that the origin and its tokenizer take; None: those of the data
+    rows: Rows = field(default_factory=lambda: Rows({}))  # rows of the origin's word embedding, where tokens differ
+    source: hub.Source | None = None  # where the origin was loaded from
+    trained: int = 0  # longest row that the origin's encoder was trained on
+    decoder_trained: int = 0  # longest row that its decoder was trained on, where the decoder can be taken over
+    longest: int | None = None  # longest row that the origin and its tokenizer take; None: the rows of the data
 
     @property
     def pooler(self) -> dict[str, Tensor] | None:
@@ -41,7 +41,7 @@ class Start:
         return None if self.origin is None else self.origin.pooler
 
     def fingerprint(self) -> str | None:
-        """SHA-256 of the origin's weights, by name; None: it has none."""
+        """Return the SHA-256 of the origin's weights, by name; None where it has no weights."""
         if self.origin is None or self.origin.encoder is None:
             return None
         whole = hashlib.sha256()
@@ -52,16 +52,16 @@ class Start:
         return whole.hexdigest()
 
     def kept(self) -> SavedModel | None:
-        """Return what a RUN keeps of the origin; None: from scratch."""
+        """Return what a RUN keeps of the origin; None where the run starts from scratch."""
         if self.source is None:
             return None
         return SavedModel(self.source, self.fingerprint(), self.pooler, self.longest)
 
     def copy_weights(self, model: MaskLaterForMaskedLM) -> int:
-        """Take over the origin's weights, where there is one, and say which.
+        """Take over the origin's weights, where there is one, and print which.
 
         Returns:
-            Positions of a row that the decoder is trained on: none where it is new, whatever the encoder is.
+            The longest row that the decoder is trained on: 0 where the decoder is new, whatever the encoder is.
         """
         if self.origin is None:
             return 0
@@ -82,11 +82,11 @@ class Start:
 
 
 def find_start(recipe: Recipe, shards: Shards, commit: str | None = None) -> Start:
-    """Find where the model of a recipe begins, for rows of these shards.
+    """Find the start of a recipe's model, for rows of these shards.
 
     Args:
-        recipe: Of the run.
-        shards: What it trains on; of several, those with the longest rows.
+        recipe: The recipe of the run.
+        shards: The data that it trains on; of several SHARDS, those with the longest rows.
         commit: The commit of the hub's repository that the run began from; None: what `model.from` names now.
 
     Raises:
@@ -121,7 +121,7 @@ def _from_saved(recipe: Recipe, shards: Shards, name: str, commit: str | None) -
     origin = saved.open_source(run.load_model()[0] if run else source)
     if run is not None:
         origin = replace(origin, pooler=run.load_pooler())
-    # Without the source's own tokenizer nothing would tell whether its ids are those of the data.
+    # Without the source's own tokenizer, nothing would show whether its ids are those of the data.
     before, now = load(run.tokenizer if run else source.folder), load(shards.folder / "tokenizer")
     rows = find_rows(before, now, _num_embeddings(origin), name)
     row_length, positions = shards.index.row_length, saved.longest_row(origin.encoder_config)
@@ -132,18 +132,18 @@ def _from_saved(recipe: Recipe, shards: Shards, name: str, commit: str | None) -
             "day begins with model.max_positions.)",
         )
     encoder = _take_over_config(recipe, shards, origin, rows, name)
-    if row_length > positions:  # no table ends there, but others cut rows where the config says
+    if row_length > positions:  # there is no table, but other tools cut rows at this number
         say(f"rows of {row_length} are longer than the {positions} that {name} says; its positions are rotary, for any")
         encoder.max_position_embeddings = row_length
-    room = max(row_length, origin.decoder_room)  # a decoder of ours keeps what it has for longer rows
-    # What was saved by itself, for anybody, has no position that was never trained.
+    room = max(row_length, origin.decoder_room)  # a decoder of ours keeps its positions for longer rows
+    # A model that was saved alone, for anybody, has no position that was never trained.
     trained, decoder_trained = run.longest_trained() if run else (positions, room)
     longest = max(row_length, min(trained, before.model_max_length))
     return Start(_model_config(recipe, shards, encoder, room), origin, rows, source, trained, decoder_trained, longest)
 
 
 def _take_over_config(recipe: Recipe, shards: Shards, origin: saved.Origin, rows: Rows, name: str) -> PretrainedConfig:
-    """Return the config of the encoder as it goes on, with the data's vocabulary and the recipe's dropout."""
+    """Return the config of the encoder that is taken over, with the data's vocabulary and the recipe's dropout."""
     encoder, size = origin.copy_config(), shards.vocabulary.size
     encoder.vocab_size = size if rows.trimmed else max(encoder.vocab_size, size)
     if rows.trimmed:
@@ -154,7 +154,7 @@ def _take_over_config(recipe: Recipe, shards: Shards, origin: saved.Origin, rows
 
 
 def check_padding(config: MaskLaterConfig, shards: Shards, name: str) -> None:
-    """Raise UserError where an encoder counts positions from its padding token on, and that is not the data's."""
+    """Raise UserError where an encoder counts positions from its padding token, and the data pads with another."""
     theirs, ours = config.encoder.pad_token_id, shards.vocabulary.pad
     if config.position_offset and theirs != ours:
         raise UserError(
@@ -168,7 +168,7 @@ def renumber_special_tokens(encoder: PretrainedConfig, rows: Rows, name: str) ->
     """Give a config the new ids of its special tokens.
 
     Raises:
-        UserError: The padding token moves, in a family that counts positions from its id on.
+        UserError: The padding token gets another id, in a family that counts positions from that id.
     """
     new_ids = {old[0]: token_id for token_id, old in rows.of_token.items() if len(old) == 1}
     counts_tokens = encoder.model_type in COUNT_TOKENS and not is_rotary(encoder)

@@ -21,24 +21,24 @@ def train_step(
     dropout_seed: int,
     world: World = ALONE,
 ) -> tuple[Tensor, Tensor]:
-    """One optimizer step.
+    """Make one optimizer step.
 
     The loss is the sum over all targets of the step divided by their number, however the step is cut into micro-batches
-    and over processes. Where loss or gradient is not finite, or there is no target, weights and optimizers stay as they
-    were in all of them.
+    and over processes. Where the loss or the gradient is not finite, or there is no target, all processes leave weights
+    and optimizers as they were.
 
     Returns:
         loss (of all processes) and gradient norm (before clipping), float32 scalars still on the device.
     """
     loss = torch.zeros((), device=precision.device)
     for number, batch in enumerate(share.micro_batches):
-        # Dropout is seeded by place in the step: a resumed run, and one on fewer processes, draws the same.
+        # Dropout is seeded by the place in the step: a resumed run, or one on fewer processes, draws the same.
         torch.manual_seed(derive_seed(dropout_seed, "micro-batch", share.first + number))
         with gradient_sync(model, last=number + 1 == len(share.micro_batches)):
             with precision.autocast():
                 part, _ = model(batch=batch)
             part = part / max(1, share.num_targets)
-            # Gradients are averaged over processes, and what is wanted is their sum.
+            # Gradients are averaged over processes, but their sum is needed.
             optimizers.scaler.scale(part * world.size).backward()
         loss += part.detach()
     optimizers.unscale()

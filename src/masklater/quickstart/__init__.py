@@ -1,1 +1,1 @@
-"""The whole main job on text that is on every machine, to show it works and how it looks."""
+"""The whole main job on text that every machine has, to show that it works and what it looks like."""

@@ -21,7 +21,7 @@ from masklater.machine.signals import children_deaf_to_the_terminal
 
 PACKAGES = ("torch", "transformers", "numpy", "scipy", "sklearn", "sympy", "networkx", "matplotlib", "pydantic",
             "huggingface_hub", "fsspec", "fontTools", "mpmath")  # fmt: skip
-"""Besides the standard library: what masklater depends on, directly or not. Those not installed are passed over."""
+"""The packages besides the standard library: masklater's dependencies, direct or not. Missing ones are skipped."""
 MIN_CHARS = 80
 """Shorter docstrings say little ("Return the value.")."""
 FILES_A_TASK = 64
@@ -37,7 +37,7 @@ class Gathered:
 
 
 def find_sources(packages: Iterable[str] = PACKAGES) -> list[Path]:
-    """Python files of the standard library and of the packages that are installed; tests left out."""
+    """Return the Python files of the standard library and of the installed packages, without tests."""
     roots = [Path(sysconfig.get_path("stdlib"))]
     for package in packages:
         spec = importlib.util.find_spec(package)
@@ -51,7 +51,7 @@ def find_sources(packages: Iterable[str] = PACKAGES) -> list[Path]:
 
 
 def docstrings_of(file: Path) -> list[str]:
-    """The docstrings of a Python file in order; nothing where it does not parse. The file is not imported."""
+    """Return the docstrings of a Python file in order; empty where it does not parse. The file is not imported."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # old escapes in other people's strings
@@ -64,13 +64,13 @@ def docstrings_of(file: Path) -> list[str]:
 
 
 def gather(out: Path, sources: list[Path], workers: int) -> Gathered:
-    """Write the docstrings of all sources and the help topics of pydoc to `out`, one JSON line a module.
+    """Write the docstrings of all sources and the help topics of pydoc to `out`, one JSON line for each module.
 
-    A paragraph that occurred before is left out: generated documentation repeats itself, and what was seen in training
-    must not be what is held out.
+    A paragraph that occurred before is left out: generated documentation repeats itself, and held-out text must not
+    have been seen in training.
 
     Raises:
-        UserError: A process that reads some of them was killed.
+        UserError: A process that reads sources was killed.
     """
     tasks = [sources[start : start + FILES_A_TASK] for start in range(0, len(sources), FILES_A_TASK)]
     seen: set[bytes] = set()
@@ -103,7 +103,7 @@ def _docstrings_of_all(files: list[Path]) -> list[tuple[str, list[str]]]:
 
 
 def _without_repeats(texts: list[str], seen: set[bytes]) -> tuple[str, int]:
-    """The texts as one, without paragraphs seen before; and how many characters those had."""
+    """Return the texts joined, without paragraphs seen before; and how many characters were left out."""
     kept, repeated = [], 0
     for paragraph in "\n\n".join(texts).split("\n\n"):
         digest = blake2b(" ".join(paragraph.split()).encode("utf-8", "replace"), digest_size=16).digest()

@@ -27,7 +27,7 @@ PROMPTS = (
 
 
 PREPARED: dict[str, Any] = {"pack": "continuous", "valid_fraction": 0.02}
-"""What the text is prepared with, beside how it is cut into documents; the next command has the same."""
+"""The settings of prepare, except how text is cut into documents; the next command has the same."""
 NEXT_VOCABULARY = 16_000
 
 MEANING = {"line": "a document a line", "blank-line": "documents between blank lines"}
@@ -35,10 +35,10 @@ MEANING = {"line": "a document a line", "blank-line": "documents between blank l
 
 @dataclass(frozen=True)
 class QuickstartResult:
-    """The figures that came out, and those they are to be compared with."""
+    """The figures of the quickstart, and those to compare them with."""
 
     out: str
-    text: str  # the user's own, or what was gathered
+    text: str  # the user's own, or the gathered text
     characters: int
     rows: int
     steps: int
@@ -54,8 +54,8 @@ class QuickstartResult:
     unigram_accuracy_15: float
     fills: dict[str, list[str]]
     seconds: float
-    stood_there: dict[str, str] = field(default_factory=dict)  # in the place of each prompt's mask, where it was text
-    documents: DocumentUnit = "file"  # what of the text was a document
+    stood_there: dict[str, str] = field(default_factory=dict)  # by prompt, the masked word, where it was text
+    documents: DocumentUnit = "file"  # what counted as one document
 
 
 def quickstart(
@@ -69,16 +69,16 @@ def quickstart(
 
     Args:
         out: The folder to make.
-        sources: Python files to take the text from; all that are installed, where none are given.
+        sources: Python files to take the text from; None: all installed ones.
         overrides: Settings that replace those of the shipped recipe `quickstart`.
-        vocab_size: Of the tokenizer that is trained.
-        text: A file or folder of text to take instead of the documentation in Python files.
+        vocab_size: Vocabulary size of the tokenizer that is trained.
+        text: A file or folder of text to use instead of the documentation in Python files.
 
     Raises:
-        UserError: The folder exists, the disk does not take it, or there is no text, or too little.
-        Interrupted: SIGINT or SIGTERM while training; as after any other failure, the folder is gone.
+        UserError: The folder exists, the disk refuses it, or there is no text, or too little.
+        Interrupted: SIGINT or SIGTERM while training; as after any other failure, the folder is removed.
     """
-    unit = None if text is None else choose_documents(text)  # before anything is made
+    unit = None if text is None else choose_documents(text)  # before any folder is made
     try:
         with begun_folder(out):
             if text is None or unit is None:
@@ -91,7 +91,7 @@ def quickstart(
             else:
                 say(f"1/5  text: {text}" + (f", {MEANING[unit]}" if unit != "file" else ""))
             return _main_job(out, text, unit, overrides, vocab_size)
-    except Interrupted as stop:  # the run was saved, but nothing would go on with it
+    except Interrupted as stop:  # the run was saved, but nothing will continue it
         message = f"stopped before its end; nothing is left of {out}"
         raise Interrupted(stop.signal_number, message, {"out": str(out), "finished": False}) from None
 
@@ -99,7 +99,7 @@ def quickstart(
 def _main_job(
     out: Path, text: Path, unit: DocumentUnit | None, overrides: Sequence[str], vocab_size: int
 ) -> QuickstartResult:
-    """Run the job on text that is there; `unit` is None where it was gathered here."""
+    """Run the job on a text; `unit` is None where the text was gathered here."""
     began = time.monotonic()
     say("2/5  prepare: tokenizer and shards")
     settings = PrepareSettings(vocab_size=vocab_size, documents=unit or "file", **PREPARED)
@@ -154,7 +154,7 @@ def _main_job(
 
 
 def summary(quick: QuickstartResult) -> str:
-    """The end of the quickstart, for a person."""
+    """Return the last output of the quickstart, for a person."""
     out = quick.out
 
     def compared(name: str, loss: float, accuracy: float, unigram_loss: float, unigram_accuracy: float) -> list[str]:
@@ -213,7 +213,7 @@ def _characters(number: int) -> str:
 
 
 def _shown(token: str) -> str:
-    """A token in a list of words: without the space before it, and visible where it is nothing but space."""
+    """Return a token for a list of words: without the space before it, and visible where it is only space."""
     return "".join(map(visible, token.strip())) or repr(token)
 
 

@@ -1,4 +1,4 @@
-"""Text of the user's own: how it is cut into documents, and prompts out of what was held out of it."""
+"""The user's own text: how it is cut into documents, and prompts from its held-out part."""
 
 from pathlib import Path
 
@@ -13,17 +13,17 @@ from masklater.corpus.unpack import DAMAGES, unpack
 from masklater.errors import UserError
 
 MANY_FILES = 200
-"""So many files, and each is a document: 2% of them are enough to be held out."""
+"""From this number of files on, each file is a document: 2% of them are enough to be held out."""
 LOOKED_AT = 2**20
 BEFORE, AFTER = 6, 6
-"""Tokens of a prompt on either side of its mask."""
+"""Number of tokens before and after the mask of a prompt."""
 
 
 def choose_documents(text: Path) -> DocumentUnit:
-    """Choose what one document is, so that there are many, of which some can be held out.
+    """Choose what one document is, so that there are many and some can be held out.
 
     Raises:
-        UserError: There is no text there.
+        UserError: There is no text.
     """
     plain = [path for path in find_files([text]) if _is_plain(path)]
     if not plain or len(plain) >= MANY_FILES:
@@ -34,7 +34,7 @@ def choose_documents(text: Path) -> DocumentUnit:
             packing = ending.packing if ending else ""
             head = (unpack(file, packing, str(plain[0])) if packing else file).read(LOOKED_AT)
     except (OSError, *DAMAGES):
-        return "file"  # reading it in earnest will say what is wrong
+        return "file"  # reading it later will say what is wrong
     return "blank-line" if b"\n\n" in head.replace(b"\r", b"") else "line"
 
 
@@ -44,7 +44,7 @@ def _is_plain(path: Path) -> bool:
 
 
 def prompts_of(shards: Shards, number: int = 3) -> dict[str, str]:
-    """Take prompts from held-out rows, each with one mask and as the value the word that stood there.
+    """Take prompts from held-out rows: each has one mask, and the masked word as its value.
 
     Raises:
         UserError: No text was held out.

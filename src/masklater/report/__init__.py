@@ -1,1 +1,1 @@
-"""Reports: tables and plots of what runs have measured. Knows folders only."""
+"""Reports: tables and plots of what runs have measured. Reads folders only."""

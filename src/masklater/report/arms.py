@@ -1,4 +1,4 @@
-"""Arms: runs that differ in nothing but their seed are one, and what seeds differ by is its spread."""
+"""Arms: runs that differ only in their seed form one arm, and the difference between seeds is its spread."""
 
 import math
 import os
@@ -24,12 +24,12 @@ class Spread:
 
     @property
     def range(self) -> float:
-        """From the lowest to the highest."""
+        """The difference between the highest and the lowest."""
         return self.high - self.low
 
 
 def spread_of(values: Sequence[float]) -> Spread | None:
-    """The spread of the values that are finite; None where there is none."""
+    """Return the spread of the finite values; None where there is none."""
     finite = [value for value in values if math.isfinite(value)]
     return Spread(fmean(finite), min(finite), max(finite), len(finite)) if finite else None
 
@@ -52,12 +52,12 @@ class Arm:
 
     @property
     def ended(self) -> tuple[Run, ...]:
-        """Those that its figures are of: the finished ones or, as long as there is none, all."""
+        """The runs that the arm's figures are of: the finished ones or, as long as there is none, all."""
         return tuple(run for run in self.runs if run.finished) or self.runs
 
     @property
     def loss(self) -> Spread | None:
-        """The last losses under the common corruption; None where there is none that is finite."""
+        """The last losses under the common corruption; None where none is finite."""
         return spread_of([run.final.loss for run in self.ended if run.final])
 
     @property
@@ -67,13 +67,13 @@ class Arm:
 
     @property
     def spent_at_final(self) -> Spent | None:
-        """The same at its last evaluation."""
+        """The mean of what its runs had spent at their last evaluations."""
         spent = [run.final.spent for run in self.ended if run.final]
         return mean_spent(spent) if spent else None
 
     @property
     def points(self) -> list[Point]:
-        """The steps at which every run of it that was evaluated was evaluated."""
+        """The steps at which all of its evaluated runs were evaluated."""
         evaluated = [{each.spent.steps: each for each in run.evaluations} for run in self.ended if run.evaluations]
         common = [step for step in (evaluated[0] if evaluated else ()) if all(step in each for each in evaluated)]
         points = []
@@ -84,7 +84,7 @@ class Arm:
         return points
 
     def final_by_source(self) -> dict[str, Spread | None]:
-        """The last losses of each source, where held-out rows are of several."""
+        """Return the last losses of each source, where held-out rows come from several."""
         finals = [run.final.by_source for run in self.ended if run.final]
         return {
             source: spread_of([each[source] for each in finals if source in each])
@@ -92,12 +92,12 @@ class Arm:
         }
 
     def final(self, measure: str) -> Spread | None:
-        """A figure of the last evaluations, by its name."""
+        """Return a figure of the last evaluations, by its name."""
         return spread_of([getattr(run.final, measure) for run in self.ended if run.final])
 
 
 def mean_spent(each: Sequence[Spent]) -> Spent:
-    """The mean of every measure that all of them have."""
+    """Return the mean of every measure that all of them have."""
 
     def mean(measure: str) -> float | None:
         amounts = [spent.of(measure) for spent in each]
@@ -108,7 +108,7 @@ def mean_spent(each: Sequence[Spent]) -> Spent:
 
 
 def find_arms(runs: Sequence[Run]) -> tuple[Arm, ...]:
-    """The runs by recipe, in the order of their first; a second run of the same seed is an arm of its own."""
+    """Group runs by recipe, in the order of their first run; a second run of the same seed is a separate arm."""
     groups: list[tuple[dict[str, Any], list[Run]]] = []
     for run in runs:
         settings = {key: value for key, value in run.settings.items() if key != "seed"}
@@ -123,7 +123,7 @@ def find_arms(runs: Sequence[Run]) -> tuple[Arm, ...]:
 
 
 def name_groups(groups: Sequence[Sequence[Run]], runs: Sequence[Run]) -> list[str]:
-    """A name for each group: a run's own where it is alone, else what the names of its runs share, else all of them."""
+    """Return a name for each group: a single run's own name, else what its runs' names share, else all their names."""
     names = [members[0].name if len(members) == 1 else _shared_name(members, runs) for members in groups]
     return [
         " + ".join(run.name for run in members) if not name or names.count(name) > 1 else name
@@ -132,7 +132,7 @@ def name_groups(groups: Sequence[Sequence[Run]], runs: Sequence[Run]) -> list[st
 
 
 def _shared_name(members: Sequence[Run], runs: Sequence[Run]) -> str:
-    """Folders that all members stand in and not all runs do, then how the members' own names begin."""
+    """Return the folders that all members are in and not all runs are, then the beginning that members' names share."""
     top = len(Path(os.path.commonpath([run.path.absolute().parent for run in runs])).parts)
     every = [run.path.absolute().parent.parts[top:] for run in runs]
     parents = [run.path.absolute().parent.parts[top:] for run in members]

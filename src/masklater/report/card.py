@@ -47,7 +47,7 @@ def model_card(exported: Exported, origin: Origin, scores: Sequence[Scores] = ()
 
 
 def _front_matter(exported: Exported, origin: Origin) -> dict[str, object]:
-    """Return what the hub reads: only what is known, by the names it knows."""
+    """Return the front matter that the hub reads: only known facts, under the hub's names."""
     named = [source.name for shards in origin.data or () for source in shards.sources if source.name.startswith("hf:")]
     data_sets = list(dict.fromkeys(re.split("[:@#]", name.removeprefix("hf:"))[0] for name in named))
     source = origin.recipe.model.from_
@@ -245,5 +245,5 @@ def _license(identifier: str | None) -> str:
 
 
 def _code(name: str) -> str:
-    """A name of the user's as it stands, whatever marks are in it."""
+    """Return a name of the user's as inline code, whatever characters are in it."""
     return f"`{' '.join(name.replace('`', chr(39)).split())}`"

@@ -1,4 +1,4 @@
-"""What is unequal among runs that are compared, and what their figures therefore do not say."""
+"""The differences between compared runs, and what their figures therefore do not say."""
 
 import math
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ def _of_phases(runs: Sequence[Run]) -> list[str]:
 
 
 def caveats(runs: Sequence[Run], baseline: Run, scores: dict[str, Scores]) -> list[str]:
-    """List what is unequal among the runs, or missing, and bears on how far their figures compare."""
+    """List what differs between the runs, or is missing, and limits how far their figures can be compared."""
     notes = _of_phases(runs)
     ended = {run.name for arm in find_arms(runs) for run in arm.ended}
     for run in runs:
@@ -50,7 +50,7 @@ def caveats(runs: Sequence[Run], baseline: Run, scores: dict[str, Scores]) -> li
 
 
 def _of_scores(runs: Sequence[Run], baseline: Run, scores: dict[str, Scores]) -> list[str]:
-    """List what is unequal among the scores of runs, or missing."""
+    """List what differs between the scores of runs, or is missing."""
     notes: list[str] = []
     if not scores or len(runs) == 1:
         return notes
@@ -78,7 +78,7 @@ def _of_unlike_data(scores: Sequence[Scores]) -> list[str]:
 
 
 def of_pairs(runs: Sequence[Run], pairs: dict[str, Pairs]) -> list[str]:
-    """List what is unequal among the minimal pairs that runs were scored on."""
+    """List what differs between the minimal pairs that runs were scored on."""
     notes = [
         f"{run.name} was scored on minimal pairs as it was at step {pairs[run.name].step:,}, and has gone on to step "
         f"{run.spent.steps:,.0f}."

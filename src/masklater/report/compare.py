@@ -34,16 +34,16 @@ def compare(
     Args:
         paths: RUN folders, one or more.
         out: The REPORT folder to make.
-        unit: What the first plots stand over.
-        baseline: The run the others are compared with; the first unless one is named.
-        scores: SCORES folders beyond RUN/scores.
-        hash_of: The hash that SCORES would have of an encoder's folder; None: no such folder is looked into.
+        unit: The x axis of the first plots.
+        baseline: The run the others are compared with; None: the first.
+        scores: SCORES folders besides RUN/scores.
+        hash_of: Returns the hash that SCORES would have of an encoder's folder; None: such folders are not read.
 
     Returns:
-        the report, and its figures as they stand in report.json.
+        the report, and its figures as in report.json.
 
     Raises:
-        UserError: A folder is not what it should be, the runs do not compare, or `out` exists already.
+        UserError: A folder is of the wrong kind, the runs cannot be compared, or `out` exists already.
     """
     refuse_existing(out)
     names = distinct_names(list(paths))
@@ -84,7 +84,7 @@ def compare(
 
 
 def _drawings(comparison: Comparison) -> list[Callable[[], Picture]]:
-    """Every plot there is something to draw for, over each unit."""
+    """Return a function for every plot that has something to show, over each unit."""
     drawings: list[Callable[[], Picture]] = []
     if comparison.scaling is not None:
         for quality, laws in comparison.scaling.laws.items():

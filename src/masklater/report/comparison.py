@@ -1,4 +1,4 @@
-"""Several runs beside one of them, the baseline: what each spent, measured and reached."""
+"""Several runs next to one of them, the baseline: what each spent, measured and reached."""
 
 import math
 from collections.abc import Sequence
@@ -25,14 +25,14 @@ MEASURES = ("flops", "flops_without_head", "hours", "rows", "tokens")
 
 @dataclass(frozen=True)
 class Verdict:
-    """The end of an arm beside that of the baseline."""
+    """The end of an arm compared with the end of the baseline."""
 
     gap: float  # how much lower its mean loss is than the baseline's
-    spread: float | None  # how far seeds lie apart, in the arm or in the baseline; None: both have one seed
+    spread: float | None  # distance between seeds, in the arm or in the baseline; None: both have one seed
 
     @property
     def beyond(self) -> bool:
-        """True where the two differ by more than seeds do, as far as that is known."""
+        """True where the two differ by more than seeds do, or where the spread of seeds is not known."""
         return self.spread is None or abs(self.gap) > self.spread
 
 
@@ -42,9 +42,9 @@ class Comparison:
 
     runs: tuple[Run, ...]
     baseline: Run
-    unit: Unit  # what plots stand over first, and compute is stated in
+    unit: Unit  # the x axis of the first plots, and the unit of compute
     scores: dict[str, Scores]  # by run name; runs without any are not in it
-    notes: tuple[str, ...]  # what a reader must know before trusting a figure
+    notes: tuple[str, ...]  # facts that a reader must know before trusting a figure
     pairs: dict[str, Pairs] = field(default_factory=dict)  # minimal pairs by run name, where a run was scored on them
 
     @cached_property
@@ -59,7 +59,7 @@ class Comparison:
 
     @cached_property
     def arms(self) -> tuple[Arm, ...]:
-        """The runs, those that differ in their seed alone together."""
+        """The runs grouped into arms: runs that differ only in their seed form one arm."""
         return find_arms(self.runs)
 
     @property
@@ -79,13 +79,13 @@ class Comparison:
 
     @cached_property
     def arm_scores(self) -> dict[str, Scores]:
-        """Scores by arm name: what its runs scored, taken together."""
+        """Scores by arm name: the scores of its runs, taken together."""
         found = {arm.name: [self.scores[run.name] for run in arm.ended if run.name in self.scores] for arm in self.arms}
         return {name: together(scores) for name, scores in found.items() if scores}
 
     @property
     def benchmark(self) -> str:
-        """What the scores are called: by GLUE's name where all tasks are its."""
+        """The name of the scores: GLUE where all tasks are GLUE's, else Tasks."""
         tasks = [task for scores in self.arm_scores.values() for task in scores.tasks.values()]
         return "GLUE" if all(task.in_average is not None for task in tasks) else "Tasks"
 
@@ -96,7 +96,7 @@ class Comparison:
         return None if loss is None else loss.mean
 
     def verdict(self, arm: Arm) -> Verdict | None:
-        """Compare the end of an arm with that of the baseline; None where one of them has no loss."""
+        """Compare the end of an arm with the end of the baseline; None where one of them has no loss."""
         own, base = arm.loss, self.baseline_arm.loss
         if own is None or base is None:
             return None
@@ -104,11 +104,11 @@ class Comparison:
         return Verdict(base.mean - own.mean, max(known) if known else None)
 
     def reached(self, run: Run) -> Reached | None:
-        """Find where a run first comes down to the baseline's last loss; None where it does not, or cannot be told."""
+        """Find where a run first reaches the baseline's last loss; None where it does not or that is not known."""
         return None if self.target is None else first_reach(run.evaluations, self.target)
 
     def share(self, run: Run, measure: str) -> float | None:
-        """Return what a run had spent when it reached the baseline's quality, over what the baseline spent for it."""
+        """Return a run's spending when it reached the baseline's quality, divided by the baseline's spending for it."""
         reached, target = self.reached(run), self.baseline_arm.spent_at_final
         if reached is None or target is None:
             return None
@@ -116,7 +116,10 @@ class Comparison:
         return own / whole if own is not None and whole else None
 
     def arm_reached(self, arm: Arm) -> Reached | None:
-        """Find where an arm reaches it on average; None unless all runs do, and the arm differs by more than seeds."""
+        """Find where an arm reaches the target loss on average.
+
+        None unless all runs reach it, and the arm differs from the baseline by more than seeds do.
+        """
         verdict = self.verdict(arm)
         if verdict is None or not (verdict.beyond or arm is self.baseline_arm):
             return None
@@ -129,7 +132,7 @@ class Comparison:
         return Reached(mean_spent([each.spent for each in reached]), any(each.at_most for each in reached))
 
     def arm_share(self, arm: Arm, measure: str) -> Spread | None:
-        """The share over the seeds of an arm; None where `arm_reached` is."""
+        """Return the share over the seeds of an arm; None where `arm_reached` is None."""
         if self.arm_reached(arm) is None:
             return None
         shares = [self.share(run, measure) for run in arm.ended if run.evaluations]
@@ -137,10 +140,10 @@ class Comparison:
 
 
 def choose_baseline(runs: Sequence[Run], wanted: Path | None) -> Run:
-    """The run that the others are compared with: the first, unless one is named.
+    """Return the run that the others are compared with: the first, unless one is named.
 
     Raises:
-        UserError: The one named is not among them.
+        UserError: The named run is not among them.
     """
     if wanted is None:
         return runs[0]
@@ -152,7 +155,7 @@ def choose_baseline(runs: Sequence[Run], wanted: Path | None) -> Run:
 
 
 def check_comparable(runs: Sequence[Run]) -> None:
-    """Raise UserError where losses do not compare: rows of another length, or other data."""
+    """Raise UserError where losses cannot be compared: rows of another length, or other data."""
     first = runs[0]
     for run in runs[1:]:
         if run.row_length != first.row_length:
@@ -170,9 +173,9 @@ def check_comparable(runs: Sequence[Run]) -> None:
 
 
 def different_settings(comparison: Comparison) -> dict[str, dict[str, Any]]:
-    """The settings that are not the same in all arms: by dotted key, or what a recipe does not hold, each one's value.
+    """Return the settings that differ between arms, with each arm's value, by dotted key or a name outside the recipe.
 
-    Where the baseline was run at several budgets: in all methods, sizes left out.
+    Where the baseline was run at several budgets, compare all methods, without sizes.
     """
     if comparison.over_budgets and comparison.scaling is not None:
         leaves = {each.name: each.arms[-1].runs[0].settings for each in comparison.scaling.methods}
@@ -188,7 +191,7 @@ def different_settings(comparison: Comparison) -> dict[str, dict[str, Any]]:
 
 
 def describe(run: Run) -> str:
-    """One line on what a run is: its objective, masking and encoder, as far as its recipe states them."""
+    """Return one line on a run: its objective, masking and encoder, as far as its recipe states them."""
     settings = settings_of(run.recipe)
     return ", ".join(part for part in (_objective(settings), in_short(run.recipe), _encoder(settings)) if part)
 

@@ -1,4 +1,4 @@
-"""The plots of a comparison: held-out loss and accuracy over what was spent, and scores at the end of it."""
+"""The plots of a comparison: held-out loss and accuracy over spending, and the scores at the end."""
 
 import math
 import re
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH = 5.2  # inches; on a phone the text of so narrow a figure stays readable
+WIDTH = 5.2  # inches; text in so narrow a figure stays readable on a phone
 LINE = 0.21  # inches, of a legend
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, AMBER)
 MARKERS = ("s", "^", "D", "v", "P", "X", "<", ">", "*", "p")
 DASHES = ((0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), "-")
 SIDE_BY_SIDE = "equals in x stand side by side"
 MISSING_GLYPH = r"Glyph (\d+) .*missing from"
-"""How matplotlib warns, at each drawing, of a character that its font lacks."""
+"""Matplotlib's warning, at each drawing, of a character that its font lacks."""
 CORRUPTION = f"held out, all under one corruption: {COMMON}"
 
 
@@ -51,11 +51,11 @@ class Picture:
     title: str
     svg: str
     png: bytes
-    without_glyph: frozenset[str] = frozenset()  # of its text: boxes in the PNG, as matplotlib's font lacks them
+    without_glyph: frozenset[str] = frozenset()  # characters that matplotlib's font lacks: boxes in the PNG
 
 
 def curve(comparison: Comparison, unit: Unit, quality: Literal["loss", "accuracy"]) -> Picture:
-    """Held-out loss or masked accuracy, under the common corruption, over what was spent; of several seeds the mean."""
+    """Plot held-out loss or masked accuracy under the common corruption over spending; of several seeds the mean."""
     handles: dict[str, Any] = {}
     methods = comparison.scaling.methods if comparison.scaling else ()
     method_of = {arm.name: f"{method.name} ({len(method.arms)} budgets)" for method in methods for arm in method.arms}
@@ -90,7 +90,7 @@ def curve(comparison: Comparison, unit: Unit, quality: Literal["loss", "accuracy
 def _draw_arm(
     axes: "Axes", arm: Arm, look: dict[str, Any], unit: Unit, quality: Literal["loss", "accuracy"], scale: Scale
 ) -> tuple[Any, int]:
-    """The line of an arm, its band from the lowest to the highest seed, and how many seeds there are."""
+    """Draw an arm's line and its band from the lowest to the highest seed; return the line and the number of seeds."""
     unknown = Spread(math.nan, math.nan, math.nan, 0)
     size = 1 if quality == "loss" else 100
     x = [(point.spent.of(unit) or 0.0) / scale.size for point in arm.points]
@@ -105,7 +105,7 @@ def _draw_arm(
 
 
 def glue_average(comparison: Comparison, unit: Unit) -> Picture:
-    """The average over tasks of each arm that has one, over all that a run of it has spent."""
+    """Plot the average over tasks of each arm that has one, over all that a run of the arm has spent."""
     arms = {arm.name: comparison.arm_scores.get(arm.name) for arm in comparison.arms}
     averages = {name: scores.average for name, scores in arms.items() if scores and scores.average}
     with style():
@@ -120,7 +120,7 @@ def glue_average(comparison: Comparison, unit: Unit) -> Picture:
 
 
 def glue_tasks(comparison: Comparison, unit: Unit) -> Picture:
-    """Each task in a panel of its own: medians and, as bars, the lowest and highest seed."""
+    """Plot each task in a separate panel: medians and, as bars, the lowest and highest seed."""
     scores = comparison.arm_scores
     tasks = list(dict.fromkeys(task for each in scores.values() for task in each.tasks))
     with style():
@@ -146,7 +146,10 @@ def glue_tasks(comparison: Comparison, unit: Unit) -> Picture:
 def _points(
     axes: "Axes", comparison: Comparison, unit: Unit, heights: dict[str, tuple[float, float, float]]
 ) -> list[Any]:
-    """One point an arm at all that its runs spent; points of (nearly) equal compute stand side by side."""
+    """Draw a point for each arm at its runs' total spending.
+
+    Points of (nearly) equal compute are drawn side by side.
+    """
     from matplotlib.transforms import ScaledTranslation
 
     scale = _x_axis(axes, comparison, unit)
@@ -175,12 +178,12 @@ def _points(
         )
     lows, highs = [low for _, low, _ in heights.values()], [high for _, _, high in heights.values()]
     room = 0.15 * (max(highs) - min(lows)) or 1.0
-    axes.set_ylim(min(lows) - room, max(highs) + room)  # what is moved aside does not count by itself
+    axes.set_ylim(min(lows) - room, max(highs) + room)  # points moved aside do not enter the limits by themselves
     return handles
 
 
 def _looks(comparison: Comparison) -> Iterator[tuple[Arm, dict[str, Any]]]:
-    """Each arm with its colour, marker and line; arms of one method over several budgets look alike."""
+    """Yield each arm with its colour, marker and line; arms of one method over several budgets look alike."""
     methods = comparison.scaling.methods if comparison.scaling else ()
     of_arm = {arm.name: method.name for method in methods for arm in method.arms}
     kinds = list(dict.fromkeys(of_arm.get(arm.name, arm.name) for arm in comparison.arms))
@@ -191,7 +194,7 @@ def _looks(comparison: Comparison) -> Iterator[tuple[Arm, dict[str, Any]]]:
 
 
 def looks_of(baselines: Sequence[bool]) -> Iterator[dict[str, Any]]:
-    """Colours, markers and lines: the baseline in ink, the others told apart by all three."""
+    """Yield colours, markers and lines: the baseline in ink, the others different in all three."""
     number = 0
     for is_baseline in baselines:
         if is_baseline:
@@ -210,11 +213,11 @@ def _scale(comparison: Comparison, unit: Unit) -> Scale:
 
 
 LONGEST_LINE = 60
-"""Characters below the axes that a plot is wide enough for."""
+"""Most characters in a line below the axes that fit the width of a plot."""
 
 
 def x_label(comparison: Comparison, unit: Unit) -> str:
-    """Return what the horizontal axis shows, in lines that fit."""
+    """Return the label of the horizontal axis, in lines that fit."""
     scale = _scale(comparison, unit)
     if scale.unit == unit and unit != "hours":
         return WHAT[unit]
@@ -231,7 +234,7 @@ def _x_axis(axes: "Axes", comparison: Comparison, unit: Unit) -> Scale:
 
 
 def legend(figure: "Figure", handles: Sequence[Any], names: Sequence[str], title: str) -> None:
-    """A legend below the axes, for which the figure grows."""
+    """Add a legend below the axes, and make the figure higher for it."""
     labels = [textwrap.fill(name, 56) for name in names]
     title = "\n".join(textwrap.fill(line, LONGEST_LINE + 10) for line in title.split("\n"))  # in smaller letters
     columns = 2 if max(map(len, names), default=0) <= 24 and len(names) > 1 else 1

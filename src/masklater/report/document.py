@@ -1,4 +1,4 @@
-"""The parts of a report in order, whatever it is written as; and its Markdown."""
+"""The parts of a report in order, whatever format it is written in; and its Markdown."""
 
 from dataclasses import dataclass
 
@@ -24,13 +24,13 @@ class Document:
     """A report."""
 
     title: str
-    findings: list[str]  # a sentence, and what follows from it, one run each
+    findings: list[str]  # a sentence, then one for each run
     notes: list[str]
     blocks: list[Table | Plots]
 
 
 def compose(comparison: Comparison, pictures: dict[str, Picture]) -> Document:
-    """The report of a comparison, from its plots by name: those over the chosen unit first, the others at the end."""
+    """Compose the report of a comparison from its plots by name. Plots over the chosen unit come first."""
     baseline, unit = comparison.baseline_arm, comparison.unit
 
     def over(some_unit: str, *names: str) -> list[Picture]:
@@ -91,7 +91,7 @@ def _title(comparison: Comparison) -> str:
 
 
 def as_markdown(document: Document, folder: str) -> str:
-    """The report as Markdown, with plots as PNG files in a folder beside it."""
+    """Return the report as Markdown, with plots as PNG files in a folder next to it."""
     parts = [f"# {document.title}", *document.findings[:1]]
     parts.append("\n".join(f"- {finding}" for finding in document.findings[1:]))
     if document.notes:
@@ -106,7 +106,7 @@ def as_markdown(document: Document, folder: str) -> str:
 
 
 def as_text(document: Document) -> str:
-    """Return a report as text for a terminal: its findings, what to mind, and the tables."""
+    """Return a report as text for a terminal: its findings, its notes, and the tables."""
     parts = ["\n  ".join(document.findings)]
     parts += [f"Mind: {note}" for note in document.notes]
     parts += [f"{block.title}\n{markdown(block)}" for block in document.blocks if isinstance(block, Table)]

@@ -14,7 +14,7 @@ from masklater.report.scores import difference
 
 
 def figures(comparison: Comparison) -> dict[str, Any]:
-    """Return all figures of a comparison, unrounded, for report.json. Those not finite or not there are null."""
+    """Return all figures of a comparison, unrounded, for report.json. Missing and not finite figures are null."""
     baseline = comparison.baseline
     return {
         "masklater": masklater.__version__,
@@ -70,7 +70,10 @@ def _scaling_tree(scaling: Scaling) -> dict[str, Any]:
 
 
 def _law_tree(law: Law) -> dict[str, Any]:
-    """Loss is a power law, whose intercept and levels are logarithms; so are the places of levels."""
+    """Return a law for report.json.
+
+    A loss law is a power law: intercept, levels and the levels' places are logarithms.
+    """
     return {
         **asdict(law.line),
         "slope_interval": asdict(slope_of(law)),

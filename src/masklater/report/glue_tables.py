@@ -12,7 +12,7 @@ def _task_names(comparison: Comparison) -> list[str]:
 
 
 def scores(comparison: Comparison) -> Table:
-    """The table of each scored arm's score on each task."""
+    """Return the table of each scored arm's score on each task."""
     scored = [arm for arm in comparison.arms if arm.name in comparison.arm_scores]
     rows = []
     for task in _task_names(comparison):
@@ -31,7 +31,7 @@ def scores(comparison: Comparison) -> Table:
 
 
 def _remarks(comparison: Comparison, scored: list[Arm]) -> tuple[str, ...]:
-    """Return the notes about tasks; once, where they are the same for several arms."""
+    """Return the notes about tasks; a note that several arms share appears once."""
     arms: dict[tuple[str, str], list[str]] = {}
     for arm in scored:
         for task, score in comparison.arm_scores[arm.name].tasks.items():
@@ -52,7 +52,7 @@ def _spread(score: TaskScore | None) -> str:
 
 
 def differences(comparison: Comparison) -> Table:
-    """The table of each scored arm's distance from the baseline; for a baseline that was scored."""
+    """Return the table of each scored arm's distance from the baseline; the baseline must have been scored."""
     base = comparison.arm_scores[comparison.baseline_arm.name]
     others = [arm for arm in comparison.others if arm.name in comparison.arm_scores]
     rows = []

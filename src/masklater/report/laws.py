@@ -1,10 +1,12 @@
 """Laws of what training compute buys: straight lines in its logarithm, fitted by least squares.
 
-Of a loss the logarithm is fitted, which is a power law: loss = a x FLOPs^b. Of an accuracy its percents are. How far
-seeds move a law is found by drawing laws: each run's figure is replaced by its budget's mean and a normal deviation.
-How large deviations are is known from few runs, two seeds here and there, and so is drawn too, from what the seeds of
-all arms leave open. Of a single law that is Student's interval; deviations drawn from the few that were measured, as a
-bootstrap does, gave intervals that held the truth 76 to 91 times in a hundred instead of 95.
+For a loss, its logarithm is fitted, which is a power law: loss = a x FLOPs^b. For an accuracy, its percentage is
+fitted.
+
+How far seeds move a law is found by drawing laws: each run's figure is replaced by its budget's mean plus a normal
+deviation. The size of deviations is known only from a few runs, two seeds here and there. So it is drawn too, from what
+the seeds of all arms leave open. For a single law this is Student's interval. Deviations drawn from the few measured
+ones, as in a bootstrap, gave intervals that held the truth 76 to 91 times in a hundred instead of 95.
 """
 
 import math
@@ -17,32 +19,32 @@ from statistics import fmean
 DRAWS = 1000
 INTERVAL = 0.95
 NEVER = 1e6
-"""So many times the FLOPs of another arm are as good as never; no figure of a multiplier is higher."""
+"""From this multiple of the FLOPs of another arm on, an arm counts as never there; no multiplier is higher."""
 FAR = 2.0
-"""Budgets further apart than this give a law."""
+"""Budgets further apart than this factor give a law."""
 SAME = 0.05
-"""Two budgets whose logarithms are no further apart are one, which models of several sizes spent to the last step."""
+"""Budgets whose logarithms differ by at most this are one: models of several sizes spent it, to within a step."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """y over x, which is the logarithm of FLOPs."""
+    """A line of y over x, where x is the logarithm of FLOPs."""
 
     intercept: float
     slope: float
 
     def at(self, x: float) -> float:
-        """The height at a place."""
+        """Return y at a given x."""
         return self.intercept + self.slope * x
 
     def where(self, y: float) -> float:
-        """The place of a height."""
+        """Return the x at which the line has a given y."""
         return (y - self.intercept) / self.slope
 
 
 @dataclass(frozen=True)
 class Level:
-    """One budget: its logarithm, and what was measured there, a figure a seed."""
+    """One budget: its logarithm, and the figures measured there, one for each seed."""
 
     x: float
     ys: tuple[float, ...]
@@ -50,7 +52,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Law:
-    """A line through the levels of an arm, and what it might have been under other seeds."""
+    """A line through the levels of an arm, and what the line might have been under other seeds."""
 
     levels: tuple[Level, ...]
     line: Line
@@ -58,7 +60,7 @@ class Law:
 
     @property
     def budgets(self) -> list[float]:
-        """The places of the levels, of several at one budget the last; two or more."""
+        """The x of the levels, two or more; of several levels at one budget the last."""
         xs = [level.x for level in self.levels]
         return [x for x, following in pairwise([*xs, math.inf]) if following - x > SAME]
 
@@ -68,7 +70,7 @@ class Law:
         return max(abs(fmean(level.ys) - self.line.at(level.x)) for level in self.levels)
 
     def covers(self, x: float) -> bool:
-        """Tell whether a place lies between the smallest and the largest budget, a rounding aside."""
+        """Return whether x is between the smallest and the largest budget, apart from rounding."""
         return self.levels[0].x - 0.01 <= x <= self.levels[-1].x + 0.01
 
 
@@ -78,7 +80,7 @@ class Estimate:
 
     value: float
     low: float | None  # None: nothing is known of the spread of seeds
-    high: float | None  # None beside a low: there is no upper end, as the interval holds arms that never get there
+    high: float | None  # None with a low: there is no upper end, as the interval holds arms that never get there
     measured: bool  # not beyond the budgets that were run
 
     @property
@@ -88,13 +90,13 @@ class Estimate:
 
 
 def can_have_law(levels: Sequence[Level]) -> bool:
-    """Tell whether budgets lie far enough apart for a law."""
+    """Return whether budgets are far enough apart for a law."""
     xs = [level.x for level in levels]
     return len(xs) > 1 and max(xs) - min(xs) >= math.log(FAR)
 
 
 def fit_line(levels: Sequence[Level]) -> Line:
-    """Least squares over all figures of levels, of which there are two or more."""
+    """Fit a line by least squares over all figures of levels, of which there are two or more."""
     points = [(level.x, y) for level in levels for y in level.ys]
     middle, height = fmean(x for x, _ in points), fmean(y for _, y in points)
     slope = sum((x - middle) * (y - height) for x, y in points) / sum((x - middle) ** 2 for x, _ in points)
@@ -104,8 +106,8 @@ def fit_line(levels: Sequence[Level]) -> Line:
 def draw_deviations(arms: Sequence[Sequence[Level]]) -> list[float]:
     """Draw standard deviations that seeds may have, given those measured; none where no level has several seeds.
 
-    They are those of a variance with an inverse chi-squared distribution, of as many degrees of freedom as there are
-    seeds beyond the first of each level.
+    Their variance has an inverse chi-squared distribution, with as many degrees of freedom as there are seeds beyond
+    the first of each level.
     """
     several = [level.ys for levels in arms for level in levels if len(level.ys) > 1]
     squares = sum((y - fmean(ys)) ** 2 for ys in several for y in ys)
@@ -117,8 +119,9 @@ def fit_law(levels: Sequence[Level], deviations: Sequence[float], seed: str) -> 
     """Fit the law of an arm, and draw others.
 
     Args:
-        levels: Of the arm.
-        deviations: What `draw_deviations` made of all arms: one for each law that is drawn, in this order in all arms.
+        levels: The levels of the arm.
+        deviations: The result of `draw_deviations` for all arms: one for each law that is drawn, in the same order for
+            all arms.
         seed: A name, so that a report repeats itself.
     """
     ordered = tuple(sorted(levels, key=lambda level: level.x))
@@ -140,10 +143,10 @@ def slope_of(law: Law) -> Estimate:
 
 
 def multiplier(law: Law, reference: Law, x: float, falls: bool) -> Estimate | None:
-    """FLOPs of an arm over those of the reference where both are as good as the reference is at one of its budgets.
+    """Estimate an arm's FLOPs over the reference's where both are as good as the reference at one of its budgets.
 
-    None where one of the laws does not get better with compute. Of the draws, one of the arm that does not get better
-    never gets there; one of the reference that does not says nothing.
+    None where one of the laws does not get better with compute. Among the draws, an arm that does not get better never
+    gets there, and a reference that does not get better is ignored.
     """
 
     def gets_better(line: Line) -> bool:

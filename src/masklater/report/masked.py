@@ -10,7 +10,7 @@ from masklater.recipe.timeline import by_phase, in_phase
 
 
 def rates(masking: MaskingSettings, write: Callable[[float], str], of: str = "run") -> tuple[str, str]:
-    """Return the rate that masking begins at, or between which it is drawn, and how it goes on; empty: it stays."""
+    """Return the first rate, or the two between which it is drawn; and how it changes, "" where it is constant."""
     schedule, first = masking.schedule, write(masking.rate)
     if schedule.end is not None and schedule.end != masking.rate:
         return first, f"{'falling' if schedule.end < masking.rate else 'rising'} to {write(schedule.end)} over the {of}"
@@ -21,7 +21,7 @@ def rates(masking: MaskingSettings, write: Callable[[float], str], of: str = "ru
 
 
 def in_short(recipe: Recipe) -> str:
-    """One line on the masking of a run, where it changes in phases each that masks."""
+    """Return one line on the masking of a run; where it changes between phases, on that of each phase that masks."""
     masking = [own.masking for own in by_phase(recipe)]
     causal = ["causal in a phase"] if any(each.causal for each in masking) else []
     return ", ".join([*causal, ", then ".join(dict.fromkeys(_short(each) for each in masking if not each.causal))])
@@ -37,7 +37,7 @@ def _short(masking: MaskingSettings) -> str:
 
 
 def as_sentences(recipe: Recipe, phase: int) -> str:
-    """Say how a run has masked up to one of its phases, a clause each."""
+    """Say how a run has masked up to one of its phases, with a clause for each phase."""
     if not recipe.phases:
         return f"{_clause(recipe.masking, 'run')}."
     whole, left, clauses = Fraction(str(recipe.duration.amount)), Fraction(1), []
@@ -66,5 +66,5 @@ def _clause(masking: MaskingSettings, of: str) -> str:
 
 
 def percent(share: float) -> str:
-    """A share as a percentage, without digits that say nothing."""
+    """Return a share as a percentage, without meaningless digits."""
     return f"{100 * share:.4g}%"

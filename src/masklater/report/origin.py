@@ -1,4 +1,4 @@
-"""What a model card is made of: the run that an export is from, and the scores that are of this export and no other."""
+"""The content of a model card: the run that an export is from, and the scores of exactly this export."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,25 +17,25 @@ from masklater.run.identity import Identity, read_identity
 
 @dataclass(frozen=True)
 class Exported:
-    """What stands in the folder that the card is for."""
+    """The content of the folder that the card is for."""
 
     name: str  # of the folder
     kind: str  # the model's class
     parameters: int
-    has_head: bool  # an LM head is in it
+    has_head: bool  # whether an LM head is in it
     has_pooler: bool
     license: str | None  # an identifier of the hub's, as the user told it
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where it comes from: a run at one of its checkpoints."""
+    """The source of an export: a run at one of its checkpoints."""
 
     recipe: Recipe
     identity: Identity
     ledger: Ledger  # as of the checkpoint
     data: tuple[TrainedShards, ...] | None  # None: the run began before this was recorded
-    evaluation: Evaluation | None  # the last one up to the checkpoint
+    evaluation: Evaluation | None  # an identifier of the hub's, as the user gave it
     phase: int = 0  # of its last step
 
     @property
@@ -45,23 +45,23 @@ class Origin:
 
     @property
     def done(self) -> float:
-        """How much of the duration in the recipe it had spent."""
+        """The share of the recipe's duration that it had spent."""
         return self.recipe.duration.spent(self.ledger) / self.recipe.duration.amount
 
 
 def read_origin(run: Path, ledger: Ledger, phase: int = 0) -> tuple[Origin, list[str]]:
-    """Read what a RUN says of itself; weights can be exported where its records are gone.
+    """Read the records of a RUN; weights can be exported even where records are missing.
 
     Args:
         run: Its folder.
-        ledger: Of the checkpoint that is exported.
-        phase: Of its last step.
+        ledger: The ledger of the exported checkpoint.
+        phase: The phase of its last step.
 
     Returns:
-        origin, and what could not be read, a sentence each.
+        origin, and a sentence for each record that could not be read.
 
     Raises:
-        UserError: It is no RUN.
+        UserError: The folder is not a RUN.
     """
     identity, recipe = read_identity(run)
     data, evaluation, notes = None, None, []
@@ -80,19 +80,19 @@ def read_origin(run: Path, ledger: Ledger, phase: int = 0) -> tuple[Origin, list
 def scores_of(
     run: Path, step: int, hashes: set[str], named: Sequence[Path]
 ) -> tuple[list[Scores], Pairs | None, list[str]]:
-    """Find the scores of an export: folders named, RUN/scores, and minimal pairs in RUN/blimp.json.
+    """Find the scores of an export, in named folders and RUN/scores, and minimal pairs in RUN/blimp.json.
 
     Args:
-        run: The RUN it is from.
-        step: Of the checkpoint.
-        hashes: What may stand in SCORES as the encoder's hash.
+        run: The RUN that the export is from.
+        step: The step of the checkpoint.
+        hashes: The hashes that SCORES may have of the encoder.
         named: SCORES folders.
 
     Returns:
-        scores, minimal pairs, and what was left out, a sentence each.
+        scores, minimal pairs, and a sentence for each thing left out.
 
     Raises:
-        UserError: A named folder is no SCORES folder, or scored another encoder.
+        UserError: A named folder is not a SCORES folder, or scored another encoder.
     """
     found, notes = [], []
     by_place = {folder.resolve(): folder for folder in named}
@@ -130,10 +130,10 @@ def scores_of(
 
 
 def _belong(scores: Scores, hashes: set[str], run: Path, step: int) -> bool:
-    """Tell whether the weights that were scored are those exported, wherever run and SCORES lie.
+    """Return whether the scored weights are the exported ones, wherever run and SCORES are.
 
-    The hash of the folder decides, or what the run logged on its way to the weights: another version of transformers
-    writes another config beside the same ones.
+    Either the hash of the folder decides, or the run's log up to these weights: another version of transformers writes
+    another config for the same weights.
     """
     encoder = scores.encoder
     same_training = encoder.training_sha256 is not None and why_not_of(run, encoder) is None

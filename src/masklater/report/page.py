@@ -20,7 +20,7 @@ COLOURS = {
     plots.SKY: ("sky", "#8fd3f7"),
     plots.AMBER: ("amber", "#f0b323"),
 }
-"""Each colour of the plots, with its name on the page and what stands for it where the page is dark."""
+"""Each colour of the plots, with its name on the page and the colour that replaces it on a dark page."""
 
 STYLE = """
 :root { color-scheme: light dark; LIGHT --line: #d5d9de; --soft: #f3f5f7; }
@@ -47,11 +47,11 @@ details { border-top: 1px solid var(--line); padding: .6rem 0; } summary { curso
 @media (min-width: 40rem) { body { padding: 2rem; } tbody th { max-width: 20rem; } }
 """
 
-SECURITY = "default-src 'none'; style-src 'unsafe-inline'"  # a browser then fetches nothing, whatever the page says
+SECURITY = "default-src 'none'; style-src 'unsafe-inline'"  # a browser then fetches nothing, whatever is on the page
 
 
 def as_html(document: Document) -> str:
-    """The whole page: a text that needs no other file, and asks for none."""
+    """Return the whole page: a text that needs no other file, and requests none."""
     parts = [f"<h1>{html.escape(document.title)}</h1>"]
     parts += [f"<p>{html.escape(sentence)}</p>" for sentence in document.findings[:1]]
     parts += [_list(document.findings[1:])] if document.findings[1:] else []
@@ -103,7 +103,7 @@ def _plots(plots: Plots) -> str:
 
 
 def _inline(picture: Picture) -> str:
-    """An SVG as part of a page: no ids shared with another, no fixed size, colours that follow the page."""
+    """Return an SVG as part of a page: no ids shared with another, no fixed size, colours that follow the page."""
     svg = picture.svg[picture.svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<title>.*?</title>", "", svg, flags=re.DOTALL)

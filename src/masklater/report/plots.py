@@ -1,4 +1,4 @@
-"""Plots: the style they share, and the one of a single run's metrics."""
+"""Plots: their common style, and the plot of a single run's metrics."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,14 +9,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#666666"  # Okabe and Ito's palette: told apart by every reader
+BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#666666"  # Okabe and Ito's palette: every reader can tell them apart
 GREEN, PURPLE, SKY, AMBER = "#009e73", "#cc79a7", "#56b4e9", "#e69f00"
 INK, PAPER = "#1f2328", "#ffffff"
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Within it figures are made and saved as all plots here are; text in an SVG stays text."""
+    """Apply the common style to figures made and saved inside; text in an SVG stays text."""
     import matplotlib as mpl
 
     settings: dict[Any, Any] = {
@@ -31,20 +31,20 @@ def style() -> Iterator[None]:
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """An empty figure of a size in inches, drawn without a window."""
+    """Return an empty figure of a size in inches, drawn without a window."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def plot_losses(records: list[dict[str, Any]], baselines: dict[str, float], out: Path, title: str) -> None:
-    """Training and held-out loss over rows, with horizontal lines for baselines, as a PNG.
+    """Plot training and held-out loss over rows, with horizontal lines for baselines, as a PNG.
 
     Args:
-        records: Of a metrics.jsonl.
-        baselines: Name and loss in nats of what the run is compared with.
+        records: Records of a metrics.jsonl.
+        baselines: Name and loss in nats of the baselines.
         out: The PNG to write.
-        title: Above the plot.
+        title: The title above the plot.
     """
     steps = [record for record in records if "loss" in record]
     rows_at = {record["step"]: record["rows"] for record in steps}
@@ -85,7 +85,7 @@ def with_thousands(axes: "Axes") -> None:
 
 
 def logarithmic_x(axes: "Axes", write: Callable[[float], str]) -> None:
-    """Make the x axis logarithmic, with a number at each power of ten, and at thrice it where there is room."""
+    """Make the x axis logarithmic, with a number at each power of ten, and at three times it where there is room."""
     from matplotlib.ticker import LogLocator
 
     axes.set_xscale("log")
@@ -96,5 +96,5 @@ def logarithmic_x(axes: "Axes", write: Callable[[float], str]) -> None:
 
 
 def _smoothed(values: list[float], window: int = 20) -> list[float]:
-    """Trailing means."""
+    """Return trailing means."""
     return [sum(part) / len(part) for end in range(1, len(values) + 1) if (part := values[max(0, end - window) : end])]

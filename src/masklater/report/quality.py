@@ -12,14 +12,14 @@ class Reached:
     """The point where a run first reached a loss."""
 
     spent: Spent
-    at_most: bool  # it was below already at the first evaluation that can tell: reached there or before
+    at_most: bool  # the first evaluation that can tell was already below: reached there or before
 
 
 def first_reach(evaluations: Sequence[Evaluation], loss: float) -> Reached | None:
-    """Find where a run first comes down to a loss, in nats under the common corruption; None where it does not.
+    """Find where a run first reaches a loss, in nats under the common corruption; None where it does not.
 
-    Between two evaluations the loss is taken to fall in a straight line over what was spent. Evaluations that are
-    not finite tell nothing.
+    Between two evaluations, the loss is assumed to fall in a straight line over spending. Evaluations that are not
+    finite are ignored.
     """
     before: Evaluation | None = None
     for evaluation in evaluations:

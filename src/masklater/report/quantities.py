@@ -1,4 +1,4 @@
-"""Amounts as people read them: in units of a size that keeps numbers short, with signs and shares."""
+"""Amounts in a form for readers: in units that keep numbers short, with signs and shares."""
 
 import math
 from dataclasses import dataclass
@@ -19,16 +19,16 @@ _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 class Scale:
     """A unit for amounts of one measure."""
 
-    size: float  # of the measure's own unit (a FLOP, an hour, a row, a token)
+    size: float  # in the measure's own unit (a FLOP, an hour, a row, a token)
     unit: str
 
     def __call__(self, amount: float | None) -> str:
-        """An amount in this unit, to three or four digits; a dash where there is none."""
+        """Return an amount in this unit, to three or four digits; a dash where there is none."""
         return "–" if amount is None else digits(amount / self.size)
 
 
 def scale_for(measure: str, largest: float) -> Scale:
-    """The unit in which the largest of some amounts is at least 1 and, where possible, below 1000."""
+    """Return the unit in which the largest amount is at least 1 and, where possible, below 1000."""
     if measure == "hours":
         if largest < 2 / 60:
             return Scale(1 / 3600, "seconds")
@@ -45,7 +45,7 @@ def scale_for(measure: str, largest: float) -> Scale:
 
 
 def digits(value: float) -> str:
-    """A number to three digits or, from 1,000 on, as a whole one."""
+    """Return a number to three digits or, from 1,000 on, as a whole number."""
     if not math.isfinite(value):
         return "not finite"
     size = abs(value)
@@ -54,12 +54,12 @@ def digits(value: float) -> str:
 
 
 def power_of_ten(exponent: int) -> str:
-    """10 to a whole power."""
+    """Return 10 to a whole power, as text."""
     return f"10{str(exponent).translate(_SUPERSCRIPTS)}"
 
 
 def power(amount: float) -> str:
-    """A large amount as a number below 10 and a power of ten."""
+    """Return a large amount as a number below 10 and a power of ten."""
     exponent = math.floor(math.log10(amount))
     lead = f"{amount / 10**exponent:.2f}"
     if lead == "10.00":
@@ -68,7 +68,7 @@ def power(amount: float) -> str:
 
 
 def signed(value: float, decimals: int) -> str:
-    """A difference, its sign always written; nothing is more or less than zero only by rounding."""
+    """Return a difference with its sign; a value that rounds to zero has none."""
     if not math.isfinite(value):
         return "not finite"
     text = f"{value:+,.{decimals}f}"
@@ -76,5 +76,5 @@ def signed(value: float, decimals: int) -> str:
 
 
 def share(value: float | None) -> str:
-    """A part of something as a percentage."""
+    """Return a part of something as a percentage."""
     return "–" if value is None else f"{value:.1%}"

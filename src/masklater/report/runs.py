@@ -1,4 +1,4 @@
-"""RUN folders as a report sees them: who a run is, what it has spent, what its evaluations measured."""
+"""The parts of a RUN folder that a report needs: settings, spending, and the results of evaluations."""
 
 import math
 import os
@@ -16,29 +16,29 @@ from masklater.run.metrics import numbered_records
 Unit = Literal["flops", "hours", "rows", "tokens"]
 UNITS: tuple[Unit, ...] = get_args(Unit)
 SELECTION = ("flops_selection", "flops_selection_runs")
-"""The FLOPs of choosing rows, as records of steps have them where rows were chosen."""
+"""The FLOPs of choosing rows, under their names in records of steps; recorded where rows were chosen."""
 
 
 @dataclass(frozen=True)
 class Spent:
-    """The totals a run has spent since its step 0, at some point of it; between steps counts are no whole numbers."""
+    """The totals a run has spent since its step 0, at some point; between steps, counts are not whole numbers."""
 
     steps: float = 0.0
     rows: float = 0.0
-    tokens: float = 0.0  # positions of the rows, the dropped ones included
-    flops: float = 0.0  # of training, LM head and, where recorded, the optimizer's products and selection included
-    hours: float = 0.0  # of training steps; evaluation and checkpoints stand outside
+    tokens: float = 0.0  # positions of the rows, including the dropped ones
+    flops: float = 0.0  # of training, including LM head and, where recorded, the optimizer's products and selection
+    hours: float = 0.0  # of training steps, without evaluation and checkpoints
     flops_without_head: float | None = None  # None where the run did not record its head's FLOPs
     flops_optimizer: float = 0.0  # of `flops`, the optimizer's own products
-    flops_selection: float = 0.0  # of `flops`, choosing rows or targets: scoring, and training what scored
+    flops_selection: float = 0.0  # of `flops`, choosing rows or targets: scoring, and training the runs that scored
 
     def of(self, measure: str) -> float | None:
-        """The amount of one measure, by its field's name."""
+        """Return the amount of one measure, by its field's name."""
         amount = getattr(self, measure)
         return None if amount is None else float(amount)
 
     def towards(self, later: "Spent", share: float) -> "Spent":
-        """The point that lies this share of the way from here to a later one."""
+        """Return the point at this share of the way from here to a later one."""
 
         def between(measure: str) -> float | None:
             begin, end = self.of(measure), later.of(measure)
@@ -55,9 +55,9 @@ class Evaluation:
     loss: float  # under the common corruption, 15% uniform [MASK], the same for every run
     accuracy: float
     targets: int  # predicted under the common corruption; tells how many rows were evaluated
-    own_loss: float  # under the masking the run trains with; nan, as every figure here, where nothing was to predict
+    own_loss: float  # under the masking the run trains with; nan, like every figure here, without targets
     own_accuracy: float
-    by_source: dict[str, float] = field(default_factory=dict)  # loss under the common corruption, of each of several
+    by_source: dict[str, float] = field(default_factory=dict)  # loss under the common corruption, by source
 
 
 @dataclass(frozen=True)
@@ -67,15 +67,15 @@ class Run:
     name: str  # distinct among the runs of a comparison
     path: Path
     recipe: Recipe
-    data_sha256: str  # of all the data, whichever rows of it were chosen
+    data_sha256: str  # of all the data, whichever of its rows were chosen
     row_length: int
     spent: Spent  # at its last step
     evaluations: tuple[Evaluation, ...]  # in order; empty where no rows were held out
-    beside_recipe: dict[str, str]  # SHA-256 of what decides the weights too, by what it is of
+    beside_recipe: dict[str, str]  # SHA-256 of other things that decide the weights, by name
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that decides its weights: the settings of its recipe that act, and what the recipe does not hold."""
+        """Everything that decides its weights: the effective settings of its recipe, and facts outside the recipe."""
         return settings_of(self.recipe) | self.beside_recipe
 
     @property
@@ -90,7 +90,7 @@ class Run:
 
     @property
     def spent_of_duration(self) -> float:
-        """The amount it has spent in the unit of its duration, which counts no FLOPs of optimizer and selection."""
+        """The amount it has spent in the unit of its duration, without FLOPs of optimizer and selection."""
         unit, spent = self.recipe.duration.unit, self.spent
         return (spent.of(unit) or 0.0) - (spent.flops_optimizer + spent.flops_selection if unit == "flops" else 0.0)
 
@@ -103,7 +103,7 @@ def counted_in(runs: Sequence[Run]) -> str:
 
 
 def distinct_names(paths: list[Path]) -> list[str]:
-    """A name for each folder: its own where no other shares it, else with as many parents as tell them apart.
+    """Return a name for each folder: its own if it is unique, else with as many parents as make it unique.
 
     Raises:
         UserError: A folder is named twice.
@@ -128,7 +128,7 @@ def read_run(path: Path, name: str) -> Run:
 
     Raises:
         UserError: There is none, or it has not made a step yet.
-        DamagedDataError: One of its files is not what pre-training wrote.
+        DamagedDataError: One of its files differs from what pre-training wrote.
     """
     identity, recipe = read_identity(path)
     spent, evaluations = _follow(path / "metrics.jsonl")
@@ -158,7 +158,7 @@ def _follow(path: Path) -> tuple[Spent, tuple[Evaluation, ...]]:
                     where, f"an evaluation at step {record['step']} after the record of step {spent.steps:g}"
                 )
             targets = int(_amount(record, "valid_targets_15", where))
-            # A finished run that was resumed evaluates its last step again: the later record stands.
+            # A finished run that was resumed evaluates its last step again: the later record counts.
             evaluations[record["step"]] = Evaluation(
                 spent,
                 loss=_measured(record, "valid_loss", "_15", where),
@@ -178,7 +178,7 @@ def _follow(path: Path) -> tuple[Spent, tuple[Evaluation, ...]]:
 
 
 def _after_step(before: Spent, record: dict[str, Any], where: str) -> Spent:
-    """The totals with one more step booked; they are recorded as totals, seconds alone step by step."""
+    """Return the totals after one more step. Records hold totals, except seconds, which they hold for each step."""
     if record["step"] != before.steps + 1:
         raise _damaged(where, f"step {record['step']} follows step {before.steps:g}")
     flops = _amount(record, "flops", where)
@@ -202,7 +202,7 @@ def _after_step(before: Spent, record: dict[str, Any], where: str) -> Spent:
 
 
 def _number(record: dict[str, Any], key: str, where: str) -> float:
-    """A number of a record; a run that has diverged writes losses that are not finite."""
+    """Return a number of a record. A diverged run writes losses that are not finite."""
     value = record.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _damaged(where, f"{key} is {value!r}, not a number")
@@ -210,7 +210,7 @@ def _number(record: dict[str, Any], key: str, where: str) -> float:
 
 
 def _measured(record: dict[str, Any], key: str, suffix: str, where: str) -> float:
-    """A loss or an accuracy on held-out rows; nan where there was no target, whatever stands there."""
+    """Return a loss or an accuracy on held-out rows; nan where there was no target, whatever the record says."""
     nothing = record.get(f"valid_targets{suffix}") == 0 or (key + suffix in record and record[key + suffix] is None)
     return math.nan if nothing else _number(record, key + suffix, where)
 

@@ -1,4 +1,4 @@
-"""Arms over several budgets: methods, the law of each, and what each costs beside the baseline's at equal quality."""
+"""Arms over several budgets: methods, the law of each, and its cost at equal quality, relative to the baseline."""
 
 import math
 import re
@@ -17,9 +17,9 @@ SIZES = (
     "batch.rows", "batch.micro_rows", "duration.", "schedule.warmup.", "evaluation.", "checkpoint.", "health.",
     "precision", "compile", "deterministic", "distributed", "activation_checkpointing", "tracking", "max_epochs",
 )  # fmt: skip
-"""Settings in which the runs of one method may differ, of a phase's too: how large, how long, what changes nothing."""
+"""Settings in which the runs of one method may differ, also in phases: size, length, and settings without effect."""
 RATES = ("optimizer.lr", "optimizer.adamw_lr")
-"""They may differ too, as larger models want other rates; unless several were tried at one size."""
+"""Learning rates, which may differ too because larger models need other ones, unless several were tried at one size."""
 
 Quality = Literal["loss", "pairs"]
 
@@ -41,7 +41,7 @@ class Scaling:
     laws: dict[Quality, dict[str, Law]]
 
     def multiplier(self, quality: Quality, method: Method, arm: Arm) -> Estimate | None:
-        """FLOPs of a method over the baseline's where both are as good as the baseline is at the budget of an arm."""
+        """Estimate a method's FLOPs over the baseline's where both are as good as the baseline at an arm's budget."""
         assert self.baseline is not None
         own, reference = (self.laws[quality].get(each.name) for each in (method, self.baseline))
         if own is None or reference is None or method is self.baseline:
@@ -49,13 +49,13 @@ class Scaling:
         return multiplier(own, reference, math.log(arm.spent.flops), falls=quality == "loss")
 
     def costs(self, quality: Quality) -> bool:
-        """Tell whether there is a multiplier to show."""
+        """Return whether there is a multiplier to show."""
         assert self.baseline is not None
         return any(self.multiplier(quality, method, self.baseline.arms[-1]) for method in self.methods)
 
 
 def find_scaling(arms: Sequence[Arm], runs: Sequence[Run], baseline: Arm, pairs: dict[str, Pairs]) -> Scaling | None:
-    """The methods that have laws; None where there is none. Runs that are not finished count in none."""
+    """Find the methods that have laws; None where there are none. Runs that are not finished do not count."""
     methods = find_methods(arms, runs)
     levels: dict[Quality, dict[str, list[Level]]] = {"loss": {}, "pairs": {}}
     for method in methods:
@@ -78,7 +78,7 @@ def find_scaling(arms: Sequence[Arm], runs: Sequence[Run], baseline: Arm, pairs:
 
 
 def find_methods(arms: Sequence[Arm], runs: Sequence[Run]) -> list[Method]:
-    """The arms by what their recipes say apart from sizes, in the order of their first."""
+    """Group the arms by their recipes without sizes, in the order of their first arm."""
     groups: dict[str, list[Arm]] = {}
     for arm in arms:
         groups.setdefault(_key(arm, lambda key: not is_of_size(key) and key not in RATES), []).append(arm)
@@ -101,7 +101,7 @@ def find_methods(arms: Sequence[Arm], runs: Sequence[Run]) -> list[Method]:
 
 
 def is_of_size(key: str) -> bool:
-    """Tell whether the runs of one method may differ in a setting."""
+    """Return whether the runs of one method may differ in a setting."""
     return re.sub(r"^phases\.\d+\.", "", key).startswith(SIZES)
 
 
@@ -110,7 +110,7 @@ def _key(arm: Arm, wanted: Any) -> str:
 
 
 def _losses(arm: Arm) -> list[tuple[float, float]]:
-    """FLOPs and logarithm of the last loss of each finished run."""
+    """Return FLOPs and logarithm of the last loss of each finished run."""
     return [
         (run.final.spent.flops, math.log(run.final.loss))
         for run in arm.runs
@@ -135,7 +135,7 @@ def _level(found: Sequence[tuple[float, float]]) -> Level | None:
 
 @dataclass(frozen=True)
 class Foresight:
-    """The loss that the law of the smaller budgets foretells for the largest, and the one measured there."""
+    """The loss that the law of the smaller budgets predicts for the largest, and the loss measured there."""
 
     foreseen: float
     measured: float
@@ -152,7 +152,7 @@ def foresight(law: Law) -> Foresight | None:
 
 
 def next_budget(law: Law) -> tuple[float, Estimate]:
-    """The FLOPs that follow the largest budget by the last ratio, and the loss that the law says of them."""
+    """Return the FLOPs that follow the largest budget by the last ratio, and the loss that the law predicts there."""
     *_, before, largest = law.budgets
     x = largest + (largest - before)
     log_loss = height_at(law, x)

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 ACROSS = 60
-"""Places at which a law is drawn."""
+"""Number of points at which a law is drawn."""
 HIGHEST_LINE = 36
-"""Characters beside the axes that a plot is high enough for."""
+"""Most characters in a line next to the axes that fit the height of a plot."""
 WIDE = 30
-"""An axis from one number to so many times it has powers of ten; evenly spaced numbers would crowd at its top."""
+"""An axis whose numbers span this factor has powers of ten; evenly spaced numbers would crowd at its top."""
 
 
 def law_plot(comparison: Comparison, quality: Quality) -> Picture:
-    """Each arm's last loss, or its BLiMP score, over the FLOPs of its budgets, with its law."""
+    """Plot each arm's last loss, or its BLiMP score, over the FLOPs of its budgets, with its law."""
     scaling = comparison.scaling
     assert scaling is not None
     handles, names = [], []
@@ -53,7 +53,7 @@ def law_plot(comparison: Comparison, quality: Quality) -> Picture:
 
 
 def multiplier_plot(comparison: Comparison, quality: Quality) -> Picture:
-    """FLOPs of each arm over the baseline's at equal quality, at every budget of the baseline."""
+    """Plot the FLOPs of each arm over the baseline's at equal quality, at every budget of the baseline."""
     scaling = comparison.scaling
     assert scaling is not None
     assert scaling.baseline is not None
@@ -92,7 +92,7 @@ def multiplier_plot(comparison: Comparison, quality: Quality) -> Picture:
 
 
 def _draw_endless(axes: "Axes", bars: Sequence[tuple[float, float, str]]) -> None:
-    """Draw an arrow from each point to the top; there is room for one above the highest."""
+    """Draw an arrow from each point to the top, leaving room for one above the highest point."""
     if bars:
         axes.set_ylim(top=1.5 * axes.get_ylim()[1])
     for x, y, colour in bars:
@@ -140,7 +140,7 @@ def _compute(comparison: Comparison) -> str:
 
 
 def _logarithmic(axes: "Axes", y_too: bool) -> None:
-    """Powers of ten along x; plain numbers along a logarithmic y axis, which seldom spans more than a decade."""
+    """Label powers of ten on x, and plain numbers on a logarithmic y axis, which seldom spans more than a decade."""
     from matplotlib.ticker import LogLocator, MaxNLocator
 
     logarithmic_x(axes, lambda value: power(value).replace(".00", "").removeprefix("1·"))

@@ -16,7 +16,7 @@ INTERVALS = "In brackets: where 95% of the laws lie that other seeds might have 
 
 
 def findings(scaling: Scaling) -> list[str]:
-    """State each method's cost beside the baseline's at its largest budget, in sentences."""
+    """State in sentences each method's cost relative to the baseline's, at the baseline's largest budget."""
     baseline = scaling.baseline
     if baseline is None:
         return []
@@ -30,7 +30,7 @@ def findings(scaling: Scaling) -> list[str]:
 
 
 def record(comparison: Comparison, scaling: Scaling) -> Table:
-    """One line a method, the cheapest first, at the baseline's largest budget."""
+    """Return one line for each method, the cheapest first, at the baseline's largest budget."""
     baseline = scaling.baseline
     assert baseline is not None
     arm = baseline.arms[-1]
@@ -52,7 +52,7 @@ def record(comparison: Comparison, scaling: Scaling) -> Table:
 
 
 def laws(scaling: Scaling) -> Table:
-    """The power law of each method, how well it holds, and what it says of the next budget."""
+    """Return the power law of each method, how well it holds, and its prediction for the next budget."""
     rows = []
     for method in scaling.methods:
         law = scaling.laws["loss"][method.name]
@@ -72,7 +72,7 @@ def laws(scaling: Scaling) -> Table:
 
 
 def multipliers(scaling: Scaling, quality: Quality) -> Table:
-    """FLOPs at equal quality, at every budget of the baseline."""
+    """Return the FLOPs at equal quality, at every budget of the baseline."""
     baseline = scaling.baseline
     assert baseline is not None
     others = [method for method in scaling.methods if method is not baseline]
@@ -90,7 +90,7 @@ def multipliers(scaling: Scaling, quality: Quality) -> Table:
 
 
 def estimate(found: Estimate | None, decimals: int) -> str:
-    """A figure with its interval; a dash where there is none."""
+    """Return a figure with its interval; a dash where there is none."""
     if found is None:
         return "–"
     text = ("" if found.measured else "~ ") + _figure(found.value, decimals)

@@ -1,4 +1,4 @@
-"""SCORES folders as a report sees them: what scores.json says of an encoder."""
+"""The parts of a SCORES folder that a report needs: the content of scores.json."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from masklater.errors import DamagedDataError, UserError
 
 
 class _Part(BaseModel):
-    """A part of scores.json that a report reads; what else stands there is another's business."""
+    """A part of scores.json that a report reads; other fields are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
@@ -32,7 +32,7 @@ class TaskScore(_Part):
     metric: dict[str, SeedSpread]
     main: str
     note: str | None = None
-    in_average: bool | None = True  # whether GLUE's average counts it; None: it is none of GLUE's
+    in_average: bool | None = True  # whether GLUE's average counts it; None: it is not a GLUE task
     data_sha256: str | None = None  # of its texts and labels; None: scored by an earlier version
 
     @model_validator(mode="after")
@@ -43,14 +43,14 @@ class TaskScore(_Part):
 
     @property
     def spread(self) -> SeedSpread:
-        """The main metric's."""
+        """The spread of the main metric."""
         return self.metric[self.main]
 
 
 class ScoredEncoder(_Part):
     """The encoder that was scored: a folder, and the RUN it was exported from where that is known.
 
-    Names are as they were given; where they are no whole paths, they were seen from where the command stood.
+    Names are as the user gave them. Names that are not absolute are relative to the working directory of that command.
     """
 
     path: str
@@ -61,14 +61,14 @@ class ScoredEncoder(_Part):
 
 
 class Average(_Part):
-    """Over how many tasks, and what."""
+    """An average, and the number of tasks it is over."""
 
     value: float
     tasks: int
 
 
 class Scores(_Part):
-    """scores.json."""
+    """The content of scores.json."""
 
     encoder: ScoredEncoder
     settings: dict[str, Any] = {}
@@ -82,18 +82,18 @@ class Scores(_Part):
 
 
 class Pairs(_Part):
-    """The content of a file that `masklater blimp RUN --out RUN/blimp.json` wrote: minimal pairs told apart."""
+    """The content of a file that `masklater blimp RUN --out RUN/blimp.json` wrote: the score on minimal pairs."""
 
     accuracy: float  # percent of the pairs
     pairs: int
-    step: int  # of the run, when it was scored
+    step: int  # the step of the run when it was scored
     pairs_sha256: str | None = None  # of the sentences; None: scored by an earlier version
-    training_sha256: str | None = None  # of the run up to that step; None: the same
+    training_sha256: str | None = None  # of the run up to that step; None: scored by an earlier version
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A run's main metric less the baseline's, in points of percent."""
+    """A run's main metric minus the baseline's, in percentage points."""
 
     median: float  # of the medians
     lowest: float  # between any two seeds
@@ -101,7 +101,7 @@ class Difference:
 
 
 def difference(run: TaskScore, baseline: TaskScore) -> Difference | None:
-    """The difference to the baseline on one task; None where the two do not name the same main metric."""
+    """Return the difference from the baseline on one task; None where the two name different main metrics."""
     if run.main != baseline.main:
         return None
     own, other = run.spread, baseline.spread
@@ -109,7 +109,7 @@ def difference(run: TaskScore, baseline: TaskScore) -> Difference | None:
 
 
 def together(each: Sequence[Scores]) -> Scores:
-    """The scores of several pre-training seeds as one: means of medians, lowest and highest over all runs."""
+    """Combine the scores of several pre-training seeds: means of medians, lowest and highest over all runs."""
     if len(each) == 1:
         return each[0]
     tasks: dict[str, list[TaskScore]] = {}
@@ -153,7 +153,7 @@ def read_scores(folder: Path) -> Scores:
 
     Raises:
         UserError: There is no scores.json in it.
-        DamagedDataError: It is not what scoring writes.
+        DamagedDataError: scores.json differs from what scoring writes.
     """
     path = folder / "scores.json"
     if not path.is_file():
@@ -179,7 +179,7 @@ def read_pairs(run: Path) -> Pairs | None:
     """Read the scores of a run on minimal pairs: RUN/blimp.json, or RUN/scores/blimp.json; None without either.
 
     Raises:
-        DamagedDataError: It is not what scoring writes.
+        DamagedDataError: The file differs from what scoring writes.
     """
     for path in (run / "blimp.json", run / "scores" / "blimp.json"):
         if path.is_file():

@@ -1,4 +1,4 @@
-"""A table of text, and how it is written as Markdown."""
+"""A table of text, and its Markdown."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ class Table:
 
 
 def markdown(table: Table) -> str:
-    """A table as Markdown that lines up as plain text too."""
+    """Return a table as Markdown that is also aligned as plain text."""
     cells = [[_plain(cell) for cell in row] for row in (table.columns, *table.rows)]
     widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
     left = [table.text or number == 0 for number in range(len(widths))]
@@ -27,7 +27,7 @@ def markdown(table: Table) -> str:
         padded = [
             cell + space if to_left else space + cell
             for cell, width, to_left in zip(row, widths, left, strict=True)
-            for space in [" " * (width - cell_len(cell))]  # of cells on a screen: a Chinese name has two a character
+            for space in [" " * (width - cell_len(cell))]  # in cells of a screen: a Chinese character takes two
         ]
         return f"| {' | '.join(padded)} |"
 

@@ -10,7 +10,10 @@ SHORT = {"flops": "FLOPs", "flops_without_head": "FLOPs without head", "hours": 
 
 
 def findings(comparison: Comparison) -> list[str]:
-    """State in sentences where each arm but the baseline reached its quality; the first one says what that is."""
+    """State in sentences where each arm but the baseline reached the baseline's quality.
+
+    The first gives that quality.
+    """
     baseline, target = comparison.baseline_arm, comparison.target
     if not any(run.final for run in baseline.ended) or not comparison.others:
         return []
@@ -36,7 +39,7 @@ def _finding(comparison: Comparison, arm: Arm) -> str:
         return "not reached"
     most = "most " if reached.at_most else ""
     found = f"at {most}{_shares(part)} of {comparison.baseline_arm.name}'s {SHORT[unit]}"
-    if round(verdict.gap, 4) < 0:  # it has lost again what it had reached
+    if round(verdict.gap, 4) < 0:  # the arm has lost the quality again
         found += f", and it ended {-verdict.gap:.4f} nats higher"
     return f"{found} ({_single_seeds(comparison, arm)})" if _single_seeds(comparison, arm) else found
 
@@ -51,7 +54,7 @@ def _why_no_loss(comparison: Comparison, arm: Arm) -> str:
 
 
 def _single_seeds(comparison: Comparison, arm: Arm) -> str:
-    """Return the remark beside a share where one side has a single seed; empty where both have several."""
+    """Return the remark next to a share where one side has a single seed; empty where both have several."""
     own, base = arm.loss, comparison.baseline_arm.loss
     assert own is not None
     assert base is not None
@@ -66,7 +69,7 @@ def _shares(part: Spread) -> str:
 
 
 def identities(comparison: Comparison) -> Table:
-    """The table of the arms and their settings."""
+    """Return the table of the arms and their settings."""
     several = any(len(arm.runs) > 1 for arm in comparison.arms)
     rows = []
     for arm in comparison.arms:
@@ -85,7 +88,7 @@ def _scales(comparison: Comparison) -> dict[str, Scale]:
 
 
 def ends(comparison: Comparison) -> Table:
-    """The table of what each run had spent and measured at its end."""
+    """Return the table of what each run had spent and measured at its end."""
     scales = _scales(comparison)
     columns = ["run", "loss", "accuracy", "loss, own masking", "accuracy, own masking"]
     columns += [*(["BLiMP"] if comparison.pairs else []), "steps"]
@@ -113,7 +116,7 @@ def ends(comparison: Comparison) -> Table:
 
 
 def by_source(comparison: Comparison) -> Table | None:
-    """The table of the last losses of each source; None where no run has several."""
+    """Return the table of the last losses of each source; None where no run has several."""
     found = {arm.name: arm.final_by_source() for arm in comparison.arms}
     sources = list(dict.fromkeys(source for each in found.values() for source in each))
     if not sources:
@@ -146,10 +149,10 @@ def _heading(measure: str, scale: Scale) -> str:
 
 
 def reach(comparison: Comparison) -> Table:
-    """The table of where each arm reached the baseline's quality; for a baseline that was evaluated."""
+    """Return the table of where each arm reached the baseline's quality; the baseline must have been evaluated."""
     baseline, unit, target = comparison.baseline_arm, comparison.unit, comparison.target
     scale = _scales(comparison)[unit]
-    measures = sorted(comparison.measures, key=lambda measure: measure != unit)  # the chosen one leads
+    measures = sorted(comparison.measures, key=lambda measure: measure != unit)  # the chosen one comes first
     rows = []
     for arm in comparison.arms:
         loss, verdict, reached = arm.loss, comparison.verdict(arm), comparison.arm_reached(arm)
@@ -182,14 +185,14 @@ def reach(comparison: Comparison) -> Table:
 
 
 def _setting(value: object) -> str:
-    """A recipe's value in a cell; a duration of 35,053,977,600,000 FLOPs in fewer digits."""
+    """Return a recipe's value for a cell; a duration such as 35,053,977,600,000 FLOPs in fewer digits."""
     if value is None:
         return "–"
     return f"{value:.5g}" if isinstance(value, float) and abs(value) >= 1e6 else str(value)
 
 
 def settings(comparison: Comparison) -> Table:
-    """The table of settings that are not the same in all arms."""
+    """Return the table of settings that differ between arms."""
     found = different_settings(comparison)
     rows = [[key, *(_setting(value) for value in values.values())] for key, values in found.items()]
     columns = ["setting", *next(iter(found.values()))]

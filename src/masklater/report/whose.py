@@ -1,4 +1,4 @@
-"""Whose scores these are: SCORES and minimal pairs to the runs that they are of."""
+"""The runs that SCORES and minimal pairs belong to."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ def find_pairs(runs: Sequence[Run]) -> tuple[dict[str, Pairs], list[str]]:
         scores by run name, and notes on what was left out.
 
     Raises:
-        DamagedDataError: It is not what scoring writes.
+        DamagedDataError: A file differs from what scoring writes.
     """
     found, notes = {}, []
     for run in runs:
@@ -29,7 +29,7 @@ def find_pairs(runs: Sequence[Run]) -> tuple[dict[str, Pairs], list[str]]:
 
 
 def why_not_of(run: Path, scored: ScoredEncoder | Pairs) -> str | None:
-    """Say what rules out that weights are a run's, wherever they lie and whatever they are called; None: nothing does.
+    """Return why scored weights cannot be this run's, whatever their place and name; None: nothing rules it out.
 
     Scores of earlier versions, and of encoders whose run is not known, do not say enough.
     """
@@ -45,12 +45,12 @@ def why_not_of(run: Path, scored: ScoredEncoder | Pairs) -> str | None:
 def find_scores(
     runs: Sequence[Run], named: Sequence[Path], hash_of: Callable[[Path], str] | None = None
 ) -> tuple[dict[str, Scores], list[str]]:
-    """The scores of each run, by the run's name: RUN/scores, and named folders that say they scored one of the runs.
+    """Find the scores of each run, by its name: RUN/scores, and named folders that say they scored one of the runs.
 
     Args:
-        runs: That are compared.
+        runs: The runs that are compared.
         named: SCORES folders.
-        hash_of: The hash that SCORES would have of an encoder's folder; None: no folder is looked into.
+        hash_of: Returns the hash that SCORES would have of an encoder's folder; None: such folders are not read.
 
     Returns:
         scores by run name, and notes on what was left out.
@@ -84,7 +84,7 @@ def find_scores(
 
 
 def _likeliest(owners: Sequence[Run], folder: Path, encoder: ScoredEncoder) -> Run:
-    """Of runs with one beginning (a run and its longer copy), the one at the scores' step, else the one they name."""
+    """Of runs with the same beginning (a run and its longer copy), return the one at the scores' step, or the named."""
 
     def fits(run: Run) -> tuple[bool, bool]:
         return encoder.step == run.spent.steps, _names(run, folder, encoder)
@@ -105,10 +105,10 @@ def _of_none(runs: Sequence[Run], folder: Path, encoder: ScoredEncoder) -> UserE
 
 
 def _is_of(run: Run, folder: Path, encoder: ScoredEncoder, hash_of: Callable[[Path], str] | None) -> bool:
-    """Tell whether scores belong to a run.
+    """Return whether scores belong to a run.
 
-    What it logged on its way to the weights decides where that was recorded. Else the encoder was exported from it, or
-    they or the encoder lie inside it.
+    Where the run's log up to the scored weights was hashed, the hash decides. Otherwise the encoder must have been
+    exported from the run, or scores or encoder must be inside its folder.
     """
     if encoder.step is not None and encoder.training_sha256 is not None:
         return why_not_of(run.path, encoder) is None
@@ -119,14 +119,15 @@ def _is_of(run: Run, folder: Path, encoder: ScoredEncoder, hash_of: Callable[[Pa
 
 
 def _names(run: Run, folder: Path, encoder: ScoredEncoder) -> bool:
-    """Tell whether scores say that they are of the run that lies there."""
+    """Return whether the scores name this run, by its present path."""
     return encoder.run is not None and (_stood_in(folder, encoder) / encoder.run).resolve() == run.path.resolve()
 
 
 def _stood_in(folder: Path, encoder: ScoredEncoder) -> Path:
-    """The folder that the names in SCORES are seen from: today's, unless the place of SCORES tells which it was then.
+    """Return the folder that the names in SCORES are relative to.
 
-    The encoder of a RUN is exported into SCORES, and named with the name of SCORES before it.
+    It is the present working directory, unless the place of SCORES tells which directory it was then. The encoder of a
+    RUN is exported into SCORES, and its name begins with the name of SCORES.
     """
     exported, here = Path(encoder.path), folder.resolve()
     above = Path(*here.parts[: len(here.parts) - len(exported.parent.parts)])
@@ -136,12 +137,12 @@ def _stood_in(folder: Path, encoder: ScoredEncoder) -> Path:
 
 
 def _lies_inside(home: Path, encoder: ScoredEncoder, hash_of: Callable[[Path], str] | None) -> bool:
-    """Tell whether the encoder lies inside of a run: what stands there must be what was scored, if anything does."""
+    """Return whether the encoder is inside a run's folder. A folder that exists there must be the scored encoder."""
     path = Path(encoder.path)
     if not path.resolve().is_relative_to(home):
         return False
     if not path.is_dir() or hash_of is None:
-        return path.is_absolute()  # any other name may have been seen from elsewhere
+        return path.is_absolute()  # a relative name may have been seen from another folder
     try:
         return hash_of(path) == encoder.sha256
     except UserError:

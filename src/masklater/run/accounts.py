@@ -1,4 +1,4 @@
-"""Keeping a run's books: what steps spend, where the time goes, memory and energy. Written to RUN/ledger.json."""
+"""A run's books: what steps spend, where the time goes, memory and energy. Written to RUN/ledger.json."""
 
 import json
 import math
@@ -39,27 +39,30 @@ class Accounts:
 
     @contextmanager
     def time(self, what: Literal["evaluation", "checkpoint"]) -> Iterator[None]:
-        """Book wall time that is spent beside training steps."""
+        """Book wall time that is spent outside training steps."""
         began = time.perf_counter()
         yield
         name = f"{what}_seconds"
         setattr(self.ledger, name, getattr(self.ledger, name) + time.perf_counter() - began)
 
     def update(self) -> None:
-        """Book memory (of the process that has most) and energy (of all); called before the ledger is saved."""
+        """Book the peak memory of the process that uses most, and the energy of all.
+
+        Call this before the ledger is saved.
+        """
         ledger, world = self.ledger, self.world
         (peak_memory,) = world.all_max(self._peak_memory())
         ledger.peak_memory_bytes = max(ledger.peak_memory_bytes, int(peak_memory))
         joules = self.energy.since_last()
         if self.device.type == "cpu" and world.local_rank > 0:
-            joules = 0.0  # the first process on a machine reads the meter of all
+            joules = 0.0  # the first process on a machine reads the meter for all
         read = world.all_reduce(torch.tensor([math.nan if joules is None else joules], dtype=torch.float64))
         if not read.isnan():
             ledger.energy_joules = (ledger.energy_joules or 0.0) + float(read)
             ledger.energy_source = self.energy.source
 
     def write(self, ledger: Ledger) -> None:
-        """Write ledger.json as of a step, whole or not at all."""
+        """Write ledger.json as of a step, completely or not at all."""
         write_file(self.path, json.dumps(summary(ledger), indent=1) + "\n", replace=True)
 
     def _peak_memory(self) -> int:
@@ -69,7 +72,7 @@ class Accounts:
 
 
 def summary(ledger: Ledger) -> dict[str, Any]:
-    """The ledger and what follows from it."""
+    """Return the ledger and the quantities derived from it."""
     return {
         **asdict(ledger),
         "hours": ledger.hours,

@@ -1,12 +1,12 @@
-"""Checkpoints: everything a run needs to go on, complete or not there, checked when read, and nothing that can run.
+"""Checkpoints: everything a run needs to continue. They are complete or absent, checked when read, and hold no code.
 
-RUN/checkpoints/step-00000200/shard-*.safetensors  weights and optimizer states: of each process what it holds
+RUN/checkpoints/step-00000200/shard-*.safetensors  weights and optimizer states: each process's own part
 RUN/checkpoints/step-00000200/progress.json        what the run has spent, and which phase and decay it is in
 RUN/checkpoints/step-00000200/checkpoint.json      SHA-256 of each of these files
 RUN/checkpoints/before-decay-00000200/             the same, once: the last step at the stable rate of schedule wsd
 
-They are written (saver.py) and read by torch.distributed.checkpoint, which cuts tensors anew for another number of
-processes. Its usual format holds pickles, which run whatever a stranger has put there; safetensors holds numbers only.
+torch.distributed.checkpoint writes (saver.py) and reads them, and cuts tensors anew for another number of processes.
+Its usual format holds pickles, which run any code that a stranger has put there; safetensors hold numbers only.
 """
 
 import hashlib
@@ -34,57 +34,59 @@ from masklater.errors import DamagedDataError
 from masklater.ledger import Ledger
 
 MODEL, OPTIMIZER = "model.", "optimizer."
-"""The beginnings of tensors' names."""
+"""Prefixes of tensors' names."""
 PROGRESS, PROGRESS_BEFORE = "progress.json", "ledger.json"
-"""The same file as it is called now, and as version 0.1 called it."""
+"""The name of the file now, and its name in version 0.1."""
 WITH_WHOLE_DURATION = re.compile(r"(?<= of )(phase \d+, \S+) of \S+(?= )")
-"""A phase in the name of a decay as earlier checkpoints have it, with the duration of the run, which says nothing of
-where the phase ends."""
+"""A phase in the name of a decay, as earlier checkpoints wrote it: with the duration of the run.
+
+The duration does not say where the phase ends.
+"""
 BY_POSITION = "pread"
-"""The way safetensors are read, under which a part that cannot be read is an exception."""
+"""The way to read safetensors in which an unreadable part raises an exception."""
 
 
 class HasStates(Protocol):
-    """Optimizers, as far as a checkpoint is concerned."""
+    """The part of optimizers that a checkpoint needs."""
 
     def states(self) -> dict[str, Tensor]:
         """Return all states by name, `parameter.what`."""
 
     def begin(self, names: set[str]) -> None:
-        """Make the states of these parameters, to be read into."""
+        """Create the states of these parameters, for saved states to be read into."""
 
     def scaler_state(self) -> dict[str, float]:
-        """Return what float16's loss scale goes on from; empty where there is none."""
+        """Return the saved state of float16's loss scale; empty where there is none."""
 
     def load_scaler(self, state: dict[str, float]) -> None:
-        """Go on from it."""
+        """Continue from such a state."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands, beside what it has spent."""
+    """Where a run is, apart from what it has spent."""
 
-    decay: str | None = None  # the decay its last step was part of; None: its rate was stable
-    phase: int = 0  # that its last step was part of
-    row_length: int | None = None  # of the longest rows that the encoder is trained on so far; None: those of the run
+    decay: str | None = None  # the decay that its last step was part of; None: the rate was stable
+    phase: int = 0  # the phase of its last step
+    row_length: int | None = None  # longest row that the encoder is trained on so far; None: the run's rows
     scaler: dict[str, float] = field(default_factory=dict)  # float16's loss scale, as torch's GradScaler keeps it
-    decoder_row_length: int | None = None  # likewise the decoder, which is new where the encoder may be a published one
-    begun: tuple[int, ...] = (0,)  # first steps of the phases that have begun, where they begin by the clock
+    decoder_row_length: int | None = None  # the same of the decoder, which may be new to a published encoder
+    begun: tuple[int, ...] = (0,)  # first steps of the phases that have begun, if phases begin by the clock
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A sound checkpoint, its tensors not yet read."""
+    """A sound checkpoint whose tensors have not been read yet."""
 
     path: Path
     ledger: Ledger
     progress: Progress = Progress()
 
     def load_into(self, model: nn.Module, optimizers: HasStates | None = None) -> None:
-        """Read weights, and optimizer states where asked for, into their places, however they are spread.
+        """Read weights, and optimizer states if optimizers are given, into a model that may be spread over processes.
 
         Raises:
-            DamagedDataError: It is of another model, or has changed since it was opened.
+            DamagedDataError: The checkpoint is of another model, or has changed since it was opened.
         """
         reader = _Reader(str(self.path))
         try:
@@ -96,7 +98,7 @@ class Checkpoint:
                 optimizers.begin(states)
                 optimizers.load_scaler(self.progress.scaler)
             with without_warnings():
-                # Each process reads by itself what it needs.
+                # Each process reads only what it needs.
                 dcp.load(tensors_of(model, optimizers), storage_reader=reader, no_dist=True)
         except (CheckpointException, SafetensorError, KeyError, ValueError, RuntimeError, OSError) as error:
             causes = (
@@ -110,10 +112,10 @@ class Checkpoint:
             ) from error
 
     def not_finite(self) -> list[str]:
-        """Names of weights that hold something else than finite numbers.
+        """Return the names of weights with a value that is not finite.
 
         Raises:
-            DamagedDataError: They cannot be read.
+            DamagedDataError: The weights cannot be read.
         """
         bad = set()
         for file in sorted(self.path.glob("*.safetensors")):
@@ -126,7 +128,7 @@ class Checkpoint:
         return sorted(name.removeprefix(MODEL) for name in bad)
 
     def misfits(self, model: nn.Module) -> list[str]:
-        """Names of weights that a model has and this has not, or the other way about, or of which the shapes differ."""
+        """Return the names of weights that only the model or only this checkpoint has, or whose shapes differ."""
         saved = _Reader(str(self.path)).read_metadata().state_dict_metadata
         found = {name: tuple(getattr(entry, "size", ())) for name, entry in saved.items() if name.startswith(MODEL)}
         expected = {name: tuple(tensor.shape) for name, tensor in tensors_of(model, None).items()}
@@ -135,7 +137,7 @@ class Checkpoint:
 
 
 class _Reader(HuggingFaceStorageReader):
-    """Torch's reader, which maps files into memory, where one that is cut meanwhile would end the process (SIGBUS)."""
+    """Torch's reader without memory maps: a mapped file that is cut while being read ends the process (SIGBUS)."""
 
     def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
         """Read the tensors of a plan into their places."""
@@ -152,9 +154,9 @@ class _Reader(HuggingFaceStorageReader):
 
 
 def keep_newest(folder: Path, keep: int) -> None:
-    """Remove all but the newest checkpoints, and what writes that were cut off have left."""
+    """Remove all but the newest checkpoints, and the leftovers of interrupted writes."""
     for old in list_checkpoints(folder)[:-keep]:
-        old.rename(old.with_name(f"removed-{old.name}"))  # from here on it is none, however far removing it gets
+        old.rename(old.with_name(f"removed-{old.name}"))  # from here on it is no checkpoint, even if removal is cut off
     for pattern in ("removed-step-*", "step-*.partial-*"):
         for rest in folder.glob(pattern):
             shutil.rmtree(rest, ignore_errors=True)
@@ -171,9 +173,9 @@ def step_of(checkpoint: Path) -> int:
 
 
 def load_newest(folder: Path) -> Checkpoint | None:
-    """The newest sound checkpoint; None where there is none at all.
+    """Return the newest sound checkpoint; None where there is no checkpoint at all.
 
-    A damaged one is passed over, aloud, for the one before it.
+    A damaged one is skipped for the one before it, and a message says so.
 
     Raises:
         DamagedDataError: There are checkpoints, and none is sound.
@@ -183,7 +185,7 @@ def load_newest(folder: Path) -> Checkpoint | None:
         try:
             return load_checkpoint(path)
         except DamagedDataError as error:
-            if not path.exists():  # a run that is being trained has removed it meanwhile, and has newer ones
+            if not path.exists():  # a run in training has just removed it, and has newer ones
                 return load_newest(folder)
             say(f"passing over a checkpoint: {error.problem}")
     if not paths:
@@ -199,7 +201,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Open one checkpoint.
 
     Raises:
-        DamagedDataError: It is not what was written.
+        DamagedDataError: The checkpoint differs from what was written.
     """
     try:
         written = json.loads((path / "checkpoint.json").read_text(encoding="utf-8"))["sha256"]
@@ -208,7 +210,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             tree = json.loads((path / name).read_text(encoding="utf-8"))
             decay = tree["decay"] and WITH_WHOLE_DURATION.sub(r"\1", tree["decay"])
             row_length = tree.get("row_length")
-            # Version 0.1 had neither phases nor float16, and others one number for encoder and decoder.
+            # Version 0.1 had neither phases nor float16; later ones had one number for encoder and decoder.
             progress = Progress(
                 decay, tree.get("phase", 0), row_length, tree.get("scaler", {}),
                 tree.get("decoder_row_length", row_length), tuple(tree.get("begun", (0,))),
@@ -220,7 +222,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def is_sound(path: Path) -> bool:
-    """Tell whether a checkpoint is what was written."""
+    """Return whether a checkpoint is as it was written."""
     try:
         load_checkpoint(path)
     except DamagedDataError:
@@ -229,7 +231,7 @@ def is_sound(path: Path) -> bool:
 
 
 def set_aside(path: Path, why: str) -> None:
-    """Give a checkpoint another name, under which nothing looks for it and nothing is lost."""
+    """Rename a checkpoint so that nothing reads it and nothing is lost."""
     name, number = f"{why}-{path.name}", 1
     while path.with_name(name).exists():
         number += 1
@@ -238,14 +240,14 @@ def set_aside(path: Path, why: str) -> None:
 
 
 def tensors_of(model: nn.Module, optimizers: HasStates | None) -> dict[str, Any]:
-    """Return all tensors to be saved, by name: the same names however a model is spread."""
+    """Return all tensors to be saved, by name. The names do not depend on how a model is spread over processes."""
     tensors: dict[str, Tensor] = {f"{MODEL}{name}": tensor for name, tensor in model.state_dict().items()}
     states = {} if optimizers is None else optimizers.states()
     return tensors | {f"{OPTIMIZER}{name}": tensor for name, tensor in states.items()}
 
 
 def seal(partial: Path, ledger: Ledger, progress: Progress) -> None:
-    """Write what makes a folder of tensors a checkpoint."""
+    """Write the files that turn a folder of tensors into a checkpoint."""
     tree = {"ledger": asdict(ledger), **asdict(progress)}
     (partial / PROGRESS).write_text(json.dumps(tree), encoding="utf-8")
     entry = {"step": ledger.steps, "sha256": _hashes(partial)}
@@ -253,7 +255,7 @@ def seal(partial: Path, ledger: Ledger, progress: Progress) -> None:
 
 
 def _hashes(path: Path) -> dict[str, str]:
-    """SHA-256 of every file but the one that keeps them."""
+    """Return the SHA-256 of every file except the one that records them."""
     files = sorted(file for file in path.iterdir() if file.name != "checkpoint.json")
     found = {}
     for file in files:
@@ -264,7 +266,7 @@ def _hashes(path: Path) -> dict[str, str]:
 
 @contextmanager
 def without_warnings() -> Iterator[None]:
-    """Without what torch says of its own calls to itself, and of being asked to work in one process."""
+    """Hide torch's warnings about its own internal calls and about working in one process."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         warnings.filterwarnings("ignore", "torch.distributed is disabled")

@@ -1,4 +1,4 @@
-"""RUN/data.json: what a run trains on, source by source, for who asks once SHARDS have gone elsewhere."""
+"""RUN/data.json: what a run trains on, source by source, for later, when SHARDS may have moved."""
 
 import json
 from collections.abc import Mapping
@@ -17,25 +17,25 @@ FILE = "data.json"
 
 
 class TrainedSource(Section):
-    """One input of `prepare`, as it was given, and what came of it."""
+    """One input of `prepare` as it was given, and the number of documents, characters and tokens read from it."""
 
     name: str
     revision: str | None = None  # the commit of a data set of the hub
     documents: int
     characters: int
-    tokens: int  # as they were read, before packing
+    tokens: int  # as read, before packing
 
 
 class TrainedShards(Section):
     """One SHARDS folder that a run trains on."""
 
-    key: str  # its name in the recipe's shares; "": the only one
+    key: str  # its name in the recipe's shares; "": the only folder
     sha256: str
     row_length: int
     train_rows: int
     train_tokens: int
     held_out_rows: int
-    sources: tuple[TrainedSource, ...]  # empty where SHARDS of version 0.1 do not say
+    sources: tuple[TrainedSource, ...]  # empty for SHARDS of version 0.1, which may not name them
 
 
 class _File(Section):
@@ -43,7 +43,7 @@ class _File(Section):
 
 
 def write_data(run: Path, shards: Mapping[str, "Shards"]) -> None:
-    """Write RUN/data.json of the data that a run begins with, by folder."""
+    """Write RUN/data.json for the data that a run begins with, by folder."""
     file = _File(shards=tuple(_describe(key, opened) for key, opened in shards.items()))
     (run / FILE).write_text(json.dumps(file.model_dump(), indent=1) + "\n", encoding="utf-8")
 
@@ -65,11 +65,11 @@ def _describe(key: str, opened: "Shards") -> TrainedShards:
 
 
 def read_data(run: Path) -> tuple[TrainedShards, ...] | None:
-    """Read RUN/data.json; None where the run began before there was one.
+    """Read RUN/data.json; None where the run began before this file existed.
 
     Raises:
-        UserError: It cannot be read.
-        DamagedDataError: It is not what pre-training wrote.
+        UserError: The file cannot be read.
+        DamagedDataError: The file differs from what pre-training wrote.
     """
     path = run / FILE
     if not path.exists():

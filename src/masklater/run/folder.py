@@ -1,12 +1,12 @@
 """RUN: the folder of one pre-training run.
 
 RUN/recipe.yaml     the resolved recipe
-RUN/run.json        what may not change: data, by source, tokenizer, table; versions it began with, a model's commit
-RUN/data.json       what it trains on, by source, with counts and hashes
+RUN/run.json        what may not change: data by source, tokenizer, table; also versions and a model's commit
+RUN/data.json       the data it trains on, by source, with counts and hashes
 RUN/config.json     the model's config
 RUN/tokenizer/      the data's tokenizer, a Hugging Face folder
-RUN/pooler.safetensors  the pooler of the model it started from, if that had one: as it was there, for the export
-RUN/metrics.jsonl   one object a step, one an evaluation
+RUN/pooler.safetensors  the pooler of the model it started from, if there was one: unchanged, for the export
+RUN/metrics.jsonl   one object for each step, one for each evaluation
 RUN/tracking.json   the id by which trackers know the run, where there are any
 RUN/ledger.json     what the run has spent up to its newest checkpoint
 RUN/checkpoints/    the newest few, complete ones only, and with schedule wsd the one before decay
@@ -55,12 +55,12 @@ POOLER = "pooler.safetensors"
 
 @dataclass(frozen=True)
 class SavedModel:
-    """What a RUN keeps of the model that it starts from."""
+    """The parts that a RUN keeps of the model it starts from."""
 
     source: Source
-    sha256: str | None  # of its weights; None: it has none
-    pooler: dict[str, Tensor] | None  # if it has one
-    longest_row: int | None  # that tokenizers of the run and its exports take; None: as long as the rows of the data
+    sha256: str | None  # of its weights; None: it has no weights
+    pooler: dict[str, Tensor] | None  # None: it has no pooler
+    longest_row: int | None  # longest row that tokenizers of the run and its exports take; None: the data's
 
 
 class RunFolder:
@@ -70,7 +70,7 @@ class RunFolder:
         """Open a RUN.
 
         Raises:
-            UserError: There is none under that name.
+            UserError: There is no RUN under that name.
         """
         self.path = path
         self.checkpoints = path / "checkpoints"
@@ -79,7 +79,7 @@ class RunFolder:
 
     @staticmethod
     def refuse_existing(path: Path) -> None:
-        """Raise UserError where something stands under that name already."""
+        """Raise UserError where the path exists already."""
         with disk_errors_for_people(path):
             exists = is_run(path)
         if exists:
@@ -103,13 +103,13 @@ class RunFolder:
         Args:
             path: Its name.
             recipe: Its recipe.
-            shards: What it trains on, by folder.
-            config: Of its model.
+            shards: The data that it trains on, by folder.
+            config: The config of its model.
             targets: The table by which it chooses what is predicted; None: none.
-            model: What it starts from; None: from scratch.
+            model: The model it starts from; None: from scratch.
 
         Raises:
-            UserError: Something stands under that name already.
+            UserError: The path exists already.
         """
         identity = identity_of(shards, model.source if model else None, targets, model.sha256 if model else None)
         longest = longest_of(shards)
@@ -131,7 +131,10 @@ class RunFolder:
         check_same_run(self.path, self.identity, self.recipe, recipe, shards, targets)
 
     def go_on_as(self, recipe: Recipe) -> None:
-        """Say what has changed in the recipe of a run that is resumed, and record it: nothing is left to refuse it."""
+        """Print what has changed in the recipe of a resumed run, and record the recipe.
+
+        Call this after everything that may refuse the recipe.
+        """
         changed = changes(self.recipe, recipe)
         for change in changed.values():
             say(f"changed on resume: {change}")
@@ -139,16 +142,16 @@ class RunFolder:
             self.record(recipe)
 
     def record(self, recipe: Recipe) -> None:
-        """Write the recipe anew, with what has changed in it that a resumed run may change."""
+        """Write recipe.yaml again, with the changes that a resumed run may make."""
         write_file(self.path / "recipe.yaml", dump(recipe), replace=True)
 
     def find_checkpoint(self, decays: set[str | None]) -> Checkpoint | None:
-        """Find the checkpoint to go on from: the newest sound one, unless it has decayed towards another end.
+        """Find the checkpoint to continue from: the newest sound one, unless it has decayed towards another end.
 
-        Then it is the one before that decay. Later ones, damaged or decayed, are set aside under other names.
+        In that case it is the one before that decay. Later checkpoints, damaged or decayed, are renamed and kept.
 
         Args:
-            decays: Those that the run is to make now, as in Schedule; None where it has no stable rate.
+            decays: The decays that the run is to make now, as in Schedule; None where it has no stable rate.
 
         Raises:
             UserError: The checkpoint before the decay is not there.
@@ -180,29 +183,29 @@ class RunFolder:
         return stable
 
     def _set_aside_after(self, step: int, why: str) -> None:
-        """Give other names to checkpoints of a course that is abandoned from this step on."""
+        """Rename the checkpoints after this step, which belong to an abandoned course of the run."""
         for path in list_checkpoints(self.checkpoints):
             if step_of(path) > step:
                 set_aside(path, why)
         for path in list_checkpoints(self.checkpoints, "before-decay"):
-            if step_of(path) > step:  # the new course leaves one of its own there
+            if step_of(path) > step:  # the new course writes its own
                 set_aside(path, "abandoned")
 
     def load_config(self) -> MaskLaterConfig:
-        """The model's config.
+        """Read the model's config.
 
         Raises:
-            DamagedDataError: config.json is not what was written.
+            DamagedDataError: config.json differs from what was written.
         """
         try:
             return MaskLaterConfig.from_pretrained(self.path)
-        except Exception as error:  # transformers raises whatever its validators raise
+        except Exception as error:  # its validators raise errors of many kinds
             raise DamagedDataError(
                 f"{self.path / 'config.json'} is missing or damaged: {first_line(error)}", "Restore it from a copy."
             ) from None
 
     def open_newest(self) -> Checkpoint:
-        """The newest sound checkpoint.
+        """Return the newest sound checkpoint.
 
         Raises:
             UserError: The run has none yet.
@@ -213,9 +216,9 @@ class RunFolder:
         return checkpoint
 
     def model_of(self, checkpoint: Checkpoint) -> MaskLaterForMaskedLM:
-        """The model of a checkpoint, in evaluation mode; aloud where a causal phase was not over.
+        """Return the model of a checkpoint, in evaluation mode; print a message where a causal phase was not over.
 
-        Learned positions that no row has trained so far are copies of those that were.
+        Learned positions that no row has trained so far are copies of the trained ones.
         """
         if in_phase(self.recipe, checkpoint.progress.phase).masking.causal:
             say(
@@ -228,14 +231,14 @@ class RunFolder:
         model = MaskLaterForMaskedLM(config)
         checkpoint.load_into(model)
         progress = checkpoint.progress
-        if progress.row_length:  # older ones do not say what a saved model had been trained on
+        if progress.row_length:  # older checkpoints do not say what a saved model had been trained on
             repeat_trained(encoder_tables(model), progress.row_length)
         if progress.decoder_row_length:
             repeat_trained(decoder_tables(model), progress.decoder_row_length)
         return model.eval()
 
     def load_model(self) -> tuple[MaskLaterForMaskedLM, int]:
-        """The model of the newest sound checkpoint, in evaluation mode, and the step it was saved at.
+        """Return the model of the newest sound checkpoint, in evaluation mode, and the step it was saved at.
 
         Raises:
             UserError: The run has no checkpoint yet.
@@ -257,7 +260,7 @@ class RunFolder:
         """Return the pooler of the model that the run started from, by its names in the encoder; None without one.
 
         Raises:
-            DamagedDataError: Its file is not what was written.
+            DamagedDataError: Its file differs from what was written.
         """
         file = self.path / POOLER
         if not file.exists():
@@ -268,5 +271,5 @@ class RunFolder:
             raise DamagedDataError(f"{file} cannot be read: {error}", "Restore it from a copy.") from None
 
     def before_decay(self, step: int) -> Path:
-        """Return the place of the last checkpoint at the stable rate; it is never removed."""
+        """Return the path of the last checkpoint at the stable rate, which is never removed."""
         return self.checkpoints / f"before-decay-{step:08d}"

@@ -31,20 +31,20 @@ class Identity:
     transformers: str
     python: str
     source_commit: str | None = None  # of the hub's repository that model.from names; None: a folder, or from scratch
-    sources: dict | None = None  # SHA-256 by folder; None: --data itself is the only one
-    selected_from: dict | None = None  # of folders that are SELECTIONs, the SHA-256 of their SHARDS; None: none is
+    sources: dict | None = None  # SHA-256 by folder; None: --data is the only folder
+    selected_from: dict | None = None  # of folders that are SELECTIONs, the SHA-256 of their SHARDS; None: none are
     targets_sha256: str | None = None  # of the table that masking.predict_by names; None: it names none
     source_sha256: str | None = None  # of the weights that model.from names; None: from scratch, or not known
 
     @property
     def shards_sha256(self) -> str:
-        """The fingerprint of the SHARDS, whichever of their rows are trained on: what is held out is all of theirs."""
+        """The fingerprint of the SHARDS, whichever of their rows are trained on: held-out rows are the same for all."""
         if self.selected_from is None:
             return self.data_sha256
         return str(self.selected_from[""]) if self.sources is None else _of_several(self.sources | self.selected_from)
 
     def trained_on(self, fingerprint: str) -> bool:
-        """Tell whether SHARDS, or a SELECTION of them, are among its data."""
+        """Return whether SHARDS, or a SELECTION of them, are among its data."""
         return fingerprint in {self.data_sha256, *(self.sources or {}).values(), *(self.selected_from or {}).values()}
 
 
@@ -66,12 +66,15 @@ def identity_of(
 
 
 def longest_of(shards: Mapping[str, "Shards"]) -> "Shards":
-    """Return the SHARDS with the longest rows, whose tokenizer a RUN keeps; those of the others give the same ids."""
+    """Return the SHARDS with the longest rows, whose tokenizer a RUN keeps.
+
+    The others' tokenizers give the same ids.
+    """
     return max(shards.values(), key=lambda each: each.index.row_length)
 
 
 def _fingerprints(shards: Mapping[str, "Shards"]) -> tuple[str, dict[str, str] | None]:
-    """Return the fingerprint of all data, and that of each folder where there are several."""
+    """Return the fingerprint of all data, and the fingerprint of each folder where there are several."""
     each = {key: opened.fingerprint for key, opened in shards.items()}
     if [*each] == [""]:
         return each[""], None
@@ -83,12 +86,12 @@ def _of_several(each: Mapping[str, str]) -> str:
 
 
 def is_run(path: Path) -> bool:
-    """Return whether a folder is a RUN, to judge by its run.json."""
+    """Return whether a folder is a RUN, judged by its run.json."""
     return (path / "run.json").is_file()
 
 
 def _instead(path: Path) -> str:
-    """What to do with a saved model, where there is one."""
+    """Return what to do with a saved model, where the folder is one; else ""."""
     if not (path / "config.json").is_file():
         return ""
     return (
@@ -102,7 +105,7 @@ def read_identity(path: Path) -> tuple[Identity, Recipe]:
 
     Raises:
         UserError: There is no RUN under that name.
-        DamagedDataError: Its run.json is not what pre-training wrote.
+        DamagedDataError: Its run.json differs from what pre-training wrote.
     """
     if not path.is_dir():
         raise UserError(f"there is no run {path}", "Name a folder that `masklater pretrain ... --out` made.")
@@ -136,14 +139,14 @@ def check_same_run(
 
     Args:
         run: Its folder.
-        identity: The identity it has.
-        before: The recipe it has.
-        recipe: The recipe it is to go on with.
-        shards: The data it is to go on with, by folder.
-        targets: The table by which it is to choose what is predicted.
+        identity: Its identity so far.
+        before: Its recipe so far.
+        recipe: The recipe to continue with.
+        shards: The data to continue with, by folder.
+        targets: The table to continue with, by which predicted tokens are chosen.
 
     Raises:
-        UserError: The tokenizer, the data, the table or a setting that may not change is another one.
+        UserError: The tokenizer, the data, the table, or a setting that may not change, is another one.
     """
     longest = longest_of(shards)
     if longest.index.tokenizer_sha256 != identity.tokenizer_sha256 and not have_same_ids(

@@ -1,4 +1,4 @@
-"""metrics.jsonl: one object a step, one an evaluation, losses in full precision."""
+"""metrics.jsonl: one object for each step, one for each evaluation, losses in full precision."""
 
 import hashlib
 import json
@@ -18,19 +18,19 @@ from masklater.recipe.recipe import Recipe
 from masklater.run.trackers import Trackers
 
 EVALUATED = {"valid_loss", "causal_loss"}
-"""The names of losses on held-out rows, one of which an evaluation has."""
+"""Names of losses on held-out rows; every evaluation has one of them."""
 
 
 class MetricsLog:
     """The log of one run, open for appending.
 
-    `evaluated` says whether the step it was opened after has its evaluation.
+    `evaluated` says whether the log already has the evaluation of the step that it was opened after.
     """
 
     def __init__(self, folder: Path, after_step: int, recipe: Recipe | None = None) -> None:
-        """Open the log and forget what was logged after `after_step`, which is about to be done again.
+        """Open the log and drop the records after `after_step`, because those steps are about to be made again.
 
-        With a recipe, the trackers that it names show what is logged too.
+        With a recipe, the trackers that it names also show each record.
         """
         self.path = folder / "metrics.jsonl"
         self.after_step, self.evaluated = after_step, False
@@ -48,11 +48,11 @@ class MetricsLog:
         self.trackers = None if recipe is None else Trackers(recipe, folder, after_step)
 
     def has_evaluation_of(self, step: int) -> bool:
-        """Whether an earlier try has logged that of this step, as of a finished run that is given again."""
+        """Return whether an earlier process has logged this step's evaluation, as of a finished run started again."""
         return self.evaluated and step == self.after_step
 
     def write(self, record: dict[str, Any]) -> None:
-        """Append one record; it has a `step`."""
+        """Append one record, which must have a `step`."""
         with disk_errors_for_people(self.path):
             self.file.write(json.dumps(record) + "\n")
             self.file.flush()
@@ -60,8 +60,8 @@ class MetricsLog:
             self.trackers.write(record)
 
     def sync(self) -> None:
-        """Have what was written put on disk, so that a power cut leaves no checkpoint of a step that is not here."""
-        if self.file.closed:  # as it was then
+        """Flush the log to disk, so that a power cut leaves no checkpoint of a step that the log lacks."""
+        if self.file.closed:  # __exit__ has synced it
             return
         with disk_errors_for_people(self.path):
             os.fsync(self.file.fileno())
@@ -72,9 +72,9 @@ class MetricsLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with suppress(OSError):  # of a line that could not be written, which was said when that was tried
+        with suppress(OSError):  # a line could not be written; the error was reported then
             os.fsync(self.file.fileno())
-        with suppress(OSError):  # likewise
+        with suppress(OSError):  # for the same reason
             self.file.close()
         if self.trackers is not None:
             self.trackers.close()
@@ -83,7 +83,7 @@ class MetricsLog:
 def step_record(
     ledger: Ledger, lr: float, masking_rate: float, step_seconds: float, data_seconds: float
 ) -> dict[str, Any]:
-    """Return the record of the step just booked, but for what is known once the device has made it."""
+    """Return the record of the step just booked, without the values that only the device will know."""
     return {
         "step": ledger.steps,
         "loss": None,
@@ -106,21 +106,21 @@ def step_record(
 
 
 def _selection(ledger: Ledger) -> dict[str, float]:
-    """Return what choosing the rows has cost, where they were chosen."""
+    """Return the cost of choosing the rows, where they were chosen."""
     if not ledger.flops_selection:
         return {}
     return {"flops_selection": ledger.flops_selection, "flops_selection_runs": ledger.flops_selection_runs}
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Read all records of a metrics.jsonl; errors as `numbered_records`'."""
+    """Read all records of a metrics.jsonl. Raises the same errors as `numbered_records`."""
     return [record for _, record in numbered_records(path)]
 
 
 def numbered_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield line number and record of each line of a metrics.jsonl.
 
-    A last line that has no end and is no record, as a crash leaves it, is left out.
+    A last line without an end that is no record, as a crash leaves it, is skipped.
 
     Raises:
         UserError: The file cannot be read.
@@ -136,12 +136,12 @@ def numbered_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def steps_logged(records: Sequence[dict[str, Any]]) -> list[int]:
-    """Return the numbers of the steps that records are of."""
+    """Return the numbers of the steps among the records."""
     return [record["step"] for record in records if "loss" in record]
 
 
 def gap_in(path: Path, logged: Sequence[int], made: int) -> str | None:
-    """Say how many of the steps that were made a log lacks; None: it has them all."""
+    """Return a sentence on how many of the steps made are missing in a log; None where none is missing."""
     lost = made - len({*logged})
     return f"{path} lacks {lost:,} of the {made:,} steps made: curves and tables do too" if lost else None
 
@@ -151,11 +151,11 @@ def recent_losses(path: Path, number: int, since: int = 0) -> list[float]:
 
     Args:
         path: metrics.jsonl.
-        number: Of losses at most.
+        number: The most losses to return.
         since: Losses of the steps up to this number are left out.
 
     Raises:
-        DamagedDataError: A line that was read is not a record, as by `numbered_records`.
+        DamagedDataError: A line that was read is not a record, as in `numbered_records`.
     """
     if not path.is_file():
         return []
@@ -174,11 +174,11 @@ def recent_losses(path: Path, number: int, since: int = 0) -> list[float]:
 
 
 def training_sha256(run: Path, step: int) -> str | None:
-    """SHA-256 of what a run has logged of its steps up to one: it tells the weights there from those of other runs.
+    """Return the SHA-256 of a run's log of its steps up to `step`, which identifies the weights at that step.
 
-    Loss and gradient norm follow from the weights before a step, the learning rate says what it made of them; seconds
-    and all else that may differ between two runs with the same weights are left out. None: there is no sound log, or it
-    does not reach that step.
+    Loss and gradient norm follow from the weights before a step, and the learning rate says how the step changed them.
+    Seconds and other values that may differ between two runs with the same weights are left out. None: there is no
+    sound log, or it does not reach that step.
     """
     digest, reached = hashlib.sha256(), 0
     try:
@@ -193,7 +193,7 @@ def training_sha256(run: Path, step: int) -> str | None:
 
 
 def _records(path: Path, content: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield number and record of each line of the end of a file."""
+    """Yield number and record of each line in the last part of a file."""
     *lines, last = content.split(b"\n")
     for number, line in enumerate([*lines, last], start=1):
         record = _parse(line)

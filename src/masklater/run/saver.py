@@ -1,7 +1,7 @@
 """Writing checkpoints: while training waits, or in the background.
 
-In the background the state is copied to the host's memory first, which is all that training waits for; a thread then
-writes the copy. There is one such copy at a time. What a checkpoint is: checkpoint.py.
+In the background, the state is first copied to the host's memory, and training waits only for this copy. A thread then
+writes the copy. There is one such copy at a time. checkpoint.py says what a checkpoint holds.
 """
 
 import warnings
@@ -25,14 +25,14 @@ from masklater.machine.distributed import ALONE, World
 from masklater.run.checkpoint import HasStates, Progress, is_sound, seal, set_aside, tensors_of, without_warnings
 
 PATIENCE = 30.0
-"""Seconds that a run which ends by an error waits for the checkpoint that is being written."""
+"""Seconds that a run which ends by an error waits for the checkpoint being written."""
 
 
 @dataclass(frozen=True)
 class _Draft:
-    """A checkpoint whose tensors are being written, as the first process knows it."""
+    """A checkpoint whose tensors are being written, as seen by the first process."""
 
-    folder: ExitStack  # closed, it gives the folder its name; left with an error, it removes it
+    folder: ExitStack  # closing it gives the folder its name; leaving it with an error removes the folder
     partial: Path
     ledger: Ledger
     progress: Progress
@@ -47,14 +47,14 @@ class _Draft:
 
 
 class Saver:
-    """Writes the checkpoints of a run, one at a time: every process its part, the first one what makes it complete."""
+    """Writes the checkpoints of a run, one at a time: each process writes its part, and the first completes it."""
 
     def __init__(self, world: World = ALONE, in_background: bool = False) -> None:
         self.world = world
         self.thread = ThreadPoolExecutor(1, "checkpoint") if in_background else None
-        if in_background:  # said in another thread, and of what is meant to be
+        if in_background:  # the warning comes in another thread, about an intended choice
             warnings.filterwarnings("ignore", "torch.distributed is disabled")
-        # What processes settle for a checkpoint must not meet what they settle for a step at the same time.
+        # Messages between processes about a checkpoint must not mix with those about a step at the same time.
         self.group = dist.new_group(backend="gloo") if in_background and world.size > 1 else None
         self.pending: Future[None] | None = None
 
@@ -67,18 +67,19 @@ class Saver:
         progress: Progress = Progress(),  # noqa: B008 - frozen
         then: Callable[[Ledger], None] | None = None,
     ) -> None:
-        """Write a checkpoint, or begin to; nothing where there is a sound one. A damaged one is set aside.
+        """Write a checkpoint, or begin to. A sound one at `path` is kept instead; a damaged one is renamed.
 
         Args:
             path: Its folder.
-            model: Its weights are those of now, whatever training does to them while they are written.
-            optimizers: As the model.
-            ledger: As the model.
-            progress: Where the run stands.
-            then: What the first process does once the checkpoint is complete, in the thread that has written it.
+            model: Its present weights are written, even if training changes them meanwhile.
+            optimizers: Their present states, likewise.
+            ledger: The present ledger, likewise.
+            progress: Where the run is.
+            then: What the first process calls once the checkpoint is complete, in the thread that has written it.
 
         Raises:
-            UserError: The disk is full, or the place cannot be written to; in the background, for the one before.
+            UserError: The disk is full, or the path cannot be written to; in the background, the checkpoint before
+                failed.
         """
         self.finish()
         if self._is_there(path):
@@ -89,7 +90,7 @@ class Saver:
             partial = ""
             with self.world.all_or_none():
                 if self.world.is_main:
-                    if not path.parent.is_dir():  # which would be made anew, and hold half of the run
+                    if not path.parent.is_dir():  # else the folder would be made again with half of the run
                         raise UserError(
                             f"{path.parent} is no longer there: was the run moved or removed while it trained?",
                             "Go on from its newest checkpoint with --resume and --out, which names where it is now.",
@@ -107,7 +108,7 @@ class Saver:
                 try:
                     with without_warnings():
                         dcp.save(tensors, storage_writer=writer, no_dist=alone)
-                except CheckpointException as error:  # in all processes, whichever it happened in
+                except CheckpointException as error:  # raised in all processes, whichever it happened in
                     failure = _cause(error)
                 with self.world.all_or_none():
                     if failure is not None:
@@ -117,19 +118,19 @@ class Saver:
             else:
                 with self.world.all_or_none():
                     writing = dcp.async_save(tensors, storage_writer=writer, process_group=self.group, no_dist=alone)
-                assert isinstance(writing, Future)  # of a writer that copies at once
+                assert isinstance(writing, Future)  # as from a writer that copies at once
                 later = replace(draft, folder=folder.pop_all())
                 self.pending = self.thread.submit(self._complete_later, later, writing)
 
     def has_failed(self) -> bool:
-        """Tell whether the checkpoint that was being written is known to have failed; `finish` says why."""
+        """Return whether the checkpoint being written is known to have failed; `finish` raises the reason."""
         return self.pending is not None and self.pending.done() and self.pending.exception() is not None
 
     def finish(self) -> None:
-        """Wait until the checkpoint that is being written is complete in all processes.
+        """Wait until the checkpoint being written is complete in all processes.
 
         Raises:
-            UserError: The disk is full, or the place cannot be written to.
+            UserError: The disk is full, or the path cannot be written to.
         """
         if self.pending is not None:
             pending, self.pending = self.pending, None
@@ -137,7 +138,10 @@ class Saver:
                 pending.result()
 
     def close(self) -> None:
-        """After an error: let what is being written be completed, if that takes no others and no long time."""
+        """Wait at most PATIENCE seconds for the checkpoint being written, without other processes.
+
+        Call it after an error.
+        """
         if self.pending is not None:
             try:
                 self.pending.result(PATIENCE)
@@ -152,7 +156,7 @@ class Saver:
             if self.world.is_main and path.exists():
                 there = is_sound(path)
                 if not there:
-                    set_aside(path, "damaged")  # passed over when the run was resumed
+                    set_aside(path, "damaged")  # it was skipped when the run was resumed
         return bool(self.world.all_max(there)[0])
 
     def _complete_later(self, draft: _Draft, writing: Future[object]) -> None:
@@ -166,7 +170,7 @@ class Saver:
 
 
 def _cause(error: CheckpointException) -> Exception:
-    """Return the error of the process in which a save went wrong."""
+    """Return the error of the process in which a save failed."""
     failures = [failure for failure, _ in error.failures.values()]
     found = next((failure for failure in failures if isinstance(failure, Exception)), None)
     return found or RuntimeError(str(error))

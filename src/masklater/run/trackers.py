@@ -1,4 +1,4 @@
-"""Programs that show a run beside metrics.jsonl, each behind the same two calls."""
+"""Programs that show a run in addition to metrics.jsonl, each behind the same two calls."""
 
 import json
 import math
@@ -19,24 +19,24 @@ from masklater.recipe.load import plain
 from masklater.recipe.recipe import Recipe
 
 FILE = "tracking.json"
-"""RUN/tracking.json: the id by which trackers know the run, so that one that is resumed goes on there."""
+"""RUN/tracking.json: the id by which trackers know the run, so that a resumed run continues there."""
 
 PROJECT = "masklater"
-"""The project that runs are shown in; WANDB_PROJECT and TRACKIO_PROJECT name another one."""
+"""The project that runs are shown in; WANDB_PROJECT and TRACKIO_PROJECT override it."""
 
 
 class Tracker(Protocol):
     """One program that shows numbers by step."""
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Show numbers of a step; those of one step may come in several calls."""
+        """Show the numbers of a step; the numbers of one step may come in several calls."""
 
     def close(self) -> None:
-        """Hand over what is still on its way."""
+        """Deliver everything that is still buffered."""
 
 
 class TensorBoard:
-    """Event files in RUN/tensorboard; what a resumed run makes again replaces what was there."""
+    """Event files in RUN/tensorboard. Steps that a resumed run makes again replace the earlier ones."""
 
     def __init__(self, run: Path, after_step: int, recipe: Recipe) -> None:
         _find("tensorboard")
@@ -50,27 +50,33 @@ class TensorBoard:
             self.writer.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write what is buffered."""
         self.writer.close()
 
 
 class Trackio:
-    """A run of trackio's, in its own folder on this machine. What it prints goes to stderr: stdout is for results."""
+    """A trackio run, in trackio's own folder on this machine.
+
+    Its output goes to stderr, because stdout is for results.
+    """
 
     def __init__(self, run: Path, after_step: int, recipe: Recipe) -> None:
         self.trackio = _find("trackio")
         project = os.environ.get("TRACKIO_PROJECT", PROJECT)
-        name = f"{run.resolve().name}-{_id_of(run)}"  # which is all that trackio tells runs apart by
+        name = f"{run.resolve().name}-{_id_of(run)}"  # trackio tells runs apart only by name
         with redirect_stdout(sys.stderr):
             self.run: Any = self.trackio.init(project=project, name=name, config=plain(recipe), resume="allow")
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Log them under the step."""
+        """Log the numbers under the step."""
         with redirect_stdout(sys.stderr):
             self.run.log(dict(numbers), step=step)
 
     def close(self) -> None:
-        """End it there. By the run's own `finish`, trackio would end it again, aloud, when the process does."""
+        """End the trackio run.
+
+        After the run's own `finish`, trackio would end the run again, with a message, at the end of the process.
+        """
         with redirect_stdout(sys.stderr):
             self.trackio.finish()
 
@@ -84,15 +90,15 @@ class Wandb:
         self.run: Any = wandb.init(
             project=project, name=run.resolve().name, id=_id_of(run), resume="allow", dir=str(run), config=plain(recipe)
         )
-        # By wandb's own counter, which only rises, the steps that a resumed run makes again would be thrown away.
+        # wandb's own counter only rises: by it, the steps that a resumed run makes again would be dropped.
         self.run.define_metric("*", step_metric="step")
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Log them beside the step."""
+        """Log the numbers together with the step."""
         self.run.log({"step": step, **numbers})
 
     def close(self) -> None:
-        """End it there."""
+        """End the wandb run."""
         self.run.finish()
 
 
@@ -101,7 +107,7 @@ TRACKERS: dict[str, Callable[[Path, int, Recipe], Tracker]] = {
     "trackio": Trackio,
     "wandb": Wandb,
 }
-"""By their names in a recipe, which recipe/watching.py has, and which are those of their extras and modules too."""
+"""The trackers by their names in a recipe (recipe/watching.py). Their extras and modules have the same names."""
 
 
 def chosen(recipe: Recipe) -> list[str]:
@@ -124,7 +130,7 @@ def _find(name: str) -> Any:
 class Trackers:
     """All trackers of a run.
 
-    metrics.jsonl is the record: a tracker that fails is left out from there on, aloud, and the run goes on.
+    metrics.jsonl is the record. A tracker that fails is left out from there on, with a message, and the run continues.
     """
 
     def __init__(self, recipe: Recipe, run: Path, after_step: int) -> None:
@@ -132,11 +138,11 @@ class Trackers:
         for name in chosen(recipe):
             try:
                 self.open[name] = TRACKERS[name](run, after_step, recipe)
-            except Exception as error:  # of a program of somebody else's, which may need a network or a login
+            except Exception as error:  # another project's program may need a network or a login
                 say(f"{name} does not begin, and will show nothing of this run: {first_line(error)}")
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Show the numbers of a record of metrics.jsonl that are finite."""
+        """Show the finite numbers of a record of metrics.jsonl."""
         numbers = {
             name: value
             for name, value in record.items()
@@ -150,7 +156,7 @@ class Trackers:
                 del self.open[name]
 
     def close(self) -> None:
-        """Close each of them."""
+        """Close each tracker."""
         for name, tracker in self.open.items():
             try:
                 tracker.close()
@@ -159,7 +165,7 @@ class Trackers:
 
 
 def _id_of(run: Path) -> str:
-    """Return the id of a run, which is drawn where it has none yet."""
+    """Return the id of a run; draw one where it has none yet."""
     path = run / FILE
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["id"]

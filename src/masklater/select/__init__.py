@@ -1,1 +1,1 @@
-"""Rows chosen to train on: how much they have to teach, told by two runs."""
+"""Selection of rows to train on, by how much they have to teach: two runs score them."""

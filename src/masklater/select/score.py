@@ -1,6 +1,6 @@
-"""What one run loses more than another: on each row, by which rows are chosen, and on each token (method.md).
+"""How much more one run loses than another: on each row, to choose rows, and on each token (method.md).
 
-Both see each row under the same masks, those of an evaluation. Letters: N rows; for others see masking/batch.py.
+Both runs see each row under the same masks, those of an evaluation. Letters: N rows; for others see masking/batch.py.
 """
 
 import time
@@ -19,7 +19,10 @@ from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.pretrain.batches import BatchMaker
 
 DECIMALS = 3
-"""Of a score, in nats. Losses of passes of other sizes differ in digits far behind them, which must not choose."""
+"""Decimals of a score, in nats.
+
+Losses computed with another pass size differ only in much later digits, which must not affect the choice.
+"""
 
 
 def mean_losses(
@@ -29,10 +32,10 @@ def mean_losses(
 
     Args:
         model: In evaluation mode, on the device of `precision`.
-        batches: Of all rows of one SHARDS.
+        batches: Batches of all rows of one SHARDS.
         micro_rows: Rows of a forward pass.
-        precision: What is computed in.
-        what: Is being done, for the progress that is shown.
+        precision: The precision to compute in.
+        what: What is being done, for the progress bar.
     """
     (source,) = batches.rows.sources
     number_N = source.find(np.arange(source.num_rows))
@@ -56,7 +59,7 @@ class TokenLosses(NamedTuple):
 def token_losses(
     model: MaskLaterForMaskedLM, batches: BatchMaker, micro_rows: int, precision: Precision, what: str
 ) -> TokenLosses:
-    """Add up the losses of the targets of all rows by token; arguments as of `mean_losses`."""
+    """Add up the losses of the targets of all rows by token; arguments as for `mean_losses`."""
     V = len(batches.corruption.is_special_V)
     sum_V, seen_V = np.zeros(V), np.zeros(V, dtype=np.int64)
     for ids_BT, loss_BT in _losses(model, batches, micro_rows, precision, what):
@@ -84,7 +87,7 @@ def _losses(
 
 
 def score(early_N: NDArray[np.float64], reference_N: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return what the early model has yet to learn of each row, in nats a target; -inf where there is no target."""
+    """Return what the early model has yet to learn of each row, in nats per target; -inf where there is no target."""
     score_N = np.round(early_N - reference_N, DECIMALS).astype(np.float32)
     return np.where(np.isnan(score_N), np.float32(-np.inf), score_N)
 
@@ -93,19 +96,19 @@ def best(score_N: NDArray[np.float32], keep: float) -> NDArray[np.int64]:
     """Return the numbers of the rows with the highest scores, ascending; of equal ones the first.
 
     Args:
-        score_N: Of all rows.
-        keep: Their share, above 0; at least one row is kept.
+        score_N: The scores of all rows.
+        keep: The share of rows to keep, above 0; at least one row is kept.
     """
     kept = max(1, round(keep * len(score_N)))
     return np.sort(np.argsort(-score_N, kind="stable")[:kept]).astype(np.int64)
 
 
 def excess(early: TokenLosses, reference: TokenLosses) -> NDArray[np.float32]:
-    """Return what the early model has yet to learn of each token, in nats a target: excess_V; 0 where it never was one.
+    """Return what the early model has yet to learn of each token, excess_V, in nats per target; 0 without targets.
 
     Args:
-        early: Of the early model.
-        reference: Of the reference, at the same targets.
+        early: Losses of the early model.
+        reference: Losses of the reference, at the same targets.
     """
     difference_V = (early.sum_V - reference.sum_V) / np.maximum(early.seen_V, 1)
     return np.round(difference_V, DECIMALS).astype(np.float32)

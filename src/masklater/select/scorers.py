@@ -1,4 +1,4 @@
-"""The two runs that tell what there is to learn in rows: opened, refused where they cannot tell it, and asked."""
+"""The two runs that score what there is to learn in rows: opened, refused where they do not fit, and evaluated."""
 
 import hashlib
 from collections.abc import Callable
@@ -29,7 +29,7 @@ from masklater.run.folder import RunFolder
 
 Found = TypeVar("Found")
 Measure = Callable[[MaskLaterForMaskedLM, BatchMaker, int, Precision, str], Found]
-"""What is found of all rows by one model: `score.mean_losses`, `score.token_losses`."""
+"""A function that measures all rows with one model: `score.mean_losses`, `score.token_losses`."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,16 @@ class Scorer:
 
     @property
     def recipe(self) -> Recipe:
-        """The run's, as it was when the checkpoint was made."""
+        """The run's recipe, as it was when the checkpoint was made."""
         return in_phase(self.run.recipe, self.checkpoint.progress.phase)
 
     @property
     def masking(self) -> MaskingSettings:
-        """The masking of its rows, whose targets are scored alike, whichever it preferred."""
+        """The masking of its rows. Targets are scored alike, even if the run preferred some (`predict_by`)."""
         return self.recipe.masking.model_copy(update={"predict_by": None})
 
     def record(self) -> ScoringRun:
-        """What the record of a folder says of it."""
+        """Return the run's fields for a folder's record."""
         sha256 = hashlib.sha256((self.checkpoint.path / "checkpoint.json").read_bytes()).hexdigest()
         ledger = self.checkpoint.ledger
         return ScoringRun(run=str(self.run.path), step=ledger.steps, sha256=sha256, flops=ledger.total_flops)
@@ -58,7 +58,7 @@ class Scorer:
 
 @dataclass(frozen=True)
 class Scorers:
-    """SHARDS, and the two runs that score their training rows under the same masks, those of the early one."""
+    """SHARDS, and the two runs that score their training rows under the same masks, those of the early run."""
 
     shards: Shards
     early: Scorer
@@ -66,7 +66,7 @@ class Scorers:
     precision: Precision
 
     def measure(self, measure: Measure[Found], micro_rows: int) -> tuple[Found, Found, dict[str, Any]]:
-        """Return what is found by the early model, and by the reference, and the facts that a record says of it."""
+        """Return the results of the early model and of the reference, and the facts for a record."""
         set_up_process()
         say(f"{self.shards.train.num_rows:,} rows, {self.precision.name}: {self.precision.reason}")
         early, of_early = self._ask(self.early, measure, micro_rows, "early")
@@ -81,9 +81,9 @@ class Scorers:
         return early, reference, facts
 
     def _ask(self, scorer: Scorer, measure: Measure[Found], micro_rows: int, name: str) -> tuple[Found, float]:
-        """Measure all rows by one run; return what is found, and the FLOPs that it took.
+        """Measure all rows with one run; return the result, and the FLOPs that it took.
 
-        Masks are the same for either run, each of which is given what it reads of a row.
+        Masks are the same for both runs. Each run is given the part of a row that it reads.
         """
         model = scorer.run.model_of(scorer.checkpoint).to(self.precision.device)
         config, attend, rows = model.config, scorer.recipe.batch.attend, self.shards.train
@@ -95,16 +95,16 @@ class Scorers:
 
 
 def open_scorers(shards: Path, early: Path, reference: Path, precision: PrecisionName) -> Scorers:
-    """Open SHARDS and the runs that are to score their training rows.
+    """Open SHARDS and the runs that score their training rows.
 
     Args:
         shards: The SHARDS.
         early: A RUN that has begun to learn, usually on these rows.
-        reference: A RUN that was trained on other text of the kind that is wanted.
-        precision: What is computed in, as a recipe has it.
+        reference: A RUN that was trained on other text of the wanted kind.
+        precision: The precision to compute in, as in a recipe.
 
     Raises:
-        UserError: A folder is missing or not what it must be, the two do not go with the rows, or the reference was
+        UserError: A folder is missing or of the wrong kind, the two runs do not fit the rows, or the reference was
             trained on them.
     """
     if is_selection(shards):
@@ -137,7 +137,7 @@ def _open(path: Path, shards: Shards) -> Scorer:
 
 
 def _check_disjoint(scorers: Scorers) -> None:
-    """Raise UserError where the reference knows the rows already, or is the early model itself."""
+    """Raise UserError where the reference was trained on the rows, or is the early model itself."""
     early, reference, shards = scorers.early.run, scorers.reference.run, scorers.shards
     if early.path.resolve() == reference.path.resolve():
         raise UserError(f"--early and --reference both name {early.path}", "Each score would be 0: name two runs.")

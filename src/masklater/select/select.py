@@ -1,4 +1,4 @@
-"""From SHARDS and two runs to a SELECTION: open, refuse, score, keep the best, write."""
+"""From SHARDS and two runs to a SELECTION: open, check, score, keep the best, write."""
 
 import math
 import time
@@ -18,17 +18,17 @@ from masklater.select.score import best, mean_losses, score
 from masklater.select.scorers import open_scorers
 
 SHOWN = 5
-"""Rows at either end whose numbers are told, to be looked at."""
+"""Number of rows at either end whose numbers are printed, for a look at them."""
 
 
 @dataclass(frozen=True)
 class SelectResult:
-    """The rows that were kept, and what finding them has cost."""
+    """The rows that were kept, and the cost of finding them."""
 
     out: str
     rows: int  # scored
     kept: int
-    lowest_kept: float | None  # score, nats a target; None, as below, where no row has a target
+    lowest_kept: float | None  # score, nats per target; None, as below, where no row has a target
     mean_kept: float | None
     mean_dropped: float | None
     best_rows: list[int]  # numbers of the rows with the highest scores, highest first
@@ -47,19 +47,19 @@ def select(
     micro_rows: int = ON_A_CPU,
     precision: PrecisionName = "auto",
 ) -> SelectResult:
-    """Choose the rows that an early model has most to learn from, by what a reference has learned of their like.
+    """Choose the rows that an early model can learn most from, compared with a reference that has learned similar text.
 
     Args:
         shards: The SHARDS whose training rows are scored.
         early: A RUN that has begun to learn, usually on these rows.
-        reference: A RUN that was trained on other text of the kind that is wanted.
-        keep: The share of the rows that is kept.
+        reference: A RUN that was trained on other text of the wanted kind.
+        keep: The share of the rows to keep.
         out: The SELECTION to make.
         micro_rows: Rows of a forward pass.
-        precision: What is computed in, as a recipe has it.
+        precision: The precision to compute in, as in a recipe.
 
     Raises:
-        UserError: As `open_scorers`; or the share is none, or something stands under that name already.
+        UserError: As in `open_scorers`; or the share is not valid, or `out` exists already.
     """
     began = time.monotonic()
     refuse_existing(out)

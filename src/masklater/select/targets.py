@@ -1,4 +1,4 @@
-"""From SHARDS and two runs to a TABLE: open, refuse, find how much each token has yet to teach, write."""
+"""From SHARDS and two runs to a TABLE: open, check, find how much each token has yet to teach, write."""
 
 import time
 from dataclasses import dataclass
@@ -17,18 +17,18 @@ from masklater.select.score import excess, token_losses
 from masklater.select.scorers import open_scorers
 
 SHOWN = 8
-"""Tokens at either end that are told."""
+"""Number of tokens at either end that are printed."""
 
 
 @dataclass(frozen=True)
 class TargetsResult:
-    """What the tokens have yet to teach, and what finding it has cost."""
+    """What the tokens have yet to teach, and the cost of finding it."""
 
     out: str
     targets: int  # scored
-    tokens: int  # that they were
-    mean_excess: float  # nats a target
-    share_above: float  # of the targets, those of tokens whose excess is above 0
+    tokens: int  # different tokens among them
+    mean_excess: float  # nats per target
+    share_above: float  # share of the targets whose token has an excess above 0
     most: list[str]  # tokens of the highest excess, highest first
     least: list[str]  # and of the lowest, lowest first
     flops: float
@@ -44,18 +44,18 @@ def make_targets(
     micro_rows: int = ON_A_CPU,
     precision: PrecisionName = "auto",
 ) -> TargetsResult:
-    """Find how much an early model has yet to learn of each token, by what a reference has learned.
+    """Find how much an early model has yet to learn of each token, compared with a reference.
 
     Args:
         shards: The SHARDS whose training rows are scored.
         early: A RUN that has begun to learn, usually on these rows.
-        reference: A RUN that was trained on other text of the kind that is wanted.
+        reference: A RUN that was trained on other text of the wanted kind.
         out: The TABLE to make.
         micro_rows: Rows of a forward pass.
-        precision: What is computed in, as a recipe has it.
+        precision: The precision to compute in, as in a recipe.
 
     Raises:
-        UserError: As `open_scorers`; or something stands under that name already, or no token has anything to teach.
+        UserError: As in `open_scorers`; or `out` exists already, or no token has anything to teach.
     """
     began = time.monotonic()
     refuse_existing(out)
