@@ -299,6 +299,6 @@ class _Passed:
 
 
 def _end_of_part(text: str, start: int, most: int) -> int:
-    """Return where a part ends that begins at `start` and has at most `most` characters: after a line, or a word."""
+    """Return where a part ends: after a line or else a word, if one ends shortly before `most`; else at `most`."""
     earliest = max(start, most - int(CUT_WITHIN * MAX_DOCUMENT_CHARS))
     return text.rfind("\n", earliest, most) + 1 or text.rfind(" ", earliest, most) + 1 or most
