@@ -107,7 +107,7 @@ def is_remote(name: str) -> bool:
 
 
 def spool_stdin(ending: str | None) -> ElsewhereFile:
-    """Copy standard input to a temporary file that only this process sees, and that is deleted when it ends.
+    """Copy standard input to a temporary file that only this process sees, and that is deleted with the process.
 
     Args:
         ending: The ending of a file with the same content; None: it is told from the first bytes.

@@ -152,7 +152,7 @@ def missing_field(where: str, name: str, there: Iterable[str]) -> UserError:
 
 
 def refuse_twice(where: str, needed: Iterable[str], there: Sequence[str]) -> None:
-    """Raise DamagedDataError where two columns have the name of one that is read."""
+    """Raise DamagedDataError where a column that is read shares its name with another column."""
     if twice := [name for name in needed if there.count(name) > 1]:
         raise DamagedDataError(f"{where}: the column {twice[0]!r} stands twice", "Rename one of the two.")
 

@@ -25,7 +25,7 @@ SMALL_SHARE, BLATANT_SHARE = 0.01, 0.1
 """Limits of the share that is wrong: SMALL_SHARE for a whole file, BLATANT_SHARE for a file still being read, which is
 then given up."""
 FEW = 3
-"""This many replaced bytes or NULs are accepted in a file of any size; so is a single line that holds some."""
+"""This many replaced bytes or NULs are accepted in a file of any size; so is a single line with such bytes."""
 LOOK_EVERY_CHARS = 2**20
 
 _REPLACED = "\udfff"

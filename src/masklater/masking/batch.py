@@ -67,7 +67,8 @@ class MaskedBatch:
 class CausalBatch(MaskedBatch):
     """Whole rows without masks: each position sees itself and the positions before it in its document.
 
-    `target_pos_BT` holds the positions that predict, `target_ids_BT` the ids one position further. There is no decoder.
+    `target_pos_BT` holds the positions that predict, `target_ids_BT` the ids one position further. No decoder takes
+    part.
     """
 
     causal = True

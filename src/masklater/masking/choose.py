@@ -104,7 +104,7 @@ def rank_units(unit_BL: Tensor, wanted_B: Tensor, fill: bool, draws: Draws) -> T
     Args:
         unit_BL: int64, the unit of each position: contiguous, numbered from 0 along the row; -1 where not maskable.
         wanted_B: int64, how many positions to choose; at most the number of maskable ones.
-        fill: Whether units of one position replace the cut, where there are enough of them.
+        fill: Whether units of one position make up for the unit that would be cut, where there are enough of them.
         draws: The source of all randomness.
 
     Returns:
@@ -132,7 +132,7 @@ def rank_units(unit_BL: Tensor, wanted_B: Tensor, fill: bool, draws: Draws) -> T
     key_BL = turn_BU.gather(1, unit_or_0_BL) * L + place_BL
     key_BL = torch.where(is_chosen_BL, key_BL, torch.where(is_maskable_BL, L * L, L * L + 1))
     order_BL = torch.argsort(key_BL, dim=1, stable=True)
-    # The first rank is at a random place among the chosen: units of certain sizes would come first more often.
+    # Ranks begin at a random place among the chosen; else units of some sizes would come first more often.
     rank_L = torch.arange(L)
     begin_B1 = _draw_below(wanted_B[:, None], draws)
     turned_BL = (rank_L + begin_B1) % wanted_B[:, None].clamp(min=1)
@@ -140,11 +140,12 @@ def rank_units(unit_BL: Tensor, wanted_B: Tensor, fill: bool, draws: Draws) -> T
 
 
 def _take_in_order(size_BU: Tensor, wanted_B: Tensor, draws: Draws) -> Tensor:
-    """Return taken_BU, how much of each unit to take: all or nothing, except for one; on average its fair share.
+    """Return taken_BU, how much of each unit to take: all or nothing, except for one unit.
 
-    The units are arranged in random order on a ring. A stretch of `wanted` positions begins at a random place
-    (systematic sampling: every position is equally likely). It cuts two units, one at either end. Moving positions from
-    one to the other makes one of them whole, or leaves it out. The direction is drawn so that neither gains on average.
+    On average a unit gets its share of the row. The units are arranged in random order on a ring. A stretch of `wanted`
+    positions begins at a random place (systematic sampling: every position is equally likely). It cuts two units, one
+    at either end. Moving positions from one to the other makes one of them whole, or leaves it out. The direction is
+    drawn so that neither gains on average.
     """
     end_BU = size_BU.cumsum(dim=1)
     start_BU, total_B1, wanted_B1 = end_BU - size_BU, end_BU[:, -1:], wanted_B[:, None]

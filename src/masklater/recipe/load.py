@@ -40,7 +40,7 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def load_record(path: Path) -> Recipe:
-    """Read the recipe that a RUN has recorded; settings not recorded by an earlier version get its values.
+    """Read the recipe that a RUN has recorded; a setting that it lacks acts as it did in the version that wrote it.
 
     Raises:
         UserError: The file is missing or not YAML.

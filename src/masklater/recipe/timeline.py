@@ -16,7 +16,7 @@ from masklater.recipe.recipe import Recipe
 from masklater.recipe.sections import DecoderSettings
 
 NOT_BEGUN = 2**62
-"""The first step of a phase that begins after a number of hours, until they have passed."""
+"""The `first` of a phase that begins after a number of hours, as long as they have not passed."""
 
 
 @dataclass(frozen=True)

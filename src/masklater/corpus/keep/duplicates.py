@@ -17,7 +17,7 @@ SHINGLE = 5
 PERMUTATIONS, BANDS, SEED = 128, 16, 42
 """Settings of MinHash: 16 bands of 8 find 95% of the pairs at a similarity of 0.8, and nearly all at 0.9."""
 SHORTEST_LINE = 10
-"""Shorter lines, in characters, are always kept, however often they occur: headings, names, single words."""
+"""Lines with fewer characters are kept, however often they occur: headings, names, single words."""
 
 
 LINE = np.dtype([("hash", np.uint64), ("documents", np.uint64)])

@@ -1,4 +1,4 @@
-"""Documents judged one by one, and the hashes by which each is compared with all others.
+"""Documents judged one by one, and the hashes and signatures by which each is compared with all others.
 
 The result is the same in any process and any order.
 """
