@@ -27,7 +27,7 @@ STDIN = "-"
 
 
 def find_sources(inputs: Sequence[str | Path], settings: PrepareSettings, passed_over: Counter[str]) -> list[Source]:
-    """Find the source of each input, in the order given; report what is read or skipped and may not be expected.
+    """Find the source of each input, in the order given; report files read in an unusual way, and files not read.
 
     Args:
         inputs: Files, folders, patterns, `-`, addresses for fsspec, `hf:` data sets.

@@ -1,4 +1,4 @@
-"""Several SHARDS as one. Rows are not copied: their files get a second name (a hard link)."""
+"""Several SHARDS as one. Rows are copied only where their files cannot get a second name (a hard link)."""
 
 import os
 import shutil
