@@ -27,7 +27,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _model_classes() -> ModuleType:
-    """Import the module of the model classes, which registers them with transformers, and let them open RUNs."""
+    """Import the module of the model classes, which registers them with transformers, and teach them to open RUNs."""
     from masklater.model import masked_lm
 
     if masked_lm.MaskLaterForMaskedLM.open_run is None:
@@ -44,7 +44,7 @@ def _open_run(path: Path) -> "MaskLaterForMaskedLM | None":
 
 
 def _register() -> None:
-    """Import the model classes, unless one of their modules is what imports transformers, and will do so itself."""
+    """Import the model classes, unless one of their modules is importing transformers and will import them itself."""
     if "masklater.model" not in sys.modules:
         _model_classes()
 

@@ -1,4 +1,4 @@
-"""What a person sees while work goes on: a progress bar on a terminal, a line every ten seconds elsewhere (a log)."""
+"""Progress and messages for a person: a progress bar on a terminal, else (in a log) a line every ten seconds."""
 
 import os
 import sys
@@ -17,10 +17,10 @@ LOG_INTERVAL_SECONDS = 10.0
 
 
 class _Console(Console):
-    """Standard error. Who reads it may leave, as `| tee` does at Ctrl-C, which is no reason to end the work."""
+    """Standard error. Its reader may exit, as `| tee` does at Ctrl-C; this is no reason to end the work."""
 
     def on_broken_pipe(self) -> None:
-        """Go on in silence, where rich would end the process."""
+        """Continue in silence, where rich would end the process."""
         _fall_silent()
 
 
@@ -42,7 +42,7 @@ def _heard_or_not() -> Iterator[None]:
 
 
 def _fall_silent() -> None:
-    """Let all that is written to stderr from here on go nowhere, what waits to be written too."""
+    """Discard everything written to stderr from here on, and what is still in its buffer."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stderr.fileno())
     os.close(nowhere)
@@ -52,9 +52,9 @@ def aligned(rows: Sequence[Sequence[str]], numbers_from: int | None = None, widt
     """Lay out rows of text in columns, without colours or rules.
 
     Args:
-        rows: The cells, as many in each row.
-        numbers_from: The first column whose cells stand to the right; None: none do.
-        width: The width into which the last column is wrapped; None: nothing is wrapped.
+        rows: The cells; all rows have the same number.
+        numbers_from: The first of the columns that are aligned right; None: no column is.
+        width: The width to which the last column is wrapped; None: nothing is wrapped.
     """
     grid, last = Table.grid(padding=(0, 2, 0, 0)), len(rows[0]) - 1
     for column in range(last + 1):
@@ -74,9 +74,9 @@ class Meter:
 
     Args:
         what: What is being done, as a participle: "Tokenising".
-        total: The amount that makes it complete, in any unit; None where that is not known.
-        quiet_if_short: Whether a log has no line of it where all was done before the first was due.
-        before: The amount that an earlier try has done: none of this one's time went into it.
+        total: The amount at which the work is complete, in any unit; None where it is not known.
+        quiet_if_short: Whether a log gets no line where all was done before the first line was due.
+        before: The amount that an earlier try has done, which took none of this one's time.
     """
 
     def __init__(self, what: str, total: float | None, quiet_if_short: bool = False, before: float = 0.0) -> None:
@@ -98,7 +98,7 @@ class Meter:
                 TimeRemainingColumn(),
                 console=console,
             )
-            # An int by its signature, a float in the task that it makes.
+            # The signature asks for an int; the task that is made takes a float.
             self.task = self.bar.add_task(what, total=total, completed=before, note="")  # type: ignore[arg-type]
 
     def __enter__(self) -> Self:
@@ -117,11 +117,11 @@ class Meter:
             say(self._line())
 
     def advance(self, amount: float, note: str | None = None) -> None:
-        """Book progress; the note stands beside the bar (a rate, a loss)."""
+        """Add to the progress; the note is shown next to the bar (a rate, a loss)."""
         self.set(self.done + amount, note)
 
     def set(self, done: float, note: str | None = None) -> None:
-        """Set progress."""
+        """Set the progress to an amount."""
         self.done = done
         if note is not None:
             self.note = note
@@ -148,7 +148,7 @@ class Meter:
 
 
 def clock(seconds: float) -> str:
-    """Seconds as m:ss or h:mm:ss."""
+    """Return seconds as m:ss or h:mm:ss."""
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"

@@ -1,4 +1,4 @@
-"""The few errors a user meets. Each says what is wrong, where, and what to do about it."""
+"""The few errors a user meets. Each message says what is wrong, where, and what to do about it."""
 
 import difflib
 import reprlib
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 
 class UserError(Exception):
-    """A mistake or a fact of the user's world (a missing file, a full disk): one message, exit status 2.
+    """A mistake of the user, or an obstacle outside (a missing file, a full disk): one message, exit status 2.
 
     Args:
-        problem: Where, the value that was found, and the rule it breaks.
+        problem: The place, the value found there, and the rule it breaks.
         remedy: What the user can do, as a sentence.
     """
 
@@ -21,7 +21,7 @@ class UserError(Exception):
 
 
 class DamagedDataError(UserError):
-    """Something on disk is not what was once written there: truncated, altered, or another thing altogether."""
+    """Something on disk differs from what was written there: truncated, altered, or replaced by something else."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Fault:
     """One mistake in a recipe, or in another file of settings."""
 
     where: str  # dotted path of the setting
-    value: object  # what was found there; MISSING where nothing was
-    rule: str  # what holds for it
+    value: object  # the value found there; MISSING where there was none
+    rule: str  # the rule it breaks
     remedy: str  # what to write instead
 
     def __str__(self) -> str:
@@ -42,13 +42,13 @@ MISSING = object()
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Ask whether the nearest of the words that there are was meant; empty where none is near."""
+    """Ask whether the nearest known word was meant; empty where none is near."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f"Did you mean {close[0]}?" if close else ""
 
 
 def _short(value: object) -> str:
-    """A value for a message. YAML's aliases can stand for more than any memory holds, so that no more is looked at."""
+    """Return a value for a message. Only part of it is read: YAML's aliases can expand to more than fits in memory."""
     shortener = reprlib.Repr()
     shortener.maxlevel, shortener.maxstring, shortener.maxother, shortener.maxlong = 2, 200, 200, 60
     return shortener.repr(value)
@@ -71,16 +71,16 @@ class RecipeError(FaultsError):
 
 
 def first_line(error: BaseException) -> str:
-    """Return what an error of another library says, in one line; its class's name where it says nothing."""
+    """Return the message of another library's error in one line; its class's name where it has no message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that memory is short: this machine's, or a GPU's.
+    """Return whether an error says that memory is short, on this machine or on a GPU.
 
-    torch has an error of its own for an allocation of its own that a GPU refuses, known here by its name as torch is
-    not imported. It says the rest in a RuntimeError's text: "not enough memory" of a CPU, "CUDA error: out of memory"
-    of a GPU that others have filled, "CUBLAS_STATUS_ALLOC_FAILED" of one that has nothing left for cuBLAS.
+    torch has its own error for an allocation that a GPU refuses. It is recognised by its name, because torch is not
+    imported here. Other cases are a RuntimeError with a text: "not enough memory" on a CPU, "CUDA error: out of memory"
+    on a GPU that other processes have filled, "CUBLAS_STATUS_ALLOC_FAILED" on a GPU with nothing left for cuBLAS.
     """
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
@@ -90,7 +90,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the run was asked to stop, and did so in order
-    """SIGINT or SIGTERM arrived and the work was saved. Exit status 128 + the signal's number."""
+    """SIGINT or SIGTERM arrived and the work was saved. Exit status: 128 + the signal's number."""
 
     def __init__(self, signal_number: int, message: str, result: dict[str, object] | None = None) -> None:
         self.signal_number = signal_number
@@ -99,7 +99,7 @@ class Interrupted(Exception):  # noqa: N818 - not an error: the run was asked to
 
 
 class SaidElsewhere(Exception):  # noqa: N818 - another of the processes that train together tells the user
-    """This process leaves because of what another one reports; it says nothing itself."""
+    """This process exits because of an error that another process reports; it prints nothing itself."""
 
     def __init__(self, status: int) -> None:
         self.status = status

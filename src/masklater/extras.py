@@ -1,4 +1,4 @@
-"""Libraries that only some of the work needs, imported where they are; one that is missing is named with its extra."""
+"""Libraries that only some commands need, imported where used; the error for a missing one names its extra."""
 
 from importlib import import_module
 from typing import Any
@@ -10,13 +10,13 @@ def import_extra(module: str, extra: str, needed_for: str, otherwise: str = "") 
     """Import a library.
 
     Args:
-        module: Its module.
+        module: The module to import.
         extra: The extra of masklater that installs it.
         needed_for: What cannot be done without it, as the beginning of a sentence.
-        otherwise: What else helps, as the end of one.
+        otherwise: What else helps, as the end of a sentence.
 
     Raises:
-        UserError: It is not installed.
+        UserError: The library is not installed.
     """
     try:
         return import_module(module)

@@ -12,19 +12,19 @@ from pathlib import Path
 from masklater.errors import UserError
 
 LOCK = "lock"
-"""The file in a folder by which it is one process's (lock.py, which not every system can import)."""
+"""The lock file of a folder that one process holds (the name is here as some systems cannot import lock.py)."""
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/")
-"""What a path begins with that was meant as an address, such as s3://bucket/name."""
+"""The beginning of a path that was meant as an address, such as s3://bucket/name."""
 _unfinished: set[Path] = set()
-"""What is being written by this process, and goes where the process is stopped."""
+"""Paths that this process is writing; they are removed if it is stopped."""
 
 
 def refuse_existing(path: Path) -> None:
-    """Raise UserError where something already stands under that name, or nothing can; an empty folder is taken.
+    """Raise UserError where a path exists already or cannot be written; an empty folder is accepted.
 
-    So that no work is lost at its end, the place is tried: a file without a name is opened there, and gone at once. An
-    address such as s3://bucket/name is refused too: as a path it would be a folder called `s3:`. So is a name that
-    is no UTF-8: the libraries that write tokenizers and weights take no other.
+    The place is tried at once, so that no work is lost at its end: a file without a name is opened there and disappears
+    on closing. An address such as s3://bucket/name is refused too, because as a path it would be a folder called `s3:`.
+    So is a name that is not UTF-8: the libraries that write tokenizers and weights accept no other.
     """
     if _ADDRESS.match(str(path)):
         raise UserError(
@@ -58,14 +58,14 @@ def complete_folder(path: Path) -> Iterator[Path]:
     """Yield a fresh folder to write into, and give it its final name when the block ends well.
 
     A block that fails leaves nothing behind. A process killed inside the block leaves `NAME.partial-PID`, which nothing
-    ever reads.
+    reads.
 
     Raises:
         UserError: The name is taken, the disk is full, or the place cannot be written to.
     """
     refuse_existing(path)
     with disk_errors_for_people(path):
-        place = Path(os.path.realpath(path))  # "." has no name of its own
+        place = Path(os.path.realpath(path))  # "." has no name that could be extended
         stays = _is_in_use(place)
         partial = place.with_name(f"{place.name}.partial-{os.getpid()}")
         if stays:
@@ -83,11 +83,12 @@ def complete_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def begun_folder(path: Path, hold: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Make a folder that grows from now on. Where the block fails, which makes its beginning, nothing of it is left.
+    """Make a folder that grows from now on. If the block, which writes its first content, fails, it is removed.
 
     Args:
-        path: Its name.
-        hold: Keeps other processes out of it, once it is there. Where that fails, one was faster, and all stays.
+        path: The folder to make.
+        hold: Keeps other processes out of the folder, once it exists. If this fails, another process was faster, and
+            nothing is removed.
 
     Raises:
         UserError: The name is taken, the disk is full, or the place cannot be written to.
@@ -108,7 +109,7 @@ def begun_folder(path: Path, hold: Callable[[], None] = lambda: None) -> Iterato
 
 
 def write_file(path: Path, text: str, replace: bool = False) -> None:
-    """Write a file whole or not at all; what stands there is replaced where that is asked for.
+    """Write a file completely or not at all; an existing file is replaced only with `replace`.
 
     Raises:
         UserError: The name is taken, the disk is full, or the place cannot be written to.
@@ -125,19 +126,19 @@ def write_file(path: Path, text: str, replace: bool = False) -> None:
 
 
 def mark_unfinished(path: Path, unfinished: bool) -> None:
-    """Have a path removed, or no longer removed, where this process is stopped."""
+    """Mark a path to be removed if this process is stopped, or unmark it."""
     (_unfinished.add if unfinished else _unfinished.discard)(path)
 
 
 def remove_unfinished() -> None:
-    """Remove what this process has begun to write and not finished: it is about to end."""
+    """Remove everything that this process has begun to write and not finished, as it is about to end."""
     for path in list(_unfinished):
         remove(path)
 
 
 @contextmanager
 def gone_on_failure(path: Path) -> Iterator[None]:
-    """Remove what is made under a name in the block, where the block fails or this process is stopped in it."""
+    """Remove what the block makes at a path, where the block fails or this process is stopped in it."""
     remove(path)
     _unfinished.add(path)
     try:
@@ -150,7 +151,7 @@ def gone_on_failure(path: Path) -> Iterator[None]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder with all that is in it, as far as that is possible."""
+    """Remove a file, or a folder with its content, as far as possible."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -159,12 +160,12 @@ def remove(path: Path) -> None:
 
 
 def _is_in_use(place: Path) -> bool:
-    """Whether an empty folder must stay the folder it is: somebody stands in it, or a disk is mounted there."""
+    """Return whether an empty folder must not be replaced: it is the working directory, or a disk is mounted there."""
     return place.is_dir() and (place == Path.cwd() or place.is_mount())
 
 
 def _fill(place: Path, partial: Path) -> None:
-    """Move everything from inside a folder into it. Files of JSON, which say what a folder is, come last."""
+    """Move the content of one folder into another. JSON files, which say what kind of folder it is, come last."""
     if any(entry.name != partial.name for entry in place.iterdir()):
         raise _exists_already(place, partial.name)
     entries = sorted(partial.iterdir(), key=lambda entry: (entry.suffix == ".json", entry.name))
@@ -186,7 +187,7 @@ def _give_name(partial: Path, path: Path) -> None:
     try:
         partial.rename(path)
     except OSError as error:
-        # Not there when the work began: another process was faster.
+        # It was not there when the work began: another process was faster.
         if error.errno in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR} and path.exists():
             raise _exists_already(path) from None
         raise
@@ -194,11 +195,11 @@ def _give_name(partial: Path, path: Path) -> None:
 
 @contextmanager
 def disk_errors_for_people(path: Path) -> Iterator[None]:
-    """Turn what the operating system says of a place that cannot be written into a UserError."""
+    """Turn the operating system's errors about a place that cannot be written into a UserError."""
     try:
         yield
     except (UserError, BrokenPipeError):
-        raise  # said already; or whoever read our output has left, which says nothing of the place
+        raise  # reported already; or the reader of our output is gone, which says nothing about the place
     except Exception as error:
         number = _error_number(error)
         if number in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
@@ -216,7 +217,7 @@ def disk_errors_for_people(path: Path) -> Iterator[None]:
 
 
 def _elsewhere(error: Exception, path: Path) -> str:
-    """The file that an error is about, where it is not in the place that was written."""
+    """Return the file that an error is about, where it is outside the place that was written."""
     name = getattr(error, "filename", None)
     if name is None or str(name).startswith((str(path), str(path.absolute()))):
         return ""
@@ -224,7 +225,7 @@ def _elsewhere(error: Exception, path: Path) -> str:
 
 
 def _error_number(error: Exception) -> int | None:
-    """The operating system's number of an error; libraries written in Rust carry it in their message."""
+    """Return the operating system's number of an error; libraries written in Rust give it in their message."""
     if isinstance(error, OSError):
         return error.errno
     in_message = re.search(r"\(os error (\d+)\)", str(error))
@@ -238,7 +239,7 @@ def nearest_existing(path: Path) -> Path:
 
 
 def sync_files(folder: Path) -> None:
-    """Have the operating system put a folder and the files in it on disk."""
+    """Make the operating system put a folder and the files in it on disk."""
     for file in folder.rglob("*"):
         if file.is_file():
             _sync(file)
@@ -246,7 +247,7 @@ def sync_files(folder: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Have the operating system put it on disk before anything is renamed over it."""
+    """Make the operating system put a file or folder on disk, before anything is renamed over another."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

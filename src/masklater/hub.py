@@ -1,7 +1,7 @@
 """Models by name: a folder on this machine, or a repository of the Hugging Face hub, in huggingface_hub's own cache.
 
-`HF_HUB_OFFLINE`, `HF_HUB_CACHE`, tokens and everything else that huggingface_hub reads work as elsewhere. Nothing heavy
-is imported, and huggingface_hub itself only when a name is no folder.
+`HF_HUB_OFFLINE`, `HF_HUB_CACHE`, tokens and all other settings of huggingface_hub apply. No heavy imports;
+huggingface_hub itself is imported only when a name is not a folder.
 """
 
 import re
@@ -16,7 +16,7 @@ TOKENIZER_FILES = (
     "tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model",
 )  # fmt: skip
 MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", *TOKENIZER_FILES)
-"""The files to fetch, in the repository's own folder. Weights are safetensors or nothing."""
+"""The files to fetch, from the top folder of the repository. Weights must be safetensors."""
 
 PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
 
@@ -24,22 +24,22 @@ REPOSITORY = re.compile(r"(?P<name>\w[\w.-]*(/\w[\w.-]*)?)(@(?P<revision>[^@\s]+
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 POINTER = b"version https://git-lfs.github.com/spec/"
-"""The beginning of a file that Git LFS leaves where it has not fetched a large one."""
+"""The first bytes of a file that Git LFS leaves in place of a large one it has not fetched."""
 POINTER_BYTES = 1024
-"""No pointer is larger, as its format has it."""
+"""The largest size of a pointer, by its specification."""
 FETCH_LARGE = "Fetch it: `git lfs pull` in its clone, or `hf download` of the repository."
 
 
 @dataclass(frozen=True)
 class Source:
-    """The place of a model's files on this machine."""
+    """The folder of a model's files on this machine, and where they come from."""
 
-    name: str  # as it was given
+    name: str  # as the user gave it
     folder: Path
-    commit: str | None  # of the repository that the files are from; None: a folder of this machine
+    commit: str | None  # commit of the repository; None: a folder of this machine
 
     def __str__(self) -> str:
-        """Say what it is: the name, and the commit of a repository."""
+        """Return the name, with the commit of a repository."""
         return self.name if self.commit is None else f"{self.name}, commit {self.commit} on the hub"
 
 
@@ -47,14 +47,14 @@ def find(name: str, files: Sequence[str], meant_by: str, commit: str | None = No
     """Find a folder, or fetch a repository of the hub that is not in the cache yet.
 
     Args:
-        name: A folder, which comes first; or a repository, as in `answerdotai/ModernBERT-base`, with `@REVISION` behind
-            it where that is not main: a branch, a tag or a commit.
-        files: Patterns of the files that are fetched.
-        meant_by: The setting that the name is from, for messages.
-        commit: The commit that is meant, whatever the name says.
+        name: A folder, which takes precedence; or a repository such as `answerdotai/ModernBERT-base`, followed by
+            `@REVISION` (a branch, a tag or a commit) where that is not main.
+        files: Patterns of the files to fetch.
+        meant_by: The setting that holds the name, for messages.
+        commit: The commit to use, whatever revision the name gives.
 
     Raises:
-        UserError: There is neither a folder nor a repository of that name within reach, or a file is not itself there.
+        UserError: No folder or repository of that name can be reached, or a file is only a pointer of Git LFS.
     """
     folder = Path(name)
     if folder.is_dir():
@@ -75,9 +75,9 @@ def find(name: str, files: Sequence[str], meant_by: str, commit: str | None = No
             revision=revision,
             allow_patterns=[*files],
             ignore_patterns=["*/*"],
-            local_files_only=constants.HF_HUB_OFFLINE,  # some versions ask the hub about a commit all the same
+            local_files_only=constants.HF_HUB_OFFLINE,  # some versions contact the hub even for a commit
         )
-    except Exception as error:  # huggingface_hub raises whatever its HTTP library, the disk and the hub do
+    except Exception as error:  # huggingface_hub raises whatever its HTTP library, the disk and the hub raise
         what = f"revision {revision} of such a model" if revision else "such a model"
         if constants.HF_HUB_OFFLINE:
             reason = f"the cache of the hub, {constants.HF_HUB_CACHE}, does not hold {what} (HF_HUB_OFFLINE is set)"
@@ -92,16 +92,16 @@ def find(name: str, files: Sequence[str], meant_by: str, commit: str | None = No
 
 
 def refuse_pointer(shown: str, beginning: bytes) -> None:
-    """Raise DamagedDataError where a file begins as a pointer of Git LFS, left in place of its content."""
+    """Raise DamagedDataError where a file begins as a pointer of Git LFS, left in place of the content."""
     if beginning.startswith(POINTER):
         raise DamagedDataError(f"{shown} is a pointer of Git LFS in place of the file", FETCH_LARGE)
 
 
 def _refuse_pointers(folder: Path, files: Sequence[str], meant_by: str) -> None:
-    """Raise UserError where a folder was cloned without Git LFS, which has pointers in place of large files."""
+    """Raise UserError where a folder was cloned without Git LFS, and has pointers in place of large files."""
     for path in sorted(path for pattern in files for path in folder.glob(pattern) if path.is_file()):
         beginning = b""
-        with suppress(OSError):  # whoever reads it says what is wrong with it
+        with suppress(OSError):  # whoever reads the file reports what is wrong
             beginning = path.read_bytes() if path.stat().st_size <= POINTER_BYTES else beginning
         if beginning.startswith(POINTER):
             raise UserError(f"{meant_by} is {folder}, where {path.name} is a pointer of Git LFS, no file", FETCH_LARGE)
@@ -112,7 +112,7 @@ def _fetch(repository: str, revision: str | None) -> str:
 
 
 def refuse_pickles(source: Source) -> None:
-    """Raise UserError where a model's weights are there as pickles alone, which can run code when they are read."""
+    """Raise UserError where a model's weights are only there as pickles, which can run code when they are read."""
     if any(source.folder.glob("*.safetensors")):
         return
     pickles = sorted(path.name for pattern in PICKLES for path in source.folder.glob(pattern))
@@ -120,7 +120,7 @@ def refuse_pickles(source: Source) -> None:
         return
     from huggingface_hub import constants
 
-    if not pickles and constants.HF_HUB_OFFLINE:  # where `prepare` has fetched the tokenizer alone, say
+    if not pickles and constants.HF_HUB_OFFLINE:  # for example, `prepare` may have fetched only the tokenizer
         name, _, revision = source.name.partition("@")
         raise UserError(
             f"{source.name} does not load as a saved model: of its weights there are none as safetensors in the cache "

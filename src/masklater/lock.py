@@ -1,7 +1,7 @@
-"""RUN/lock, SCORES/lock and that of parts: one process trains a run, works on a sweep or on a corpus, at a time.
+"""The lock files of RUN, SCORES and parts: one process at a time trains a run, works on a sweep or on a corpus.
 
-The kernel holds the lock and lets go of it when the process ends, however it ends. The file stays, and says who came
-last.
+The kernel holds the lock and releases it when the process ends, in whatever way. The file stays, and names the last
+holder.
 """
 
 import errno
@@ -21,7 +21,7 @@ from masklater.folders import LOCK, disk_errors_for_people
 
 @dataclass(frozen=True)
 class Holder:
-    """The process that took a lock last, which may have ended since."""
+    """The process that took a lock last; it may have ended since."""
 
     pid: int
     host: str
@@ -35,11 +35,11 @@ def only_process(folder: Path, busy: str = "the run {} is being trained by") -> 
     """Hold the lock of a folder inside the block.
 
     Args:
-        folder: Which.
-        busy: What to say of it where another process holds the lock, but for that process.
+        folder: The folder.
+        busy: The message where another process holds the lock, up to the name of that process.
 
     Raises:
-        UserError: Another process holds it, or the folder cannot be written to.
+        UserError: Another process holds the lock, or the folder cannot be written to.
     """
     path = folder / LOCK
     with disk_errors_for_people(path):
@@ -51,11 +51,11 @@ def only_process(folder: Path, busy: str = "the run {} is being trained by") -> 
             os.write(descriptor, json.dumps(asdict(Holder(os.getpid(), socket.gethostname()))).encode())
         yield
     finally:
-        os.close(descriptor)  # which lets go of it
+        os.close(descriptor)  # releases the lock
 
 
 def last_holder(folder: Path) -> Holder | None:
-    """Return the process that took the lock last; None where none did, or the file does not say."""
+    """Return the process that took the lock last; None where there was none, or the file does not say."""
     try:
         return Holder(**json.loads((folder / LOCK).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, RecursionError):

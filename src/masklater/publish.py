@@ -1,6 +1,6 @@
-"""An ENCODER on its way to the Hugging Face hub, through huggingface_hub: the files that were listed, and no others.
+"""Sending an ENCODER to the Hugging Face hub, through huggingface_hub: the listed files, and no others.
 
-Nothing heavy is imported. `HF_ENDPOINT`, `HF_TOKEN` and everything else that huggingface_hub reads work as elsewhere.
+No heavy imports. `HF_ENDPOINT`, `HF_TOKEN` and all other settings of huggingface_hub apply.
 """
 
 from dataclasses import dataclass
@@ -12,29 +12,29 @@ SENT = {
     ".safetensors", ".onnx", ".json", ".jsonl", ".model", ".vocab", ".txt", ".md", ".yaml", ".yml", ".csv", ".tsv",
     ".bib", ".cff", ".png", ".svg", ".jpg", ".jpeg",
 }  # fmt: skip
-"""Endings of what is sent: weights, tokenizers, texts and pictures, none of which runs code where it is read."""
+"""Endings of files that are sent: weights, tokenizers, texts and pictures. None of them runs code when it is read."""
 SENT_WITHOUT_ENDING = {"license", "licence", "copying", "notice", "authors", "citation", "readme"}
-"""Names that texts have; anything else without an ending may be a pickle."""
+"""Usual names of text files; any other name without an ending may be a pickle."""
 
 
 @dataclass(frozen=True)
 class Shipment:
-    """What is to be sent."""
+    """The files to send."""
 
     folder: Path
-    files: dict[str, int]  # by name in the repository, with bytes, in order
-    left: tuple[str, ...]  # what stays here: hidden files, links, and of the others what is none of `SENT`
-    license: str | None  # that the model card names
+    files: dict[str, int]  # by name in the repository, with their bytes, in order
+    left: tuple[str, ...]  # files that are not sent: hidden files, links, and files not in `SENT`
+    license: str | None  # as the model card names it
 
     @property
     def bytes(self) -> int:
-        """Of all files together."""
+        """The bytes of all files together."""
         return sum(self.files.values())
 
 
 @dataclass(frozen=True)
 class Published:
-    """What has become of it."""
+    """The result of sending."""
 
     repository: str
     url: str
@@ -42,11 +42,11 @@ class Published:
     created: bool  # the repository is new
     private: bool
     files: int
-    others: tuple[str, ...]  # what the repository holds beside, from before
+    others: tuple[str, ...]  # other files that the repository held before
 
 
 def check_name(repository: str) -> None:
-    """Raise UserError where a repository of the hub cannot have that name."""
+    """Raise UserError where this cannot be the name of a repository of the hub."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
@@ -64,10 +64,10 @@ def check_name(repository: str) -> None:
 
 
 def list_files(folder: Path) -> Shipment:
-    """List what is sent of an ENCODER: regular files with known endings. Pickles, which can run code, are none of them.
+    """List the files of an ENCODER to send: regular files with known endings, so no pickles, which can run code.
 
     Raises:
-        UserError: There is no such folder, or it lacks weights, config or a model card that huggingface_hub reads.
+        UserError: There is no such folder, or it lacks weights, config or a model card that huggingface_hub can read.
     """
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}", "Name one that `masklater export` made.")
@@ -94,16 +94,16 @@ def _may_go(path: Path) -> bool:
 
 
 def _license_of(card: Path) -> str | None:
-    """Read a model card as the hub does; return the licence it names.
+    """Read a model card as the hub does; return the licence it names, or None.
 
     Raises:
-        UserError: It cannot be read.
+        UserError: The card cannot be read.
     """
     from huggingface_hub import ModelCard
 
     try:
         found = ModelCard.load(card).data.to_dict().get("license")
-    except Exception as error:  # huggingface_hub raises whatever its YAML parser does
+    except Exception as error:  # huggingface_hub raises whatever its YAML parser raises
         raise UserError(
             f"{card} is no model card: {first_line(error)}", "Mend what stands between its two lines of ---."
         ) from None
@@ -111,16 +111,16 @@ def _license_of(card: Path) -> str | None:
 
 
 def send(shipment: Shipment, repository: str, private: bool = False) -> Published:
-    """Send the files listed as one commit, into a repository that is made where there is none.
+    """Send the listed files as one commit, into a repository that is created if there is none.
 
     Args:
-        shipment: As `list_files` returns it.
+        shipment: The files, from `list_files`.
         repository: OWNER/NAME.
-        private: Only its owner sees it.
+        private: Whether only the owner may see it.
 
     Raises:
-        UserError: The name is none, the hub refuses or may not be asked, or private was asked for and the repository is
-            there and public.
+        UserError: The name is invalid, the hub refuses or is not to be contacted, or `private` was asked for and the
+            repository exists and is public.
     """
     from huggingface_hub import CommitOperationAdd, HfApi, constants
     from huggingface_hub.errors import RepositoryNotFoundError
@@ -145,12 +145,12 @@ def send(shipment: Shipment, repository: str, private: bool = False) -> Publishe
         operations = [
             CommitOperationAdd(path_in_repo=name, path_or_fileobj=shipment.folder / name) for name in shipment.files
         ]
-        # upload_folder would look into the folder again, and send what has come into it since it was listed.
+        # upload_folder would read the folder again, and send files added since it was listed.
         commit = api.create_commit(repository, operations, commit_message="Upload an encoder with masklater")
         there = set(api.list_repo_files(repository, revision=commit.oid))
     except UserError:
         raise
-    except Exception as error:  # huggingface_hub raises whatever its HTTP library, the disk and the hub do
+    except Exception as error:  # huggingface_hub raises whatever its HTTP library, the disk and the hub raise
         if commit is not None:
             raise UserError(
                 f"{repository} took commit {commit.oid}, and the hub did not say what arrived: {first_line(error)}",

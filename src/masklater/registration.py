@@ -1,4 +1,4 @@
-"""Something to be done once another package has been imported, without importing it here."""
+"""A call made once another package has been imported, without importing that package here."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -8,13 +8,13 @@ from types import ModuleType
 
 
 def after_import(name: str, then: Callable[[], None]) -> None:
-    """Call a function after the first import of a module; at once, where that has been imported already.
+    """Call a function after the first import of a module, or at once if it is imported already.
 
-    So `import masklater` makes transformers' Auto classes know ours, and still does not wait for transformers and
-    torch, which most commands do without.
+    So `import masklater` makes our classes known to transformers' Auto classes, and still does not wait for
+    transformers and torch, which most commands do not need.
 
-    The function is called when no module of that package is half imported any more: what imports the module may be one
-    that the function needs.
+    The call is made when no module of the package is half imported any more: the function may need the module that is
+    being imported.
     """
     if name in sys.modules:
         then()
@@ -23,13 +23,13 @@ def after_import(name: str, then: Callable[[], None]) -> None:
 
 
 class _Watcher(MetaPathFinder):
-    """Finds the modules of a package as the other finders do, until the one that is waited for has been imported."""
+    """Finds the modules of a package through the other finders, until the awaited module has been imported."""
 
     def __init__(self, name: str, then: Callable[[], None]) -> None:
         self.name = name
         self.package = name.partition(".")[0]
         self.then = then
-        self.half_imported = 0  # modules of the package
+        self.half_imported = 0  # number of modules of the package
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         if name.partition(".")[0] != self.package:
@@ -42,14 +42,14 @@ class _Watcher(MetaPathFinder):
         return None
 
     def imported(self) -> None:
-        """Take note that a module has been imported with all that it imports."""
+        """Note that a module has been imported, with everything it imports."""
         if self.name in sys.modules and self in sys.meta_path:
             sys.meta_path.remove(self)
             self.then()
 
 
 class _Loader(Loader):
-    """Loads a module as another loader does, and leaves it to that one."""
+    """Loads a module through another loader, and sets that one as the module's loader."""
 
     def __init__(self, loader: Loader, watcher: _Watcher) -> None:
         self.loader = loader

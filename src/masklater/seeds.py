@@ -4,6 +4,6 @@ from hashlib import blake2b
 
 
 def derive_seed(seed: int, purpose: str, *numbers: int) -> int:
-    """A 63-bit seed for one purpose at one place, unrelated to that of any other."""
+    """Return a 63-bit seed for one purpose at one place, unrelated to all others."""
     text = ":".join(map(str, (seed, purpose, *numbers)))
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 1

@@ -1,4 +1,4 @@
-"""The cost of a recipe: FLOPs of a row and of a step, before any is made (no torch)."""
+"""The cost of a recipe: FLOPs of a row and of a step, counted before the run (no torch)."""
 
 from masklater.budget.flops import RowFlops, count_row_flops
 from masklater.budget.shape import row_shape
@@ -13,12 +13,12 @@ VANILLA = MaskingSettings(rate=COMMON_CORRUPTION.rate)
 
 
 def row_flops(encoder: EncoderSizes, decoder: DecoderSettings, counts: Counts) -> RowFlops:
-    """FLOPs of one row."""
+    """Return the FLOPs of one row."""
     return count_row_flops(row_shape(encoder, decoder, counts))
 
 
 def vanilla_row_flops(encoder: EncoderSizes, row_length: int, maskable_per_row: float) -> RowFlops:
-    """FLOPs of one row that vanilla MLM masks at 15%, which all is compared with."""
+    """Return the FLOPs of one row under vanilla MLM, masked at 15%: the baseline of every comparison."""
     counts = count(VANILLA, VANILLA.rate, False, row_length, maskable_per_row)
     return row_flops(encoder, DecoderSettings(kind="none"), counts)
 
@@ -26,7 +26,7 @@ def vanilla_row_flops(encoder: EncoderSizes, row_length: int, maskable_per_row: 
 def step_spending(
     rows: int, encoder: EncoderSizes, decoder: DecoderSettings, counts: Counts, maskable_per_row: float
 ) -> Spending:
-    """Count what one step of so many rows spends."""
+    """Count what one step on this many rows spends."""
     flops = row_flops(encoder, decoder, counts)
     vanilla = vanilla_row_flops(encoder, counts.row_length, maskable_per_row)
     return Spending(

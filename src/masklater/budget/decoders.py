@@ -1,6 +1,6 @@
-"""Cost of each kind of decoder that has layers of its own, counted from shapes (no torch).
+"""Cost of each kind of decoder that has its own layers, counted from shapes (no torch).
 
-Letters: see flops.py; d and f the decoder's width and feed-forward width.
+Letters: see flops.py; d and f are the decoder's width and feed-forward width.
 """
 
 from collections.abc import Callable
@@ -11,14 +11,17 @@ from masklater.budget.shape import RowShape
 
 
 class MultiplyAdds(NamedTuple):
-    """Multiply-adds of a decoder's layers in a forward pass on one row."""
+    """Multiply-adds of a decoder's layers in the forward pass of one row."""
 
     linear: float
     attention: float
 
 
 class DecoderCost(NamedTuple):
-    """The cost of all layers of a decoder. The [MASK]s' joining, and projections from D and back, are counted apart."""
+    """The cost of all layers of a decoder.
+
+    Counted elsewhere: the joining of the [MASK]s, and the projections from D to d and back.
+    """
 
     multiply_adds: Callable[[RowShape], MultiplyAdds]
     parameters: Callable[[RowShape], int]
@@ -28,7 +31,7 @@ class DecoderCost(NamedTuple):
 def _multiply_adds_of_self(shape: RowShape) -> MultiplyAdds:
     L, T, d, layers = shape.decoder_positions, shape.predictions, shape.decoder_width, shape.decoder.num_layers
     feed_forward = 2 * d * shape.decoder_feed_forward
-    # The last layer computes keys and values everywhere, queries and all that follows at the targets only.
+    # The last layer computes keys and values at all positions, the rest at the targets only.
     last = L if shape.last_layer_everywhere else T
     linear = (layers - 1) * (4 * d * d + feed_forward) * L + 2 * d * d * L + (2 * d * d + feed_forward) * last
     return MultiplyAdds(linear, 2 * d * ((layers - 1) * L * L + last * L))
@@ -65,7 +68,7 @@ def _kept_by_cross(shape: RowShape, kept: Kept, to_each_other: bool) -> float:
 
 
 def multiply_adds_of_links(shape: RowShape) -> MultiplyAdds:
-    """Count what links between the states of neighbouring targets cost: queries, keys, gates and products."""
+    """Count the multiply-adds of links between states of neighbouring targets: queries, keys, gates and products."""
     if shape.decoder.states == 1:
         return MultiplyAdds(0, 0)
     D = shape.width
@@ -74,7 +77,7 @@ def multiply_adds_of_links(shape: RowShape) -> MultiplyAdds:
 
 
 def parameters_of_states(shape: RowShape) -> int:
-    """Count the parameters of several states for each [MASK]: their embedding, the links and where a chain begins."""
+    """Count the parameters of several states per [MASK]: their embedding, the links, and the start of a chain."""
     if shape.decoder.states == 1:
         return 0
     D = shape.width
@@ -82,7 +85,7 @@ def parameters_of_states(shape: RowShape) -> int:
 
 
 def kept_by_links(shape: RowShape, kept: Kept) -> float:
-    """Count the bytes of one row that links keep: states in their order, those before them, queries and keys."""
+    """Count the bytes that links keep for one row: the states in order, the states before them, queries and keys."""
     if shape.decoder.states == 1:
         return 0
     return shape.predictions * shape.width * (4 + 4 * kept.number)
@@ -105,4 +108,4 @@ DECODERS: dict[str, DecoderCost] = {
         kept=lambda shape, kept: _kept_by_cross(shape, kept, to_each_other=False),
     ),
 }
-"""By the names that recipes use. Kinds late and none have no layers of their own, and no entry."""
+"""Costs by the decoder names that recipes use. The kinds late and none have no layers, so they have no entry."""

@@ -1,14 +1,16 @@
 """FLOPs of one row, counted per part from the shapes alone (no torch).
 
-Only matrix products are counted, two FLOPs to a multiply-add: linear layers, the two products of attention, the
-LM head. Layers that see a window count as those that see the row: torch computes all pairs and masks those outside.
-Left out, as everywhere in the field: embedding look-ups, norms, softmax, activations, dropout, the optimizer; and what
-DeBERTa makes of its distance embeddings once a pass, whatever the number of rows. Training costs three times the
-forward pass (one product forward, two backward). The counts are held against torch's own
-`FlopCounterMode` in tests/budget/test_flops.py, for every objective and encoder family.
+Only matrix products are counted, at two FLOPs per multiply-add: linear layers, the two products of attention, the LM
+head. A layer that sees only a window counts as one that sees the whole row, because torch computes all pairs and masks
+those outside the window. As usual in the field, these are left out: embedding look-ups, norms, softmax, activations,
+dropout and the optimizer. Also left out is what DeBERTa computes from its distance embeddings once per pass, whatever
+the number of rows. Training costs three times the forward pass (one product forward, two backward).
+tests/budget/test_flops.py compares the counts with torch's own `FlopCounterMode`, for every objective and encoder
+family.
 
-Letters: S seen per row, L row length, T targets (with several states each: all of them), D width, F feed-forward
-width, d and f the decoder's, E width of the word embedding, A of the encoder's heads together, V vocabulary.
+Letters: S positions seen per row, L row length, T targets (where targets have several states: all of the states), D
+width, F feed-forward width, d and f the decoder's width and feed-forward width, E width of the word embedding, A width
+of all the encoder's heads together, V vocabulary.
 """
 
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ TRAINING_OVER_FORWARD = 3
 class RowFlops:
     """Forward FLOPs of one row, part by part."""
 
-    embeddings: float  # look-ups are free; ELECTRA's projection is not
+    embeddings: float  # look-ups are free; ELECTRA's projection is counted
     encoder_linear: float
     encoder_attention: float
     decoder_linear: float
@@ -49,10 +51,15 @@ class RowFlops:
 def count_row_flops(shape: RowShape) -> RowFlops:
     """Count the forward FLOPs of one row.
 
-    A transformer layer on n positions: Q, K, V and output projections 4 D^2 multiply-adds a position, feed-forward
-    2 D F a position (3 D F with a gate), attention scores and their weighted sum 2 n^2 D; DeBERTa's also D a position
-    for each distance embedding that it is multiplied with. The head: D E + E V a target. EuroBERT's keys and values may
-    have fewer heads, SqueezeBERT's matrices are cut into groups: what a position costs there comes with the shape.
+    A transformer layer on n positions takes, in multiply-adds:
+
+    - Q, K, V and output projections: 4 D^2 per position;
+    - feed-forward: 2 D F per position, 3 D F with a gate;
+    - attention scores and their weighted sum: 2 n^2 D;
+    - in DeBERTa also D per position for each distance embedding that the position is multiplied with.
+
+    The head takes D E + E V per target. In EuroBERT keys and values may have fewer heads, and SqueezeBERT cuts its
+    matrices into groups: for both, the cost per position is given in the shape.
     """
     S, L, T, D = shape.seen, shape.row_length, shape.predictions, shape.width
     encoder, E = shape.encoder, shape.embedding_width
@@ -74,7 +81,7 @@ def count_row_flops(shape: RowShape) -> RowFlops:
 
 
 def _decoder(shape: RowShape) -> tuple[float, float]:
-    """Count the multiply-adds of a light decoder: linear layers, attention."""
+    """Return the multiply-adds of a light decoder: those of its linear layers, and those of its attention."""
     if not shape.decoder.has_layers:
         return 0, 0
     linear, attention = DECODERS[shape.decoder.kind].multiply_adds(shape)

@@ -1,4 +1,4 @@
-"""The cost of a recipe, before anything is run: FLOPs per part, parameters, memory, time and energy (no torch)."""
+"""The cost of a recipe, estimated before the run: FLOPs per part, parameters, memory, time and energy (no torch)."""
 
 import json
 import math
@@ -26,19 +26,19 @@ from masklater.recipe.recipe import Recipe
 from masklater.recipe.timeline import Span, begins_by_flops, by_phase, find_sources, find_spans
 
 WHOLE_VOCABULARY = 0.95
-"""The share of a word embedding's rows that a tokenizer has at least, where it was not trimmed; others fill it up."""
+"""The smallest share of a word embedding's rows that an untrimmed tokenizer fills; the other rows are padding."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The facts about the data that decide what a row costs."""
+    """The facts about the data that decide the cost of a row."""
 
     row_length: int  # L
     vocabulary: int  # V
     maskable_per_row: float  # without special tokens; L - 2 unless SHARDS say otherwise
-    pad: int = 1  # the padding token, from whose id on RoBERTa's kin count positions
-    token_types: int = 1  # kinds of segment that the tokenizer tells apart in a pair of texts
-    any_tokenizer: bool = False  # nothing is known of it: a saved model is taken to have its own
+    pad: int = 1  # the padding token's id; RoBERTa and its relatives number positions from it
+    token_types: int = 1  # number of segment ids that the tokenizer uses in a pair of texts
+    any_tokenizer: bool = False  # the tokenizer is not known; a saved model is assumed to come with its own
 
 
 @dataclass(frozen=True)
@@ -47,23 +47,23 @@ class PhaseForecast:
 
     span: Span
     rows: Rows
-    counts: Counts  # at the rate that held-out rows are scored at
-    shapes: tuple[RowShape, ...]  # at that rate, and at the others that its steps are masked at or between
+    counts: Counts  # at the masking rate that held-out rows are scored at
+    shapes: tuple[RowShape, ...]  # at that rate, then at the other rates of the masking schedule
     row: RowFlops  # executed for one row at that rate
-    paper: RowFlops  # of one row as the paper counts: shares of the whole row, every decoder layer on all of it
-    memory: Memory | None  # with the recipe's micro_rows, as far as they divide its rows; None: not counted
+    paper: RowFlops  # for one row as the paper counts: shares of the whole row, all decoder layers on all positions
+    memory: Memory | None  # with the recipe's micro_rows, capped by its rows; None: not counted
     total_flops: float | None  # LM head included; None where the duration is in hours
     total_rows: float | None
     total_head_flops: float | None
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe as it is in this phase."""
+        """The recipe as this phase changes it."""
         return self.span.recipe
 
     @property
     def num_steps(self) -> int | None:
-        """How many steps it has, in the last phase of a duration in FLOPs about; None: it is up to the machine."""
+        """The number of steps, approximate in the last phase of a duration in FLOPs; None: the machine decides it."""
         if self.span.steps is not None or self.total_rows is None:
             return self.span.steps
         return math.ceil(self.total_rows / self.recipe.batch.rows)
@@ -71,7 +71,10 @@ class PhaseForecast:
 
 @dataclass(frozen=True)
 class Forecast:
-    """The cost of one recipe; a run without phases is one of a single phase. What it says of rows is of the first."""
+    """The cost of one recipe. A run without phases counts as one phase.
+
+    Properties of a single row, and the memory, are those of the first phase.
+    """
 
     recipe: Recipe
     phases: tuple[PhaseForecast, ...]
@@ -84,27 +87,27 @@ class Forecast:
 
     @property
     def counts(self) -> Counts:
-        """Their counts."""
+        """The position counts of those rows."""
         return self.phases[0].counts
 
     @property
     def shape(self) -> RowShape:
-        """The sizes they pass through."""
+        """The sizes that those rows pass through."""
         return self.phases[0].shapes[0]
 
     @property
     def row(self) -> RowFlops:
-        """The FLOPs of one of them."""
+        """The FLOPs of one of those rows."""
         return self.phases[0].row
 
     @property
     def paper(self) -> RowFlops:
-        """The same as the paper counts."""
+        """The FLOPs of one of those rows, as the paper counts."""
         return self.phases[0].paper
 
     @property
     def memory(self) -> Memory | None:
-        """The memory that the first phase takes."""
+        """The memory that the first phase takes; None: not counted."""
         return self.phases[0].memory
 
     @property
@@ -114,12 +117,12 @@ class Forecast:
 
     @property
     def total_rows(self) -> float | None:
-        """Rows of the whole run."""
+        """Rows of the whole run; None where they depend on the machine."""
         return _sum(phase.total_rows for phase in self.phases)
 
     @property
     def total_head_flops(self) -> float | None:
-        """FLOPs of the LM head in the whole run."""
+        """FLOPs of the LM head in the whole run; None where the duration is in hours."""
         return _sum(phase.total_head_flops for phase in self.phases)
 
 
@@ -134,10 +137,11 @@ def forecast(recipe: Recipe, rows: Rows | Sequence[Rows]) -> Forecast:
 
     Args:
         recipe: The recipe.
-        rows: Those of all phases, but for the row lengths that phases give; or those of each phase.
+        rows: The facts about the rows of all phases, except for the row lengths that phases set; or one entry per
+            phase.
 
     Raises:
-        UserError: `model.from` names nothing whose sizes can be read, or a phase has no step.
+        UserError: No sizes can be read from what `model.from` names, or a phase has no step.
     """
     each = rows_by_phase(recipe, rows) if isinstance(rows, Rows) else rows
     longest = max(each, key=lambda rows: rows.row_length)
@@ -152,7 +156,7 @@ def forecast(recipe: Recipe, rows: Rows | Sequence[Rows]) -> Forecast:
 
 
 def rows_by_phase(recipe: Recipe, rows: Rows) -> list[Rows]:
-    """Return rows as each phase has them, which may give a length of its own."""
+    """Return the facts about the rows of each phase; a phase may set its own row length."""
     special = rows.row_length - rows.maskable_per_row
     lengths = [phase.row_length or rows.row_length for phase in recipe.phases] or [rows.row_length]
     return [replace(rows, row_length=length, maskable_per_row=length - special) for length in lengths]
@@ -164,7 +168,7 @@ def _forecast_phase(
     recipe, duration = span.recipe, span.recipe.duration
     shapes = tuple(_shape(sizes, recipe, rows, rate, room) for rate in rates_of(recipe.masking))
     shape = shapes[0]
-    # Where the number of steps is not known, a random rate comes up as often as any other.
+    # Where the number of steps is unknown, all rates of a random schedule are taken as equally frequent.
     by_rate = rates_in(span).steps_by_rate(span.steps or recipe.masking.schedule.number or 1)
     along = {rate: count_row_flops(_shape(sizes, recipe, rows, rate)) for rate in by_rate}
     training = math.fsum(steps * along[rate].training for rate, steps in by_rate.items())
@@ -193,7 +197,7 @@ def _forecast_phase(
 
 
 def _step_flops(recipe: Recipe, each: Sequence[Rows], sizes: EncoderSizes) -> list[float]:
-    """FLOPs of a step of each phase."""
+    """Return the FLOPs of a step, for each phase."""
     found = []
     for own, rows in zip(by_phase(recipe), each, strict=True):
         found.append(float(own.batch.rows * count_row_flops(_shape(sizes, own, rows, own.masking.rate)).training))
@@ -209,10 +213,10 @@ def _shape(sizes: EncoderSizes, recipe: Recipe, rows: Rows, rate: float, room: i
 
 
 def rows_of(data: Path) -> Rows:
-    """Read the facts about their rows off SHARDS.
+    """Read the facts about the rows from SHARDS.
 
     Raises:
-        UserError: They cannot be read.
+        UserError: The SHARDS cannot be read.
     """
     data = shards_of(data)
     index = read_index(data)
@@ -226,10 +230,10 @@ def rows_of(data: Path) -> Rows:
 
 
 def rows_in(recipe: Recipe, data: Path) -> list[Rows]:
-    """Read the facts about the rows of each phase off the SHARDS that a recipe mixes, or off the one it reads.
+    """Read the facts about the rows of each phase, from the SHARDS that a recipe mixes or from its one SHARDS folder.
 
     Raises:
-        UserError: They cannot be read.
+        UserError: The SHARDS cannot be read.
     """
     each = []
     for folders in find_sources(recipe, data):
@@ -240,10 +244,10 @@ def rows_in(recipe: Recipe, data: Path) -> list[Rows]:
 
 
 def find_hardware(name: str) -> Hardware:
-    """Find the hardware that a name on the command line stands for: an entry of the table, or this machine, measured.
+    """Return the hardware that a name on the command line stands for: an entry of the table, or this machine, measured.
 
     Raises:
-        UserError: It stands for nothing.
+        UserError: The name is not known.
     """
     if name == "this":
         return measure_this()
@@ -253,12 +257,12 @@ def find_hardware(name: str) -> Hardware:
 
 
 def seconds_of(flops: float, hardware: Hardware, utilisation: float) -> float:
-    """Time that so many FLOPs take at a share of the peak rate."""
+    """Return the seconds that a number of FLOPs takes at a share of the peak rate."""
     return flops / (hardware.peak_flops_per_second * utilisation)
 
 
 def _as_the_paper_counts(shape: RowShape, recipe: Recipe, rows: Rows) -> RowShape:
-    """The paper's arithmetic: the encoder sees a share of 1 - rate x mask of the row, special tokens not set apart."""
+    """Return the shape as the paper counts: the encoder sees 1 - rate x mask of the row, special tokens included."""
     L, masking = rows.row_length, recipe.masking
     dropped = masking.rate * masking.mask * L if recipe.decoder.drops else 0
     targets = shape.targets if masking.causal else masking.rate * masking.predict * L
@@ -287,7 +291,7 @@ def _sizes(recipe: Recipe, rows: Rows) -> EncoderSizes:
     path = hub.find(model.from_, ("config.json",), "model.from").folder / "config.json"
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
-        sizes = encoder_sizes(SimpleNamespace(**tree.get("encoder", tree)))  # a RUN holds its encoder's inside its own
+        sizes = encoder_sizes(SimpleNamespace(**tree.get("encoder", tree)))  # a RUN's config holds that of its encoder
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}", "Name a saved model or a RUN in model.from.") from None
     except (ValueError, AttributeError, TypeError, ArithmeticError, RecursionError) as error:
@@ -301,6 +305,6 @@ def _sizes(recipe: Recipe, rows: Rows) -> EncoderSizes:
         )
     if rows.any_tokenizer:
         return sizes
-    if rows.vocabulary < WHOLE_VOCABULARY * sizes.vocabulary:  # trimmed: no other smaller one is taken
+    if rows.vocabulary < WHOLE_VOCABULARY * sizes.vocabulary:  # trimmed; no other tokenizer may be smaller
         return replace(sizes, vocabulary=rows.vocabulary)
     return replace(sizes, vocabulary=max(sizes.vocabulary, rows.vocabulary))

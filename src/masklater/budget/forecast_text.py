@@ -1,4 +1,4 @@
-"""A forecast as a person reads it, and as JSON."""
+"""A forecast as text for a person, and as JSON."""
 
 from dataclasses import asdict
 from typing import Any
@@ -18,7 +18,7 @@ PARTS = {
 
 
 def ratios(one: RowFlops, other: RowFlops) -> dict[str, float]:
-    """One row's FLOPs over another's, by what is counted."""
+    """Return the FLOPs of one row divided by those of another, for each way of counting."""
     return {
         "linear layers of encoder and decoder": _linear(one) / _linear(other),
         "with attention": (one.forward - one.head) / (other.forward - other.head),
@@ -29,7 +29,7 @@ def ratios(one: RowFlops, other: RowFlops) -> dict[str, float]:
 def as_tree(
     forecast: Forecast, name: str, hardware: Hardware, utilisation: float, watts: float | None
 ) -> dict[str, Any]:
-    """Everything a forecast says, for JSON."""
+    """Return all figures of a forecast, for JSON."""
     micro_rows, memory = _memory_on(forecast.phases[0], forecast.parameters, hardware)
     tree: dict[str, Any] = {
         "recipe": name,
@@ -88,7 +88,7 @@ def _phase_tree(
 
 
 def as_text(forecast: Forecast, name: str, hardware: Hardware, utilisation: float, watts: float | None) -> str:
-    """One recipe's forecast."""
+    """Return the forecast of one recipe as text."""
     counts, recipe, several = forecast.counts, forecast.recipe, len(forecast.phases) > 1
     blocks = [
         f"{_whose_row(forecast, name)}: rows of {counts.row_length}, of which the encoder sees {counts.seen} and "
@@ -116,7 +116,7 @@ def as_text(forecast: Forecast, name: str, hardware: Hardware, utilisation: floa
 
 
 def against_text(one: Forecast, other: Forecast, names: tuple[str, str]) -> str:
-    """The ratio of two recipes' rows, of first phases where there are several, as executed and as the paper counts."""
+    """Return the ratio of two recipes' rows (of their first phases), as executed and as the paper counts."""
     executed, paper = ratios(one.row, other.row), ratios(one.paper, other.paper)
     of_whom = " / ".join(map(_whose_row, (one, other), names))
     rows = [(f"{of_whom}, a row", "executed", "paper")]
@@ -150,7 +150,7 @@ def _flops_table(row: RowFlops) -> str:
 
 
 def _memory_on(phase: PhaseForecast, parameters: Parameters | None, hardware: Hardware) -> tuple[int, Memory | None]:
-    """Return the rows of a forward pass, where left open what fits, and the memory of a step; None: not counted."""
+    """Return the rows of a forward pass (with auto: those that fit), and a step's memory; None: not counted."""
     batch, memory = phase.recipe.batch, phase.memory
     micro_rows = batch.pass_of(batch.rows)
     if batch.micro_rows == "auto" and parameters and hardware.memory_bytes is not None:
@@ -160,7 +160,7 @@ def _memory_on(phase: PhaseForecast, parameters: Parameters | None, hardware: Ha
 
 
 def _whose_row(forecast: Forecast, name: str) -> str:
-    """A recipe's name and, where it has several phases, that a row is the first one's."""
+    """Return a recipe's name, with a note that the row is of the first phase where there are several."""
     return f"{name}, phase {_name(forecast.phases[0])}" if len(forecast.phases) > 1 else name
 
 
@@ -169,7 +169,7 @@ def _name(phase: PhaseForecast) -> str:
 
 
 def _phases_table(forecast: Forecast, hardware: Hardware, utilisation: float) -> str:
-    """What each phase takes."""
+    """Return a table of what each phase takes."""
     rows: list[tuple[str, ...]] = [
         ("phase", "steps", "rows a step", "of", "seen", "predicted", "FLOPs", "time", "memory")
     ]
@@ -177,7 +177,7 @@ def _phases_table(forecast: Forecast, hardware: Hardware, utilisation: float) ->
         flops, counts = phase.total_flops, phase.counts
         held = _memory_on(phase, forecast.parameters, hardware)[1]
         memory = f"{held.total / 1e9:,.1f} GB" if held else "–"
-        share, steps, time = "–", "–", clock(3600 * phase.span.amount)  # where it ends by the clock
+        share, steps, time = "–", "–", clock(3600 * phase.span.amount)  # a phase that ends by the clock
         if flops is not None:
             share = f"{flops:.3g} ({flops / (forecast.total_flops or 1):.0%})"
             steps, time = f"{phase.num_steps:,}", clock(seconds_of(flops, hardware, utilisation))
@@ -188,7 +188,7 @@ def _phases_table(forecast: Forecast, hardware: Hardware, utilisation: float) ->
 
 def _parameters_and_memory(forecast: Forecast, parameters: Parameters, hardware: Hardware) -> str:
     micro_rows, memory = _memory_on(forecast.phases[0], parameters, hardware)
-    assert memory is not None  # where parameters are counted, it is too
+    assert memory is not None  # both are counted, or neither
     lines = [
         f"parameters      {parameters.trained / 1e6:,.1f} M trained, {parameters.exported / 1e6:,.1f} M exported",
         f"memory          {memory.total / 1e9:,.1f} GB with {micro_rows:,} rows a forward pass (an estimate):",
@@ -201,7 +201,7 @@ def _parameters_and_memory(forecast: Forecast, parameters: Parameters, hardware:
 
 
 def _fit(forecast: Forecast, parameters: Parameters, hardware: Hardware, room: float) -> str:
-    """Say whether a step fits a device, of several phases one of that which takes most, and what would."""
+    """Say whether a step fits a device, and which micro_rows would. Of several phases the largest step counts."""
 
     def taken(phase: PhaseForecast) -> int:
         memory = _memory_on(phase, parameters, hardware)[1]

@@ -14,44 +14,44 @@ from masklater.budget.shape import RowShape
 from masklater.recipe.recipe import Recipe
 
 TO_SPARE = 0.1
-"""Share of a device's memory that a step leaves free, for the allocator's waste and for what else lives there."""
+"""Share of a device's memory that a step leaves free, for the allocator's waste and for other users of the device."""
 LOGITS_AT_ONCE = 2**28
-"""The number of logits that model/head.py makes at a time on a GPU."""
+"""The number of logits that model/head.py computes at a time on a GPU."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on the device while training, part by part."""
+    """Bytes on the device during training, part by part."""
 
     weights: int
     gradients: int
     optimizer: int
     activations: int  # kept for the backward pass of one micro-batch, encoder and decoder
-    logits: int  # the head's gradients, which are made along with the loss, and the logits that stand at a time
-    recomputed: int = 0  # what activation checkpointing makes anew at a time, as far as it is more than the logits
+    logits: int  # the head's gradients, which are computed with the loss, and the logits in memory at one time
+    recomputed: int = 0  # recomputed at one time under activation checkpointing, as far as this exceeds the logits
 
     @property
     def total(self) -> int:
-        """The sum of the parts; the allocator's own waste comes on top."""
+        """The sum of the parts; the allocator's waste comes on top."""
         return sum(vars(self).values())
 
 
 def estimate_memory(
     recipe: Recipe, shape: RowShape, parameters: Parameters, micro_rows: int, processes: int = 1
 ) -> Memory:
-    """Estimate what a training step holds at most on each of so many devices, with so many rows a forward pass.
+    """Estimate the peak memory of a training step on each device, with `micro_rows` rows per forward pass.
 
-    Weights, gradients and optimizer states are float32; FSDP cuts them up over the processes, and gathers what stands
-    outside of the encoder's layers, and two of these at a time. What a layer keeps is counted in `Kept`; attention
-    itself keeps nothing that grows with the square of the row, but for a mask of documents. With activation
-    checkpointing some layers keep their float32 input only, and one at a time the rest, once the logits are gone.
+    Weights, gradients and optimizer states are float32. FSDP cuts them up over the processes; it gathers what lies
+    outside the encoder's layers, and two of those layers at a time. `Kept` counts what a layer keeps. Attention keeps
+    nothing that grows with the square of the row, except for a mask of documents. With activation checkpointing some
+    layers keep only their float32 input, and recompute the rest one layer at a time, after the logits are freed.
     """
     number = 4 if recipe.precision == "float32" else 2
     layers = _kept_by_layers(shape, Kept(number, recipe.model.dropout != 0))
     kept, peak = _kept_and_peak(layers, recipe.checkpoint_every)
     logits = _logits_memory(shape, micro_rows * shape.predictions, number)
     recomputed = micro_rows * (peak - kept)
-    matrices = parameters.encoder_layers + parameters.decoder  # but for norms and biases, all of it
+    matrices = parameters.encoder_layers + parameters.decoder  # norms and biases are few, and counted as matrices
     rest = parameters.trained - matrices
     share = 1 / processes if recipe.distributed == "fsdp" else 1.0
     outside = parameters.trained - parameters.encoder_layers
@@ -71,7 +71,7 @@ class _Layer(NamedTuple):
     """Bytes of one row that a layer keeps for the backward pass."""
 
     whole: float
-    input: float  # where the layer is computed again
+    input: float  # kept alone where the layer is recomputed
 
 
 def _kept_by_layers(shape: RowShape, kept: Kept) -> list[_Layer]:
@@ -84,17 +84,17 @@ def _kept_by_layers(shape: RowShape, kept: Kept) -> list[_Layer]:
         layers += [_Layer(each, 4 * shape.decoder_positions * shape.decoder_width)] * shape.decoder.num_layers
         links = kept_by_links(shape, kept)
         layers += [_Layer(links, links)] * (links > 0)
-        skip = 4 * shape.seen * shape.width * shape.decoder.embedding_skip  # what its norm reads
+        skip = 4 * shape.seen * shape.width * shape.decoder.embedding_skip  # input of the skip's norm
         layers += [_Layer(skip, skip)] * (skip > 0)
     return layers
 
 
 def _kept_and_peak(layers: list[_Layer], every: int) -> tuple[float, float]:
-    """Return what the forward pass keeps, and the most that stands at a time while the backward pass works.
+    """Return the bytes that the forward pass keeps, and the peak during the backward pass.
 
     Args:
-        layers: Of one row.
-        every: Of each so-manieth layer the input alone is kept, and the rest computed again; 0: of none.
+        layers: The layers' bytes for one row.
+        every: Every n-th layer keeps only its input and is recomputed; 0: none is.
     """
     kept = peak = 0.0
     for number, layer in enumerate(layers):
@@ -106,7 +106,7 @@ def _kept_and_peak(layers: list[_Layer], every: int) -> tuple[float, float]:
 def most_memory(
     recipe: Recipe, shapes: Sequence[RowShape], parameters: Parameters, micro_rows: int, processes: int = 1
 ) -> Memory:
-    """Estimate the same of the step that holds most, of rows of several shapes: those of all masking rates."""
+    """Estimate the memory of the largest step, given the row shapes at all masking rates; see `estimate_memory`."""
     each = (estimate_memory(recipe, shape, parameters, micro_rows, processes) for shape in shapes)
     return max(each, key=lambda memory: memory.total)
 
@@ -123,9 +123,9 @@ def micro_rows_that_fit(
 
 
 def _logits_memory(shape: RowShape, targets: float, number: int) -> float:
-    """Return the bytes of logits that stand at a time: in float32 their gradient overwrites them (model/head.py)."""
+    """Return the bytes of logits in memory at one time; in float32 their gradient overwrites them (model/head.py)."""
     at_once = LOGITS_AT_ONCE
-    if shape.decoder.states > 1:  # rows are not cut
+    if shape.decoder.states > 1:  # these rows are not cut
         at_once = max(LOGITS_AT_ONCE, round(shape.predictions * shape.vocabulary))
     return min(targets * shape.vocabulary, at_once) * (4 if number == 4 else 4 + 2 * number)
 

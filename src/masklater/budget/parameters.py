@@ -1,6 +1,7 @@
 """Parameters, counted from shapes (no torch).
 
-Letters: see flops.py; P positions the encoder knows, d and f the decoder's width and feed-forward.
+Letters: see flops.py; P positions that the encoder has embeddings for, d and f the decoder's width and feed-forward
+width.
 """
 
 from dataclasses import dataclass
@@ -15,10 +16,10 @@ from masklater.recipe.sections import Family
 class Parameters:
     """Numbers of parameters."""
 
-    embeddings: int  # words, positions, types and what follows them; exported
+    embeddings: int  # words, positions, types, and the norm or projection after them; exported
     encoder_layers: int  # exported
     decoder: int
-    head: int  # without the word embedding that it shares
+    head: int  # without the word embedding, which it shares with the encoder
 
     @property
     def exported(self) -> int:
@@ -32,12 +33,12 @@ class Parameters:
 
 
 def count_parameters(shape: RowShape) -> Parameters | None:
-    """Count the parameters of an encoder with its decoder and head; None: of a family that recipes do not know."""
+    """Count the parameters of an encoder with its decoder and head; None for a family that recipes cannot name."""
     encoder, D, V, E = shape.encoder, shape.width, shape.vocabulary, shape.embedding_width
     F = encoder.feed_forward
     if encoder.family not in get_args(Family):
         return None
-    if encoder.family == "modernbert":  # no biases; the first layer lacks a norm, and there is one more at the end
+    if encoder.family == "modernbert":  # no biases; the first layer lacks a norm, and one follows the last
         embeddings = V * E + E
         layers = encoder.layers * (4 * D * D + 3 * D * F + 2 * D)
     elif encoder.family == "esm":  # norms before each block and one at the end

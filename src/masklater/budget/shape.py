@@ -1,4 +1,4 @@
-"""The sizes that one row passes through, from which all costs are counted (no torch)."""
+"""The sizes of the tensors that one row passes through; all costs are counted from them (no torch)."""
 
 from dataclasses import dataclass
 
@@ -14,11 +14,11 @@ class RowShape:
 
     encoder: EncoderSizes
     decoder: DecoderSettings
-    seen: float  # S: positions the encoder reads; a fraction where shares are counted instead of positions
-    row_length: int  # L: positions once the [MASK]s have joined
+    seen: float  # S: positions the encoder reads; fractional where shares are counted instead of positions
+    row_length: int  # L: positions of the row, [MASK]s included
     targets: float  # T: positions the LM head reads
-    last_layer_everywhere: bool = False  # self: as the paper counts; here it is computed at the targets only
-    room: int | None = None  # of no effect on FLOPs; the longest row the decoder has positions for; None: L
+    last_layer_everywhere: bool = False  # self: as the paper counts; else it is computed at the targets only
+    room: int | None = None  # the longest row the decoder has positions for, of no effect on FLOPs; None: L
 
     @property
     def width(self) -> int:
@@ -37,17 +37,17 @@ class RowShape:
 
     @property
     def layers_on_seen(self) -> int:
-        """Encoder layers that read the seen positions only; those from enter_layer on, with kind late, read all."""
+        """The number of encoder layers that read only the seen positions: with kind late, those before enter_layer."""
         return self.encoder.layers if self.decoder.enter_layer is None else self.decoder.enter_layer
 
     @property
     def decoder_positions(self) -> float:
-        """The vectors of a row in the decoder: one for each position that is seen, all states of each that is not."""
+        """The number of vectors of a row in the decoder: one per seen position, and all states of each unseen one."""
         return self.seen + self.decoder.states * (self.row_length - self.seen)
 
     @property
     def predictions(self) -> float:
-        """The vectors that the LM head reads: all states of each target."""
+        """The number of vectors that the LM head reads: all states of each target."""
         return self.decoder.states * self.targets
 
     @property
@@ -62,7 +62,7 @@ class RowShape:
 
     @property
     def rotary_decoder(self) -> bool:
-        """Whether attention in the decoder is rotary, which is no matrix product, and needs no position embedding."""
+        """Whether attention in the decoder is rotary: it needs no position embedding, and costs no matrix product."""
         positions = self.decoder.positions
         return positions == "rotary" or (positions == "auto" and self.encoder.family in ROTARY)
 
@@ -71,9 +71,9 @@ def row_shape(encoder: EncoderSizes, decoder: DecoderSettings, counts: Counts, r
     """Return the sizes that a row passes through.
 
     Args:
-        encoder: The encoder's.
+        encoder: The sizes of the encoder.
         decoder: The recipe's `decoder` section.
-        counts: Of the row's positions.
-        room: The longest row that the decoder has positions for; None: this one.
+        counts: Counts of the row's positions.
+        room: The longest row that the decoder has positions for; None: this row's length.
     """
     return RowShape(encoder, decoder, counts.seen, counts.row_length, counts.targets, room=room)

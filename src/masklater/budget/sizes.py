@@ -1,4 +1,4 @@
-"""The sizes of an encoder that decide what it costs, read off its config (no torch). Letters: see flops.py."""
+"""The sizes of an encoder that decide its cost, read from its config (no torch). Letters: see flops.py."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from masklater.recipe.families import COUNT_TOKENS, GATED, PRE_NORM, WINDOWED, W
 
 @dataclass(frozen=True)
 class EncoderSizes:
-    """The sizes of an encoder that decide what it costs."""
+    """The sizes of an encoder that decide its cost."""
 
     family: str  # transformers' model type
     vocabulary: int
@@ -18,17 +18,17 @@ class EncoderSizes:
     embedding_width: int | None  # None: the width
     positions: int  # rows of its position embedding; 0 where positions are rotary
     token_types: int
-    reserved: int = 0  # positions that no row has, as RoBERTa's kin count from behind the padding token's id on
+    reserved: int = 0  # position embeddings that no row uses: RoBERTa and relatives start after the padding token's id
     heads: int = 1
-    local_layers: int = 0  # those that see a window of the row alone
-    distance_products: int = 0  # DeBERTa-v2: distance embeddings that each position is multiplied with in each layer
+    local_layers: int = 0  # layers that see only a window of the row
+    distance_products: int = 0  # DeBERTa-v2: distance embeddings that each position is multiplied with, per layer
     attention_width: int | None = None  # of all heads together; None: the width
-    projections: int | None = None  # multiply-adds of a position in those of a layer's attention; None: 4 D^2
-    feed_forwards: int | None = None  # likewise in its feed-forward; None: 2 D F, or 3 D F with a gate
+    projections: int | None = None  # multiply-adds per position in the projections of a layer's attention; None: 4 D^2
+    feed_forwards: int | None = None  # per position in its feed-forward; None: 2 D F, or 3 D F with a gate
 
     @property
     def longest_row(self) -> int | None:
-        """The longest row that it has positions for; None: it takes any."""
+        """The longest row that the encoder has positions for; None: any length."""
         return self.positions - self.reserved if self.positions else None
 
     @property
@@ -38,18 +38,18 @@ class EncoderSizes:
 
     @property
     def pre_norm(self) -> bool:
-        """Whether layers normalise their input, and there is a norm more at the end of encoder and decoder."""
+        """Whether layers normalise their input, which adds a norm at the end of encoder and decoder."""
         return self.family in PRE_NORM
 
 
 def encoder_sizes(config: object) -> EncoderSizes:
-    """The sizes in a transformers config, or in anything with the same names.
+    """Read the sizes from a transformers config, or from any object with the same attributes.
 
     Raises:
-        AttributeError: It lacks one.
+        AttributeError: The object lacks one of them.
     """
 
-    def first(*names: str) -> int:  # families name the same thing differently
+    def first(*names: str) -> int:  # families use different names for the same size
         return next((getattr(config, name) for name in names[:-1] if hasattr(config, name)), None) or getattr(
             config, names[-1]
         )
@@ -67,7 +67,7 @@ def encoder_sizes(config: object) -> EncoderSizes:
         width=width,
         feed_forward=inner,
         layers=layers,
-        # RemBERT's word embedding, which the LM head shares; the wider one of its own head stays behind.
+        # The LM head shares RemBERT's word embedding, the input one; the wider one of RemBERT's own head is not used.
         embedding_width=getattr(config, "input_embedding_size", getattr(config, "embedding_size", None)),
         positions=0 if is_rotary(config) else getattr(config, "max_position_embeddings", 0),
         token_types=getattr(config, "type_vocab_size", 0),
@@ -82,26 +82,26 @@ def encoder_sizes(config: object) -> EncoderSizes:
 
 
 def _projections(config: object, width: int, heads: int, head_width: int) -> int:
-    """Count the multiply-adds of a position in a layer's queries, keys, values and what becomes of their mixture."""
-    keys_heads = getattr(config, "num_key_value_heads", None) or heads  # EuroBERT's may be fewer than those of queries
+    """Count the multiply-adds per position in a layer's queries, keys, values and output projection."""
+    keys_heads = getattr(config, "num_key_value_heads", None) or heads  # EuroBERT may have fewer than query heads
     widths = {"q": heads, "k": keys_heads, "v": keys_heads, "post_attention": heads}
     return sum(width * many * head_width // _groups(config, name) for name, many in widths.items())
 
 
 def _feed_forwards(config: object, width: int, inner: int) -> int | None:
-    """Count the multiply-adds of a position in a feed-forward that is cut into groups; None: it is not."""
+    """Count the multiply-adds per position in a feed-forward that is cut into groups; None: it is not."""
     if config.model_type != "squeezebert":  # type: ignore[attr-defined]
         return None
     return sum(width * inner // _groups(config, name) for name in ("intermediate", "output"))
 
 
 def _groups(config: object, matrix: str) -> int:
-    """Return the groups that SqueezeBERT cuts a matrix into, each of which reads a share of the input; 1 elsewhere."""
+    """Return the number of groups that SqueezeBERT cuts a matrix into (each reads a share of the input); else 1."""
     return getattr(config, f"{matrix}_groups", 1)
 
 
 def _distance_products(config: object) -> int:
-    """Count DeBERTa-v2's distance embeddings, both ways, once for each of the two kinds of products that it has."""
+    """Count DeBERTa-v2's distance embeddings, in both directions, once for each of its two kinds of products."""
     if config.model_type != "deberta-v2" or not getattr(config, "relative_attention", False):  # type: ignore[attr-defined]
         return 0
     kinds = getattr(config, "pos_att_type", None) or ()
@@ -111,7 +111,7 @@ def _distance_products(config: object) -> int:
 
 
 def _local_layers(config: object, layers: int) -> int:
-    """Count the layers that see a window alone, of a config that lists kinds or, as older ones, one kind's distance."""
+    """Count the layers that see only a window; a config lists the kinds of layers or, if older, one kind's distance."""
     family, kinds = config.model_type, getattr(config, "layer_types", None)  # type: ignore[attr-defined]
     if family in WINDOWED and kinds:
         return kinds.count("sliding_attention")
@@ -119,5 +119,5 @@ def _local_layers(config: object, layers: int) -> int:
 
 
 def count_local_layers(family: str, layers: int, global_every: int) -> int:
-    """Count the layers that see a window alone: all but one in `global_every`, the first; none in most families."""
+    """Count the layers that see only a window: all but the first of every `global_every`; 0 in most families."""
     return layers - math.ceil(layers / global_every) if family in WINDOWED else 0

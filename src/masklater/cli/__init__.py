@@ -50,7 +50,7 @@ def main() -> None:
         sys.exit(2)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers' own bars for saving and loading
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: in Latin-1, a result may hold what it lacks
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does: Latin-1, say, lacks characters of a result
     stop = StopAtOnce()
     try:
         with stop:
@@ -65,13 +65,13 @@ def _run(stop: StopAtOnce) -> int:
         return int(app(standalone_mode=False) or 0)
     except BaseException as error:
         if stop.received is not None:
-            raise Stopped from None  # whatever a library has made of it on its way
+            raise Stopped from None  # whatever exception a library has turned it into
         return _status_of(error)
 
 
 def _status_of(error: BaseException) -> int:
-    """Report why a command ended before its end; return the exit status."""
-    if isinstance(error, typer.Abort) and isinstance(error.__cause__, EOFError):  # which typer takes for Ctrl-D
+    """Report why a command ended early; return the exit status."""
+    if isinstance(error, typer.Abort) and isinstance(error.__cause__, EOFError):  # typer takes end of input for Ctrl-D
         error = error.__cause__
     match error:
         case UserError() | Interrupted():
@@ -94,11 +94,11 @@ def _status_of(error: BaseException) -> int:
 
 
 def _say(error: Exception) -> int:
-    """Report an error where none was expected; return the exit status."""
-    if hasattr(error, "show") and hasattr(error, "exit_code"):  # what click raises for a malformed call
+    """Report an unexpected error; return the exit status."""
+    if hasattr(error, "show") and hasattr(error, "exit_code"):  # click raises these for a malformed call
         error.show()
         return int(error.exit_code)
-    if isinstance(error, OSError) and error.filename is not None:  # a file of the user's, and no room's business
+    if isinstance(error, OSError) and error.filename is not None:  # a file of the user's, which no module took care of
         print(f"masklater: {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
     if is_out_of_memory(error):

@@ -27,7 +27,7 @@ app = typer.Typer(
 
 
 def help_in_groups(command: Any, context: Any) -> dict[str, list[tuple[Any, tuple[str, str]]]]:
-    """Return the parameters of a command with their names and texts in its help, by the headings they stand under."""
+    """Return the parameters of a command, each with its names and help text, by the heading that lists them."""
     groups: dict[str, list[tuple[Any, tuple[str, str]]]] = {}
     for parameter in command.get_params(context):
         if (record := parameter.get_help_record(context)) is not None:
@@ -38,16 +38,16 @@ def help_in_groups(command: Any, context: Any) -> dict[str, list[tuple[Any, tupl
 
 
 class OneOfEach(TyperCommand):
-    """A command that refuses an option given twice, of which the parser would take the last without a word."""
+    """A command that refuses an option given twice; the parser alone would silently take the last one."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the help of all parameters, under headings that typer by itself has with rich alone."""
+        """Write the help of all parameters under headings, which typer by itself writes only with rich."""
         for name, parameters in help_in_groups(self, ctx).items():
             with formatter.section(name):
                 formatter.write_dl([record for _, record in parameters])
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse; --help and --settings leave from within.
+        """Parse the arguments; --help and --settings exit from within.
 
         Raises:
             UserError: An option that takes one value is given several times.
@@ -62,7 +62,7 @@ class OneOfEach(TyperCommand):
 
 
 def add(command: Callable[..., None]) -> None:
-    """Make a function a command; its summary in the list of commands is whole, where typer would cut it."""
+    """Make a function a command; the list of commands shows its whole summary, which typer would cut."""
     summary = " ".join((command.__doc__ or "").split("\n\n")[0].split())
     app.command(cls=OneOfEach, short_help=summary)(command)
 
@@ -71,13 +71,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JS
 
 
 def read_data(values: Sequence[str]) -> tuple[Path, list[str]]:
-    """Read what --data names: a folder; or several SHARDS, each with its share of the rows, as NAME=SHARE.
+    """Read the values of --data: one folder, or several SHARDS, each with its share of the rows, as NAME=SHARE.
 
     Returns:
-        the folder, or the one that holds them all, and what the mixture sets in the recipe.
+        The folder, or the one that holds all SHARDS, and the overrides that set the mixture in the recipe.
 
     Raises:
-        UserError: A folder is named twice, or there are several and one is without a share.
+        UserError: A folder is named twice, or one of several has no share.
     """
     if len(values) == 1 and (Path(values[0]).exists() or "=" not in values[0]):
         return Path(values[0]), []
@@ -110,7 +110,7 @@ def _version(
 
 
 def _installed(package: str) -> str:
-    """Name a package with its version, without importing it."""
+    """Return a package's name and version, without importing it."""
     try:
         return f"{package} {metadata.version(package)}"
     except metadata.PackageNotFoundError:
@@ -118,7 +118,7 @@ def _installed(package: str) -> str:
 
 
 def shipped_recipes(begun: str) -> list[str]:
-    """Return the shipped recipes that begin so, for the shell to complete."""
+    """Return the shipped recipes whose names begin so, for the shell to complete."""
     from masklater.recipe.load import shipped
 
     return [name for name in shipped() if name.startswith(begun)]

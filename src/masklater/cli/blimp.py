@@ -49,6 +49,6 @@ def blimp(
     from masklater.judge.blimp import as_text, score_pairs
 
     result = score_pairs(model, data)
-    print_result(result, as_json, lambda: as_text(result))  # first: the file may fail to be written after all
+    print_result(result, as_json, lambda: as_text(result))  # printed first, as writing the file may fail
     if out is not None:
         write_file(out, json.dumps(asdict(result), indent=1, allow_nan=False) + "\n")

@@ -8,7 +8,7 @@ from masklater.cli.app import AsJson, print_result, read_data, shipped_recipes
 from masklater.errors import UserError
 
 VOCABULARY = 50_265
-"""RoBERTa's."""
+"""The size of RoBERTa's vocabulary."""
 ROW_LENGTH = 128
 
 

@@ -42,7 +42,7 @@ def compare(
 
 
 def _hash_of(folder: Path) -> str:
-    """Hash an encoder as `judge` does; what loads encoders is imported only where there is one to look into."""
+    """Hash an encoder as `judge` does. The code that loads encoders is imported only when one is needed."""
     from masklater.judge.encoder import hash_folder
 
     return hash_folder(folder)

@@ -76,7 +76,7 @@ def export(
             kind = type(model.encoder).__name__
             parameters = export_encoder(model, folder.tokenizer, partial, pooler, trained)
         hashes: set[str] = set()
-        if scores or (run / "scores").is_dir():  # weights are read for nothing where there is nothing to compare with
+        if scores or (run / "scores").is_dir():  # without scores there is no need to read weights
             hashes = _hashes_of(partial, with_head, folder, model, pooler, trained)
         found, pairs, left_out = scores_of(run, step, hashes, scores or [])
         exported = Exported(out.resolve().name, kind, parameters, with_head, pooler is not None, license_)
@@ -112,7 +112,7 @@ def _hashes_of(
     pooler: "dict[str, Tensor] | None",
     trained: int | None,
 ) -> set[str]:
-    """Return what SCORES may have as the hash of what was written, or of the encoder in it, as `judge` exports it."""
+    """Return the hashes by which SCORES may name what was written, or the encoder in it as `judge` exports it."""
     from masklater.judge.encoder import hash_folder, hash_of_export
     from masklater.model.export import ENCODER
 

@@ -36,7 +36,7 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on at the first run t
 
 
 ZERO_SHOT_TAKES = {"encoder", "zero_shot", "out", "against", "random_twin", "as_json"}
-"""What --zero-shot goes with: nothing is trained."""
+"""The parameters that --zero-shot goes with; it trains nothing."""
 
 
 def judge(
@@ -126,7 +126,7 @@ def judge(
 
 
 def _refuse_beside_zero_shot(context: typer.Context) -> None:
-    """Raise UserError where an option is given that says how to train."""
+    """Raise UserError where --zero-shot is given with an option that says how to train."""
     sources = {
         each.opts[0]: context.get_parameter_source(str(each.name))
         for each in context.command.params
@@ -143,7 +143,7 @@ def report(result: Any, out: Path, as_json: bool, comparison: Any = None, compar
     """Print the table of a sweep, and of a comparison where there is one.
 
     Raises:
-        UserError: Some tasks could not be scored; it says why.
+        UserError: Some tasks could not be scored; the message says why.
     """
     from masklater.judge.table import as_text
 

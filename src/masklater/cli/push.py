@@ -39,7 +39,7 @@ def push(
     if shipment.license is None:
         say("its model card names no licence: nobody may use it unless you say so (`export --license`)")
     sent = send(shipment, repository, private)
-    if sent.others:  # AutoTokenizer takes its mask from another one's special_tokens_map.json
+    if sent.others:  # AutoTokenizer would take its mask from an older special_tokens_map.json there
         say(
             f"{repository} holds files from before beside them, which may be read with this encoder: "
             f"{', '.join(sent.others)}; remove there what is not its own"

@@ -1,6 +1,6 @@
-"""Ctrl-C, SIGTERM and SIGHUP where nothing is to be saved: one line, nothing half-written, 128 + the signal's number.
+"""Ctrl-C, SIGTERM and SIGHUP where nothing is to be saved: one line, no half-written files, 128 + the signal's number.
 
-Commands that save before they leave (`pretrain`, `judge`) take the signals over while they work.
+Commands that save before they exit (`pretrain`, `judge`) handle the signals themselves while they work.
 """
 
 import atexit
@@ -18,15 +18,17 @@ from masklater.folders import remove_unfinished
 from masklater.machine.signals import STOPS
 
 AGAIN_SECONDS = 2.0
-"""An exception may be lost on its way, in a destructor say, or held up by what waits for threads: it is raised anew."""
+"""Seconds until the exception is raised again.
+
+It may have been lost on its way, in a destructor for example, or held up by code that waits for threads."""
 
 
 class Stopped(BaseException):
-    """A signal arrived. No Exception, so that nothing takes it for a failure that it can mend."""
+    """A signal arrived. This is no Exception, so that no handler takes it for a failure that it can recover from."""
 
 
 class StopAtOnce:
-    """Raises Stopped in the main thread when one of STOPS arrives; one that was ignored before stays ignored."""
+    """Raises Stopped in the main thread when one of STOPS arrives; signals that were ignored before stay ignored."""
 
     def __init__(self) -> None:
         self.received: int | None = None
@@ -50,12 +52,12 @@ class StopAtOnce:
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.received is None:
             self.received = number
-            threading.excepthook = lambda _: None  # threads whose work is taken away complain of it
+            threading.excepthook = lambda _: None  # threads whose resources are taken away would print tracebacks
         signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
         raise Stopped
 
     def leave(self) -> Never:
-        """End this process and those it started, at once: threads may still be at work on what is not wanted now."""
+        """End this process and its children at once; threads may still be at work on something no longer wanted."""
         number = self.received or signal.SIGINT
         for other in self.before:
             signal.signal(other, signal.SIG_IGN)
@@ -65,7 +67,7 @@ class StopAtOnce:
         signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
         for child in active_children():
             child.terminate()
-        atexit._run_exitfuncs()  # temporary folders and semaphores go; os._exit would leave them
+        atexit._run_exitfuncs()  # removes temporary folders and semaphores, which os._exit would leave
         with suppress(OSError):
             if sys.stdout is not None:
                 sys.stdout.flush()

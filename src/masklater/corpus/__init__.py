@@ -1,1 +1,1 @@
-"""The corpus: text files to SHARDS, rows of token ids that training reads in place."""
+"""The corpus: from text files to SHARDS, rows of token ids on disk that training reads."""

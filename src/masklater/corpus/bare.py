@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 NAMES = (ROBERTA_TOKENS, BERT_TOKENS, ESM_TOKENS)
 UNIGRAM, BPE = 1, 2
 UNKNOWN, CONTROL, USER_DEFINED = 2, 3, 4
-"""Kinds of model and of piece, by their numbers in sentencepiece_model.proto."""
+"""Kinds of SentencePiece model and of piece, by their numbers in sentencepiece_model.proto."""
 
 
 def load_bare(file: Path) -> "PreTrainedTokenizerFast":
-    """Load a tokenizer from one file, by its name.
+    """Load a tokenizer from one file; its name says which kind it is.
 
     Raises:
-        UserError: It is none, or lacks a special token that is needed.
+        UserError: The file is no tokenizer, or lacks a special token that is needed.
     """
     name = file.name.lower()
     if name.endswith(".model"):
@@ -45,7 +45,7 @@ def load_bare(file: Path) -> "PreTrainedTokenizerFast":
 
 
 def _roles(there: "dict[str, int]") -> dict[str, str]:
-    """What each special token is called, of those that are there: all of one family, as far as possible."""
+    """Return the name of each special token that the vocabulary has, by role; names of one family where possible."""
     best = max(NAMES, key=lambda names: sum(name in there for name in names.values()))
     families = [best, *(names for names in NAMES if names is not best)]
     roles = {role: [names[role] for names in families if names[role] in there] for role in ROBERTA_TOKENS}
@@ -74,7 +74,8 @@ def _load_vocab(file: Path) -> "PreTrainedTokenizerFast":
         words = [entry for entry in entries if entry not in BERT_TOKENS.values()]
         has_case = any(word != word.upper() for word in words)
         is_lower = has_case and not any(word != word.lower() for word in words)
-        # BERT's lower-casing takes accents off too, unless told otherwise: with them vowel signs, and Hangul apart.
+        # Unless told otherwise, BERT strips accents when it lower-cases, and with them vowel signs; it takes Hangul
+        # apart.
         strips = is_lower and all(_without_accents(word) == word for word in words)
         how = "in small letters" + ("" if strips else ", accents kept") if is_lower else "case kept"
         say(f"{file}: BERT's WordPiece, {len(entries):,} entries, {how}")
@@ -90,17 +91,17 @@ def _load_vocab(file: Path) -> "PreTrainedTokenizerFast":
 
 
 def _without_accents(text: str) -> str:
-    """What BERT's normalizer leaves of a text."""
+    """Return what BERT's normalizer leaves of a text when it strips accents."""
     return "".join(one for one in unicodedata.normalize("NFD", text) if unicodedata.category(one) != "Mn")
 
 
 def _load_sentencepiece(file: Path) -> "PreTrainedTokenizerFast":
-    """SentencePiece's model with the ids it has; special tokens that it lacks come behind them."""
+    """Load SentencePiece's model with its own ids; special tokens that it lacks are added behind them."""
     proto = import_extra("sentencepiece.sentencepiece_model_pb2", "spm", str(file)).ModelProto()
     try:
         proto.ParseFromString(file.read_bytes())
         tokenizer = Tokenizer(_model(proto))
-    except Exception as error:  # protobuf and tokenizers raise what they like
+    except Exception as error:  # protobuf and tokenizers raise anything
         if isinstance(error, UserError):
             raise
         raise DamagedDataError(f"{file} is no SentencePiece model: {first_line(error)}", "Fetch it again.") from None

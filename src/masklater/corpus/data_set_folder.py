@@ -1,4 +1,4 @@
-"""Folders that `datasets` has saved (`save_to_disk`) or keeps as its cache: Arrow files, and what is no text."""
+"""Folders that `datasets` has saved (`save_to_disk`) or uses as its cache: Arrow files, and files that hold no text."""
 
 import re
 from collections.abc import Callable, Collection
@@ -8,26 +8,26 @@ from masklater.errors import UserError
 
 NO_ROWS = "files about a data set or computed from it"
 SPLITS = "dataset_dict.json"
-"""The file of a folder in which each split is a folder."""
+"""The file that marks a folder whose subfolders are splits."""
 INFO = "dataset_info.json"
-"""The file of a folder that holds the rows of a data set."""
+"""The file that marks a folder with the rows of a dataset."""
 STATE = "state.json"
-"""The file beside it of one that was saved, and not only kept as a cache."""
+"""The file that such a folder has too if it was saved; a folder of the cache has none."""
 COMPUTED = re.compile(r"cache-[0-9a-f]+(_\d+_of_\d+)?\.arrow")
-"""Files of what `map` and `filter` have computed: rows once more, or their numbers."""
+"""Names of cache files of `map` and `filter`: copies of rows, or row numbers."""
 
 
 def is_saved(folder: Path) -> bool:
-    """Tell whether `save_to_disk` made a folder, which `datasets` loads otherwise than others."""
+    """Tell whether `save_to_disk` made a folder; `datasets` loads such a folder in another way."""
     return (folder / SPLITS).is_file() or ((folder / INFO).is_file() and (folder / STATE).is_file())
 
 
 def has_no_rows(name: str, is_beside_info: Callable[[], bool]) -> bool:
-    """Tell whether a file says something of a data set, or is what `datasets` has computed from it.
+    """Tell whether a file describes a dataset, or is what `datasets` has computed from it.
 
     Args:
-        name: Of the file.
-        is_beside_info: Tells whether its folder holds a dataset_info.json.
+        name: The file's name.
+        is_beside_info: Tells whether the file's folder holds a dataset_info.json.
     """
     if name in {INFO, SPLITS, "dataset_infos.json"} or COMPUTED.fullmatch(name):
         return True
@@ -35,7 +35,7 @@ def has_no_rows(name: str, is_beside_info: Callable[[], bool]) -> bool:
 
 
 def refuse_several_splits(folder: str, splits: Collection[str]) -> None:
-    """Raise UserError where a folder holds several splits: text to test on would be trained on."""
+    """Raise UserError where a folder holds several splits: training would include text to test on."""
     if len(splits) > 1:
         first = "train" if "train" in splits else min(splits)
         raise UserError(

@@ -1,4 +1,4 @@
-"""Files that are opened otherwise than by their path: standard input, what fsspec reaches, files of other endings."""
+"""Files that are not opened by their path: standard input, files that fsspec reaches, files read as another kind."""
 
 import os
 import shutil
@@ -22,47 +22,47 @@ from masklater.errors import UserError, first_line
 from masklater.extras import import_extra
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
-"""The extra that brings what fsspec needs for a protocol; `hf` comes with huggingface_hub."""
+"""The extra that installs what fsspec needs for a protocol; `hf` comes with huggingface_hub."""
 MAGIC = (
     (b"\x1f\x8b", ".gz"), (b"BZh", ".bz2"), (b"\xfd7zXZ\0", ".xz"), (b"\x28\xb5\x2f\xfd", ".zst"),
     (b"PAR1", ".parquet"), (b"ARROW1", ".arrow"), (b"\xff\xff\xff\xff", ".arrow"),
 )  # fmt: skip
 VERSIONS = ("ETag", "etag", "md5Hash", "generation", "blob_id", "mtime", "LastModified", "last_modified", "created")
-"""The names by which file systems tell one content of a file from another, the surest first."""
+"""The fields by which file systems tell one content of a file from another, the most reliable first."""
 STDIN_SHOWN = "standard input"
 _TEXT_BEGINS = {b"{": ".jsonl", b"[": ".json"}
-"""What standard input is taken for by its first character."""
+"""The ending that standard input is assumed to have, by its first character."""
 
 
 @dataclass(frozen=True)
 class ElsewhereFile:
-    """A file with a name to go by, a size, and a way to open it as often as it is needed."""
+    """A file with a name, a size, and a way to open it as often as needed."""
 
-    name: str  # whose end says what it holds
+    name: str  # its ending says what the file holds
     shown: str  # what messages call it
     size: int
     opener: Callable[[], BinaryIO]
-    version: str | None = None  # tells one content under this name from another; None: it is there only now
+    version: str | None = None  # identifies the content under this name; None: the file exists only in this run
     is_portable: bool = False  # another process can open it too
-    path: Path | None = None  # of a file of this machine: it may have other names
-    if_not: str = ""  # what to do where it is not what it was taken for, of what was guessed
+    path: Path | None = None  # where it is a file of this machine, which may have other names
+    if_not: str = ""  # what to do where the kind of file was guessed, and wrongly
 
     def __str__(self) -> str:
         return self.shown
 
     def open(self, mode: str = "rb", buffering: int = -1) -> BinaryIO:
-        """Open it at its beginning; always for bytes."""
+        """Open the file at its beginning, always for bytes."""
         return self.opener()
 
 
 def check_ending(ending: str) -> None:
-    """Raise UserError where `--read-as` names no ending that is read."""
+    """Raise UserError where the ending given to `--read-as` is not one that is read."""
     if ending_of(_with_ending("-", ending)) is None:
         raise UserError(f"--read-as {ending!r} is no ending that is read", f"Name one of {ENDINGS_SAID}.")
 
 
 def read_file_as(path: Path, ending: str) -> ElsewhereFile:
-    """Take a file of this machine for one that ends in something else."""
+    """Return a file of this machine that is read as if it had another ending."""
     status = path.stat()
     opener = _LocalOpener(path)
     name = _with_ending(path.name, ending)
@@ -79,25 +79,25 @@ class _LocalOpener:
 
 
 def _with_ending(name: str, ending: str) -> str:
-    """`a.py.txt`, by which a.py is read as text; a packing that the name ends in is kept, as in `a.py.gz.txt.gz`."""
+    """Return `a.py.txt`, so that a.py is read as text; a compression ending stays last, as in `a.py.gz.txt.gz`."""
     said = f".{ending.lstrip('.')}"
     packing = next((packing for packing in PACKINGS if name.lower().endswith(packing)), "")
     return f"{name}{said}{'' if said.lower().endswith(tuple(PACKINGS)) else packing}"
 
 
 def is_read_as(file: ElsewhereFile, ending: str) -> bool:
-    """Tell whether the name of a file ends as `--read-as` says, packed or not."""
+    """Tell whether the name of a file ends as `--read-as` says, compressed or not."""
     said = f".{ending.lstrip('.')}"
     return file.name.endswith((said, *(said + packing for packing in PACKINGS)))
 
 
 def is_pattern(name: str) -> bool:
-    """Tell whether a name stands for those that match it."""
+    """Tell whether a name is a pattern."""
     return any(sign in name for sign in "*?[")
 
 
 def named_parts(parts: Sequence[str]) -> list[str]:
-    """Return the first parts of a pattern, those that stand for themselves: the user's own choice."""
+    """Return the parts of a pattern before the first wildcard: the user's own choice."""
     return [*takewhile(lambda part: not is_pattern(part), parts)]
 
 
@@ -107,18 +107,18 @@ def is_remote(name: str) -> bool:
 
 
 def spool_stdin(ending: str | None) -> ElsewhereFile:
-    """Copy standard input to a temporary file, which nothing but this process sees and which goes with it.
+    """Copy standard input to a temporary file that only this process sees, and that is deleted with the process.
 
     Args:
-        ending: What a file of the same content would end in; None: told from how it begins.
+        ending: The ending of a file with the same content; None: it is told from the first bytes.
 
     Raises:
-        UserError: It is a terminal or empty, or the disk is full.
+        UserError: Standard input is a terminal or empty, or the disk is full.
     """
     if sys.stdin is None or sys.stdin.isatty():
         raise UserError("- is standard input, and nothing is piped into it", "Pipe text in: zcat a.gz | masklater ...")
     try:
-        copy = tempfile.TemporaryFile()  # noqa: SIM115 - read again and again, to the end of the process
+        copy = tempfile.TemporaryFile()  # noqa: SIM115 - read again and again until the process ends
         shutil.copyfileobj(sys.stdin.buffer, copy, 2**20)
         copy.flush()
         size = copy.tell()
@@ -140,18 +140,18 @@ def spool_stdin(ending: str | None) -> ElsewhereFile:
     taken_for = name.removeprefix("-")
     say(f"{STDIN_SHOWN}: {size:,} bytes, kept in a temporary file (it is read more than once), taken for {taken_for}")
     if_not = ""
-    if not ending and taken_for in _TEXT_BEGINS.values():  # plain text may begin so too
+    if not ending and taken_for in _TEXT_BEGINS.values():  # plain text may begin with these characters too
         if_not = f"From how it begins, {STDIN_SHOWN} was taken for {taken_for}: plain text is read with --read-as txt."
     return ElsewhereFile(name, STDIN_SHOWN, size, reopen, if_not=if_not)
 
 
 def begins_as(beginning: bytes) -> str:
-    """Return the ending of the kind of file whose mark this beginning is; nothing where it is none's."""
+    """Return the ending of the kind of file whose mark these first bytes are; empty where they are the mark of none."""
     return next((ending for magic, ending in MAGIC if beginning.startswith(magic)), "")
 
 
 def _told_from(beginning: bytes) -> str:
-    """The ending that a file with this beginning has."""
+    """Return the ending of a file that begins so."""
     ending = begins_as(beginning)
     if ending in {".parquet", ".arrow"}:
         return ending
@@ -168,9 +168,10 @@ def find_remote(name: str, passed_over: Counter[str], read_as: str | None = None
     """Find a file, the files in a folder, or those that match a pattern, by fsspec; sorted by name.
 
     Args:
-        name: With its protocol.
-        passed_over: Counts, by ending or kind, of what is there and is not read; updated.
-        read_as: The ending by which a file or what matches a pattern is read whose own is not known.
+        name: The name, with its protocol.
+        passed_over: Counts, by ending or kind, the files that are there and not read; updated.
+        read_as: The ending by which a named file, or one that matches a pattern, is read if its own ending is not
+            known.
 
     Raises:
         UserError: A library is missing, or there is nothing to read.
@@ -184,7 +185,7 @@ def find_remote(name: str, passed_over: Counter[str], read_as: str | None = None
         extra = EXTRAS.get(protocol)
         remedy = f"Install it: pip install 'masklater[{extra}]'." if extra else "Install it."
         raise UserError(f"{name}: {first_line(error)}", remedy) from None
-    except Exception as error:  # fsspec raises whatever its many file systems do
+    except Exception as error:  # fsspec raises whatever its many file systems raise
         raise UserError(
             f"{name} cannot be listed: {first_line(error)}", "Check the name and who may read it."
         ) from None
@@ -220,7 +221,7 @@ def find_remote(name: str, passed_over: Counter[str], read_as: str | None = None
 
 
 def _with_rows(found: dict[str, "_About"], files: Any, passed_over: Counter[str]) -> dict[str, "_About"]:
-    """Leave out what is about data sets, counted; raise UserError where a folder is one of several splits."""
+    """Leave out and count files that describe datasets; raise UserError where a folder holds several splits."""
     infos = {_folder_of(place) for place in found if place.endswith(f"/{INFO}")}
     for folder in [_folder_of(place) for place in found if place.endswith(f"/{SPLITS}")]:
         splits = [info.rpartition("/")[2] for info in infos if _folder_of(info) == folder]
@@ -235,11 +236,12 @@ def _with_rows(found: dict[str, "_About"], files: Any, passed_over: Counter[str]
 
 
 def _made_of_text(places: Iterable[str], path: str) -> set[str]:
-    """The folders that were made of text among those that hold files, the one that is named with them.
+    """Return the folders of these files that were made of text (SHARDS, RUNs and the like); also the named folder.
 
     Args:
         places: The files.
-        path: What is named: a folder, or a pattern, up to whose first wildcard folders are the user's own choice.
+        path: What the user named: a folder, or a pattern. Folders before the first wildcard are the user's own choice,
+            and are read.
     """
     named = "/".join(named_parts(path.rstrip("/").split("/")))
     held: dict[str, set[str]] = {}
@@ -265,21 +267,21 @@ def _is_inside(place: str, folders: set[str]) -> bool:
 
 
 def _above(place: str) -> Iterator[str]:
-    """The folders that a place is in, from the innermost."""
+    """Yield the folders that a place is in, from the innermost outwards."""
     while "/" in place:
         place = place.rpartition("/")[0]
         yield place
 
 
 class _About(NamedTuple):
-    """What a file system says of a file."""
+    """What a file system says about a file."""
 
     size: int
     version: str
 
 
 def _listed(files: Any, path: str) -> dict[str, _About]:
-    """Files with what is said of them; hidden ones are left out, but for what is named."""
+    """Return files with what the file system says of them; hidden files are left out unless the user named them."""
     if is_pattern(path):
         found = files.glob(path, detail=True)
     elif files.isdir(path):
@@ -301,7 +303,7 @@ def _about(said: dict[str, Any]) -> _About:
 
 @dataclass(frozen=True)
 class _Opener:
-    """Opens a file by fsspec, here or in another process."""
+    """Opens a file by fsspec, in this or in another process."""
 
     files: Any
     place: str

@@ -1,4 +1,4 @@
-"""Records to texts: which fields hold the text, which records are asked for, and what a missing text means."""
+"""From records to texts: which fields hold the text, which records are read, and what a missing text means."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +11,7 @@ from masklater.corpus.settings import NullTexts
 from masklater.errors import DamagedDataError, UserError
 
 BETWEEN_FIELDS = "\n\n"
-"""Stands between the texts of several fields."""
+"""The separator between the texts of several fields."""
 FIELDS_SHOWN = 20
 
 
@@ -20,7 +20,7 @@ class MissingFieldError(Exception):
 
 
 class WrongValueError(Exception):
-    """What is wrong about the value of a field, as the end of a sentence that begins with the place of its record."""
+    """What is wrong with the value of a field, as the end of a sentence that begins with the record's place."""
 
     def __init__(self, wrong: str, remedy: str) -> None:
         self.remedy = remedy
@@ -33,14 +33,14 @@ class NullTextError(Exception):
 
 @dataclass(frozen=True)
 class Fields:
-    """The fields of records that matter.
+    """The fields of records that are used.
 
-    A dotted path goes into records inside of records. A field whose own name has the dots (or, of the text, the
-    commas) comes first.
+    A dotted path leads into records inside records. A field whose own name contains the dots takes precedence (for the
+    text, also one whose name contains commas).
     """
 
-    text: str = "text"  # one field, or several between commas, whose texts are joined by a blank line
-    filters: tuple[str, ...] = ()  # FIELD=VALUE, of which all must hold
+    text: str = "text"  # one field, or several between commas; their texts are joined by a blank line
+    filters: tuple[str, ...] = ()  # FIELD=VALUE; all must hold
     null_texts: NullTexts = "refuse"
     wanted: tuple[tuple[str, str], ...] = field(init=False)
     are_all: ClassVar[bool] = False
@@ -65,21 +65,21 @@ class Fields:
                 raise UserError(f"--filter {one!r} is not FIELD=VALUE", "Write it as in --filter language=en.")
 
     def leaves_out(self, record: Mapping[str, Any]) -> bool:
-        """Tell whether a record is not one of those that are asked for.
+        """Tell whether the filters leave a record out.
 
         Raises:
-            MissingFieldError: It lacks a field that is compared.
-            WrongValueError: A field that is compared holds neither text nor a number, true, false or null.
+            MissingFieldError: The record lacks a field that is compared.
+            WrongValueError: A compared field holds something other than text, a number, true, false or null.
         """
         return not all(_equals(_find(record, name), value, name) for name, value in self.wanted)
 
     def text_of(self, record: Mapping[str, Any]) -> str | None:
-        """The text of a record; None where it is null, and such are skipped.
+        """Return the text of a record; None where it is null, and null texts are skipped.
 
         Raises:
-            MissingFieldError: It lacks a field of the text.
-            WrongValueError: The field holds something else.
-            NullTextError: The field is null, which is refused.
+            MissingFieldError: The record lacks a field of the text.
+            WrongValueError: The field holds something other than text.
+            NullTextError: The field is null, and null texts are refused.
         """
         if self.text in record:
             return self._text(record[self.text], self.text)
@@ -104,10 +104,10 @@ class Fields:
         raise WrongValueError(f"field {name!r} holds {type(value).__name__}, not text", _remedy_for(value, name))
 
     def columns(self, there: Iterable[str]) -> list[str]:
-        """Of a table's columns, those that have to be read, in its order.
+        """Return the columns of a table that have to be read, in the table's order.
 
         Raises:
-            MissingFieldError: One is not there.
+            MissingFieldError: The table lacks one of them.
         """
         there = list(there)
         texts = (self.text,) if self.text in there else self.names
@@ -117,16 +117,16 @@ class Fields:
 
     @property
     def keys(self) -> frozenset[str] | None:
-        """The names that may stand but once in a record; None: no name may stand twice."""
+        """The names that may occur only once in a record; None: no name may occur twice."""
         paths = [*self.names, *(name for name, _ in self.wanted)]
         return frozenset([*paths, *(part for path in paths for part in path.split("."))])
 
 
 @dataclass(frozen=True)
 class AllFields(Fields):
-    """Every field, whatever it is called: of evaluation sets, in which any string is a text.
+    """Every field, whatever its name: for evaluation sets, in which any string is a text.
 
-    Tables are read without regard to a header, which is text as well, and JSON that is no object is a record too.
+    The first row of a table counts as text, not as a header, and JSON that is not an object is a record too.
     """
 
     are_all: ClassVar[bool] = True
@@ -137,12 +137,12 @@ class AllFields(Fields):
 
     @property
     def keys(self) -> None:
-        """None: no name may stand twice."""
+        """None: no name may occur twice."""
         return None
 
 
 def missing_field(where: str, name: str, there: Iterable[str]) -> UserError:
-    """The error of a record, or of a table, without a field that is asked for."""
+    """Return the error for a record, or a table, that lacks a field."""
     there = [repr(one) for one in there]
     more = f" and {len(there) - FIELDS_SHOWN:,} more" if len(there) > FIELDS_SHOWN else ""
     return UserError(
@@ -152,7 +152,7 @@ def missing_field(where: str, name: str, there: Iterable[str]) -> UserError:
 
 
 def refuse_twice(where: str, needed: Iterable[str], there: Sequence[str]) -> None:
-    """Raise DamagedDataError where a column that is read has a name that another one has too."""
+    """Raise DamagedDataError where a column that is read shares its name with another column."""
     if twice := [name for name in needed if there.count(name) > 1]:
         raise DamagedDataError(f"{where}: the column {twice[0]!r} stands twice", "Rename one of the two.")
 
@@ -167,7 +167,7 @@ def _remedy_for(value: object, name: str) -> str:
 
 
 def _find(record: Mapping[str, Any], path: str) -> Any:
-    """The value of a field; null where a record on the way to it is."""
+    """Return the value of a field; None where a record on the path to it is null."""
     if path in record:
         return record[path]
     value: Any = record
@@ -203,7 +203,7 @@ def _equals(value: object, wanted: str, name: str) -> bool:
 
 
 def _is_number(wanted: str, value: float) -> bool:
-    """Compare whole numbers digit by digit, of which a float has room for 16; others are the floats they read as."""
+    """Compare whole numbers digit by digit, as a float holds only 16 digits; compare others as floats."""
     try:
         return int(wanted) == value
     except ValueError:

@@ -1,4 +1,4 @@
-"""The files that are read, and a count of those beside them that are not: nothing is passed over in silence."""
+"""The files that are read, and a count of the files next to them that are not: nothing is skipped silently."""
 
 import glob
 import os
@@ -26,18 +26,18 @@ READ_AS = "Say what other endings are: --read-as txt for plain text, source code
 
 
 def find_files(inputs: list[Path], passed_over: Counter[str] | None = None, otherwise: str | None = None) -> list[Path]:
-    """Find all text files among the inputs and, sorted, inside their folders; one that is named twice is there twice.
+    """Find all text files among the inputs and, sorted, inside their folders. A file named twice is listed twice.
 
     Endings are matched without regard to case. Links to files are followed, links to folders are not.
 
     Args:
         inputs: Files and folders.
-        passed_over: Counts, by ending or kind, of what the folders hold beside; updated.
-        otherwise: What to do about files of other endings; None: what can be done about inputs of `prepare`.
+        passed_over: Counts, by ending or kind, the files in the folders that are not read; updated.
+        otherwise: The advice about files of other endings; None: the advice for inputs of `prepare`.
 
     Raises:
-        UserError: An input is missing, is no file, has an ending that is not read, or is a folder without text or
-            one of what was made of it.
+        UserError: An input is missing, is not a file, has an ending that is not read, or is a folder that holds no text
+            or was itself made of text.
     """
     passed_over = Counter() if passed_over is None else passed_over
     files: list[Path] = []
@@ -64,14 +64,14 @@ def find_files(inputs: list[Path], passed_over: Counter[str] | None = None, othe
 def find_matching(
     pattern: str, passed_over: Counter[str] | None = None, read_as: str | None = None
 ) -> list[Path | ElsewhereFile]:
-    """Find what a pattern with `*`, `?`, `[...]` or `**` matches, sorted; folders among it are searched.
+    """Find what a pattern with `*`, `?`, `[...]` or `**` matches, sorted, and search the folders among the matches.
 
-    Links to folders are followed as a shell would: from the first wildcard on not where one of them is `**`.
+    Links to folders are followed as a shell does: not from the first wildcard on, if one of the wildcards is `**`.
 
     Args:
-        pattern: As a shell would have expanded it.
-        passed_over: Counts, by ending or kind, of what matches and is not read; updated.
-        read_as: The ending by which what matches is read whose own is not known; None: it is passed over.
+        pattern: The pattern, as a shell would expand it.
+        passed_over: Counts, by ending or kind, the matches that are not read; updated.
+        read_as: The ending by which matches of unknown endings are read; None: they are passed over.
 
     Raises:
         UserError: Nothing that is read matches.
@@ -83,14 +83,14 @@ def find_matching(
     named = Path(*named_parts(parts))
     is_deep, links = "**" in parts, set[Path]()
     matching = sorted(_matching(parts, links), key=str)
-    reasons = dict.fromkeys(links, LINKED_FOLDERS)  # of folders: why what is in them is not read; empty: it is
+    reasons = dict.fromkeys(links, LINKED_FOLDERS)  # by folder: why its files are not read; empty: they are
     for path in matching:
         above = [parent for parent in path.parents if parent != named and parent.is_relative_to(named)]
         reasons.update((parent, _not_entered(parent, is_deep)) for parent in above if parent not in reasons)
         if any(reasons[parent] for parent in above):
             continue
         if path.is_dir():
-            if not is_deep:  # a double star has been inside already
+            if not is_deep:  # a double star has matched inside already
                 files += _inside(path, others)
             elif path.is_symlink():
                 reasons[path] = LINKED_FOLDERS
@@ -120,17 +120,17 @@ def find_matching(
 
 
 def _matching(parts: Sequence[str], links: set[Path]) -> set[Path]:
-    """What a pattern matches, as `glob` has it, but that `**` stands for no linked folder, nor for what is in one.
+    """Return what a pattern matches, as `glob` does, except that `**` matches no linked folder and nothing inside one.
 
-    Through links that lead back to where they are, `glob` finds the same files again and again, and with two such
-    links it does not end.
+    Where links lead back to a folder above them, `glob` finds the same files again and again; with two such links it
+    never ends.
 
     Args:
-        parts: Of the pattern.
-        links: The linked folders that were not gone into; updated.
+        parts: The parts of the pattern.
+        links: The linked folders that were not searched; updated.
     """
     if "**" not in parts:
-        return {Path(path) for path in glob.glob(str(Path(*parts)))}  # noqa: PTH207 - Path's knows no absolute ones
+        return {Path(path) for path in glob.glob(str(Path(*parts)))}  # noqa: PTH207 - Path.glob refuses absolute ones
     place = parts.index("**")
     behind = parts[place + 1 :] or ("*",)
     found: set[Path] = set()
@@ -143,12 +143,12 @@ def _matching(parts: Sequence[str], links: set[Path]) -> set[Path]:
 
 
 def most_frequent(numbers: Counter[str]) -> str:
-    """Return the ending or kind that there is most of; nothing where there is none."""
+    """Return the most frequent ending or kind; empty where there is none."""
     return numbers.most_common(1)[0][0] if numbers else ""
 
 
 def describe(numbers: Counter[str]) -> str:
-    """Endings and kinds with their numbers, the most frequent first: `3 .csv, 1 .txt.bz2, 1 hidden`."""
+    """Return endings and kinds with their numbers, the most frequent first: `3 .csv, 1 .txt.bz2, 1 hidden`."""
     ranked = sorted(numbers.items(), key=lambda item: (-item[1], item[0]))
     shown = [f"{number:,} {what}" for what, number in ranked[:ENDINGS_SHOWN]]
     rest = sum(number for _, number in ranked[ENDINGS_SHOWN:])
@@ -156,12 +156,12 @@ def describe(numbers: Counter[str]) -> str:
 
 
 def say_kinds(names: Iterable[str], passed_over: Counter[str], of: str = "") -> None:
-    """Say of which kinds files are, where of several, and what beside them is not read.
+    """Say what kinds of files there are, if several, and which files next to them are not read.
 
     Args:
-        names: Of the files.
-        passed_over: By ending or kind, what is not read.
-        of: What each line begins with.
+        names: The files' names.
+        passed_over: The numbers of files that are not read, by ending or kind.
+        of: The beginning of each line.
     """
     kinds = Counter("".join(ending_of(name) or "") for name in names)
     if len(kinds) > 1:
@@ -171,7 +171,7 @@ def say_kinds(names: Iterable[str], passed_over: Counter[str], of: str = "") -> 
 
 
 def repeated(files: Sequence[Path | ElsewhereFile | FileRange]) -> dict[str, int]:
-    """Files that are read more than once, under one name or several, with how often."""
+    """Return the files that are read more than once, under one name or several, with how often."""
     names: dict[object, list[str]] = {}
     for file in files:
         path = file.path if isinstance(file, ElsewhereFile) else file
@@ -181,9 +181,9 @@ def repeated(files: Sequence[Path | ElsewhereFile | FileRange]) -> dict[str, int
 
 
 def _inside(folder: Path, others: Counter[str]) -> list[Path]:
-    """The text files inside a folder; what else is there is counted.
+    """Return the text files inside a folder; count what else it holds.
 
-    What was made of text is no corpus: whoever prepares `.` a second time has SHARDS, runs and encoders in it.
+    Folders that were made of text are not read: when `.` is prepared a second time, it holds SHARDS, runs and encoders.
     """
 
     def fail(error: OSError) -> None:
@@ -217,7 +217,7 @@ def _inside(folder: Path, others: Counter[str]) -> list[Path]:
 
 
 def _not_entered(folder: Path, is_deep: bool) -> str:
-    """Why nothing in a folder that a pattern matches, perhaps by `**`, is read; empty where it is."""
+    """Return why the files in a folder that a pattern matches (perhaps by `**`) are not read; empty where they are."""
     if is_deep and folder.is_symlink():
         return LINKED_FOLDERS
     return MADE_OF_TEXT if _is_made_of_text(folder) else ""
@@ -228,10 +228,10 @@ def _is_made_of_text(folder: Path) -> bool:
 
 
 def _checked(path: Path, otherwise: str) -> Path:
-    """A file that was named itself."""
+    """Return a file that the user named, after a check that it can be read."""
     is_handle = str(path) == "-" or str(path).startswith(("/dev/stdin", "/dev/fd/", "/proc/"))
     if is_handle or (path.exists() and not path.is_file()):
-        if path.is_fifo():  # whoever writes into it waits until somebody opens it
+        if path.is_fifo():  # a writer of a pipe waits until somebody opens it
             os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
         raise UserError(
             f"{path} is no file on disk: text is read several times (to choose what is held out, to train the "

@@ -1,4 +1,4 @@
-"""A vocabulary that is not the model's any more, as it has grown or was trimmed: what its tokens were before."""
+"""A vocabulary that has grown or was trimmed since its model was trained: the rows that tokens take over."""
 
 import json
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,27 +15,27 @@ if TYPE_CHECKING:
 
 
 class Rows(NamedTuple):
-    """The rows of a model's word embedding that tokens begin as the mean of."""
+    """The rows of a model's word embedding whose mean each token begins as."""
 
-    of_token: dict[int, list[int]]  # by the token's id; at least one each
-    trimmed: bool = False  # True: all tokens are there, under new ids; False: those alone that are new
+    of_token: dict[int, list[int]]  # by the token's id; at least one row each
+    trimmed: bool = False  # True: all tokens are listed, under new ids; False: only tokens that are new
 
 
 def find_rows(
     before: "PreTrainedTokenizerFast", now: "PreTrainedTokenizerFast", num_embeddings: int, source: str
 ) -> Rows:
-    """Find the rows that tokens begin as: their own, or those of the tokens that their text had been cut into.
+    """Find the rows that tokens begin as: their own row, or the rows of the tokens that their text was cut into before.
 
     Args:
-        before: The tokenizer beside a model.
-        now: The tokenizer of the data; the same, or the same with tokens added, trimmed, or both.
-        num_embeddings: Word embeddings of the model. A token whose id lies beyond them is new, and if `before` has it:
-            it was saved there before the model has learned it.
-        source: Where `before` is from, for the message.
+        before: The tokenizer saved with a model.
+        now: The tokenizer of the data: `before`, or `before` with tokens added, trimmed, or both.
+        num_embeddings: The number of the model's word embeddings. A token with an id beyond them is new even if
+            `before` has it: it was added before the model learned it.
+        source: Where `before` comes from, for messages.
 
     Raises:
-        UserError: A token of `before` has another id, or none, and `now` is not `before` trimmed: what the model knows
-            would be assigned to other words.
+        UserError: A token of `before` has another id, or none, and `now` is not `before` trimmed: the model's
+            embeddings would be assigned to other words.
     """
     new_ids = now.get_vocab()
     old_ids = {token: token_id for token, token_id in before.get_vocab().items() if token_id < num_embeddings}
@@ -63,7 +63,7 @@ def find_rows(
 
 
 def _without_added_beyond(tokenizer: "PreTrainedTokenizerFast", num_ids: int) -> Tokenizer:
-    """The tokenizer without the tokens that were added to it at ids from `num_ids` on."""
+    """Return the tokenizer without the tokens that were added to it at ids from `num_ids` on."""
     pipeline = json.loads(tokenizer.backend_tokenizer.to_str())
     pipeline["added_tokens"] = [token for token in pipeline["added_tokens"] if token["id"] < num_ids]
     return Tokenizer.from_str(json.dumps(pipeline))

@@ -1,8 +1,11 @@
-"""Half of a UTF-16 pair, which JSON may hold (a text cut within an emoji): no character, and no tokenizer takes it."""
+"""Half of a UTF-16 surrogate pair. JSON may hold one (a text cut within an emoji); it is not a character.
+
+No tokenizer takes such a text.
+"""
 
 
 def without_half_pairs(text: str) -> str:
-    """Return the text with U+FFFD in the place of each half of a pair; the text itself where there is none."""
+    """Return the text with U+FFFD in place of each half of a pair; the text itself where there is none."""
     if text.isascii():
         return text
     try:

@@ -13,26 +13,26 @@ from masklater.extras import import_extra
 
 PREFIX = "hf:"
 SPLIT = "train"
-"""The split where none is named."""
+"""The split that is read where none is named."""
 CONFIGS_SHOWN = 8
 NAME = re.compile(r"hf:(?P<name>[^:@#]+)(:(?P<config>[^:@#]+))?(@(?P<revision>[^@#\s]+))?(#(?P<split>[^#\s]+))?")
 
 
 @dataclass(frozen=True)
 class HubRows:
-    """One split of one data set, of one commit."""
+    """One split of one dataset, at one commit."""
 
     shown: str
     split: str
     commit: str | None  # None: a folder of this machine
     rows: Any  # datasets.IterableDataset
-    size: int | None  # bytes, where that is known
+    size: int | None  # bytes, where known
 
     def records(self, fields: Fields) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Its rows, numbered from 1, with the columns that are needed.
+        """Yield its rows, numbered from 1, with the columns that are needed.
 
         Raises:
-            UserError: A column is not there, or the hub or the data fail.
+            UserError: A column is missing, or the hub or the data fail.
         """
         names = self.rows.column_names
         try:
@@ -42,14 +42,14 @@ class HubRows:
         yield from self.select(columns)
 
     def select(self, columns: Sequence[str] | None) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Its rows, numbered from 1, with some columns, or all.
+        """Yield its rows, numbered from 1, with some columns, or all.
 
         Raises:
             UserError: The hub or the data fail.
         """
         try:
             yield from enumerate(self.rows if columns is None else self.rows.select_columns([*columns]), start=1)
-        except Exception as error:  # datasets raises whatever its readers and the network do
+        except Exception as error:  # datasets raises whatever its readers and the network raise
             raise UserError(
                 f"{self.shown} cannot be read: {first_line(error)}",
                 "Check the network, the name and who may read it; HF_TOKEN is used where it is set.",
@@ -57,19 +57,19 @@ class HubRows:
 
 
 def is_hub(name: str) -> bool:
-    """Tell whether a name is a data set of the hub (and not a path in it, which is hf://)."""
+    """Tell whether a name is a dataset of the hub (a path in one begins with hf:// instead)."""
     return name.startswith(PREFIX) and not name.startswith("hf://")
 
 
 def find_hub_rows(given: str, folder: Path | None = None) -> HubRows:
-    """Find a data set; its rows are streamed, in each pass from the same commit.
+    """Find a dataset. Its rows are streamed, from the same commit in every pass.
 
     Args:
-        given: Its name. A folder of that name comes first.
-        folder: Where folders are looked for; None: the working directory.
+        given: The dataset's name. A folder of that name takes precedence.
+        folder: The folder in which to look for folders; None: the working directory.
 
     Raises:
-        UserError: It is not there, has no such configuration or split, or `datasets` is missing.
+        UserError: The dataset is not there, has no such configuration or split, or `datasets` is missing.
     """
     parts = NAME.fullmatch(given)
     if parts is None:
@@ -89,7 +89,7 @@ def find_hub_rows(given: str, folder: Path | None = None) -> HubRows:
             splits = _saved_splits(datasets.load_from_disk(name))
         else:
             splits = datasets.load_dataset(name, config, revision=commit, streaming=True)
-    except Exception as error:  # datasets and huggingface_hub raise whatever their libraries do
+    except Exception as error:  # each raises whatever its libraries raise
         _refuse_configuration(given, name, config, commit)
         raise UserError(f"{given} cannot be opened: {first_line(error)}", _remedy_for(error, name)) from None
     if split not in splits:
@@ -111,7 +111,7 @@ def _refuse_configuration(given: str, name: str, config: str | None, commit: str
     try:
         known = datasets.get_dataset_config_names(name, revision=commit)
         default = datasets.get_dataset_default_config_name(name, revision=commit)
-    except Exception:  # datasets raises whatever its readers and the network do
+    except Exception:  # datasets raises whatever its readers and the network raise
         return
     if not known or (config or default) in known:
         return
@@ -133,7 +133,7 @@ def _remedy_for(error: Exception, name: str) -> str:
 
 
 def _saved_splits(saved: Any) -> dict[str, Any]:
-    """Splits by name, of a `Dataset` that was saved, which may not say which it is, or of a `DatasetDict`."""
+    """Return splits by name, of a saved `Dataset`, which may not name its split, or of a `DatasetDict`."""
     each = saved if isinstance(saved, dict) else {str(saved.split or SPLIT): saved}
     return {name: rows.to_iterable_dataset() for name, rows in each.items()}
 

@@ -1,4 +1,4 @@
-"""index.json of a SHARDS folder: what is there, and how to tell that it still is what was written."""
+"""index.json of a SHARDS folder: what the folder holds, and the checksums that show whether it is unchanged."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -17,13 +17,14 @@ from masklater.recipe.section import Section
 
 FORMAT = 2
 WITHOUT_CHECKSUM = 1
-"""The format of SHARDS whose index has no checksum of itself; they are read as ever."""
+"""The format of SHARDS whose index has no checksum of itself; they are still read."""
 OF_ANY_SIZE = 3
-"""The format of SHARDS in which not only the last shard of a split has fewer rows: of several parts."""
+"""The format of SHARDS in which any shard of a split may have fewer rows, as they are made of several parts."""
 MARKED = 4
-"""The format of SHARDS, with shards of any size, in which the highest bit of an id says that it continues a word."""
+"""The format of SHARDS, with shards of any size, in which the highest bit of an id marks a token that continues a
+word."""
 MAX_INDEX_BYTES = 256 * 2**20
-"""A larger index.json is refused: it would be that of tens of terabytes."""
+"""A larger index.json is refused: only tens of terabytes of SHARDS would have one."""
 Split = Literal["train", "valid"]
 SPLITS: tuple[Split, ...] = ("train", "valid")
 
@@ -34,8 +35,8 @@ class ShardEntry(Section):
     name: str = Field(pattern=r"^(train|valid)-\d{5}$")
     rows: PositiveInt
     tokens: NonNegativeInt  # positions that hold a token of a document
-    first_document: NonNegativeInt  # ordinal, within the split, of the first document or piece in it
-    documents: NonNegativeInt  # documents and pieces of documents in it
+    first_document: NonNegativeInt  # number, within the split, of the first document or piece in the shard
+    documents: NonNegativeInt  # documents and pieces of documents in the shard
     rows_sha256: str
     starts_sha256: str
 
@@ -46,7 +47,7 @@ class SplitEntry(Section):
     rows: NonNegativeInt
     tokens: NonNegativeInt
     full_rows: NonNegativeInt  # rows without padding
-    full_row_maskable: NonNegativeInt  # their positions without a special token: what masking can choose from
+    full_row_maskable: NonNegativeInt  # positions of those rows without a special token: masking chooses from these
     mixed_rows: NonNegativeInt  # rows that hold more than one document
     shards: list[ShardEntry]
 
@@ -63,16 +64,16 @@ class SplitEntry(Section):
 
 
 class SourceEntry(Section):
-    """One input as it was given, and what came of it."""
+    """One input as the user gave it, and what was made of it."""
 
     name: str
-    revision: str | None = None  # the commit of a data set of the hub
+    revision: str | None = None  # the commit of a dataset of the hub
     files: NonNegativeInt
     documents: NonNegativeInt
     characters: NonNegativeInt
     tokens: NonNegativeInt  # as they were read, before packing
     tokens_per_document: NonNegativeFloat
-    unknown_share: NonNegativeFloat  # of its tokens, those that the tokenizer does not know
+    unknown_share: NonNegativeFloat  # share of its tokens that the tokenizer does not know
 
 
 class Index(Section):
@@ -87,8 +88,8 @@ class Index(Section):
     pack: Packing
     train: SplitEntry
     valid: SplitEntry
-    source: dict[str, int | float | str | list[SourceEntry]]  # what was read, for the record
-    checksum: str | None = None  # SHA-256 of all the rest
+    source: dict[str, int | float | str | list[SourceEntry]]  # what was read, for information
+    checksum: str | None = None  # SHA-256 of the rest of the index
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -102,7 +103,7 @@ class Index(Section):
 
     @property
     def maskable_per_row(self) -> float:
-        """Mean number of maskable positions of a full row to train on; L - 2 where there is no such row."""
+        """Mean number of maskable positions of a training row without padding; L - 2 where there is no such row."""
         return self.row_length - 2 if isnan(mean := self.train.maskable_per_row) else mean
 
 
@@ -116,7 +117,7 @@ def make_index(
     source: Mapping[str, int | float | str | list[SourceEntry]],
     marked: bool = False,
 ) -> Index:
-    """The index of two finished splits; marked: their rows say which tokens continue a word."""
+    """Return the index of two finished splits. `marked`: whether their rows say which tokens continue a word."""
     of_rows = FORMAT if train.has_even_shards and valid.has_even_shards else OF_ANY_SIZE
     index = Index(
         format=MARKED if marked else of_rows,
@@ -134,7 +135,7 @@ def make_index(
 
 
 def joined(splits: Sequence[SplitEntry], split: Split) -> SplitEntry:
-    """One split of several, their shards in order under new names."""
+    """Return one split made of several, their shards in order under new names."""
     shards: list[ShardEntry] = []
     documents = 0
     for shard in (shard for one in splits for shard in one.shards):
@@ -151,12 +152,12 @@ def _checksum(index: Index) -> str:
 
 
 def read_index(folder: Path) -> Index:
-    """Read and check the index of a SHARDS folder; errors as `read_index_file`'s."""
+    """Read and check the index of a SHARDS folder; raise as `read_index_file` does."""
     return read_index_file(folder)[0]
 
 
 def shards_inside(folder: Path) -> list[str]:
-    """Return the names of the SHARDS that a folder holds, as those of several row lengths stand."""
+    """Return the names of the SHARDS folders inside a folder, where `prepare` made several row lengths."""
     return sorted(each.parent.name for each in folder.glob("*/index.json"))
 
 
@@ -164,12 +165,12 @@ def read_index_file(folder: Path) -> tuple[Index, str]:
     """Read and check the index of a SHARDS folder.
 
     Returns:
-        index, and the SHA-256 of the file it was read from.
+        The index, and the SHA-256 of the file it was read from.
 
     Raises:
-        UserError: There is no such folder, it is no SHARDS folder of this format, or its padding or mask is another
-            special token too.
-        DamagedDataError: The index is not what was written.
+        UserError: There is no such folder, it is no SHARDS folder of this format, or its padding or mask token also has
+            another role.
+        DamagedDataError: The index differs from what was written.
     """
     path = folder / "index.json"
     if folder.is_file():

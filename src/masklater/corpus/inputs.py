@@ -1,4 +1,4 @@
-"""Inputs as they were given (files, folders, patterns, standard input, addresses, data sets) to sources."""
+"""From inputs as the user gave them (files, folders, patterns, standard input, addresses, datasets) to sources."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -27,15 +27,15 @@ STDIN = "-"
 
 
 def find_sources(inputs: Sequence[str | Path], settings: PrepareSettings, passed_over: Counter[str]) -> list[Source]:
-    """Find what each input is, in the order they were given; say what is read beside the obvious, and what is not.
+    """Find the source of each input, in the order given; report files read in an unusual way, and files not read.
 
     Args:
         inputs: Files, folders, patterns, `-`, addresses for fsspec, `hf:` data sets.
-        settings: How documents are made of them.
-        passed_over: Counts, by ending or kind, of what folders hold beside; updated.
+        settings: How documents are made from the inputs.
+        passed_over: Counts, by ending or kind, the files in folders that are not read; updated.
 
     Raises:
-        UserError: An input is missing or none that is read, or the settings do not go with it.
+        UserError: An input is missing or not readable, or the settings do not fit it.
     """
     names = [str(one) for one in inputs]
     if names.count(STDIN) > 1:
@@ -53,7 +53,7 @@ def find_sources(inputs: Sequence[str | Path], settings: PrepareSettings, passed
             settings.filters,
             settings.null_texts,
             number,
-            name.encode("utf-8", "backslashreplace").decode(),  # a path may hold bytes that are no text
+            name.encode("utf-8", "backslashreplace").decode(),  # a path may hold bytes that are not text
             rows,
         )
         source.fields.check()
@@ -68,10 +68,10 @@ def find_sources(inputs: Sequence[str | Path], settings: PrepareSettings, passed
 
 
 def say_what_is_read(sources: list[Source], passed_over: Counter[str]) -> dict[str, int]:
-    """Report, before the work begins, kinds of files, files that are left out and such as are read several times.
+    """Report, before the work begins, kinds of files, files left out, and files that are read several times.
 
     Returns:
-        How often each file is read that is read several times.
+        For each file that is read several times, how often.
     """
     say_kinds((file.name for source in sources for file in source.files), passed_over)
     if any(is_remote(source.name) or source.rows for source in sources):
@@ -83,24 +83,24 @@ def say_what_is_read(sources: list[Source], passed_over: Counter[str]) -> dict[s
 
 
 def size_of(file: TextFile) -> int:
-    """Bytes of a file."""
+    """Return the bytes of a file."""
     return file.stat().st_size if isinstance(file, Path) else file.size
 
 
 def file_states(sources: Sequence[Source]) -> dict[Path, tuple[int, int]]:
-    """Size in bytes and time of change, in ns, of each file of this machine that is there."""
+    """Return the size in bytes and the time of change, in ns, of each existing file of this machine."""
     states = {}
     files = [file for source in sources for file in source.files]
     for file in [file.path if isinstance(file, ElsewhereFile) else file for file in files]:
-        if isinstance(file, Path):  # none of a file that is elsewhere
-            with suppress(FileNotFoundError):  # gone since it was read, which changes nothing
+        if isinstance(file, Path):  # files that are elsewhere have no state here
+            with suppress(FileNotFoundError):  # a file deleted since it was read does no harm
                 status = file.stat()
                 states[file] = (status.st_size, status.st_mtime_ns)
     return states
 
 
 def check_unchanged(sources: Sequence[Source], before: Mapping[Path, tuple[int, int]]) -> None:
-    """Raise UserError where a file has changed since its state was taken: it may have been read as both."""
+    """Raise UserError where a file has changed since its state was taken: both contents may have been read."""
     changed = [str(file) for file, state in file_states(sources).items() if before.get(file, state) != state]
     if changed:
         more = f" and {len(changed) - 1:,} more" if len(changed) > 1 else ""
@@ -123,7 +123,7 @@ def _files(name: str, settings: PrepareSettings, passed_over: Counter[str]) -> l
 
 
 def _check_read_as(sources: list[Source], read_as: str | None) -> None:
-    """Refuse an ending that nothing is read by."""
+    """Raise UserError where no file is read by the ending of --read-as."""
     files = [file for source in sources for file in source.files if isinstance(file, ElsewhereFile)]
     if read_as is not None and not any(is_read_as(file, read_as) for file in files):
         raise UserError(
@@ -133,7 +133,7 @@ def _check_read_as(sources: list[Source], read_as: str | None) -> None:
 
 
 def _check_filters(sources: list[Source]) -> None:
-    """Plain text has no fields to compare."""
+    """Raise UserError where filters are given for plain text, which has no fields to compare."""
     for source in sources if sources and sources[0].filters else []:
         for file in source.files:
             ending = ending_of(file.name)
@@ -145,7 +145,7 @@ def _check_filters(sources: list[Source]) -> None:
 
 
 def _check_effects(sources: list[Source], settings: PrepareSettings) -> None:
-    """Refuse options by which nothing of the input is read; where something is, the rest is no matter."""
+    """Raise UserError where an option applies to none of the inputs; it may apply to only some of them."""
     endings = [ending_of(file.name) for source in sources for file in source.files]
     readers = [READERS[ending.kind] for ending in endings if ending]
     has_records = any(source.rows for source in sources) or any(reader.records for reader in readers)

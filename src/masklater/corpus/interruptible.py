@@ -1,4 +1,4 @@
-"""Work that signals cannot reach, made to let them through."""
+"""Library calls that block signals, run so that signals get through."""
 
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -12,7 +12,7 @@ def interruptible(work: Callable[[], Result]) -> Result:
     """Do work in a thread and wait for it.
 
     Python handles signals in the main thread, between two of its own instructions: a library's minutes of work there
-    would keep Ctrl-C and SIGTERM waiting. When one of them ends the wait, the work is left to the end of the process.
+    would keep Ctrl-C and SIGTERM waiting. When a signal ends the wait, the thread goes on until the process ends.
     """
     future: Future[Result] = Future()
 

@@ -1,4 +1,4 @@
-"""Several SHARDS as one, their rows where they are: files under more than one name."""
+"""Several SHARDS as one. Rows are copied only where their files cannot get a second name (a hard link)."""
 
 import os
 import shutil
@@ -20,19 +20,19 @@ class JoinResult:
     """What was joined."""
 
     out: str
-    joined: int  # SHARDS
+    joined: int  # number of SHARDS
     train_rows: int
     valid_rows: int
     tokens: int
-    copied_files: int  # those that could not have a second name where `out` is
+    copied_files: int  # files that could not get a second name where `out` is
 
 
 def join(folders: Sequence[Path], out: Path) -> JoinResult:
-    """Make one SHARDS folder of several, which stay as they are and may be removed.
+    """Make one SHARDS folder of several, which stay as they are and may be removed afterwards.
 
     Raises:
-        UserError: One is named twice, or was made with another tokenizer, row length or packing than the first.
-        DamagedDataError: A part of one is missing, truncated, or belongs to another tokenizer.
+        UserError: A folder is named twice, or was made with another tokenizer, row length or packing than the first.
+        DamagedDataError: A part of a folder is missing, truncated, or belongs to another tokenizer.
     """
     refuse_existing(out)
     indexes = [Shards(folder).index for folder in folders]
@@ -66,10 +66,10 @@ def link_shards(
     """Give the files of several splits, in order, the names that they have as one split.
 
     Args:
-        shards: Folders, and which of their files are meant.
-        folder: Where the new names stand.
-        split: Of the new names.
-        otherwise: What is done with a file that cannot have a second name there, from the old name to the new.
+        shards: Folders, each with the split whose files are meant.
+        folder: The folder that gets the new names.
+        split: The split in the new names.
+        otherwise: Called with the old and the new path of a file that cannot have a second name there.
     """
     number = 0
     for place, entry in shards:
@@ -84,7 +84,7 @@ def link_shards(
 
 
 def _check(folders: Sequence[Path], indexes: Sequence[Index]) -> None:
-    """Raise UserError where SHARDS do not go together."""
+    """Raise UserError where SHARDS cannot be joined."""
     first, index = folders[0], indexes[0]
     seen: set[Path] = set()
     for folder, other in zip(folders, indexes, strict=True):
@@ -112,7 +112,7 @@ def _check(folders: Sequence[Path], indexes: Sequence[Index]) -> None:
 
 
 def _record(indexes: Sequence[Index]) -> dict[str, Any]:
-    """What index.json says of the inputs: counts added up, sources one after the other, and what is the same in all."""
+    """Return what index.json says of the inputs: counts added up, sources in order, and the settings that all share."""
     names = list(dict.fromkeys(name for index in indexes for name in index.source))
     record: dict[str, Any] = {"joined": len(indexes)}
     for name in names:

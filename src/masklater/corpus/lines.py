@@ -1,7 +1,8 @@
-"""Bytes to lines of text, in whatever encoding; what is in another one than it was taken for is refused, not mended.
+"""Bytes to lines of text, in any encoding. A file in another encoding than expected is refused, not repaired.
 
 UTF-8 is read unless a file begins with the byte-order mark of UTF-16 or UTF-32, or the user names an encoding. A few
-stray bytes become U+FFFD, a few NULs go, and both are counted. More of them mean that the encoding is another one.
+stray bytes become U+FFFD and a few NULs are removed; both are counted. Larger numbers of them mean that the encoding is
+another one.
 """
 
 import codecs
@@ -19,15 +20,16 @@ MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"), (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"),
 )  # fmt: skip
-"""Byte-order marks, and what they say. UTF-32's come first: the little-endian one begins with UTF-16's."""
+"""Byte-order marks with their encodings. UTF-32 comes first, as its little-endian mark begins with UTF-16's."""
 SMALL_SHARE, BLATANT_SHARE = 0.01, 0.1
-"""A whole file may hold the first of what is wrong; a file that is still being read is given up at the second."""
+"""Limits of the share that is wrong: SMALL_SHARE for a whole file, BLATANT_SHARE for a file still being read, which is
+then given up."""
 FEW = 3
-"""So many replaced bytes or NULs are an accident in a file of any size; so is one line of many that holds some."""
+"""This many replaced bytes or NULs are accepted in a file of any size; so is a single line with such bytes."""
 LOOK_EVERY_CHARS = 2**20
 
 _REPLACED = "\udfff"
-"""Stands for what a codec could not decode until it has been counted: half a pair, which no text in Unicode holds."""
+"""Marks what a codec could not decode, until it is counted: half a surrogate pair, which valid text never has."""
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _ERRORS = "masklater.counted"
 
@@ -42,11 +44,11 @@ codecs.register_error(_ERRORS, _count)
 
 
 class LongLineError(Exception):
-    """The number of a line that is longer than the limit, where it may not be cut."""
+    """The number of a line that is longer than the limit and may not be cut."""
 
 
 class EncodingError(DamagedDataError):
-    """A file is in another encoding than it is read in."""
+    """A file is in another encoding than the one it is read in."""
 
 
 @dataclass
@@ -55,11 +57,11 @@ class Oddities:
 
     lines: int = 0
     characters: int = 0
-    bom: int = 0  # a byte-order mark at the beginning, left out
-    invalid_lines: int = 0  # lines with bytes that are no text
+    bom: int = 0  # a byte-order mark at the beginning, removed
+    invalid_lines: int = 0  # lines with bytes that are not valid text
     replaced: int = 0  # U+FFFD that stand for such bytes
-    nul: int = 0  # NUL characters, left out
-    first_invalid: int = 0  # the number of its line
+    nul: int = 0  # NUL characters, removed
+    first_invalid: int = 0  # the number of the first line with such bytes
     last_invalid: int = 0
     first_nul: int = 0
 
@@ -67,22 +69,22 @@ class Oddities:
 class Doubt(NamedTuple):
     """A reason to believe that a file is in another encoding than it is read in."""
 
-    line: int  # where it shows first
+    line: int  # the first line that shows it
     what: str
     remedy: str
 
 
 def check_encoding(name: str) -> str:
-    """The codec's own name of an encoding.
+    """Return the codec's own name of an encoding.
 
     Raises:
         UserError: Python has no text encoding of that name.
     """
     try:
-        io.TextIOWrapper(io.BytesIO(b""), name, _ERRORS).read()  # refuses codecs that do not make text
+        io.TextIOWrapper(io.BytesIO(b""), name, _ERRORS).read()  # refuses codecs that do not decode to text
         codecs.getincrementaldecoder(name)(_ERRORS).decode("text".encode(name), True)
         return codecs.lookup(name).name
-    except Exception:  # codecs raise whatever they like
+    except Exception:  # codecs raise anything
         asked = did_you_mean(name.lower(), {*aliases, *aliases.values()})
         raise UserError(
             f"--encoding {name!r}: Python knows no text encoding of that name",
@@ -95,16 +97,16 @@ class TextLines:
     """The lines of one file with their ends, `\\r\\n` as `\\n`; iterated over once.
 
     Args:
-        path: What messages call it.
+        path: The name of the file in messages.
         stream: Its bytes, at their beginning.
-        encoding: As the user named it; None for UTF-8. A byte-order mark has the last word.
-        limit: Longest line, in bytes of UTF-8 or in characters of another encoding.
-        cut: Whether a longer line comes in parts.
-        begins: Whether it is the beginning of a file, where a byte-order mark may stand.
+        encoding: The encoding the user named; None for UTF-8. A byte-order mark takes precedence.
+        limit: The longest line, in bytes for UTF-8, in characters for other encodings.
+        cut: Whether a longer line is cut into parts; else it is an error.
+        begins: Whether the stream is the beginning of a file, where a byte-order mark may be.
 
     Raises:
-        LongLineError: While iterating: a line is longer, and may not be cut.
-        EncodingError: While iterating: the file is in another encoding, or no text.
+        LongLineError: While iterating: a line is longer than the limit, and may not be cut.
+        EncodingError: While iterating: the file is in another encoding, or is not text.
     """
 
     def __init__(
@@ -133,7 +135,7 @@ class TextLines:
             if "\0" in line:
                 odd.nul += line.count("\0")
                 odd.first_nul = odd.first_nul or odd.lines
-                line = line.replace("\0", "")  # noqa: PLW2901 - the same line without them
+                line = line.replace("\0", "")  # noqa: PLW2901 - the line without NULs
             if odd.characters >= next_look:
                 next_look = odd.characters + LOOK_EVERY_CHARS
                 self.check(BLATANT_SHARE, "first ")
@@ -142,12 +144,12 @@ class TextLines:
         self.check()
 
     def check(self, share: float = SMALL_SHARE, first: str = "") -> None:
-        """Raise EncodingError where more than a share of what was read is not in this encoding."""
+        """Raise EncodingError where more than a share of what was read is not valid in the encoding."""
         if doubt := self.doubt(share, first):
             raise EncodingError(f"{self.path}, line {doubt.line}: {doubt.what}", doubt.remedy)
 
     def doubt(self, share: float = SMALL_SHARE, first: str = "") -> Doubt | None:
-        """Return what speaks against the encoding; None where no more than a share is wrong."""
+        """Return the evidence against the encoding; None where no more than a share is invalid."""
         odd = self.odd
         if odd.nul > max(FEW, share * odd.characters):
             guess = _guess(self.head)
@@ -157,7 +159,7 @@ class TextLines:
                 "byte-order mark, or of no text",
                 f"Name its encoding: --encoding {guess}." if guess else "Name its encoding with --encoding.",
             )
-        has_few_lines = odd.lines * share < 1  # one of which is a large share: its characters say more
+        has_few_lines = odd.lines * share < 1  # a single line is a large share then, so characters are counted instead
         if odd.invalid_lines > max(1, share * odd.lines) or (
             has_few_lines and odd.replaced > max(FEW, share * odd.characters)
         ):
@@ -171,14 +173,14 @@ class TextLines:
         return None
 
     def _utf8(self) -> Iterator[tuple[str, int]]:
-        """Decoded lines, and how many U+FFFD in each stand for bytes that are no UTF-8."""
+        """Yield decoded lines, each with how many of its U+FFFD replace bytes that are not UTF-8."""
         carried = b""
         while chunk := self.stream.readline(self.limit):
             if not self.cut and len(chunk) == self.limit and not chunk.endswith(b"\n"):
                 raise LongLineError(self.odd.lines + 1)
             chunk = carried + chunk
             carried = b""
-            if not chunk.endswith(b"\n"):  # cut by the limit, or the last line: keep a split character for the next
+            if not chunk.endswith(b"\n"):  # cut by the limit, or the last line: carry an incomplete character over
                 split = _split_character(chunk)
                 if split and len(chunk) >= self.limit:
                     chunk, carried = chunk[:-split], chunk[-split:]
@@ -187,13 +189,13 @@ class TextLines:
             yield _decode(carried)
 
     def _decoded(self) -> Iterator[tuple[str, int]]:
-        """The same for any other encoding."""
+        """Yield the same for any other encoding."""
         text = io.TextIOWrapper(self.stream, self.encoding, _ERRORS, newline="\n")
         while line := text.readline(self.limit):
             if not self.cut and len(line) == self.limit and not line.endswith("\n"):
                 raise LongLineError(self.odd.lines + 1)
             yield (line, 0) if line.isascii() else _SURROGATES.subn("\ufffd", line)
-        text.detach()  # or it would close the file, whose position is still asked for
+        text.detach()  # else the wrapper would close the file, whose position is still needed
 
 
 def _decode(chunk: bytes) -> tuple[str, int]:
@@ -205,7 +207,7 @@ def _decode(chunk: bytes) -> tuple[str, int]:
 
 
 def _split_character(chunk: bytes) -> int:
-    """Count the bytes at the end that begin a UTF-8 character which the chunk does not finish (0 to 3)."""
+    """Count the bytes at the end that begin a UTF-8 character and do not complete it (0 to 3)."""
     for back in range(1, min(4, len(chunk)) + 1):
         byte = chunk[-back]
         if byte & 0xC0 != 0x80:  # not a continuation byte: the start of the last character
@@ -215,7 +217,7 @@ def _split_character(chunk: bytes) -> int:
 
 
 def _guess(head: bytes) -> str | None:
-    """The encoding of a beginning that holds NULs: the one that finds most ASCII in it (spaces, line ends), if any."""
+    """Guess the encoding of first bytes with NULs: the one that decodes most ASCII (spaces, line ends), or None."""
     found: dict[str, int] = {}
     for name in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"):
         try:

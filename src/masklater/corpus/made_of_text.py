@@ -1,4 +1,4 @@
-"""Folders that were made of text, by which files they are known: their json, md and txt files are no corpus."""
+"""The files that identify folders made of text (SHARDS, RUNs and the like): their json, md and txt are no corpus."""
 
 import re
 from collections.abc import Callable
@@ -17,19 +17,19 @@ SIGNS = (
     ("sweep.json", "runs.jsonl"),  # SCORES
     ("report.json", "report.md"),
 )
-"""The files, all of one line, that such a folder holds."""
+"""For each kind of folder, the files that it holds, all of them."""
 UNFINISHED = re.compile(r"\.partial-(parts-)?\d+$")
-"""The end of the names of folders that were being written when the process was killed."""
+"""The end of the name of a folder whose writer was killed."""
 PARTS = ".parts"
-"""The end of the name of a folder of finished parts of a corpus, which is known by its lock."""
+"""The end of the name of a folder that holds finished parts of a corpus; a lock file in it confirms this."""
 
 
 def is_made_of_text(name: str, holds: Callable[[str], bool]) -> bool:
-    """Tell whether a folder holds what one of the commands, or transformers, has made, or has begun to make.
+    """Tell whether one of the commands, or transformers, made this folder or began to.
 
     Args:
-        name: Of the folder.
-        holds: Tells whether a file of some name is in it.
+        name: The folder's name.
+        holds: Tells whether a file of a given name is in the folder.
     """
     if UNFINISHED.search(name) or (name.endswith(PARTS) and holds(LOCK)):
         return True

@@ -1,27 +1,27 @@
-"""Words that the text itself marks, for languages that put no spaces between them, and how rows remember them.
+"""Words that the text itself marks, for languages without spaces between words, and how rows store them.
 
-A segmenter (jieba, MeCab, PyThaiNLP) writes WORD_MARK between words. It is taken out before the text is tokenised, and
-each token that continues a word keeps that in the highest bit of its id on disk: all that moves rows moves it along.
-Letters: T tokens, C characters, N rows, L row length.
+A segmenter (jieba, MeCab, PyThaiNLP) writes WORD_MARK between words. The mark is removed before the text is tokenised.
+Each token that continues a word says so in the highest bit of its id on disk, so that whatever moves rows moves this
+too. Letters: T tokens, C characters, N rows, L row length.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 WORD_MARK = "\u200b"
-"""ZERO WIDTH SPACE, which Unicode has for the borders of words in scripts that show none."""
+"""ZERO WIDTH SPACE, which Unicode provides for word borders in scripts that do not show them."""
 _SPACES = np.array([number for number in range(0x3001) if chr(number).isspace()], np.uint32)
 
 
 def row_dtype(vocabulary_size: int, marked: bool = False) -> type[np.unsignedinteger]:
-    """The smallest unsigned integer that holds every id, and a bit above them where words are marked."""
+    """Return the smallest unsigned integer type for all ids, with a bit above them where words are marked."""
     return np.uint16 if vocabulary_size <= 2 ** (15 if marked else 16) else np.uint32
 
 
 def take_out(text: str) -> tuple[str, NDArray[np.int64]]:
     """Return a text without its marks, and word_C: the number of the word that each character is in.
 
-    White space ends a word as a mark does; it is taken to be in the word after it.
+    White space ends a word as a mark does, and belongs to the word after it.
     """
     pieces = text.split(WORD_MARK)
     plain = "".join(pieces)
@@ -35,11 +35,12 @@ def take_out(text: str) -> tuple[str, NDArray[np.int64]]:
 
 
 def continues(word_C: NDArray[np.int64], first_T: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return for each token whether it continues the word of the token before it.
+    """Return bool [T]: whether each token continues the word of the token before it.
 
     Args:
         word_C: The word of each character.
-        first_T: The first character of each token; those that share one, as bytes of it do, are in one word.
+        first_T: The first character of each token. Tokens that are bytes of one character share it, and are in one
+            word.
     """
     if not len(word_C):
         return np.zeros(len(first_T), bool)
@@ -48,7 +49,7 @@ def continues(word_C: NDArray[np.int64], first_T: NDArray[np.int64]) -> NDArray[
 
 
 def join_bit(ids: NDArray[np.unsignedinteger], continues: NDArray[np.bool_]) -> NDArray[np.unsignedinteger]:
-    """Return ids that remember whether they continue a word."""
+    """Return ids whose highest bit says whether they continue a word."""
     return ids | continues.astype(ids.dtype) * _bit(ids.dtype)
 
 

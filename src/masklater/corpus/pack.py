@@ -1,10 +1,10 @@
-"""Documents to rows of exactly L token ids: `<s> ... </s>`, pure and in order.
+"""Documents to rows of exactly L token ids: `<s> ... </s>`. Pure functions of the documents, in order.
 
-Two ways. `continuous` fills every row to the brim across documents, `</s>` between them, and only the last few tokens
-of a corpus (less than one row) are left out, unless they are all there is. `documents` puts whole documents into the
-row that fits best, splits only those longer than a row, and pads what stays free.
+There are two ways. `continuous` fills every row completely, across documents with `</s>` between them. Only the last
+few tokens of a corpus (less than one row) are left out, unless there are no others. `documents` puts each whole
+document into the row that fits best, splits only documents longer than a row, and pads the rest of each row.
 
-Each row carries where its pieces start, so that attention can be kept inside documents.
+Each row records where its pieces start, so that attention can stay inside documents.
 """
 
 from collections.abc import Iterator
@@ -17,15 +17,15 @@ from masklater.corpus.settings import Packing
 from masklater.corpus.vocabulary import Vocabulary
 
 MAX_OPEN_ROWS = 4096
-"""`documents` keeps at most this many rows open to find the best fit; beyond, the fullest is closed."""
+"""The most rows that `documents` keeps open to find the best fit; beyond it, the fullest row is closed."""
 
 
 class Row(NamedTuple):
     """One packed row."""
 
     ids: NDArray[np.integer]  # [L]
-    starts: list[int]  # positions at which a document, or a piece of one, begins
-    tokens: int  # positions that hold a token of a document
+    starts: list[int]  # positions where a document, or a piece of one, begins
+    tokens: int  # number of positions that hold a token of a document
 
 
 class ContinuousPacker:
@@ -40,7 +40,7 @@ class ContinuousPacker:
 
     def add(self, ids: NDArray[np.integer]) -> Iterator[Row]:
         """Take one document (without special tokens); yield the rows it completes."""
-        if self.used > 1:  # the row already holds a document: a separator closes it
+        if self.used > 1:  # the row holds a document, so a separator comes first
             self.row[self.used] = self.vocabulary.eos
             self.used += 1
             if self.used == self.row_length - 1:
@@ -63,7 +63,7 @@ class ContinuousPacker:
 
     @property
     def left_out(self) -> int:
-        """Tokens in the row that is still open: lost at the end of the corpus."""
+        """Tokens in the row that is still open; at the end of the corpus they are lost."""
         return self.tokens
 
     def _open_row(self) -> None:
@@ -82,15 +82,15 @@ class ContinuousPacker:
 
 
 class DocumentPacker:
-    """Whole documents into the row that fits best; rows are padded."""
+    """Whole documents, each in the row that fits best; rows are padded."""
 
     def __init__(self, row_length: int, vocabulary: Vocabulary, dtype: type[np.unsignedinteger]) -> None:
         self.row_length = row_length
         self.vocabulary = vocabulary
         self.dtype = dtype
         self.capacity = row_length - 2  # between <s> and </s>
-        # open_rows[r]: rows with room for r more positions. Bit r of `rooms` is set where there are any, so that the
-        # smallest room that fits is one bit operation away.
+        # open_rows[r]: rows with room for r more positions. Bit r of `rooms` is set where there are any, so that one
+        # bit operation finds the smallest room that fits.
         self.open_rows: list[list[list[NDArray[np.integer]]]] = [[] for _ in range(self.capacity + 1)]
         self.rooms = 0
         self.num_open = 0
@@ -100,7 +100,7 @@ class DocumentPacker:
         whole = len(ids) - len(ids) % self.capacity
         for position in range(0, whole, self.capacity):
             yield self._row([ids[position : position + self.capacity]])
-        rest = ids[whole:].copy() if whole else ids  # a view would keep the whole of a long document in memory
+        rest = ids[whole:].copy() if whole else ids  # a view would keep a long document in memory whole
         if len(rest):
             yield from self._place(rest)
 
@@ -115,7 +115,7 @@ class DocumentPacker:
         return 0
 
     def _place(self, piece: NDArray[np.integer]) -> Iterator[Row]:
-        fitting = self.rooms >> (len(piece) + 1) << (len(piece) + 1)  # one more for the separator before it
+        fitting = self.rooms >> (len(piece) + 1) << (len(piece) + 1)  # one more, for the separator before the piece
         if fitting:
             room = (fitting & -fitting).bit_length() - 1
             pieces = self._take(room)
@@ -157,5 +157,5 @@ class DocumentPacker:
 def make_packer(
     packing: Packing, row_length: int, vocabulary: Vocabulary, dtype: type[np.unsignedinteger]
 ) -> ContinuousPacker | DocumentPacker:
-    """The packer of that name."""
+    """Return the packer of that name."""
     return (ContinuousPacker if packing == "continuous" else DocumentPacker)(row_length, vocabulary, dtype)

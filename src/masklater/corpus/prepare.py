@@ -1,6 +1,6 @@
-"""From text to SHARDS: find the sources, cut them into parts, look at the whole, make the parts, put them together.
+"""From text to SHARDS: find the sources, cut them into parts, inspect the whole, make the parts, put them together.
 
-What SHARDS are follows from the inputs and the settings alone, on however many processes or machines they are made.
+The inputs and the settings alone decide the content of SHARDS, on any number of processes or machines.
 """
 
 import shutil
@@ -42,7 +42,7 @@ class PreparedRows:
     valid_rows: int
     tokens: int
     left_out_tokens: int  # at the end of a part's splits, less than one row each (continuous)
-    real_share: float  # of all positions, those that hold a token of a document
+    real_share: float  # share of all positions that hold a token of a document
 
 
 @dataclass(frozen=True)
@@ -51,26 +51,26 @@ class PrepareResult:
 
     out: str
     vocabulary: int
-    train_rows: int  # as all that is counted of rows: of the first row length
+    train_rows: int  # counts of rows are those of the first row length
     valid_rows: int
     tokens: int
-    unknown_tokens: int  # of all that were read: the sign for what the tokenizer does not know
+    unknown_tokens: int  # of all tokens read: those that stand for text the tokenizer does not know
     unknown_share: float
-    word_marks: int  # taken out of the text, where words are marked
+    word_marks: int  # removed from the text, where words are marked
     left_out_tokens: int
     real_share: float
-    row_lengths: list[PreparedRows]  # of each
+    row_lengths: list[PreparedRows]  # one entry per row length
     parts: int  # that the inputs were cut into
-    parts_taken_over: int  # of which: finished by an earlier try
+    parts_taken_over: int  # those of them that an earlier try finished
     seconds: float
-    tokenizer_seconds: float  # of which: all that comes before the parts, training the tokenizer above all
-    tokens_per_second: float  # of the parts that were made now
+    tokenizer_seconds: float  # part of it: all work before the parts, mostly training the tokenizer
+    tokens_per_second: float  # of the parts made now
     peak_memory_bytes: int  # of the largest process
     read: ReadCounts
     dropped: dict[str, int]  # documents left out, by reason
-    removed_lines: int  # out of documents that are kept
-    sources: list[dict[str, Any]]  # of each input as it was given: documents, characters, tokens
-    passed_over: dict[str, int]  # what the input folders hold beside, by ending or kind
+    removed_lines: int  # from documents that are kept
+    sources: list[dict[str, Any]]  # for each input as it was given: documents, characters, tokens
+    passed_over: dict[str, int]  # files in the input folders that are not read, by ending or kind
     repeated: dict[str, int]  # files that were read more than once, with how often
 
 
@@ -81,14 +81,14 @@ def prepare(
 
     Args:
         inputs: Files, folders, patterns, `-`, addresses for fsspec, `hf:` data sets.
-        out: The folder to make. Until it is whole, finished parts stand beside it, in `OUT.parts`.
-        settings: What SHARDS are to be.
-        resume: Whether to take over what an earlier try has finished.
+        out: The folder to make. Until it is complete, finished parts are kept next to it, in `OUT.parts`.
+        settings: The settings of the SHARDS.
+        resume: Whether to reuse what an earlier try finished.
         ray: The address of a Ray cluster to make the parts on, or `auto`; None: processes of this machine.
 
     Raises:
-        UserError: An input, the tokenizer or the output place is not as it must be. Of a corpus of one part nothing is
-            left behind; of a larger one, what is finished.
+        UserError: An input, the tokenizer or the output folder is unusable. A corpus of one part leaves nothing behind;
+            a larger one leaves its finished parts.
     """
     began = time.monotonic()
     refuse_existing(out)
@@ -167,7 +167,7 @@ class _Joined:
 
 
 class _Together:
-    """What all parts hold together.
+    """The counts of all parts together.
 
     Raises:
         UserError: There is nothing to train on, or more is unknown to the tokenizer than is allowed.
@@ -205,14 +205,14 @@ class _Together:
         ]
 
     def check(self, settings: PrepareSettings, unknown_token: str | None) -> None:
-        """Raise UserError where there is nothing to train on, or too much is unknown to the tokenizer."""
+        """Raise UserError where there is nothing to train on, or the tokenizer does not know too much of the text."""
         if not self.of_length[0].train.rows:
             raise no_text(self.counts, self.dropped)
         trained_as = None if settings.tokenizer else settings.train_tokenizer
         check_unknown(self.unknown, self.read_tokens, unknown_token, settings.max_unknown, trained_as)
 
     def record(self, settings: PrepareSettings) -> dict[str, Any]:
-        """What index.json says of the input."""
+        """Return what index.json says of the input."""
         record: dict[str, Any] = {
             **asdict(self.counts),
             "encoding": settings.encoding or "utf-8",
@@ -248,7 +248,7 @@ def _entry(source: Source, tally: SourceTally) -> SourceEntry:
 
 
 def _write(out: Path, together: _Together, tasks: list[Task], common: Common, looked_at: LookedAt) -> None:
-    """Make SHARDS of what stands in the folders of the parts."""
+    """Write SHARDS from the folders of the parts."""
     settings = common.settings
     together.check(settings, looked_at.tokenizer.unk_token)
     folders = [common.place / task.name for task in tasks]

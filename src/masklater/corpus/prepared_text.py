@@ -1,4 +1,4 @@
-"""What came of a preparation, as a person reads it."""
+"""The result of a preparation, as text for a person."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from masklater.corpus.settings import PrepareSettings, TokenizerKind
 
 
 def as_text(result: PrepareResult, settings: PrepareSettings) -> str:
-    """Return the table for a terminal; what there is none of has no line."""
+    """Return the table for a terminal; counts of 0 have no line."""
     read = result.read
     odd = {
         "empty documents left out": read.empty,
@@ -53,7 +53,7 @@ def _marks(number: int) -> str:
 
 
 def _rows(row_lengths: Sequence[PreparedRows]) -> dict[str, str]:
-    """What came of each row length."""
+    """Return a line for each row length."""
     lines = {}
     for one in row_lengths:
         of = f", {one.row_length} positions" if len(row_lengths) > 1 else ""
@@ -67,7 +67,7 @@ def _rows(row_lengths: Sequence[PreparedRows]) -> dict[str, str]:
 
 
 def _sources(sources: list[dict[str, Any]]) -> dict[str, str]:
-    """A line for each input as it was given."""
+    """Return a line for each input as it was given."""
     return {
         f"of {source['name']}": f"{source['documents']:,} documents, {source['characters'] / 1e6:,.1f} M characters, "
         f"{source['tokens']:,} tokens ({source['tokens_per_document']:,.0f} a document, {source['unknown_share']:.2%} "
@@ -77,7 +77,7 @@ def _sources(sources: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def _why_of_this_size(kind: TokenizerKind, entries: int, asked: int) -> str:
-    """Return the explanation where a vocabulary that was trained has another size than was asked for."""
+    """Return why a trained vocabulary has another size than was asked for."""
     if entries < asked and kind == "characters":
         return f" of {asked:,} asked for: the text has no more characters"
     if entries < asked:

@@ -1,8 +1,8 @@
 """Sources to documents, streaming: memory stays flat whatever the size of a file, a line or a folder.
 
-Plain text is cut into documents by file, line or blank line; any other file has records, of which named fields hold the
-text. What is odd but harmless (a few invalid bytes or NULs, a BOM, empty documents) is counted; what is damaged (a
-truncated file, a line that is not JSON, text in another encoding) is refused by file and line.
+Plain text is cut into documents by file, line or blank line. Any other file has records, and named fields of each
+record hold the text. Odd but harmless content (a few invalid bytes or NULs, a BOM, empty documents) is counted. Damaged
+content (a truncated file, a line that is not JSON, text in another encoding) is refused, with file and line.
 """
 
 import io
@@ -35,10 +35,10 @@ from masklater.hub import refuse_pointer
 
 MAX_DOCUMENT_CHARS = 2**18
 """A longer document is passed on in parts of about this size, which keeps memory flat and all cores busy. A part is
-hundreds of rows long, so that the cut costs nothing."""
+hundreds of rows long, so that the cut has no cost."""
 CUT_WITHIN = 1 / 16
-"""A part is cut at a line, else at a word, where one ends in this share of it, the last: what a long document is judged
-by, its first part, is nearly MAX_DOCUMENT_CHARS of it, however long its lines are."""
+"""A part ends at a line end, or else at a word's end, if one lies in its last 1/16. So the first part, by which a long
+document is judged, holds nearly MAX_DOCUMENT_CHARS characters, however long the lines are."""
 MAX_LINE_BYTES = 64 * 2**20
 """A longer record is refused; a longer line of plain text is cut."""
 
@@ -51,28 +51,28 @@ class Document(NamedTuple):
     """One document, or one part of a very long one."""
 
     text: str
-    key: int  # 64-bit hash of the text (of the first part, for all parts): decides what is held out
-    source: int = 0  # number of the source it is from
-    begins: bool = True  # False: a later part of the document before
+    key: int  # 64-bit hash of the text (for all parts, of the first part): decides what is held out
+    source: int = 0  # number of its source
+    begins: bool = True  # False: a later part of the same document
 
 
 @dataclass(frozen=True)
 class Source:
-    """One input as it was given: its files, or its rows, and how documents are made of them."""
+    """One input as it was given: its files or rows, and how documents are made of them."""
 
     files: list[TextFile]
-    unit: DocumentUnit = "file"  # one document of plain text
+    unit: DocumentUnit = "file"  # what one document of plain text is
     text_field: str = "text"  # the fields of a record that hold the text
-    encoding: str | None = None  # of all text files but those that begin with a byte-order mark; None: UTF-8
+    encoding: str | None = None  # of all text files without a byte-order mark; None: UTF-8
     filters: tuple[str, ...] = ()
     null_texts: NullTexts = "refuse"
     number: int = 0
     name: str = ""
-    rows: HubRows | None = None  # in place of files
+    rows: HubRows | None = None  # instead of files
 
     @property
     def fields(self) -> Fields:
-        """The fields of records that matter."""
+        """The fields of records that are used."""
         return Fields(self.text_field, self.filters, self.null_texts)
 
 
@@ -87,8 +87,8 @@ def read_documents(
         on_bytes: Called with the number of bytes read from disk since its last call.
 
     Raises:
-        DamagedDataError: A file is truncated or damaged, or in another encoding, or a record is no record with text.
-        UserError: A field is not in a record, a library is missing, or a file cannot be read.
+        DamagedDataError: A file is truncated or damaged, or in another encoding, or a record has no text.
+        UserError: A field is missing from a record, a library is missing, or a file cannot be read.
     """
     if source.rows is not None:
         rows = source.rows.records(source.fields)
@@ -110,18 +110,18 @@ def open_file(
     counts: ReadCounts,
     on_bytes: Callable[[int], None] = lambda _: None,
 ) -> Iterator[tuple[Reader, Opened]]:
-    """Open a file for its reader, unpacked. What goes wrong as long as it is open is told by the file's name.
+    """Open a file for its reader, decompressed. Errors while it is open are raised with the file's name.
 
     Args:
-        path: The file, whose ending a reader takes.
+        path: The file; a reader must exist for its ending.
         encoding: Of text without a byte-order mark; None: UTF-8.
-        fields: Of its records, those that matter.
+        fields: The fields of its records that are used.
         counts: Updated as reading goes on.
         on_bytes: Called with the number of bytes read from disk since its last call.
 
     Raises:
-        DamagedDataError: It is truncated or damaged, in another encoding, or has a line that is too long.
-        UserError: A library is missing, or it cannot be read.
+        DamagedDataError: The file is truncated or damaged, in another encoding, or has a line that is too long.
+        UserError: A library is missing, or the file cannot be read.
     """
     ending = _ending(path)
     reader = READERS[ending.kind]
@@ -160,7 +160,7 @@ def open_file(
         if begins := _as_it_begins(path, ending):
             raise type(error)(error.problem, f"{begins} Otherwise: {error.remedy}") from None
         raise
-    except UnicodeError as error:  # of a codec that cannot go on
+    except UnicodeError as error:  # raised by a codec that cannot go on
         raise EncodingError(
             f"{path} is not {encoding}: {error}", "Name its encoding with --encoding: utf-16-le or utf-16-be, say."
         ) from None
@@ -171,12 +171,12 @@ def open_file(
 
 
 def is_plain_text(path: TextFile) -> bool:
-    """Tell text that is cut into documents from records, each of which is one."""
+    """Tell whether a file is plain text, which is cut into documents, or has records, each of which is a document."""
     return READERS[_ending(path).kind].records is None
 
 
 def _as_it_begins(path: TextFile, ending: Ending) -> str:
-    """What to do about a file that begins as another kind does than its name says; nothing where it does not."""
+    """Return the advice about a file whose first bytes are those of another kind than its name says; else empty."""
     if not _is_beginning(path):
         return ""
     with path.open("rb") as file:
@@ -200,7 +200,7 @@ def _ending(path: TextFile) -> Ending:
 
 
 def _text_documents(lines: Iterable[str], source: Source, counts: ReadCounts) -> Iterator[Document]:
-    """Documents of one plain text file."""
+    """Yield the documents of one plain text file."""
     unit, number = source.unit, source.number
     if unit == "line":
         for line in lines:
@@ -217,7 +217,7 @@ def _text_documents(lines: Iterable[str], source: Source, counts: ReadCounts) ->
             continue
         rest = line
         while parts and size + len(rest) > MAX_DOCUMENT_CHARS:
-            if size < (1 - CUT_WITHIN) * MAX_DOCUMENT_CHARS:  # a long line is not left to the next part whole
+            if size < (1 - CUT_WITHIN) * MAX_DOCUMENT_CHARS:  # the next part cannot take a long line whole
                 end = _end_of_part(rest, 0, MAX_DOCUMENT_CHARS - size)
                 parts.append(rest[:end])
                 rest = rest[end:]
@@ -231,7 +231,7 @@ def _text_documents(lines: Iterable[str], source: Source, counts: ReadCounts) ->
 
 
 def _record_documents(records: Records, place: str, source: Source, counts: ReadCounts) -> Iterator[Document]:
-    """Documents of records; what each of them lacks is said by its place and number."""
+    """Yield a document for each record; errors name the record's place and number."""
     fields = source.fields
     for number, record in records:
         try:
@@ -261,7 +261,7 @@ def _record_documents(records: Records, place: str, source: Source, counts: Read
 
 
 def _whole(text: str, counts: ReadCounts, source: int) -> Iterator[Document]:
-    """Yield a document that is at hand whole, in parts where it is too long."""
+    """Yield a document that is in memory whole, in parts where it is too long."""
     document = _Passed(counts, source)
     yield from document.on(text)
     counts.empty += not document.parts
@@ -269,7 +269,7 @@ def _whole(text: str, counts: ReadCounts, source: int) -> Iterator[Document]:
 
 @dataclass
 class _Passed:
-    """What of one document has been passed on; it is counted once, with its first part."""
+    """What has been passed on of one document. The document is counted once, with its first part."""
 
     counts: ReadCounts
     source: int
@@ -299,6 +299,6 @@ class _Passed:
 
 
 def _end_of_part(text: str, start: int, most: int) -> int:
-    """Where a part ends that begins at one place of a text and goes to another at most: behind a line, or a word."""
+    """Return where a part ends: after a line or else a word, if one ends shortly before `most`; else at `most`."""
     earliest = max(start, most - int(CUT_WITHIN * MAX_DOCUMENT_CHARS))
     return text.rfind("\n", earliest, most) + 1 or text.rfind(" ", earliest, most) + 1 or most

@@ -1,7 +1,7 @@
-"""One file of rows, read by position: what cannot be read is an exception at that very read.
+"""One file of rows, read by position, so that a failed read raises an exception at once.
 
-A memory map would answer a file that was cut, or a disk that fails, by ending the process (SIGBUS), and no look at the
-file beforehand can prevent it.
+If a file was cut or a disk fails, a memory map would end the process (SIGBUS), and no check of the file beforehand can
+prevent this.
 """
 
 import errno
@@ -20,11 +20,11 @@ from masklater.errors import DamagedDataError, UserError
 RESTORE = "Restore it from a copy, or prepare the data again."
 BLOCK_BYTES = 4 * 2**20
 OTHER_FILES = 256
-"""Open files, at most, beside those of rows."""
+"""The number of open files allowed for in addition to those of rows."""
 
 
 class RowFile:
-    """A file of rows of one width, open until nothing refers to it any more."""
+    """A file of rows of one width, open until nothing refers to it."""
 
     def __init__(self, path: Path, rows: int, width: int) -> None:
         """Open a file and check its size.
@@ -35,7 +35,7 @@ class RowFile:
             width: Bytes of a row.
 
         Raises:
-            UserError: This process has as many files open as it may.
+            UserError: This process has as many files open as the system allows.
             DamagedDataError: The file is missing or unreadable, or has another size.
         """
         self.path = path
@@ -55,14 +55,14 @@ class RowFile:
         weakref.finalize(self, os.close, self.descriptor)
 
     def check(self) -> None:
-        """Raise DamagedDataError where the file has gone, or another size, under its name."""
+        """Raise DamagedDataError where the file at this path is gone or has another size."""
         _check_size(self.path, self.size)
 
     def read_into(self, first: int, rows_NL: NDArray[np.unsignedinteger]) -> None:
-        """Fill an array with neighbouring rows, from the first on.
+        """Fill an array with consecutive rows, from `first` on.
 
         Raises:
-            DamagedDataError: They are not there any more, or cannot be read.
+            DamagedDataError: The rows are gone, or cannot be read.
         """
         self._fill(first * self.width, rows_NL.view(np.uint8).data.cast("B"))
 
@@ -70,7 +70,7 @@ class RowFile:
         """Read the whole file and compare its checksum.
 
         Raises:
-            DamagedDataError: It differs, or cannot be read.
+            DamagedDataError: The checksum differs, or the file cannot be read.
         """
         self.check()
         digest = hashlib.sha256()
@@ -92,13 +92,13 @@ class RowFile:
             except OSError as error:
                 raise DamagedDataError(f"{self.path} cannot be read: {error.strerror}", RESTORE) from None
             if not count:
-                # Nothing stands at this position; by now the file may be shorter still, or as long as ever.
+                # The file ends before this position; its size may have changed again by now.
                 raise _wrong_size(self.path, min(position, os.fstat(self.descriptor).st_size), self.size)
             unread, position = unread[count:], position + count
 
 
 def _check_size(path: Path, expected: int) -> None:
-    """Raise DamagedDataError unless a file is there and has so many bytes."""
+    """Raise DamagedDataError unless a file exists and has the expected number of bytes."""
     try:
         found = path.stat().st_size
     except OSError as error:
@@ -108,7 +108,7 @@ def _check_size(path: Path, expected: int) -> None:
 
 
 def allow_open_files(number: int) -> None:
-    """Let this process keep so many files of rows open, as far as the system lets it say so.
+    """Let this process keep `number` files of rows open, as far as the system allows.
 
     Each holds a descriptor, and the usual limit of 1,024 is reached at 128 GiB of shards.
     """

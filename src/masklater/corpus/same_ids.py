@@ -1,8 +1,8 @@
-"""Whether two saved tokenizers are one and the same to rows of ids: told by their entries, and by what they do.
+"""Whether two saved tokenizers are the same for rows of ids: decided by their entries and by their behaviour.
 
-Files that differ may: transformers writes a tokenizer that it has read in other words, and what one version writes as a
-normalizer another writes as a pre-tokenizer. So steps are not compared as they are written. Texts are encoded: of many
-scripts, and of the entries themselves, without which a step that matters to this vocabulary might not show.
+The files of equal tokenizers may differ. transformers rewrites a tokenizer that it has read, and what one version
+writes as a normalizer, another writes as a pre-tokenizer. So texts are encoded instead of comparing the written steps:
+texts in many scripts, and the entries themselves, since some steps may matter only to entries of this vocabulary.
 """
 
 import json
@@ -29,14 +29,14 @@ TEXTS = (
 )
 FORMS: tuple[Literal["NFC", "NFD", "NFKC", "NFKD"], ...] = ("NFC", "NFD", "NFKC", "NFKD")
 MOST_ENTRIES = 2048
-"""Of a vocabulary, entries that make a text; of a larger one every so-manieth."""
+"""The number of a vocabulary's entries that are encoded as texts; of a larger one, every n-th."""
 ENTRIES_IN_A_WORD = 4
 
 
 def have_same_ids(one: Path, other: Path) -> bool:
-    """Tell whether two saved tokenizers give the same ids to the same tokens and make the same tokens of a text.
+    """Tell whether two saved tokenizers give the same ids to the same tokens, and make the same tokens of a text.
 
-    What they put around a text is not looked at: rows have their own first and last token.
+    Special tokens put around a text are not compared: rows have their own first and last token.
 
     Raises:
         DamagedDataError: The tokenizer.json of one does not load.
@@ -51,12 +51,12 @@ def _load(folder: Path) -> Tokenizer:
     tokenizer = load_backend(folder)
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    tokenizer.encode_special_tokens = True  # as rows are made
+    tokenizer.encode_special_tokens = True  # as in the making of rows
     return tokenizer
 
 
 def _same_entries(one: Tokenizer, other: Tokenizer) -> bool:
-    """Compare entries and merges, as the library at hand writes both."""
+    """Compare entries and merges as the installed library writes both."""
     (*here, vocab_here), (*there, vocab_there) = map(_entries, (one, other))
     return here == there and _same_vocab(vocab_here, vocab_there)
 
@@ -68,7 +68,7 @@ def _entries(tokenizer: Tokenizer) -> tuple[Any, ...]:
 
 
 def _same_vocab(one: Any, other: Any) -> bool:
-    """Compare entries with their ids, or, of Unigram, in order with their scores, which lose a last digit in a file."""
+    """Compare entries and ids; for Unigram, entries and scores in order (saving may change a score's last digit)."""
     if not isinstance(one, list):
         return bool(one == other)
     return len(one) == len(other) and all(
@@ -78,7 +78,7 @@ def _same_vocab(one: Any, other: Any) -> bool:
 
 
 def _ids(tokenizer: Tokenizer, text: str) -> list[int] | None:
-    """The ids of a text; None where the tokenizer has none for it and no unknown token."""
+    """Return the ids of a text; None where the tokenizer has no ids for it and no unknown token."""
     try:
         ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
     except Exception:  # tokenizers raises plain Exception
@@ -87,9 +87,10 @@ def _ids(tokenizer: Tokenizer, text: str) -> list[int] | None:
 
 
 def _texts(tokenizer: Tokenizer) -> Iterator[str]:
-    """Texts as documents are, without white space around them; some of the entries, apart and joined to words.
+    """Yield texts like those of documents, without white space at the ends, and entries, alone and joined to words.
 
-    Not special tokens: a copy of a tokenizer that makes them of a text which spells them does not, and is the same.
+    Special tokens are left out: a tokenizer may find them in a text that spells them, and its prepared copy does not,
+    but both count as the same.
     """
     special = {number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
     ids = sorted(set(tokenizer.get_vocab().values()) - special)

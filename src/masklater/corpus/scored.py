@@ -1,4 +1,4 @@
-"""What SELECTION and TABLE share, which `select` writes of rows that two runs have scored: their records, arrays."""
+"""The part that SELECTION and TABLE share: the records and arrays `select` writes of rows that two runs have scored."""
 
 import hashlib
 import os
@@ -22,19 +22,19 @@ class ScoringRun(Section):
 
     run: str
     step: int
-    sha256: str  # of its checkpoint.json, which holds those of its files
-    flops: NonNegativeFloat  # what it had spent on training, up to there
+    sha256: str  # of its checkpoint.json, which holds the hashes of the checkpoint's files
+    flops: NonNegativeFloat  # its training compute up to this checkpoint
 
 
 class ScoredRecord(Section):
-    """What either record says of the rows and of the runs that scored them."""
+    """What the records of SELECTION and TABLE say of the rows and of the runs that scored them."""
 
     format: int
-    shards: str  # the SHARDS folder, from the folder of the record on
+    shards: str  # the SHARDS folder, relative to the record's folder
     shards_sha256: str
     early: ScoringRun
     reference: ScoringRun
-    masking: dict[str, Any]  # the recipe's section that rows were scored under
+    masking: dict[str, Any]  # the recipe's masking section under which rows were scored
     precision: str
     flops: NonNegativeFloat  # of scoring, both runs together
 
@@ -46,8 +46,8 @@ def read_record_of(path: Path, kind: type[Record]) -> Record:
     """Read the record of a folder.
 
     Raises:
-        DamagedDataError: It is not what was written.
-        UserError: It cannot be read, or is of another format.
+        DamagedDataError: The record differs from what was written.
+        UserError: The record cannot be read, or is of another format.
     """
     try:
         record = kind.model_validate_json(path.read_bytes())
@@ -63,7 +63,7 @@ def read_record_of(path: Path, kind: type[Record]) -> Record:
 
 
 def path_between(folder: Path, other: Path) -> str:
-    """Return the way from one folder to another, as a record holds it."""
+    """Return the path from one folder to another, as a record stores it."""
     return Path(os.path.relpath(os.path.realpath(other), os.path.realpath(folder))).as_posix()
 
 
@@ -79,7 +79,7 @@ def read_array(path: Path, sha256: str) -> NDArray[Any]:
     """Read an array.
 
     Raises:
-        DamagedDataError: The file is not what was written.
+        DamagedDataError: The file differs from what was written.
     """
     try:
         content = path.read_bytes()

@@ -4,8 +4,8 @@
     SELECTION/rows.npy        int64, the numbers of the rows that are kept, ascending
     SELECTION/scores.npy      float32, the score of every row of the SHARDS; -inf where it had no target
 
-It holds no rows: they are read from the SHARDS, which must be those that were scored. Letters: N rows of the SHARDS, K
-of them kept.
+A SELECTION holds no rows. They are read from the SHARDS, which must be the ones that were scored. Letters: N rows of
+the SHARDS, K rows of them kept.
 """
 
 import hashlib
@@ -40,20 +40,20 @@ class SelectionRecord(ScoredRecord):
 
     keep: float = Field(gt=0, le=1)
     kept: PositiveInt
-    rows: PositiveInt  # scored
+    rows: PositiveInt  # number of rows scored
     rows_sha256: str
     scores_sha256: str
 
 
 class SelectedShards(Shards):
-    """The SHARDS of a SELECTION, of whose rows those that it keeps are trained on; what is held out is theirs."""
+    """The SHARDS of a SELECTION: only the rows it keeps are trained on; the held-out rows are those of the SHARDS."""
 
     def __init__(self, folder: Path) -> None:
         """Open a SELECTION and its SHARDS.
 
         Raises:
-            UserError: The SHARDS have gone, or are others than those that were scored.
-            DamagedDataError: A part is missing or not what was written.
+            UserError: The SHARDS are gone, or are not the ones that were scored.
+            DamagedDataError: A part is missing or differs from what was written.
         """
         record = read_record(folder)
         place = shards_of(folder)
@@ -73,22 +73,22 @@ class SelectedShards(Shards):
         self.rows_K = read_array(folder / ROWS, record.rows_sha256)
         if not _is_sound(self.rows_K, record.kept, self.train.num_rows):
             raise DamagedDataError(f"{folder / ROWS} does not hold the numbers of {record.kept:,} rows", RESTORE)
-        # What is trained on follows from these two, wherever the folders lie and whoever scored the rows.
+        # These two decide what is trained on, wherever the folders are and whichever runs scored the rows.
         self.fingerprint = hashlib.sha256(f"{record.shards_sha256} {record.rows_sha256}".encode()).hexdigest()
 
 
 def open_data(folder: Path) -> Shards:
-    """Open SHARDS, or a SELECTION of some; errors as of the two."""
+    """Open SHARDS, or a SELECTION; raise as their classes do."""
     return SelectedShards(folder) if is_selection(folder) else Shards(folder)
 
 
 def is_selection(folder: Path) -> bool:
-    """Tell whether a folder is a SELECTION, to judge by its selection.json."""
+    """Tell whether a folder is a SELECTION: it has a selection.json."""
     return (folder / NAME).is_file()
 
 
 def shards_of(folder: Path) -> Path:
-    """Return the SHARDS folder of a SELECTION; any other folder is one itself, or none."""
+    """Return the SHARDS folder of a SELECTION; return any other folder as it is."""
     if not is_selection(folder):
         return folder
     return Path(os.path.normpath(folder / read_record(folder).shards))
@@ -98,17 +98,17 @@ def read_record(folder: Path) -> SelectionRecord:
     """Read selection.json.
 
     Raises:
-        DamagedDataError: It is not what was written.
-        UserError: It cannot be read, or is of another format.
+        DamagedDataError: The file differs from what was written.
+        UserError: The file cannot be read, or is of another format.
     """
     return read_record_of(folder / NAME, SelectionRecord)
 
 
 def read_scores(folder: Path) -> NDArray[np.float32]:
-    """Read the score of every row of the SHARDS, whether it is kept or not, [N].
+    """Read the score of every row of the SHARDS, kept or not, float32 [N].
 
     Raises:
-        DamagedDataError: They are not what was written.
+        DamagedDataError: The file differs from what was written.
     """
     return read_array(folder / SCORES, read_record(folder).scores_sha256)
 
@@ -119,14 +119,14 @@ def write_selection(
     """Write a SELECTION.
 
     Args:
-        folder: Its name.
-        shards: Whose rows they are.
-        rows_K: Those that are kept, ascending.
-        scores_N: Of all.
-        facts: What else selection.json says: keep, early, reference, masking, precision, flops.
+        folder: The folder to make.
+        shards: The SHARDS of the rows.
+        rows_K: The rows that are kept, ascending.
+        scores_N: The scores of all rows.
+        facts: The other entries of selection.json: keep, early, reference, masking, precision, flops.
 
     Raises:
-        UserError: Something stands under that name already, or it cannot be written.
+        UserError: The name is taken, or the folder cannot be written.
     """
     with complete_folder(folder) as partial:
         record = SelectionRecord(

@@ -6,8 +6,8 @@
     SHARDS/train-00000.starts [rows, ceil(L / 8)] bytes: one bit a position, set where a document (or a piece) starts
     SHARDS/valid-00000.rows   the held-out rows, likewise
 
-Opening costs one look at each file's size and one descriptor for it; nothing is read until a row is asked for.
-Letters: N rows asked for, U of them different, L row length, S shards.
+Opening takes a look at each file's size and one descriptor per file; nothing is read until a row is asked for. Letters:
+N rows asked for, U different ones among them, L row length, S shards.
 """
 
 import hashlib
@@ -137,8 +137,8 @@ class RowBlock(NamedTuple):
     """Rows read from a split."""
 
     ids_NL: NDArray[np.int64]
-    documents_NL: NDArray[np.int64]  # which of the row's documents each position belongs to, from 0; padding -1
-    continues_NL: NDArray[np.bool_] | None = None  # whether it continues a word; None: its words are not marked
+    documents_NL: NDArray[np.int64]  # number, within its row, of each position's document, from 0; padding -1
+    continues_NL: NDArray[np.bool_] | None = None  # whether the position continues a word; None: words are not marked
 
 
 class ShardFiles(NamedTuple):
@@ -172,20 +172,20 @@ class SplitRows:
         """Read rows by number, in the order asked for.
 
         Raises:
-            DamagedDataError: A shard has gone or shrunk since it was opened, cannot be read, or holds an id that is no
-                token.
+            DamagedDataError: A shard is gone or has shrunk since it was opened, cannot be read, or holds an id that is
+                not a token's.
         """
         numbers_U, places_N = np.unique(numbers_N, return_inverse=True)
         ids_UL = np.empty((len(numbers_U), self.row_length), dtype=self.dtype)
         bits_UL = np.empty((len(numbers_U), self.bytes_of_starts), dtype=np.uint8)
         shard_U = np.searchsorted(self.firsts_S, numbers_U, side="right") - 1
         local_U = numbers_U - self.firsts_S[shard_U]
-        # Where a row is not the neighbour of the one before it, on disk.
+        # True where a row does not follow the previous one on disk.
         begins_U = (np.diff(numbers_U, prepend=-2) != 1) | (np.diff(shard_U, prepend=-1) != 0)
         for first, last in pairwise([*np.flatnonzero(begins_U).tolist(), len(numbers_U)]):
             files = self.shards[shard_U[first]]
             if first == 0 or shard_U[first] != shard_U[first - 1]:
-                # Rows of a file that has lost its name can still be had, but nothing could be resumed on them.
+                # Rows of a deleted open file can still be read, but a run on them could not be resumed.
                 files.rows.check()
                 files.starts.check()
             files.rows.read_into(int(local_U[first]), ids_UL[first:last])
@@ -209,20 +209,21 @@ class SplitRows:
 class Shards:
     """An opened SHARDS folder.
 
-    `fingerprint` is the identity of the data: SHA-256 of the index, which holds the checksums of everything else.
-    `name` is the folder as it was asked for; that of a SELECTION (corpus/selection.py) is not that of its SHARDS.
+    `fingerprint` is the identity of the data: the SHA-256 of the index, which holds the checksums of everything else.
+    `name` is the folder as it was asked for; for a SELECTION (corpus/selection.py) this differs from the folder of its
+    SHARDS.
     """
 
     rows_K: NDArray[np.int64] | None = None
     """The numbers of the rows to train on, ascending; None: all."""
     selected_from: str | None = None
-    """Of a SELECTION: the fingerprint of the SHARDS with all their rows."""
+    """For a SELECTION: the fingerprint of its SHARDS with all their rows."""
 
     def __init__(self, folder: Path) -> None:
-        """Open and check what is cheap to check: the index, the tokenizer and the files' sizes.
+        """Open a SHARDS folder, and check what is cheap to check: the index, the tokenizer and the files' sizes.
 
         Raises:
-            UserError: There is no such folder, it is no SHARDS folder, or it has more files than may be open.
+            UserError: There is no such folder, it is no SHARDS folder, or it has more files than may be open at once.
             DamagedDataError: A part is missing, truncated, or belongs to another tokenizer.
         """
         self.folder = self.name = folder
@@ -254,19 +255,19 @@ class Shards:
 
     @cached_property
     def words(self) -> WordTable[NDArray[Any]]:
-        """The table of word beginnings, read off the tokenizer when first asked for."""
+        """The table of word beginnings, read from the tokenizer on first use."""
         return word_table_of(load(self.folder / "tokenizer"))
 
     @property
     def bytes(self) -> int:
-        """Size of all shards on disk."""
+        """The size of all shards on disk."""
         return sum(file.size for split in (self.train, self.valid) for shard in split.shards for file in shard)
 
 
 def find_damage(
     folder: Path, index: Index, on_bytes: Callable[[int], None] = lambda _: None
 ) -> Iterator[DamagedDataError]:
-    """Read every file of the index and yield what is wrong, one error a file."""
+    """Read every file of the index and yield its damage, one error per file."""
     for split in (index.train, index.valid):
         for shard in split.shards:
             widths = {"rows": index.row_length * np.dtype(index.dtype).itemsize, "starts": (index.row_length + 7) // 8}

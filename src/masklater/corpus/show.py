@@ -1,4 +1,4 @@
-"""Rows as text, for people who want to see what a run was fed."""
+"""Rows as text, for people who want to see what a run reads."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from masklater.corpus.tokenizer import load
 from masklater.errors import UserError
 
 BORDER = "\u2502"
-"""Between words: a box's line, which texts hardly have."""
+"""The mark between words, from box drawing, which hardly occurs in texts."""
 
 
 @dataclass(frozen=True)
@@ -21,24 +21,24 @@ class ShownRow:
 
     number: int
     documents: tuple[str, ...]  # documents, or pieces of them, with their special tokens; padding is left out
-    positions: int  # that are no padding
+    positions: int  # number of positions that are not padding
 
 
 def show_rows(
     shards: Shards, split: Split, numbers: Sequence[int], words: Callable[[RowBlock], NDArray[np.int64]] | None = None
 ) -> list[ShownRow]:
-    """Rows by their number, in the order asked for.
+    """Return rows by their numbers, in the order asked for.
 
     Args:
-        shards: Of which.
-        split: Of which.
-        numbers: From 0.
-        words: Tells word_NL, the word of each position, negative where there is none. Words are then shown one by one,
-            with BORDER between them.
+        shards: The SHARDS.
+        split: The split.
+        numbers: Row numbers, from 0.
+        words: Returns word_NL, the word of each position, negative where there is none. If given, words are separated
+            by BORDER.
 
     Raises:
         UserError: There is no row of that number.
-        DamagedDataError: A shard is not what was written.
+        DamagedDataError: A shard differs from what was written.
     """
     rows: SplitRows = getattr(shards, split)
     outside = [number for number in numbers if not 0 <= number < rows.num_rows]
@@ -49,7 +49,7 @@ def show_rows(
         )
     tokenizer = load(shards.folder / "tokenizer").backend_tokenizer
     block = rows.read(np.array(numbers, dtype=np.int64))
-    # Where words are not asked for, the whole document is one.
+    # Without words, the whole document is shown as one.
     word_NL = np.zeros_like(block.ids_NL) if words is None else words(block)
     shown = []
     for number, ids_L, documents_L, word_L in zip(numbers, block.ids_NL, block.documents_NL, word_NL, strict=True):
@@ -65,13 +65,13 @@ def show_rows(
 
 
 def _by_word(ids_T: NDArray[np.int64], word_T: NDArray[np.int64]) -> list[list[int]]:
-    """The ids of each word; what is in none stands by itself."""
+    """Return the ids of each word; a token that is in no word is by itself."""
     begins_T = (np.diff(word_T, prepend=-2) != 0) | (word_T < 0)
     return [ids.tolist() for ids in np.split(ids_T, np.flatnonzero(begins_T)[1:])]
 
 
 def as_text(rows: Sequence[ShownRow], split: Split) -> str:
-    """Rows for a terminal. Control characters stand as escapes, so that no text can take the terminal over."""
+    """Return rows as text for a terminal. Control characters are escaped, so that no text can control the terminal."""
     blocks = []
     for row in rows:
         count = "1 document" if len(row.documents) == 1 else f"{len(row.documents)} documents"
@@ -84,7 +84,7 @@ def as_text(rows: Sequence[ShownRow], split: Split) -> str:
 
 
 def visible(character: str) -> str:
-    """Return a character, or a control character other than tab and newline as an escape."""
+    """Return a character; a control character other than tab and newline is returned as an escape."""
     control = ord(character) < 0x20 or 0x7F <= ord(character) < 0xA0
     if control and character not in "\n\t":
         return character.encode("unicode_escape").decode("ascii")

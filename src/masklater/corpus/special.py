@@ -1,4 +1,4 @@
-"""Special tokens: the names that RoBERTa and BERT gave them, and their place around a text."""
+"""Special tokens: RoBERTa's and BERT's names for them, and their places around a text."""
 
 import re
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ BERT_TOKENS = {"pad": "[PAD]", "unk": "[UNK]", "bos": "[CLS]", "eos": "[SEP]", "
 
 
 def wrap_texts(tokenizer: Tokenizer, bos: str, eos: str) -> None:
-    """Put special tokens around a text, or around a pair of texts, which fine-tuning has: as RoBERTa's or BERT's."""
+    """Put special tokens around a text, and around a pair of texts (for fine-tuning), as RoBERTa or BERT does."""
     between = [eos, eos] if eos == ROBERTA_TOKENS["eos"] else [eos]
     tokenizer.post_processor = processors.TemplateProcessing(
         single=[bos, "$A", eos],
@@ -21,21 +21,21 @@ def wrap_texts(tokenizer: Tokenizer, bos: str, eos: str) -> None:
 
 
 def cut_inside(names: Iterable[str]) -> pre_tokenizers.PreTokenizer:
-    """Cut a text that spells one of these names behind its first character: no token is found there.
+    """Cut a text that spells one of these names after its first character, so that no special token is found.
 
-    Such names are entries of the model too, which finds them in a text even where added tokens are not looked for.
+    Such names are also entries of the model, which finds them in a text even where added tokens are not looked for.
     """
     pattern = "|".join(f"{re.escape(name[0])}(?={re.escape(name[1:])})" for name in names if len(name) > 1)
     return pre_tokenizers.Split(Regex(pattern), "isolated")
 
 
 def continuing_prefix(tokenizer: Tokenizer) -> str:
-    """What a WordPiece tokenizer writes before a token that goes on with a word."""
+    """Return the prefix with which a WordPiece tokenizer marks a token that continues a word."""
     return getattr(tokenizer.decoder, "prefix", None) or "##"
 
 
 def by_character(entries: dict[str, int], unknown: str) -> Tokenizer:
-    """Make a tokenizer that has an entry for each character it knows; `unknown` stands for the others."""
+    """Make a tokenizer with an entry for each character it knows; `unknown` replaces other characters."""
     tokenizer = Tokenizer(models.WordLevel(entries, unk_token=unknown))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     tokenizer.decoder = decoders.Fuse()
@@ -43,9 +43,9 @@ def by_character(entries: dict[str, int], unknown: str) -> Tokenizer:
 
 
 def esm(entries: dict[str, int]) -> Tokenizer:
-    """Make ESM's tokenizer of its entries, which transformers has in Python alone: a letter is a token.
+    """Make ESM's tokenizer, one token per letter, from its entries; transformers has it only in Python.
 
-    White space parts and is dropped; a run of what it does not know is one unknown token.
+    White space separates tokens and is dropped; a run of unknown characters is one unknown token.
     """
     known = sorted((entry for entry in entries if entry not in ESM_TOKENS.values()), key=len, reverse=True)
     letters = "".join(re.escape(entry) for entry in known if len(entry) == 1)
@@ -64,15 +64,15 @@ def esm(entries: dict[str, int]) -> Tokenizer:
 
 
 def mask_takes_space(tokenizer: Tokenizer, mask: str) -> bool:
-    """Return whether a mask takes the space before it along, as RoBERTa's does: "The <mask> is" asks for one word.
+    """Return whether a mask includes the space before it, as RoBERTa's does: "The <mask> is" asks for one word.
 
-    Of single characters a space is one itself.
+    With single characters as tokens, the space is a token itself, and is not included.
     """
     return mask == ROBERTA_TOKENS["mask"] and type(tokenizer.model).__name__ != "WordLevel"
 
 
 def finish(tokenizer: Tokenizer, names: dict[str, str]) -> None:
-    """Special tokens, and what stands around a text."""
+    """Add the special tokens, and put them around a text."""
     tokenizer.add_special_tokens(
         [
             AddedToken(name, special=True, lstrip=mask_takes_space(tokenizer, name), normalized=False)

@@ -1,8 +1,8 @@
-"""The split of a text into pieces, inside of which alone a byte-level BPE merges: GPT-2's, with marks kept.
+"""The split of a text into pieces, within which a byte-level BPE merges: GPT-2's, with combining marks kept.
 
-GPT-2 splits letters from all that is no letter, combining marks (vowel signs, accents) included, so that a word of
-Hindi or Thai falls into pieces which never merge. Here a mark stays with its letter, and so does a joiner inside a
-word. Numbers, spaces, punctuation and contractions are split as by GPT-2.
+GPT-2 splits letters from everything that is not a letter. This includes combining marks (vowel signs, accents), so that
+a word of Hindi or Thai falls into pieces which never merge. Here a mark stays with its letter, and so does a joiner
+inside a word. Numbers, spaces, punctuation and contractions are split as in GPT-2.
 """
 
 import unicodedata
@@ -11,25 +11,25 @@ from itertools import pairwise
 from tokenizers import Regex, pre_tokenizers
 
 JOINERS = "\u200c\u200d"
-"""ZERO WIDTH NON-JOINER and JOINER, which stand inside words of Persian, Sinhala and others."""
+"""ZERO WIDTH NON-JOINER and JOINER, which occur inside words of Persian, Sinhala and others."""
 WORDS = (
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}[\p{L}\p{M}]*(?:[\u200c\u200d][\p{L}\p{M}]+)*| ?\p{N}+| ?[^\s\p{L}\p{N}]+"
     r"|\s+(?!\S)|\s+"
 )
 LONGEST_STRETCH = 256
-"""Characters of a piece that a trainer is given: merging takes time that grows faster than a piece (docs/log.md)."""
+"""The most characters in a piece given to a trainer: the time to merge grows faster than the piece (docs/log.md)."""
 
 
 def gpt2_split() -> pre_tokenizers.PreTokenizer:
-    """GPT-2's own, which every program around tokenizers knows."""
+    """Return GPT-2's own split, which every program that reads such tokenizers knows."""
     return pre_tokenizers.ByteLevel(add_prefix_space=False)
 
 
 def mark_keeping_split(longest: int | None = None) -> pre_tokenizers.PreTokenizer:
-    """The same, but for marks and joiners.
+    """Return GPT-2's split, except that marks and joiners stay with their letters.
 
     Args:
-        longest: Characters at which pieces are cut; None: they are not.
+        longest: The number of characters at which pieces are cut; None: they are not cut.
     """
     words = pre_tokenizers.Split(Regex(WORDS), "isolated")
     cut = [] if longest is None else [cut_stretches(longest)]
@@ -37,7 +37,7 @@ def mark_keeping_split(longest: int | None = None) -> pre_tokenizers.PreTokenize
 
 
 def cut_stretches(longest: int) -> pre_tokenizers.PreTokenizer:
-    """Cuts pieces into ones of at most so many characters."""
+    """Return a step that cuts pieces into ones of at most `longest` characters."""
     return pre_tokenizers.Split(Regex(rf"[\s\S]{{1,{longest}}}"), "isolated")
 
 

@@ -1,4 +1,4 @@
-"""TABLE: how much each token has yet to teach, by which the targets of a row are chosen among what is corrupted.
+"""TABLE: how much each token has left to teach. By it a row's targets are chosen from the corrupted positions.
 
     TABLE/targets.json  of which rows, by which runs, at what cost; a checksum per file
     TABLE/excess.npy    float32 [V], by how many nats an early run lost more on a token than a reference, on average
@@ -36,32 +36,33 @@ from masklater.folders import complete_folder
 NAME, EXCESS, SEEN, TOKENIZER = "targets.json", "excess.npy", "seen.npy", "tokenizer"
 
 PRIOR = 10
-"""Targets of the mean weight that each token is taken to have had beside its own, as a few of them say little. The mean
-is of what is above 0: that of all would be noise's, on which a reference that never saw any loses much more."""
+"""The number of targets of mean weight that are added to each token's own, since a few targets say little. The mean is
+that of the excess where it is above 0, and 0 elsewhere. The mean of the excess itself would be decided by noise: on
+noise, a reference that never saw any loses much more."""
 
 FLOOR = 0.1
-"""Of that mean: what every token has beside its own. One that is never predicted is forgotten, and what an early run
-found of it stays unproved. At a tenth, noise costs little and still comes up."""
+"""The share of that mean which every token has in addition. A token that is never predicted is forgotten, and the early
+run's finding about it stays untested. At a tenth, noise costs little and is still predicted at times."""
 
 
 class TargetRecord(ScoredRecord):
     """targets.json."""
 
     tokenizer_sha256: str
-    targets: NonNegativeInt  # scored
+    targets: NonNegativeInt  # number of targets scored
     excess_sha256: str
     seen_sha256: str
 
 
 class TargetTable:
-    """An opened TABLE. `fingerprint` is that of what chooses: runs under tables with the same one are the same."""
+    """An opened TABLE. Its `fingerprint` covers what decides the choice: runs under equal fingerprints are equal."""
 
     def __init__(self, folder: Path) -> None:
         """Open a TABLE.
 
         Raises:
-            UserError: There is none under that name.
-            DamagedDataError: A part is missing or not what was written.
+            UserError: There is no TABLE of that name.
+            DamagedDataError: A part is missing or differs from what was written.
         """
         if not is_target_table(folder):
             raise UserError(
@@ -76,7 +77,7 @@ class TargetTable:
         self.fingerprint = hashlib.sha256(f"{self.record.excess_sha256} {self.record.seen_sha256}".encode()).hexdigest()
 
     def check_tokenizer(self, shards: Shards) -> None:
-        """Raise UserError where the ids of SHARDS are of other tokens."""
+        """Raise UserError where the ids of SHARDS belong to other tokens."""
         if not have_same_ids(self.folder / TOKENIZER, shards.folder / TOKENIZER):
             raise UserError(
                 f"masking.predict_by: {self.folder} is of the tokens of another tokenizer than {shards.name} has",
@@ -85,16 +86,16 @@ class TargetTable:
 
     @property
     def weights_V(self) -> NDArray[np.float64]:
-        """The weight of each token where the targets of a row are drawn."""
+        """The weight of each token when the targets of a row are drawn, float64 [V]."""
         return weigh(self.excess_V, self.seen_V)
 
 
 def weigh(excess_V: NDArray[np.floating], seen_V: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return weights_V: the excess where it is above 0, smoothed by PRIOR, and FLOOR of the mean for each token.
+    """Return weights_V: the positive part of the excess, smoothed by PRIOR, plus FLOOR of the mean.
 
     Args:
-        excess_V: Nats; above 0 for a token that was seen.
-        seen_V: Targets of each token.
+        excess_V: Nats; above 0 for at least one token that was seen.
+        seen_V: The number of targets of each token.
     """
     above_V = np.maximum(excess_V, 0.0, dtype=np.float64)
     mean = np.average(above_V, weights=seen_V)
@@ -102,7 +103,7 @@ def weigh(excess_V: NDArray[np.floating], seen_V: NDArray[np.int64]) -> NDArray[
 
 
 def is_target_table(folder: Path) -> bool:
-    """Tell whether a folder is a TABLE, to judge by its targets.json."""
+    """Tell whether a folder is a TABLE: it has a targets.json."""
     return (folder / NAME).is_file()
 
 
@@ -112,14 +113,14 @@ def write_target_table(
     """Write a TABLE.
 
     Args:
-        folder: Its name.
-        shards: Whose rows were scored.
-        excess_V: Of every token.
-        seen_V: Targets of each.
-        facts: What else targets.json says: early, reference, masking, precision, flops.
+        folder: The folder to make.
+        shards: The SHARDS of the rows that were scored.
+        excess_V: The excess of every token.
+        seen_V: The number of targets of each token.
+        facts: The other entries of targets.json: early, reference, masking, precision, flops.
 
     Raises:
-        UserError: Something stands under that name already, or it cannot be written.
+        UserError: The name is taken, or the folder cannot be written.
     """
     with complete_folder(folder) as partial:
         shutil.copytree(shards.folder / "tokenizer", partial / TOKENIZER)

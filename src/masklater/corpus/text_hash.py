@@ -1,4 +1,4 @@
-"""The hash of a text: by it equal documents and lines are found, and documents are split."""
+"""The hash of a text, by which equal documents and lines are found, and documents are held out."""
 
 from hashlib import blake2b
 

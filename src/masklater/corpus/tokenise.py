@@ -1,6 +1,6 @@
 """Documents to token ids, in order, in threads.
 
-The `tokenizers` library leaves Python's lock while it works, and one batch to a thread is faster than its own
+The `tokenizers` library releases Python's lock (GIL) while it works, and one batch per thread is faster than its own
 parallelism (docs/log.md, 2026-11-21).
 """
 
@@ -27,7 +27,7 @@ class Tokens(NamedTuple):
     """The tokens of one document, without special ones."""
 
     ids_T: NDArray[np.unsignedinteger]
-    continues_T: NDArray[np.bool_] | None = None  # whether each continues a word; None: no word is marked
+    continues_T: NDArray[np.bool_] | None = None  # whether each token continues a word; None: words are not marked
 
 
 def tokenise(
@@ -35,22 +35,22 @@ def tokenise(
 ) -> Iterator[tuple[Document, Tokens]]:
     """Yield each document, in order, with its tokens.
 
-    A text that spells a special token ("</s>") is text like any other: it never becomes the token.
+    A special token that a text spells ("</s>") is ordinary text: it never becomes the token.
 
     Args:
         documents: The documents.
         tokenizer: The tokenizer.
-        threads: That tokenise.
-        marked_words: Whether the text marks its words; the marks are taken out first.
+        threads: The number of threads that tokenise.
+        marked_words: Whether the text marks its words; the marks are removed first.
 
     Raises:
-        UserError: A text holds what the tokenizer does not know, and it has no unknown token.
+        UserError: A text holds characters that the tokenizer does not know, and there is no unknown token.
     """
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True
     dtype = row_dtype(num_ids(tokenizer), marked_words)
-    encode_batch = tokenizer.encode_batch if marked_words else tokenizer.encode_batch_fast  # which tells no offsets
+    encode_batch = tokenizer.encode_batch if marked_words else tokenizer.encode_batch_fast  # gives no offsets
 
     def encode(chunk: list[Document]) -> list[Tokens]:
         texts = [document.text for document in chunk]
@@ -107,7 +107,7 @@ def _chunks(documents: Iterator[Document]) -> Iterator[list[Document]]:
 
 @contextmanager
 def _one_thread_a_batch() -> Iterator[None]:
-    """Switch the tokenizers library's own parallelism off, which it reads from the environment at each call."""
+    """Switch off the tokenizers library's own parallelism, which it reads from the environment at each call."""
     before = os.environ.get("TOKENIZERS_PARALLELISM")
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     try:

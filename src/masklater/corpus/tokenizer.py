@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 SPACES = "▁Ġ"
-"""How SentencePiece and byte-level BPE write the space that a word takes along."""
+"""The characters by which SentencePiece and byte-level BPE write the space that is part of a word."""
 
 
 def load(folder: Path) -> "PreTrainedTokenizerFast":
-    """Load a tokenizer folder: a saved Hugging Face one, a SHARDS or RUN that has one, or GPT-2's two files.
+    """Load a tokenizer folder: a saved Hugging Face one, a SHARDS or RUN that contains one, or GPT-2's two files.
 
     GPT-2's are `vocab.json` and `merges.txt`.
 
@@ -61,13 +61,13 @@ def load(folder: Path) -> "PreTrainedTokenizerFast":
 
 
 def wrap(tokenizer: Tokenizer) -> "PreTrainedTokenizerFast":
-    """A tokenizer of this module as transformers' class, ready to be saved."""
+    """Return a tokenizer of the tokenizers library as transformers' class, ready to be saved."""
     names = ROBERTA_TOKENS if tokenizer.token_to_id("<mask>") is not None else BERT_TOKENS
     return named(tokenizer, names)
 
 
 def named(tokenizer: Tokenizer, names: dict[str, str]) -> "PreTrainedTokenizerFast":
-    """The same with special tokens of other names, some of which may be missing."""
+    """Return the same for special tokens of other names, some of which may be missing."""
     from transformers import PreTrainedTokenizerFast
 
     takes_space = "mask" in names and mask_takes_space(tokenizer, names["mask"])
@@ -86,7 +86,7 @@ def named(tokenizer: Tokenizer, names: dict[str, str]) -> "PreTrainedTokenizerFa
 
 
 def save(tokenizer: "PreTrainedTokenizerFast", folder: Path, row_length: int) -> str:
-    """Save as a Hugging Face folder that transformers 4 and 5 load; return its hash."""
+    """Save a tokenizer as a Hugging Face folder that transformers 4 and 5 load; return its hash."""
     tokenizer.model_max_length = row_length
     tokenizer.save_pretrained(folder)
     make_portable(folder, tokenizer)
@@ -94,20 +94,21 @@ def save(tokenizer: "PreTrainedTokenizerFast", folder: Path, row_length: int) ->
 
 
 def copy(saved: Path, folder: Path, row_length: int) -> None:
-    """Copy a tokenizer that `save` has written, for rows of another length; its hash stays."""
+    """Copy a tokenizer that `save` has written, for rows of another length; its hash does not change."""
     shutil.copytree(saved, folder)
     path = folder / "tokenizer_config.json"
     write_config(path, {**json.loads(path.read_text(encoding="utf-8")), "model_max_length": row_length})
 
 
 def complete(tokenizer: "PreTrainedTokenizerFast") -> list[str]:
-    """Have a tokenizer treat a text as preparing does; return what is to be said of it, in sentences.
+    """Make a tokenizer treat a text as `prepare` does; return what the user should know of it, in sentences.
 
-    It puts around a text what rows begin and end with, and its unknown token where it would leave characters out. Its
-    mask token takes the space before it along where words do: a mask stands for a word with its space.
+    The tokenizer then puts around a text the tokens that begin and end rows, and uses its unknown token for characters
+    that it would leave out. Where words include the space before them, the mask token includes it too: a mask stands
+    for a word with its space.
     """
     row, backend, notes = vocabulary(tokenizer), tokenizer.backend_tokenizer, []
-    backend.no_padding()  # which would stand around a text too
+    backend.no_padding()  # padding would be added to a text too
     backend.no_truncation()
     if backend.encode("").ids != [row.bos, *backend.encode("", add_special_tokens=False).ids, row.eos]:
         bos, eos = tokenizer.convert_ids_to_tokens([row.bos, row.eos])
@@ -120,7 +121,7 @@ def complete(tokenizer: "PreTrainedTokenizerFast") -> list[str]:
         if unknown is not None:
             model.unk_token = unknown
             notes.append(f"the tokenizer does not put {unknown} for what it does not know; its copy does")
-        elif isinstance(model, models.BPE):  # other models raise
+        elif isinstance(model, models.BPE):  # other models raise an error
             notes.append("the tokenizer has no unknown token: characters that it does not know are left out, uncounted")
     if found := _found_in_texts(tokenizer, row):
         cut = cut_inside(found)
@@ -132,21 +133,21 @@ def complete(tokenizer: "PreTrainedTokenizerFast") -> list[str]:
     if words_take_space and backend.encode(f"a {mask}").ids != backend.encode(f"a{mask}").ids:
         token = AddedToken(mask, lstrip=True, special=True, normalized=False)
         tokenizer.add_special_tokens({"mask_token": token})
-        backend.add_special_tokens([token])  # the same is not put in place of what is there by the line above
+        backend.add_special_tokens([token])  # the line above alone would not replace the token that is there
         notes.append(f"the tokenizer makes a token of the space before {mask}, as before no word; its copy does not")
     return notes
 
 
 def _found_in_texts(tokenizer: "PreTrainedTokenizerFast", row: Vocabulary) -> list[str]:
-    """Return the special tokens that the model makes of a text that spells them, added tokens not being looked for."""
+    """Return the special tokens that the model itself, not the added tokens, finds in a text that spells them."""
     backend, found = tokenizer.backend_tokenizer, []
     before = backend.encode_special_tokens
-    backend.encode_special_tokens = True  # for a moment: a twin of a large vocabulary takes seconds to make
+    backend.encode_special_tokens = True  # restored below; a copy with a large vocabulary takes seconds to make
     for token_id in row.all:
         name = str(tokenizer.convert_ids_to_tokens(token_id))
         try:
             ids = backend.encode(name, add_special_tokens=False).ids
-        except Exception:  # tokenizers raises plain Exception for what a vocabulary without an unknown token lacks
+        except Exception:  # tokenizers raises plain Exception where an entry and an unknown token are missing
             continue
         if token_id in ids and token_id != tokenizer.unk_token_id:
             found.append(name)
@@ -155,7 +156,7 @@ def _found_in_texts(tokenizer: "PreTrainedTokenizerFast", row: Vocabulary) -> li
 
 
 def fingerprint(folder: Path) -> str:
-    """SHA-256 of the saved tokenizer, which every user of its ids checks."""
+    """Return the SHA-256 of the saved tokenizer, which every user of its ids checks."""
     try:
         return hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest()
     except OSError as error:
@@ -165,7 +166,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def token_types(folder: Path) -> int:
-    """Return how many kinds of segment a saved tokenizer tells apart in a pair of texts: 2 for BERT's.
+    """Return the number of segment ids that a saved tokenizer uses in a pair of texts: 2 for BERT's.
 
     Raises:
         DamagedDataError: Its tokenizer.json does not load.
@@ -187,10 +188,10 @@ def load_backend(folder: Path) -> Tokenizer:
 
 
 def vocabulary(tokenizer: "PreTrainedTokenizerFast") -> Vocabulary:
-    """Sizes and special ids of a tokenizer.
+    """Return the size and the special ids of a tokenizer.
 
     Raises:
-        UserError: A special token that masked language modelling needs is not there, or is another one too.
+        UserError: A special token that masked language modelling needs is missing, or is also another one.
     """
     ids = {
         "a first token (bos or cls)": _first(tokenizer.cls_token_id, tokenizer.bos_token_id),
@@ -206,7 +207,7 @@ def vocabulary(tokenizer: "PreTrainedTokenizerFast") -> Vocabulary:
         )
     bos, eos, pad, mask = (int(token_id) for token_id in ids.values() if token_id is not None)
     unknown = unknown_id(tokenizer)
-    # A bos or eos beside cls or sep does not stand in rows, and may be anything.
+    # Where cls and sep exist, bos and eos are not in rows, and may be anything.
     if shared := find_shared({"bos": bos, "eos": eos, "pad": pad, "mask": mask, "unk": unknown}):
         raise _shared(tokenizer, *shared)
     special = {*map(int, tokenizer.all_special_ids), bos, eos, pad, mask, *([] if unknown is None else [unknown])}
@@ -226,14 +227,14 @@ def _shared(tokenizer: "PreTrainedTokenizerFast", role: str, other: str) -> User
 
 
 def unknown_id(tokenizer: "PreTrainedTokenizerFast") -> int | None:
-    """The id that stands for what the tokenizer does not know; None where it knows every text."""
+    """Return the id that stands for text the tokenizer does not know; None where it knows every text."""
     if tokenizer.unk_token_id is not None:
         return int(tokenizer.unk_token_id)
     backend = tokenizer.backend_tokenizer
     token = getattr(backend.model, "unk_token", None)
     if token is not None:
         return backend.token_to_id(token)
-    return json.loads(backend.to_str())["model"].get("unk_id")  # a Unigram model shows it nowhere else
+    return json.loads(backend.to_str())["model"].get("unk_id")  # a Unigram model shows its id only there
 
 
 def _first(*ids: int | None) -> int | None:
@@ -243,7 +244,7 @@ def _first(*ids: int | None) -> int | None:
 def _load_saved(folder: Path) -> "PreTrainedTokenizerFast":
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    if not (folder / "tokenizer.json").is_file() and (pieces := sorted(folder.glob("*.model"))):  # DeBERTa-v3's, say
+    if not (folder / "tokenizer.json").is_file() and (pieces := sorted(folder.glob("*.model"))):  # as in DeBERTa-v3
         import_extra("sentencepiece.sentencepiece_model_pb2", "spm", f"the tokenizer of {pieces[0]}")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -296,7 +297,7 @@ def _load_gpt2(vocab_file: Path, merges_file: Path, dict_file: Path | None) -> T
 
 
 def _special_tokens_first(entries: dict[str, int]) -> dict[str, int]:
-    """GPT-2's entries behind `<s> <pad> </s> <unk>`, unless `<pad>`, from which RoBERTa counts positions, is there."""
+    """Put `<s> <pad> </s> <unk>` before GPT-2's entries, unless `<pad>` is there (RoBERTa counts positions from it)."""
     if ROBERTA_TOKENS["pad"] in entries:
         return entries
     first = [token for token in ROBERTA_TOKENS.values() if token != ROBERTA_TOKENS["mask"] and token not in entries]
@@ -305,7 +306,7 @@ def _special_tokens_first(entries: dict[str, int]) -> dict[str, int]:
 
 
 def _roberta_ids(gpt2: dict[str, int], dict_file: Path) -> dict[str, int]:
-    """Fairseq numbers RoBERTa's tokens by the lines of its dictionary: a GPT-2 id (or a filler word) and a count."""
+    """Number RoBERTa's tokens as fairseq does, by its dictionary's lines: a GPT-2 id (or a filler word) and a count."""
     token_of = {str(token_id): token for token, token_id in gpt2.items()}
     order = ["<s>", "<pad>", "</s>", "<unk>"]
     for line in dict_file.read_text(encoding="utf-8").splitlines():

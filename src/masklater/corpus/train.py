@@ -16,8 +16,8 @@ from masklater.errors import UserError
 from masklater.folders import disk_errors_for_people
 
 MARKS_ARE_RARE = 0.001
-"""The share of entries that join a mark to its letter up to which the split is GPT-2's: all programs know that one,
-and under no other does transformers 5 put spaces between words that it is given one by one (`add_prefix_space`)."""
+"""The largest share of entries that join a mark to its letter with which the split is still GPT-2's. All programs know
+that split, and only with it does transformers 5 put spaces between words given one by one (`add_prefix_space`)."""
 
 
 Steps = list[normalizers.Normalizer]
@@ -29,11 +29,11 @@ NORMALIZERS: dict[str, Callable[[], normalizers.Normalizer]] = {
 }
 KEPT_STEP = 1e-4
 SMALLEST: dict[TokenizerKind, int] = {"bpe": 300, "wordpiece": 300, "unigram": 8, "characters": 8}
-"""Byte-level BPE alone has 256 bytes and five special tokens."""
+"""The smallest vocabularies. Byte-level BPE has 256 bytes and five special tokens before any merge."""
 
 
 def check(kind: TokenizerKind, size: int, normalise: Sequence[str]) -> None:
-    """Raise UserError where a vocabulary is too small for its kind, or a step of normalisation is none."""
+    """Raise UserError where a vocabulary is too small for its kind, or a normalisation step is unknown."""
     if unknown := [step for step in normalise if step not in NORMALIZERS]:
         raise UserError(f"--normalise {unknown[0]!r} is none of {', '.join(NORMALIZERS)}", "Name one of them.")
     if size < SMALLEST[kind]:
@@ -52,7 +52,7 @@ def train(texts: Iterator[str], kind: TokenizerKind, size: int, normalise: Seque
             BERT's, with its special tokens; case and accents are kept. `unigram` is SentencePiece's: any stretch of
             white space becomes a mark before a word. `characters` has one entry a character.
         size: Entries wanted, special ones included. A small corpus may yield fewer.
-        normalise: What the tokenizer does to every text first, in this order.
+        normalise: Steps that the tokenizer applies to every text first, in this order.
     """
     names = BERT_TOKENS if kind == "wordpiece" else ROBERTA_TOKENS
     steps = [NORMALIZERS[name]() for name in normalise]
@@ -67,7 +67,7 @@ def _apply(tokenizer: Tokenizer, steps: Steps) -> None:
 
 
 def _train_bpe(texts: Iterator[str], special: list[str], size: int, steps: Steps) -> Tokenizer:
-    """Byte-level BPE whose words keep their marks; split as by GPT-2 where the text has next to no marks to keep."""
+    """Train byte-level BPE whose words keep their marks; the split is GPT-2's where the text has almost no marks."""
     tokenizer = Tokenizer(models.BPE())
     _apply(tokenizer, steps)
     tokenizer.pre_tokenizer = mark_keeping_split(LONGEST_STRETCH)
@@ -85,10 +85,11 @@ def _train_bpe(texts: Iterator[str], special: list[str], size: int, steps: Steps
 
 
 def _train_wordpiece(texts: Iterator[str], special: list[str], size: int, steps: Steps) -> Tokenizer:
-    """Pieces of words, in two readings of the text.
+    """Train pieces of words, in two readings of the text.
 
-    The trainer numbers pieces of one character, as in ##a, in the order of a hash map, another one in each process, and
-    of merges of equal count takes the one with the smaller numbers. So it is told them in order, once they are known.
+    The trainer numbers pieces of one character, such as ##a, in the order of a hash map, which differs between
+    processes. Among merges of equal count it takes the one with the smaller numbers. So the second reading gets these
+    pieces in a fixed order, once the first has found them.
     """
     split = pre_tokenizers.BertPreTokenizer()
 
@@ -112,7 +113,7 @@ def _train_wordpiece(texts: Iterator[str], special: list[str], size: int, steps:
 
 
 def _kept(texts: Iterator[str], file: TextIO) -> Iterator[str]:
-    """The same texts, each of which is a line of a file then."""
+    """Yield the same texts, and write each to a file as a line."""
     for text in texts:
         with disk_errors_for_people(Path(tempfile.gettempdir())):
             file.write(f"{json.dumps(text)}\n")
@@ -135,7 +136,7 @@ def _train_unigram(texts: Iterator[str], special: list[str], size: int, steps: S
 
 
 def _in_order(tokenizer: Tokenizer, special: list[str]) -> models.Unigram:
-    """The same model in one order: its trainer adds up in threads, and entries of equal score come out in any."""
+    """Return the model with its entries in a fixed order: its trainer's threads put entries of equal score in any."""
     trained: list[tuple[str, float]] = json.loads(tokenizer.to_str())["model"]["vocab"]
     pieces = [(piece, round(score, 6)) for piece, score in trained if piece not in special]
     pieces.sort(key=lambda one: (-one[1], one[0]))
@@ -148,7 +149,7 @@ def _in_order(tokenizer: Tokenizer, special: list[str]) -> models.Unigram:
 
 
 def _train_characters(texts: Iterator[str], special: list[str], size: int, steps: Steps) -> Tokenizer:
-    """One entry for each of the most frequent characters; all others are unknown."""
+    """Make one entry for each of the most frequent characters; all others are unknown."""
     normalizer = normalizers.Sequence(steps)
     counts: Counter[str] = Counter()
     for text in texts:

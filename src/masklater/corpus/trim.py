@@ -1,9 +1,9 @@
-"""A saved tokenizer with those of its entries alone that a text uses: less to embed, and less to predict.
+"""A saved tokenizer reduced to the entries that a text uses, which leaves less to embed and to predict.
 
 Vocabularies of many languages have 120,000 to 250,000 entries, of which one language uses a part (Abdaoui et al. 2020,
-arXiv 2010.05609; Ushio et al. 2023, arXiv 2305.15020). A text is cut as before when only entries go that it does not
-use: the best pieces (Unigram), the longest (WordPiece) and the merges made (BPE) are still there. When more go, words
-are cut into smaller pieces, down to single characters. Letters: V entries before.
+arXiv 2010.05609; Ushio et al. 2023, arXiv 2305.15020). While only unused entries are removed, the text is cut as
+before: the best pieces (Unigram), the longest (WordPiece) and the merges made (BPE) are still there. If more are
+removed, words are cut into smaller pieces, down to single characters. Letters: V entries before.
 """
 
 import copy
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 ASCII = frozenset(map(chr, range(0x21, 0x7F)))
-"""Characters whose entries stay, whether the text has them or not."""
+"""Characters whose entries are kept, whether the text has them or not."""
 
 
 def count_uses(documents: Iterator[Document], tokenizer: Tokenizer, threads: int) -> NDArray[np.int64]:
-    """Return how often each entry stands in some documents, uses_V."""
+    """Return how often each entry occurs in some documents, uses_V (int64)."""
     uses_V = np.zeros(num_ids(tokenizer), np.int64)
     for _, tokens in tokenise(documents, tokenizer, threads):
         np.add.at(
             uses_V, tokens.ids_T, 1
-        )  # a count of all entries anew for each document would take longer than cutting it
+        )  # counting all entries anew for each document would take longer than cutting it
     return uses_V
 
 
@@ -44,19 +44,19 @@ def trim(
     """Return a copy of a tokenizer with fewer entries, in the same order under new ids.
 
     Args:
-        tokenizer: With a model of the kinds Unigram, WordPiece, BPE or WordLevel.
+        tokenizer: The tokenizer; its model is Unigram, WordPiece, BPE or WordLevel.
         uses_V: How often each entry is used.
-        most: Entries that may stay, the most frequent; None: all that are used. Special tokens, bytes, and the single
-            characters of the text and of ASCII stay in any case.
+        most: The most entries to keep, the most frequent ones; None: all that are used. Special tokens, bytes, and the
+            single characters of the text and of ASCII are always kept.
 
     Raises:
-        UserError: More than `most` have to stay.
+        UserError: More than `most` entries must be kept.
     """
     tree = json.loads(tokenizer.backend_tokenizer.to_str())
     kept = _choose(tree, uses_V, most)
     new_ids = {old: new for new, old in enumerate(sorted(kept))}
     model = tree["model"]
-    if isinstance(model["vocab"], list):  # Unigram's: pieces with scores, by their ids
+    if isinstance(model["vocab"], list):  # of Unigram: pieces with scores, by their ids
         model["vocab"] = [entry for token_id, entry in enumerate(model["vocab"]) if token_id in new_ids]
         model["unk_id"] = new_ids.get(model["unk_id"])
     else:
@@ -107,7 +107,7 @@ def _choose(tree: dict[str, Any], uses_V: NDArray[np.int64], most: int | None) -
 
 
 def _with_parts(token: str, made_of: dict[str, list[str]]) -> set[str]:
-    """Return a token with all that is merged on the way to it."""
+    """Return a token with all the pieces that are merged to make it."""
     found, open_ = {token}, [token]
     while open_:
         new = {*made_of.get(open_.pop(), ())} - found
@@ -117,11 +117,11 @@ def _with_parts(token: str, made_of: dict[str, list[str]]) -> set[str]:
 
 
 def _parts(pair: str | list[str]) -> list[str]:
-    return pair.split(" ") if isinstance(pair, str) else pair  # older files have a string
+    return pair.split(" ") if isinstance(pair, str) else pair  # older files hold a string
 
 
 def _renumber(processor: Any, new_ids: dict[int, int]) -> None:
-    """Give the special tokens that a post-processor puts around a text their new ids, in place."""
+    """Give new ids, in place, to the special tokens that a post-processor puts around a text."""
     if isinstance(processor, dict):
         for key, value in processor.items():
             if key == "ids":
@@ -136,15 +136,15 @@ def _renumber(processor: Any, new_ids: dict[int, int]) -> None:
 
 
 def ids_before(before: "PreTrainedTokenizerFast", now: "PreTrainedTokenizerFast") -> dict[int, int] | None:
-    """Return the id that each entry of a trimmed tokenizer had before, by its new id; None: it is not that one trimmed.
+    """Return the old id of each entry of a trimmed tokenizer, by its new id; None: `now` is not `before` trimmed.
 
-    Entries added to it since are left out.
+    Entries that were added after trimming are left out.
     """
     old, new = (json.loads(each.backend_tokenizer.to_str())["model"] for each in (before, now))
     if old["type"] != new["type"]:
         return None
     if isinstance(old["vocab"], list):
-        scores = dict(old["vocab"])  # which lose a last digit when they are saved and read
+        scores = dict(old["vocab"])  # a score may differ in its last digit after saving
         if not all(token in scores and math.isclose(scores[token], score) for token, score in new["vocab"]):
             return None
     elif not {*new["vocab"]} <= {*old["vocab"]}:

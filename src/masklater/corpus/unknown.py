@@ -6,21 +6,21 @@ from masklater.console import say
 from masklater.errors import UserError
 
 SOME_UNKNOWN = 0.01
-"""Share of unknown tokens that is worth a warning."""
+"""The share of unknown tokens from which a warning is given."""
 
 
 def check_unknown(unknown: int, tokens: int, token: str | None, allowed: float, trained_as: str | None) -> None:
     """Warn where much of a text is unknown to its tokenizer.
 
     Args:
-        unknown: How many tokens are.
-        tokens: Of how many.
-        token: What stands there instead.
-        allowed: The share up to which it is only said.
+        unknown: The number of unknown tokens.
+        tokens: The number of all tokens.
+        token: The unknown token.
+        allowed: The share up to which there is only a warning.
         trained_as: The kind of tokenizer, where it was trained on this text.
 
     Raises:
-        UserError: More is unknown than is allowed.
+        UserError: The share is larger than allowed.
     """
     share = unknown / tokens
     if share <= min(SOME_UNKNOWN, allowed):

@@ -1,4 +1,4 @@
-"""Compressed files as streams of what is in them: whole, or refused; memory stays flat whatever they unpack to."""
+"""Compressed files as streams of their content: complete, or refused. Memory stays flat whatever their size."""
 
 import bz2
 import gzip
@@ -13,10 +13,10 @@ from masklater.errors import first_line
 from masklater.extras import import_extra
 
 PACKINGS = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
-"""Endings that follow the one that tells what a file holds, and what their format is called."""
+"""Endings of compressed files, which follow the ending of the content, with the names of their formats."""
 CHUNK_BYTES = 2**16
 XZ_MEMORY_BYTES = 2**28
-"""An xz file may ask for gigabytes to be unpacked in; `xz -9` asks for 65 MiB."""
+"""The limit of an xz file's memory, as a file may ask for gigabytes; `xz -9` asks for 65 MiB."""
 
 
 class PackedError(Exception):
@@ -24,7 +24,7 @@ class PackedError(Exception):
 
 
 class Decompressor(Protocol):
-    """The decompressors of Python's library, of one stream each; several may follow each other in a file."""
+    """The interface of the standard library's decompressors, for one stream; a file may hold several in a row."""
 
     @property
     def eof(self) -> bool:
@@ -32,18 +32,18 @@ class Decompressor(Protocol):
 
     @property
     def needs_input(self) -> bool:
-        """Whether nothing more comes out before something goes in."""
+        """Whether more input is needed for more output."""
 
     @property
     def unused_data(self) -> bytes:
-        """What stands behind the end."""
+        """The input after the end of the stream."""
 
     def decompress(self, data: bytes, /, max_length: int) -> bytes:
-        """Return at most so many bytes."""
+        """Return at most `max_length` bytes."""
 
 
 class Unpacked(io.RawIOBase):
-    """The bytes inside a compressed file. Python's own files of bz2 and lzma take what is damaged for an end.
+    """The content of a compressed file. Python's own bz2 and lzma files take some damage for the end of the file.
 
     Raises:
         PackedError: While reading: the file is truncated or damaged.
@@ -62,7 +62,7 @@ class Unpacked(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a position counted from the beginning, from which everything is unpacked again."""
+        """Go to a position counted from the beginning; everything up to it is unpacked again."""
         if whence != io.SEEK_SET:
             raise io.UnsupportedOperation("a compressed file is read from its beginning")
         self.packed.seek(0)
@@ -95,10 +95,10 @@ class Unpacked(io.RawIOBase):
                     return data
         except (OSError, ValueError, EOFError, MemoryError, lzma.LZMAError) as error:
             if getattr(error, "errno", None) is not None:
-                raise  # the disk's, not the format's
+                raise  # an error of the disk, not of the format
             raise PackedError(first_line(error)) from None
         except Exception as error:
-            if type(error).__name__ != "ZstdError":  # of a library that is imported where it is needed
+            if type(error).__name__ != "ZstdError":  # compared by name, as its library is imported only where needed
                 raise
             raise PackedError(first_line(error)) from None
 
@@ -110,16 +110,17 @@ class Unpacked(io.RawIOBase):
 
 
 def unpack(packed: BinaryIO, ending: str, name: str) -> BinaryIO:
-    """Open what is inside a compressed file.
+    """Open the content of a compressed file.
 
     Args:
-        packed: Its bytes, at their beginning.
-        ending: Of its name: one of PACKINGS.
-        name: What messages call it.
+        packed: The file's bytes, at their beginning.
+        ending: The ending of its name: one of PACKINGS.
+        name: Its name in messages.
 
     Raises:
         UserError: A library is missing.
-        PackedError: While reading (or, of gzip, EOFError, zlib.error or gzip.BadGzipFile): it is truncated or damaged.
+        PackedError: While reading (for gzip: EOFError, zlib.error or gzip.BadGzipFile): the file is truncated or
+            damaged.
     """
     if ending == ".gz":
         if not packed.read(1):
@@ -132,14 +133,14 @@ def unpack(packed: BinaryIO, ending: str, name: str) -> BinaryIO:
         inside = Unpacked(packed, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, XZ_MEMORY_BYTES), padding=b"\0")
     else:
         zstd = zstd_library(name)
-        # The longest window there is, as of `zstd --long=31`: each frame takes the memory of its own window alone.
+        # The longest window possible, as of `zstd --long=31`. Each frame takes only the memory of its own window.
         longest = {zstd.DecompressionParameter.window_log_max: zstd.DecompressionParameter.window_log_max.bounds()[1]}
         inside = Unpacked(packed, lambda: zstd.ZstdDecompressor(options=longest))
     return io.BufferedReader(inside, CHUNK_BYTES)
 
 
 def zstd_library(name: str) -> Any:
-    """Python's own `compression.zstd`, from 3.14 on; before, the same as `backports.zstd`."""
+    """Return the `compression.zstd` of Python 3.14 or later, or `backports.zstd`, the same for older versions."""
     if sys.version_info >= (3, 14):
         return import_extra("compression.zstd", "zstd", name)
     return import_extra("backports.zstd", "zstd", name)

@@ -1,4 +1,4 @@
-"""The vocabulary of a tokenizer, as all that handles its ids needs to know it."""
+"""The facts about a tokenizer's vocabulary that code which handles its ids needs."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -21,7 +21,7 @@ class SpecialIds(Section):
 class Vocabulary(SpecialIds):
     """The special ids and the number of ids of a tokenizer."""
 
-    size: PositiveInt  # the largest id + 1; not every id below need have an entry
+    size: PositiveInt  # the largest id + 1; not every smaller id need have an entry
 
     @property
     def special(self) -> tuple[int, ...]:
@@ -39,10 +39,11 @@ ROLES = {
 
 
 def find_shared(ids: Mapping[str, int | None]) -> tuple[str, str] | None:
-    """Return which of padding and mask has an id that another of ROLES has too, and which that is; None: neither.
+    """Return which of padding and mask shares its id with another of ROLES, and with which; None: neither does.
 
-    Wherever an id of padding stands, nothing is attended to, and wherever the mask stands, a token was masked. First
-    and last token may be one and the same, as in GPT-2's kin and XLM, and the unknown one may be either.
+    At the id of padding nothing is attended to, and at the id of the mask a token was masked, so neither may have
+    another role. The first and last token may be the same, as in XLM and relatives of GPT-2, and the unknown token may
+    be either.
     """
     pairs = ((one, other) for one in ("pad", "mask") for other in ids if other != one)
     return next(((one, other) for one, other in pairs if ids[one] is not None and ids[one] == ids[other]), None)
@@ -56,5 +57,5 @@ class HasEntries(Protocol):
 
 
 def num_ids(tokenizer: HasEntries) -> int:
-    """Return the largest id + 1, which is more than there are entries where a vocabulary has gaps or an entry twice."""
+    """Return the largest id + 1, more than the number of entries where a vocabulary has gaps or an entry twice."""
     return max(tokenizer.get_vocab().values()) + 1

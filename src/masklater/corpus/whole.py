@@ -1,4 +1,4 @@
-"""A corpus looked at as a whole, before its parts are made: what is kept, what is held out, and its tokenizer."""
+"""A corpus inspected as a whole, before its parts are made: what is kept, what is held out, and its tokenizer."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -31,29 +31,29 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 TOKENIZER_SAMPLE_BYTES = 256 * 2**20
-"""A tokenizer is trained on about this much text, chosen by the documents' hashes: more changes
-little and costs memory."""
+"""A tokenizer is trained on about this much text, chosen by the documents' hashes: more text changes little and costs
+memory."""
 PARTS_APART = 0x9E3779B1
-"""What is added to the hash of a document for each further part: an odd number near 2^32 over the golden ratio, whose
-multiples, modulo 2^32, are spread evenly."""
+"""The number added to a document's hash for each further part. It is odd and near 2^32 over the golden ratio, so that
+its multiples, modulo 2^32, are spread evenly."""
 FEW_DOCUMENTS = 1000
 """A corpus of at most this many different documents holds out at least one of them, whatever the fraction says."""
 
 
 @dataclass(frozen=True)
 class LookedAt:
-    """What was found out about a corpus."""
+    """What was found out about a corpus as a whole."""
 
-    kept: Kept | None  # None: all of it
-    first_of_part: list[int]  # the place of the first document of each part, where something is left out
+    kept: Kept | None  # None: all documents are kept
+    first_of_part: list[int]  # the place of each part's first document, where any document is left out
     held_out_below: int  # documents whose 64-bit hash is below this are held out for validation
     tokenizer: "PreTrainedTokenizerFast"
-    tokenizer_sha256: str  # of the copy that is saved
-    written: str  # the tokenizer as its library writes it, which is what parts are made with
-    peak_memory_bytes: int = 0  # of the largest process that has looked at a part
+    tokenizer_sha256: str  # of the copy that was saved
+    written: str  # the tokenizer as JSON of its library, with which parts are made
+    peak_memory_bytes: int = 0  # of the largest process that has inspected a part
 
     def reasons_of(self, part: int) -> bytes | None:
-        """For each document of a part, why it is left out; None where nothing is."""
+        """Return why each document of a part is left out; None where none is."""
         if self.kept is None:
             return None
         ends = [*self.first_of_part[1:], len(self.kept.reasons)]
@@ -61,12 +61,12 @@ class LookedAt:
 
     @property
     def lines_N(self) -> NDArray[np.uint64]:
-        """Hashes of the lines that are taken out, in order."""
+        """Hashes of the lines to remove, in order."""
         return np.empty(0, np.uint64) if self.kept is None else self.kept.lines_N
 
 
 class Corpus:
-    """The documents of all parts that are kept, to be read as often as needed."""
+    """The kept documents of all parts, to be read as often as needed."""
 
     def __init__(self, sources: list[Source], parts: Sequence[Part], settings: PrepareSettings) -> None:
         self.sources, self.parts, self.settings = sources, parts, settings
@@ -77,7 +77,7 @@ class Corpus:
     def documents(
         self, counts: list[ReadCounts], on_bytes: Callable[[int], None] = lambda _: None
     ) -> Iterator[Document]:
-        """Read them; what is read of each source, whether it is kept or not, is counted."""
+        """Read the documents; `counts` counts everything read of each source, kept or not."""
         documents = (
             document
             for part in self.parts
@@ -87,19 +87,19 @@ class Corpus:
         return documents if self.kept is None else self.kept.apply(documents)
 
     def uncounted(self) -> list[ReadCounts]:
-        """Counts that nobody asks for, one for each source."""
+        """Return counts, one for each source, that nothing will read."""
         return [ReadCounts() for _ in self.sources]
 
 
 def look_at(corpus: Corpus, place: Path, out: Path, keep: bool, ray: str | None) -> LookedAt:
-    """Look at a corpus as a whole; its tokenizer is saved in `place / "tokenizer"`.
+    """Inspect a corpus as a whole; save its tokenizer in `place / "tokenizer"`.
 
     Args:
-        corpus: Its documents.
-        place: A folder; what it holds of an earlier look at the same corpus is taken over.
-        out: What messages about the disk name.
-        keep: Whether to leave there what took readings of all of it.
-        ray: The address of a Ray cluster that looks at the parts, or `auto`; None: processes of this machine.
+        corpus: The corpus.
+        place: A folder. Results in it of an earlier inspection of the same corpus are reused.
+        out: The folder that messages about the disk name.
+        keep: Whether to leave results there that took readings of the whole corpus.
+        ray: The address of a Ray cluster that inspects the parts, or `auto`; None: processes of this machine.
 
     Raises:
         UserError: There is no text, not enough of it, or none that goes with the tokenizer.
@@ -135,22 +135,22 @@ def look_at(corpus: Corpus, place: Path, out: Path, keep: bool, ray: str | None)
 
 
 class _Found:
-    """The file of what was found out, for the next try."""
+    """The file of results, for the next try."""
 
     def __init__(self, path: Path, identity: str) -> None:
         self.path, self.identity = path, identity
 
     def read(self) -> dict[str, NDArray[Any]]:
-        """Return it; nothing where it is not there or of another corpus."""
+        """Return the results; empty where the file is missing or is of another corpus."""
         try:
             with np.load(self.path, allow_pickle=False) as file:
                 found = dict(file)
-        except Exception:  # of a damaged file numpy raises whatever its parts do
+        except Exception:  # numpy raises many kinds of errors for a damaged file
             return {}
         return found if found["identity"].tobytes().decode() == self.identity else {}
 
     def write(self, looked_at: LookedAt, is_new: bool) -> None:
-        """Write it; a tokenizer that was neither trained nor trimmed is read again where it is."""
+        """Write the results; a tokenizer that was neither trained nor trimmed is read from its own place again."""
         arrays: dict[str, Any] = {
             "identity": _bytes(self.identity),
             "held_out_below": np.array(looked_at.held_out_below, np.uint64),
@@ -174,7 +174,7 @@ def _bytes(text: str) -> NDArray[np.uint8]:
 
 
 def _identity(corpus: Corpus, saved: "PreTrainedTokenizerFast | None") -> str:
-    """A hash of all that decides what is found out; a saved tokenizer counts by what it is, not by its name."""
+    """Return a hash of everything that decides the results; a saved tokenizer counts by its content, not its name."""
     one = corpus.settings
     without = sorted(
         (str(file), file.stat().st_size, file.stat().st_mtime_ns)
@@ -191,7 +191,7 @@ def _identity(corpus: Corpus, saved: "PreTrainedTokenizerFast | None") -> str:
 
 
 def no_text(counts: ReadCounts, dropped: dict[str, int]) -> UserError:
-    """The error of an input without any text."""
+    """Return the error for an input without any text."""
     left_out = {
         **{f"documents left out as {reason}": number for reason, number in dropped.items()},
         "records whose text is null": counts.null,
@@ -207,10 +207,10 @@ def no_text(counts: ReadCounts, dropped: dict[str, int]) -> UserError:
 
 
 def held_out_below(corpus: Corpus, settings: PrepareSettings) -> int:
-    """Return the number below which the hashes of documents are that are held out, a fraction of the slice kept.
+    """Return the number below which hashes of held-out documents are: a fraction of the slice that is kept.
 
     Raises:
-        UserError: There is no document, or one alone.
+        UserError: There is no document, or only one.
     """
     fraction, (begin, end) = settings.valid_fraction, settings.keep.of_documents
     below = int((begin + fraction * (end - begin)) * 2**64)
@@ -239,7 +239,7 @@ def held_out_below(corpus: Corpus, settings: PrepareSettings) -> int:
 
 
 def _more_documents(sources: list[Source], number: int) -> str:
-    """What makes documents that differ of an input that has one text, by what it is made of."""
+    """Return the advice how to get several documents from an input that has one text, by the kind of input."""
     if any(is_plain_text(file) for source in sources for file in source.files):
         return "Cut plain text with --documents line or blank-line"
     if number > 1:
@@ -289,10 +289,10 @@ def _trim(
 
 
 def _sample(corpus: Corpus, held_out_below: int, meter: Meter) -> Iterator[Document]:
-    """Yield what a tokenizer is made for: a share of what is kept and trained on, without the marks of its words.
+    """Yield what a tokenizer is made from: a share of the kept training documents, without marks of words.
 
-    The share is estimated by the sizes of files. Where far less came, since filters or a slice leave little of them, or
-    much of a file is no text, the corpus is read once more for the rest.
+    The share is estimated from the sizes of files. Where far less text comes, because filters or a slice leave little,
+    or much of a file is not text, the corpus is read once more for the rest.
     """
     share, before, left = _share(sum(map(_text_bytes, corpus.sources))), 0.0, TOKENIZER_SAMPLE_BYTES
     is_unsized = [source.rows is not None and not source.rows.size for source in corpus.sources]
@@ -325,7 +325,7 @@ def _share(size: int) -> float:
 
 
 def _hashed(documents: Iterator[Document]) -> Iterator[tuple[Document, float]]:
-    """With each document a number from 0 to 1; parts of a long one have their own, as a book may be half of it all."""
+    """Yield each document, or part of one, with a number from 0 to 1. A long document may be half the corpus."""
     part = 0
     for document in documents:
         part = 0 if document.begins else part + 1
@@ -333,6 +333,6 @@ def _hashed(documents: Iterator[Document]) -> Iterator[tuple[Document, float]]:
 
 
 def _text_bytes(source: Source) -> int:
-    """About how much text a source holds, by its size."""
+    """Return about how much text a source holds, in bytes, by its size."""
     known = (source.rows.size or 0) if source.rows else 0
     return known + sum(map(text_bytes, source.files))

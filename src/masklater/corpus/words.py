@@ -1,4 +1,4 @@
-"""Word beginnings, read off a tokenizer, for whole-word and span masking."""
+"""Word beginnings, read from a tokenizer, for whole-word and span masking."""
 
 import unicodedata
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
@@ -19,29 +19,31 @@ LETTER, SPACE = 1, 4
 
 
 class WordTable(NamedTuple, Generic[Array]):
-    """Tells words apart: they begin at some tokens always, and between tokens whose meeting characters differ in class.
+    """The table by which words are found.
 
-    Its parts are arrays of numpy, or of torch where positions are chosen.
+    A word begins at a token of `begins_V`, and between two tokens whose adjacent characters differ in class. The fields
+    are arrays of numpy, or of torch where positions are chosen.
     """
 
-    begins_V: Array  # bool: the token begins a word, whatever stands before it
+    begins_V: Array  # bool: the token begins a word, whatever precedes it
     first_V: Array  # int8: class of its first character; 0: one that never begins a word
     last_V: Array  # int8: class of its last character; 0: one after which no word begins
 
 
 def word_table_of(tokenizer: "PreTrainedTokenizerFast") -> WordTable[NDArray[Any]]:
-    """Read off a tokenizer where words begin.
+    """Read from a tokenizer where words begin.
 
-    WordPiece: a token without `##` begins a word. Byte-level BPE: so does a token with a space before it, and, within
-    a stretch without spaces, a change between letters, digits and other characters. Combining marks and joiners belong
-    to what stands before them, whether the tokenizer was trained so or splits them off as GPT-2's does.
-    SentencePiece: a token with `▁` before it.
+    - WordPiece: a token without `##` begins a word.
+    - Byte-level BPE: a token with a space before it begins a word. Within a stretch without spaces, so does a change
+      between letters, digits and other characters. Combining marks and joiners belong to the characters before them,
+      whether the tokenizer was trained so or splits them off as GPT-2's does.
+    - SentencePiece: a token with `▁` before it begins a word.
 
     Raises:
         UserError: The tokenizer is of another kind.
     """
     decoder = tokenizer.backend_tokenizer.decoder
-    # An id may have no entry; no row holds it.
+    # An id may have no entry; it is in no row.
     tokens = [token or "" for token in tokenizer.convert_ids_to_tokens(list(range(num_ids(tokenizer))))]
     none_V = np.zeros(len(tokens), np.int8)
     if type(decoder).__name__ == "ByteLevel":
@@ -66,16 +68,16 @@ def word_table_of(tokenizer: "PreTrainedTokenizerFast") -> WordTable[NDArray[Any
 
 def _class_of(character: str) -> int:
     if not character or character == "\ufffd" or belongs_to_what_is_before(character):
-        return 0  # some of a character's bytes, or what belongs to the character before
+        return 0  # a part of a character's bytes, or a mark or joiner, which belongs to the character before
     if character.isspace():
         return SPACE
     return {"L": LETTER, "N": 2}.get(unicodedata.category(character)[0], 3)
 
 
 def _class_at_the_end(text: str) -> int:
-    """The class of the last character that is no mark and no joiner; marks alone are taken to be a letter's.
+    """Return the class of the last character that is neither mark nor joiner; marks alone count as a letter's.
 
-    A single space is the beginning of the word after it.
+    A single space is the beginning of the next word.
     """
     if text == " ":
         return 0

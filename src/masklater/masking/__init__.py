@@ -1,1 +1,1 @@
-"""Masking: the positions that are corrupted and predicted, and the ids that the encoder reads there."""
+"""Masking: which positions are corrupted, which are predicted, and the ids that the encoder reads."""

@@ -1,4 +1,4 @@
-"""MaskedBatch, the input of one forward pass. The shape legend of the whole project stands here.
+"""MaskedBatch, the input of one forward pass, and the legend of shape letters for the whole project.
 
 B  rows                          L  row length
 S  seen positions of a row       M  dropped positions of a row, S + M = L
@@ -14,24 +14,24 @@ import torch
 from torch import Tensor
 
 IGNORE = -100
-"""The id at a target slot that is not in use, as everywhere in PyTorch and transformers."""
+"""The id at a target slot that is not in use, as usual in PyTorch and transformers."""
 
 
 @dataclass(frozen=True)
 class MaskedBatch:
-    """Rows after corruption. Shapes are the same for every batch of a run: nothing depends on the drawn masks."""
+    """Rows after corruption. All batches of a run have the same shapes, whatever masks are drawn."""
 
     seen_ids_BS: Tensor  # int64: the ids the encoder reads, [MASK]s among them in vanilla mode only
     seen_pos_BS: Tensor  # int64: their positions in the row, ascending
-    masked_pos_BM: Tensor  # int64: positions the encoder does not read; M = 0 in vanilla mode
+    masked_pos_BM: Tensor  # int64: dropped positions, not read by the encoder; M = 0 in vanilla mode
     target_pos_BT: Tensor  # int64: positions to predict
-    target_ids_BT: Tensor  # int64: what stood there; IGNORE where a slot is not in use
-    documents_BL: Tensor | None = None  # int64: document of each position, padding -1; None: all see all
-    hidden_BS: Tensor | None = None  # bool: seen slots to spare, which hold a position that is not to be seen
+    target_ids_BT: Tensor  # int64: the true ids there; IGNORE where a slot is not in use
+    documents_BL: Tensor | None = None  # int64: document of each position, padding -1; None: each sees all
+    hidden_BS: Tensor | None = None  # bool: spare slots, which hold a position that must not be seen
     token_types_BS: Tensor | None = None  # int64: BERT's segment ids; None: all 0
 
     causal: ClassVar[bool] = False
-    """Whether positions see those before them alone, and predict the next token (`CausalBatch`)."""
+    """Whether each position sees only those before it, and predicts the next token (`CausalBatch`)."""
 
     @property
     def row_length(self) -> int:
@@ -48,11 +48,11 @@ class MaskedBatch:
         return self._map(lambda tensor: tensor[start:stop])
 
     def without_targets(self) -> Self:
-        """Return the same rows with no target slot in use: a forward pass that counts for nothing."""
+        """Return the same rows with no target slot in use, for a forward pass that has no effect."""
         return replace(self, target_ids_BT=torch.full_like(self.target_ids_BT, IGNORE))
 
     def to(self, device: torch.device) -> Self:
-        """Return the batch on another device; from pinned memory the copy does not wait."""
+        """Return the batch on another device; a copy from pinned memory is asynchronous."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Self:
@@ -65,9 +65,10 @@ class MaskedBatch:
 
 
 class CausalBatch(MaskedBatch):
-    """Whole rows, in which nothing is masked and each position sees itself and those before it in its document.
+    """Whole rows without masks: each position sees itself and the positions before it in its document.
 
-    `target_pos_BT` are the positions that predict, `target_ids_BT` what stands one further; no decoder takes part.
+    `target_pos_BT` holds the positions that predict, `target_ids_BT` the ids one position further. No decoder takes
+    part.
     """
 
     causal = True
@@ -84,22 +85,22 @@ def batch_from_inputs(
 ) -> MaskedBatch:
     """Make a batch from the inputs of any masked LM of transformers: padded rows, any number of [MASK]s in each.
 
-    [MASK]s are dropped, and padding with them. Rows with fewer seen positions than the fullest get slots to spare,
-    which are hidden from attention. Every position is a target slot; unlabelled ones are not in use.
+    [MASK]s and padding are dropped. Rows with fewer seen positions than the fullest row get spare slots, which are
+    hidden from attention. Every position is a target slot; unlabelled ones are not in use.
 
-    Positions in the row are those of the row without its padding: padding before it is moved behind it, and where the
-    encoder counts tokens, padding inside it too. Target slots keep the order in which the tokens were given.
+    Positions are counted without the padding at the beginning of a row, which is moved to the end. Where the encoder
+    counts tokens, padding inside the row is moved too. Target slots keep the order in which the tokens were given.
 
     Args:
         input_ids_BL: Ids, [MASK]s included.
         attention_mask_BL: 1 at tokens, 0 at padding; None where there is no padding.
-        labels_BL: The true ids at targets, IGNORE elsewhere; None where they are unknown: then the [MASK]s are the
-            targets in use, and what stands there stands for what they are.
+        labels_BL: The true ids at targets, IGNORE elsewhere; None where they are unknown: the [MASK]s are then the
+            targets in use, with the mask's id in place of the true ids.
         mask_id: The mask token's id.
         drop: Whether [MASK]s are dropped; False in vanilla mode, where they are seen.
         token_type_ids_BL: BERT's segment ids.
-        uncounted_id: The padding token's id where the encoder counts tokens other than it, as RoBERTa does; None: the
-            encoder counts all positions, and here those from the first that is not padding.
+        uncounted_id: The padding token's id if the encoder gives positions only to other tokens, as RoBERTa does; None:
+            the encoder counts all positions, here from the first that is not padding.
     """
     B, L = input_ids_BL.shape
     if attention_mask_BL is None:
@@ -110,7 +111,7 @@ def batch_from_inputs(
 
     is_before_BL = (~padding_BL).cumsum(dim=1) == 0
     moved_back_BL = is_before_BL if uncounted_id is None else input_ids_BL == uncounted_id
-    given_BL = torch.argsort(moved_back_BL, dim=1, stable=True)  # where each position of the row was given
+    given_BL = torch.argsort(moved_back_BL, dim=1, stable=True)  # where each position was in the input
     positions_BL = torch.arange(L, device=input_ids_BL.device).expand(B, L)
     target_pos_BT = torch.empty_like(given_BL).scatter_(1, given_BL, positions_BL)
     input_ids_BL, padding_BL = input_ids_BL.gather(1, given_BL), padding_BL.gather(1, given_BL)

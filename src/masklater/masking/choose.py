@@ -1,10 +1,11 @@
 """The choice of positions to corrupt: single tokens, whole words, or spans of words, a fixed count per row.
 
-Each chooser ranks a row's positions; the first `wanted` ranks are corrupted. Words and spans are taken whole, but for
-at most one a row that is cut to make the count, and every position is exactly as likely as any other, however long the
-words are: in text without spaces one may be longer than what is wanted, or be the whole row.
+Each chooser ranks a row's positions; the first `wanted` ranks are corrupted. Words and spans are taken whole, except
+for at most one per row that is cut to reach the count. Every position is equally likely to be chosen, however long the
+words are. (In text without spaces one word may be longer than `wanted`, or be the whole row.)
 
-A chooser is a function in CHOOSERS, at the end. Letters: see masking/batch.py; U units (words or spans) of a row.
+A chooser is a function in CHOOSERS, at the end of this file. Letters: see masking/batch.py; U units (words or spans) of
+a row.
 """
 
 import math
@@ -37,13 +38,13 @@ def rank_uniform(maskable_BL: Tensor, draws: Draws) -> Tensor:
 
 
 def rank_weighted(maskable_BL: Tensor, weight_BL: Tensor, draws: Draws) -> Tensor:
-    """Rank the positions of each row one after another, each drawn with chances as the weights of those left.
+    """Rank the positions of each row: each next one is drawn with a probability proportional to its weight.
 
-    Each comes in after a time that is exponential with its weight as rate, which is Gumbel's trick (Efraimidis and
-    Spirakis 2006). Where all weights are the same the order is that of `rank_uniform`.
+    Each position gets an exponential arrival time with its weight as the rate, and times decide the order. This is
+    Gumbel's trick (Efraimidis and Spirakis 2006). With equal weights the order is that of `rank_uniform`.
 
     Args:
-        maskable_BL: bool, True where a position may be corrupted; those come first.
+        maskable_BL: bool, True where a position may be corrupted; these come first.
         weight_BL: float64, above 0.
         draws: The source of all randomness.
 
@@ -63,8 +64,8 @@ def number_words(
     Args:
         rows_BL: int64 ids.
         maskable_BL: bool, False at special tokens, after which a word begins.
-        words: What tells them apart; None where the rows do.
-        continues_BL: bool, where a word is continued, in rows that say so; None: the tokens tell.
+        words: The table that tells words apart; None where the rows do.
+        continues_BL: bool, True where a word is continued, if the rows store this; None: the tokens tell.
     """
     if continues_BL is None:
         assert words is not None
@@ -77,12 +78,12 @@ def number_words(
 
 
 def group_spans(word_BL: Tensor, p: float, longest: int, draws: Draws) -> Tensor:
-    """Cut each row into spans of words, int64 span_BL; -1 where there is no word.
+    """Cut each row into spans of words; return int64 span_BL, -1 where there is no word.
 
-    Lengths in words are geometric, given that they are at most `longest` (SpanBERT, arXiv 1907.10529, section 3.1:
-    p = 0.2 and 10, which makes 3.8 on average). Cutting the whole row first and choosing among its spans leaves every
-    position equally likely, and spans apart by construction. No span crosses a special token, and the last of a
-    document is as long as what is left.
+    Lengths in words are geometric, conditional on at most `longest` (SpanBERT, arXiv 1907.10529, section 3.1: p = 0.2
+    and 10, 3.8 words on average). The whole row is cut first, and spans are chosen afterwards, so that every position
+    is equally likely and spans never overlap. No span crosses a special token. The last span of a document ends with
+    the document.
     """
     B, L = word_BL.shape
     share_n = (1 - p) ** torch.arange(longest, dtype=torch.float64)
@@ -96,18 +97,18 @@ def group_spans(word_BL: Tensor, p: float, longest: int, draws: Draws) -> Tensor
 
 
 def rank_units(unit_BL: Tensor, wanted_B: Tensor, fill: bool, draws: Draws) -> Tensor:
-    """Rank positions so that the first `wanted` of a row are whole units, but for at most one.
+    """Rank positions so that the first `wanted` of a row form whole units, except for at most one.
 
     Every maskable position is equally likely at every rank, whatever the sizes of the units.
 
     Args:
         unit_BL: int64, the unit of each position: contiguous, numbered from 0 along the row; -1 where not maskable.
-        wanted_B: int64, how many positions to choose; no more than are maskable.
-        fill: Whether units of one position make up for the one that would be cut, where there are enough of them.
+        wanted_B: int64, how many positions to choose; at most the number of maskable ones.
+        fill: Whether units of one position make up for the unit that would be cut, where there are enough of them.
         draws: The source of all randomness.
 
     Returns:
-        int64 order_BL: positions by rank. Units stay together; those chosen come first.
+        int64 order_BL: positions by rank. The positions of a unit are consecutive; chosen positions come first.
     """
     B, L = unit_BL.shape
     is_maskable_BL = unit_BL >= 0
@@ -121,7 +122,7 @@ def rank_units(unit_BL: Tensor, wanted_B: Tensor, fill: bool, draws: Draws) -> T
     taken_BU = torch.zeros_like(size_BU).scatter_(1, by_draw_BU, taken_BU)
     turn_BU = torch.empty_like(size_BU).scatter_(1, by_draw_BU, torch.arange(L).expand(B, L))
 
-    # A unit is a ring entered at a random place, so that any part of it is as likely to be cut off as any other.
+    # A unit is a ring entered at a random place, so that all its parts are equally likely to be cut off.
     start_BU = size_BU.cumsum(dim=1) - size_BU
     size_BL = size_BU.gather(1, unit_or_0_BL).clamp(min=1)
     entry_BL = _draw_below(size_BU, draws).gather(1, unit_or_0_BL)
@@ -131,7 +132,7 @@ def rank_units(unit_BL: Tensor, wanted_B: Tensor, fill: bool, draws: Draws) -> T
     key_BL = turn_BU.gather(1, unit_or_0_BL) * L + place_BL
     key_BL = torch.where(is_chosen_BL, key_BL, torch.where(is_maskable_BL, L * L, L * L + 1))
     order_BL = torch.argsort(key_BL, dim=1, stable=True)
-    # Ranks begin anywhere among the chosen: units of no size come first more often than others.
+    # Ranks begin at a random place among the chosen; else units of some sizes would come first more often.
     rank_L = torch.arange(L)
     begin_B1 = _draw_below(wanted_B[:, None], draws)
     turned_BL = (rank_L + begin_B1) % wanted_B[:, None].clamp(min=1)
@@ -139,11 +140,12 @@ def rank_units(unit_BL: Tensor, wanted_B: Tensor, fill: bool, draws: Draws) -> T
 
 
 def _take_in_order(size_BU: Tensor, wanted_B: Tensor, draws: Draws) -> Tensor:
-    """Decide how much of each unit to take, taken_BU: all or nothing, but for one; on average its share of the row.
+    """Return taken_BU, how much of each unit to take: all or nothing, except for one unit.
 
-    The units, in random order, lie on a ring, and a stretch of it as long as what is wanted begins at a random place
-    (systematic sampling: every position is equally likely). It cuts two units, one at either end. Taking from one what
-    the other gets makes one of them whole or leaves it out; which way is drawn so that neither gains on average.
+    On average a unit gets its share of the row. The units are arranged in random order on a ring. A stretch of `wanted`
+    positions begins at a random place (systematic sampling: every position is equally likely). It cuts two units, one
+    at either end. Moving positions from one to the other makes one of them whole, or leaves it out. The direction is
+    drawn so that neither gains on average.
     """
     end_BU = size_BU.cumsum(dim=1)
     start_BU, total_B1, wanted_B1 = end_BU - size_BU, end_BU[:, -1:], wanted_B[:, None]
@@ -166,10 +168,10 @@ def _take_in_order(size_BU: Tensor, wanted_B: Tensor, draws: Draws) -> Tensor:
 
 
 def _make_whole(size_BU: Tensor, taken_BU: Tensor, draws: Draws) -> Tensor:
-    """Take the unit that is cut whole or leave it out, units of one position making up for it.
+    """Take the cut unit whole or leave it out; units of one position make up for the difference.
 
-    Which of the two is drawn so that no unit gains on average. Where there are too few units of one position for
-    either, the cut stays.
+    Which of the two is drawn so that no unit gains on average. Where there are too few units of one position for both
+    cases, the cut stays.
     """
     is_cut_BU = (taken_BU > 0) & (taken_BU < size_BU)
     cut_B1 = is_cut_BU.int().argmax(dim=1, keepdim=True)
@@ -214,17 +216,17 @@ def choose_spans(
 
 
 def word_table(shards: Any) -> WordTable[Tensor] | None:
-    """Read off SHARDS which tokens begin words; None where their rows say so."""
+    """Read from SHARDS which tokens begin words; None where the rows store this."""
     return None if shards.index.marked else WordTable(*map(torch.from_numpy, shards.words))
 
 
 def continued(block: RowBlock) -> Tensor | None:
-    """Return bool continues_BL, where a word is continued; None: the rows do not say."""
+    """Return bool continues_BL, True where a word is continued; None: the rows do not store this."""
     return None if block.continues_NL is None else torch.from_numpy(block.continues_NL)
 
 
 def words_of_rows(shards: Any, block: RowBlock) -> NDArray[np.int64]:
-    """The word of each position of rows of SHARDS, word_NL, as `number_words` has it.
+    """Return word_NL, the word of each position of rows of SHARDS, numbered as by `number_words`.
 
     Raises:
         UserError: Neither rows nor tokens tell words apart.
@@ -237,11 +239,11 @@ def words_of_rows(shards: Any, block: RowBlock) -> NDArray[np.int64]:
 class Chooser(NamedTuple):
     """A way to choose positions.
 
-    `rank` takes rows_BL (int64 ids), maskable_BL (bool), wanted_B (how many are corrupted), the Corruption and the
-    Draws, the source of all randomness; it returns int64 order_BL, positions by rank, maskable ones first.
-    `table` reads what it has to know of each token off SHARDS, once; ranks find it in `Corruption.table`.
-    `by_words`: it takes word_BL in the place of rows_BL, the word of each position as `number_words` has it, of which
-    `table` is then `word_table`.
+    `rank` takes rows_BL (int64 ids), maskable_BL (bool), wanted_B (how many positions to corrupt), the Corruption and
+    the Draws (the source of all randomness). It returns int64 order_BL: positions by rank, maskable ones first. `table`
+    reads the facts that `rank` needs about each token from SHARDS, once; `rank` gets them as `Corruption.table`. With
+    `by_words`, `rank` takes word_BL instead of rows_BL (the word of each position, as `number_words` returns it), and
+    `table` is `word_table`.
     """
 
     rank: Callable[[Tensor, Tensor, Tensor, Corruption, Draws], Tensor]
@@ -254,4 +256,4 @@ CHOOSERS: dict[str, Chooser] = {
     "word": Chooser(choose_words, word_table, by_words=True),
     "span": Chooser(choose_spans, word_table, by_words=True),
 }
-"""By the names that recipes use, each of which stands in recipe.masking.CHOOSERS too."""
+"""Choosers by the names that recipes use; recipe.masking.CHOOSERS has the same names."""

@@ -1,8 +1,8 @@
-"""Corruption of rows into a MaskedBatch: choose positions, decide their ids and which are predicted (step 1).
+"""Corruption of rows into a MaskedBatch: choose positions, their ids, and which are predicted (method, step 1).
 
-How many is fixed (`corruption.py`). In a padded row each padding position may take the place of one corrupted one: its
-rate stays what the recipe says, and padding fills the dropped slots that are left. (A row of almost nothing but
-separators may have fewer maskable positions than M; then separators fill them.)
+The number of corrupted positions is fixed (`corruption.py`). In a padded row each padding position may replace one
+corrupted position: the row's masking rate stays that of the recipe, and padding fills the remaining dropped slots. (A
+row that consists almost only of separators may have fewer maskable positions than M; then separators fill the slots.)
 
 Letters: see masking/batch.py; C corrupted positions of a row.
 """
@@ -32,7 +32,7 @@ def corrupt(
         documents_BL: int64 document of each position (padding -1), or None where all positions see each other.
         corruption: The fixed counts.
         draws: The source of all randomness; the same generator state gives the same batch.
-        continues_BL: bool, where a word is continued, in rows that say so; None: the tokens tell.
+        continues_BL: bool, True where a word is continued, if the rows store this; None: the tokens tell.
     """
     if corruption.settings.causal:
         return predict_next(rows_BL, documents_BL, corruption, draws)
@@ -42,12 +42,12 @@ def corrupt(
     maskable_BL = ~corruption.is_special_V[rows_BL]
     padding_BL = rows_BL == corruption.pad_id
 
-    # Corrupted positions of each row: C, less those whose place padding takes.
+    # Corrupted positions of each row: C, less those that padding replaces.
     wanted_B = share_of_each(corruption.rate, maskable_BL.sum(dim=1))
     corrupted_B = C - (C - wanted_B).clamp(min=0).minimum(padding_BL.sum(dim=1))
     corrupted_B = corrupted_B.minimum(maskable_BL.sum(dim=1))
     masks_B = share_of_each(settings.mask, corrupted_B)
-    replaced = round(settings.mask + settings.random, 9)  # 0.6 + 0.3 is a little less than 0.9
+    replaced = round(settings.mask + settings.random, 9)  # else 0.6 + 0.3 would be a little less than 0.9
     randoms_B = share_of_each(replaced, corrupted_B) - masks_B
 
     chooser = CHOOSERS[settings.choose]
@@ -60,7 +60,7 @@ def corrupt(
     ids_BL = torch.where(is_random_BL, corruption.ordinary_ids_K[draws_BL], rows_BL)
 
     if corruption.drop:
-        # The first M by this order are dropped: [MASK]s, then padding, then separators, which is next to never.
+        # The first M in this order are dropped: [MASK]s, then padding, then separators (almost never needed).
         order_to_drop_BL = torch.where(is_mask_BL, 0, torch.where(padding_BL, 1, torch.where(maskable_BL, 3, 2)))
         by_drop_BL = torch.argsort(order_to_drop_BL, dim=1, stable=True)
         masked_pos_BM = by_drop_BL[:, :M].sort(dim=1).values
@@ -71,7 +71,7 @@ def corrupt(
         masked_pos_BM = torch.empty(B, 0, dtype=torch.int64)
 
     targets_B = corrupted_B
-    if settings.predict < 1:  # some of the corrupted positions, whatever the encoder reads there
+    if settings.predict < 1:  # predict only some of the corrupted positions, whatever their ids now
         order_BL = _rank_targets(rank_BL < corrupted_B[:, None], rows_BL, corruption, draws)
         targets_B = share_of_each(settings.predict, corrupted_B)
     target_pos_BT = order_BL[:, :T]
@@ -87,7 +87,7 @@ def corrupt(
 
 
 def _rank_targets(is_corrupted_BL: Tensor, rows_BL: Tensor, corruption: Corruption, draws: Draws) -> Tensor:
-    """Rank the corrupted positions of each row by who is predicted first: all alike, or by their tokens' weights."""
+    """Rank the corrupted positions of each row by the order of prediction: at random, or by their tokens' weights."""
     if corruption.weights_V is None:
         return rank_uniform(is_corrupted_BL, draws)
     return rank_weighted(is_corrupted_BL, corruption.weights_V[rows_BL], draws)

@@ -1,7 +1,7 @@
-"""What is settled about corruption before a row is seen: shares as fixed counts, and facts about ids.
+"""The part of corruption that is fixed before any row is read: counts from shares, and facts about ids.
 
-Counts are fixed. Of a row without padding C positions are corrupted, M = round(mask x C) of them dropped and
-T = round(predict x C) predicted, whatever the draw, so that S, M and T are the same in every batch.
+Counts are fixed. In a row without padding C positions are corrupted; M = round(mask x C) of them are dropped and T =
+round(predict x C) predicted, for every draw. So S, M and T are the same in every batch.
 
 Letters: see masking/batch.py; C corrupted positions of a row.
 """
@@ -21,19 +21,19 @@ from masklater.recipe.masking import MaskingSettings
 
 @dataclass(frozen=True)
 class Corruption:
-    """The corruption of the rows of one data set: the recipe's shares as fixed counts."""
+    """The corruption of a dataset's rows: the recipe's shares as fixed counts."""
 
     settings: MaskingSettings
-    drop: bool  # True: [MASK]s are left out of the encoder (3ML); False: they stand in its input (vanilla)
+    drop: bool  # True: [MASK]s are left out of the encoder (3ML); False: its input contains them (vanilla)
     rate: float  # share of the maskable positions that are corrupted
     row_length: int  # L
     maskable_per_row: float  # mean over rows without padding
     is_special_V: Tensor  # bool
-    ordinary_ids_K: Tensor  # int64: the ids a random token is drawn from, K = V - specials
+    ordinary_ids_K: Tensor  # int64: the ids from which random tokens are drawn, K = V - specials
     mask_id: int
     pad_id: int
-    table: Any  # what the chooser has to know of each token; None where it needs nothing
-    weights_V: Tensor | None = None  # float64: of each token, where what is predicted is drawn; None: all alike
+    table: Any  # the chooser's facts about each token; None where it needs none
+    weights_V: Tensor | None = None  # float64: of each token, for the draw of targets; None: equal
 
     @property
     def counts(self) -> Counts:
@@ -60,13 +60,13 @@ def make_corruption(
         settings: The recipe's `masking` section.
         drop: Whether [MASK]s are left out of the encoder.
         row_length: L.
-        maskable_per_row: Mean number of maskable positions of a row without padding: with separators inside, fewer than
-            L - 2. C is the rate's share of it, so that the corpus as a whole is masked at the stated rate.
-        vocabulary: Of the tokenizer, whose special tokens are never corrupted, nor drawn as random ones.
+        maskable_per_row: Mean number of maskable positions of a row without padding; below L - 2 where rows hold
+            separators. C is the rate's share of this mean, so that the corpus as a whole is masked at the stated rate.
+        vocabulary: The tokenizer's vocabulary. Its special tokens are never corrupted, nor drawn as random ones.
         table: The chooser's facts about each token (`Chooser.table`).
 
     Raises:
-        UserError: A rate leaves no target, or nothing to see, in rows of this length.
+        UserError: In rows of this length, a rate leaves no target, or no position to see.
     """
     is_special_V = torch.zeros(vocabulary.size, dtype=torch.bool)
     is_special_V[list(vocabulary.special)] = True

@@ -1,4 +1,4 @@
-"""Counts of corrupted, dropped and predicted positions, the same for every row without padding (no torch)."""
+"""Counts of corrupted, dropped and predicted positions. They are the same for every row without padding (no torch)."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -32,7 +32,7 @@ def count(settings: MaskingSettings, rate: float, drop: bool, row_length: int, m
         row_length: L.
         maskable_per_row: Mean number of maskable positions of a row without padding.
     """
-    if settings.causal:  # a row begins and ends with a special token
+    if settings.causal:  # minus the special tokens at both ends of a row
         return Counts(row_length, corrupted=0, dropped=0, targets=share_of(settings.predict, row_length - 2))
     corrupted = min(share_of(rate, maskable_per_row), row_length - 2)
     return Counts(
@@ -44,14 +44,14 @@ def count(settings: MaskingSettings, rate: float, drop: bool, row_length: int, m
 
 
 def share_of(share: float, number: float) -> int:
-    """Return the share of so many positions as a whole number: rounded in float64, halves to the even one."""
+    """Return the share of a number of positions, rounded to an integer: in float64, halves to the even one."""
     return round(share * number)
 
 
 def share_of_each(share: float, number_B: "Tensor") -> "Tensor":
-    """Return `share_of` each of several numbers, int64.
+    """Return `share_of` for each of several numbers, int64.
 
-    In float64 too: float32 makes other whole numbers of some halves (0.55 x 110), and counts of rows would then not be
-    those that their slots were counted by.
+    Computed in float64 as well: float32 rounds some halves to other integers (0.55 x 110), and the counts of rows would
+    then differ from those that their slots were computed from.
     """
     return (share * number_B.double()).round().long()

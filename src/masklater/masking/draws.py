@@ -1,4 +1,4 @@
-"""Random numbers for a batch, of which a process may keep those of its own rows."""
+"""Random numbers for a batch, of which a process may keep only those of its own rows."""
 
 from dataclasses import dataclass
 
@@ -10,13 +10,14 @@ from torch import Tensor
 class Draws:
     """The source of all randomness of a batch: the same generator state gives the same batch.
 
-    Numbers are drawn for every row, and those of the rows asked for are kept: what becomes of a row does not depend on
-    which process corrupts it, and the rest of a row's corruption, which takes most of the time, is for its own process.
+    Numbers are drawn for every row of the batch, and those of the process's own rows are kept. So the result for a row
+    does not depend on which process corrupts it. The rest of the corruption, which takes most of the time, is done only
+    for the process's own rows.
 
     Args:
-        generator: Where the numbers come from.
-        before: Rows of the batch that stand before those asked for.
-        after: Rows that stand after them.
+        generator: The source of the numbers.
+        before: Number of rows in the batch before the process's own.
+        after: Number of rows after them.
     """
 
     generator: torch.Generator

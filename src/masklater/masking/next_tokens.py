@@ -1,9 +1,10 @@
-"""Rows of a causal phase: nothing is masked, and positions predict what stands one further.
+"""Rows of a causal phase: nothing is masked, and each position predicts the next token.
 
-Targets are what the masked objective could predict too, so never a special token, and where documents do not see each
-other never the first token of one that begins inside the row, as nothing of it comes before. Where all of the row is
-seen (`batch.attend: row`) what comes before is the text before it, and it is a target. T = round(predict x (L - 2))
-slots in every row, however many targets it has: a row begins and ends with a special token.
+Targets are tokens that the masked objective could predict too, so never a special token. Where documents do not see
+each other, the first token of a document that begins inside the row is no target either, because nothing of its
+document comes before it. Where positions see the whole row before them (`batch.attend: row`), the previous document
+comes before that token, and it is a target. Every row has T = round(predict x (L - 2)) slots, however many targets it
+has: a row begins and ends with a special token.
 
 Letters: see masking/batch.py.
 """
@@ -19,7 +20,7 @@ from masklater.masking.draws import Draws
 
 
 def predict_next(rows_BL: Tensor, documents_BL: Tensor | None, corruption: Corruption, draws: Draws) -> CausalBatch:
-    """Make a CausalBatch of rows; arguments as `corrupt`'s."""
+    """Make a CausalBatch of rows; the arguments are those of `corrupt`."""
     B, L = rows_BL.shape
     T = corruption.counts.targets
     predicts_BL = torch.zeros(B, L, dtype=torch.bool)

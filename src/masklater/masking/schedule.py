@@ -1,7 +1,7 @@
 """The masking rate over a run: constant, linear (arXiv 2305.15096: from 30% down to 15%), in steps, or random.
 
-A rate is a shape: C, M and T of a row follow from it. Linear and random schedules therefore take few rates, evenly
-spaced, both ends among them, so that a compiled step sees few shapes.
+A rate decides a shape: C, M and T of a row follow from it. So linear and random schedules take few rates, evenly
+spaced, both ends included, and a compiled step sees few shapes.
 """
 
 from bisect import bisect_left
@@ -13,11 +13,11 @@ from masklater.recipe.timeline import Span
 from masklater.seeds import derive_seed
 
 LOOKED_AT = 200
-"""Points of a run that are counted where a rate changes with every step."""
+"""The number of points of a run that are counted where the rate changes with every step."""
 
 
 def levels_of(settings: MaskingSettings) -> list[tuple[float, float]]:
-    """Return (share of the run, rate from there on) pairs of a schedule whose rate follows progress, in order."""
+    """Return the (share of the run, rate from there on) pairs, in order, of a schedule whose rate follows progress."""
     schedule = settings.schedule
     if schedule.name == "linear" and schedule.number is not None:
         assert schedule.end is not None  # the recipe has been validated
@@ -27,7 +27,7 @@ def levels_of(settings: MaskingSettings) -> list[tuple[float, float]]:
 
 
 def rate_at(settings: MaskingSettings, progress: float) -> float:
-    """Return the masking rate of a step that begins when `progress` of the run, from 0 to 1, has passed."""
+    """Return the masking rate of a step that begins at `progress`, the share of the run that has passed (0 to 1)."""
     schedule = settings.schedule
     if schedule.name == "linear" and schedule.number is None:
         assert schedule.end is not None
@@ -36,7 +36,7 @@ def rate_at(settings: MaskingSettings, progress: float) -> float:
 
 
 def rates_of(settings: MaskingSettings) -> list[float]:
-    """Return the rates that a schedule takes, or between which it moves; the first is the one that scores are under."""
+    """Return the rates that a schedule takes, or moves between; first the one at which held-out rows are scored."""
     schedule = settings.schedule
     if schedule.name == "random":
         return [settings.rate, *_random_rates(settings)]
@@ -50,10 +50,10 @@ class RatePath:
 
     Args:
         settings: The recipe's `masking` section.
-        seed: What a random rate is drawn by.
-        step_share: Share of the run that one step is.
-        first: The first step, from 0, of the part.
-        before: Share of the run that has passed when the part begins.
+        seed: The seed of random rates.
+        step_share: The share of the run that one step takes.
+        first: The first step of the part, counted from 0.
+        before: The share of the run that has passed when the part begins.
     """
 
     settings: MaskingSettings
@@ -67,21 +67,21 @@ class RatePath:
         if self.settings.schedule.name == "random":
             rates = _random_rates(self.settings)
             block, place = divmod(step, len(rates))
-            # Each rate once in as many steps, so that what a run spends is soon what is expected of it.
+            # Each rate occurs once in each round of steps, so that the run's spending is soon near its expectation.
             return sorted(rates, key=lambda rate: derive_seed(self.seed, f"rate {rate}", block))[place]
         return rate_at(self.settings, self._progress(step))
 
     def steps_by_rate(self, steps: int) -> Counter[float]:
-        """Count the steps at each rate, of so many from the first on.
+        """Count the steps at each rate, over `steps` steps from the first on.
 
-        They are whole numbers, but for a linear schedule without levels, which is looked at in few places.
+        Counts are integers, except for a linear schedule without levels, which is sampled at few points.
         """
         found: Counter[float] = Counter()
         schedule = self.settings.schedule
         if schedule.name == "random":
             rates = _random_rates(self.settings)
             stop, each = self.first + steps, len(rates)
-            begin = min(-(-self.first // each) * each, stop)  # of the first whole round
+            begin = min(-(-self.first // each) * each, stop)  # the start of the first whole round
             end = max(stop // each * each, begin)
             found.update(dict.fromkeys(rates, (end - begin) // each))
             found.update(self.rate(step) for step in (*range(self.first, begin), *range(end, stop)))
@@ -102,7 +102,7 @@ class RatePath:
 
 
 def rates_in(span: Span) -> RatePath:
-    """Return the masking rate along a phase: it follows the run, or the phase where that has a rate of its own."""
+    """Return the masking rate along a phase: it follows the phase if that sets a rate, else the run."""
     duration, settings = span.recipe.duration, span.recipe.masking
     per_step = duration.spent(span.step)
     if span.settings.has_rates:
@@ -119,7 +119,7 @@ def _random_rates(settings: MaskingSettings) -> list[float]:
 
 
 def _evenly(first: float, last: float, number: int) -> list[float]:
-    """Return so many numbers, evenly spaced, both ends among them; one where the ends are the same."""
+    """Return `number` evenly spaced numbers, both ends included; one number where the ends are equal."""
     if first == last:
         return [first]
     return [first + (last - first) * place / (number - 1) for place in range(number)]

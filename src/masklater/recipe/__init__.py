@@ -1,1 +1,1 @@
-"""The recipe: everything that decides what a run computes, validated whole. No torch is imported here."""
+"""The recipe: everything that decides what a run computes, validated as a whole. No torch is imported here."""

@@ -1,4 +1,4 @@
-"""The contradictions between a recipe's sections."""
+"""Contradictions between the sections of a recipe."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from masklater.recipe.sections import DecoderSettings, ModelSettings
 
 
 def find_contradictions(sections: Mapping[str, Any]) -> list[Fault]:
-    """Faults between sections that are each valid by themselves."""
+    """Return faults between sections that are each valid by themselves."""
     model, decoder, masking, schedule, duration = (
         sections.get(name) for name in ("model", "decoder", "masking", "schedule", "duration")
     )
@@ -52,7 +52,7 @@ def find_contradictions(sections: Mapping[str, Any]) -> list[Fault]:
 
 
 def _decoder_faults(model: ModelSettings, decoder: DecoderSettings) -> list[Fault]:
-    """Find the settings that do not fit the encoder, where the recipe says its sizes."""
+    """Return faults of settings that do not fit the encoder, where the recipe gives the encoder's sizes."""
     faults = []
     if model.num_hidden_layers and (decoder.enter_layer or 0) >= model.num_hidden_layers:
         faults.append(
@@ -107,7 +107,7 @@ def _decoder_faults(model: ModelSettings, decoder: DecoderSettings) -> list[Faul
 
 
 def _warmup_faults(warmup: Duration, duration: Duration) -> list[Fault]:
-    """A warm-up that does not fit the duration."""
+    """Return the fault of a warm-up that does not fit the duration."""
     if (warmup.unit == "hours") != (duration.unit == "hours"):
         return [
             Fault(

@@ -42,16 +42,16 @@ class Duration(Section):
 
     @property
     def unit_name(self) -> str:
-        """The unit as it is written beside a number."""
+        """The unit as written after a number."""
         return "FLOPs" if self.unit == "flops" else self.unit
 
     @property
     def amount(self) -> float:
-        """The number of that unit."""
+        """The number of units."""
         return float(getattr(self, self.unit))
 
     def spent(self, ledger: Ledger) -> float:
-        """Return what the run has spent in this duration's own unit."""
+        """Return what the run has spent, in the unit of this duration."""
         return float(getattr(ledger, self.unit))
 
     def reached(self, ledger: Ledger) -> bool:

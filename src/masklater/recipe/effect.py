@@ -1,11 +1,11 @@
-"""The settings of a recipe that do nothing beside the others: a run records those that act."""
+"""The settings of a recipe that have no effect, given the others. A run records only those that have one."""
 
 from masklater.recipe.families import WINDOWED
 from masklater.recipe.recipe import Recipe
 
 
 def without_effect(recipe: Recipe) -> set[str]:
-    """Dotted keys of the settings that change nothing, whatever their value, or do not as they are."""
+    """Return the dotted keys of settings that change nothing, at any value or at the one they have."""
     model, decoder, masking = recipe.model, recipe.decoder, recipe.masking
     idle = set()
     if model.family not in WINDOWED:
@@ -16,7 +16,7 @@ def without_effect(recipe: Recipe) -> set[str]:
         idle |= {"model.max_positions"}
     if not decoder.has_layers:
         idle |= {"decoder.num_layers"}
-    if not decoder.drops:  # [MASK]s are tokens of the input, with its embedding and its positions
+    if not decoder.drops:  # [MASK]s are tokens of the encoder's input, with its embedding and positions
         idle |= {"decoder.mask_embedding", "decoder.positions"}
     if not decoder.embedding_skip:
         idle |= {"decoder.embedding_skip"}

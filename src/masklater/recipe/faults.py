@@ -1,4 +1,4 @@
-"""What pydantic finds wrong in a recipe, as sentences: where, the value found, the rule and the remedy."""
+"""The faults that pydantic finds in a recipe, as sentences: where, the value found, the rule and the remedy."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,21 +11,21 @@ from masklater.recipe.recipe import Recipe
 from masklater.recipe.section import Section, is_list
 
 PLAIN_BRANCHES = ("literal['auto']", "bool", "int", "constrained-int")
-"""What pydantic calls the branches of a union of plain values (`micro_rows: auto | int`), the most telling one last."""
+"""Pydantic's names for the branches of a union of plain values (`micro_rows: auto | int`); the last is the clearest."""
 
 RULES = {"tuple_type": "it must be a list, as [...]", "model_type": "it must be a section, as {...}"}
-"""What pydantic says in the words of Python, in those of YAML; by its names."""
+"""Rules in the terms of YAML where pydantic uses those of Python, by pydantic's names."""
 
 
 def _branch(path: Sequence[int | str]) -> int | None:
-    """Find where pydantic's path names a branch of a union (`warmup: float | Duration`) rather than a key; or None."""
+    """Return the index in pydantic's path that names a branch of a union (`warmup: float | Duration`), or None."""
     if len(path) > 1 and path[-1] in PLAIN_BRANCHES:
         return len(path) - 1
     return 2 if tuple(path[:2]) == ("schedule", "warmup") and len(path) > 2 else None
 
 
 def of_the_branch_meant(details: ErrorDetails, every: Sequence[ErrorDetails], tree: Mapping[str, Any]) -> bool:
-    """Tell whether one of a union's errors is about the branch the user wrote; of plain values, about the last."""
+    """Tell whether a union's error is about the branch the user wrote; of plain values, about the clearest one."""
     path = details["loc"]
     branch = _branch(path)
     if branch is None:
@@ -60,7 +60,7 @@ def fault_of(details: ErrorDetails, tree: Mapping[str, Any]) -> Fault:
 
 
 def unknown_key(path: tuple[str, ...], tree: Mapping[str, Any]) -> Fault:
-    """Return the fault of a key that there is not, and the keys that there are."""
+    """Return the fault of an unknown key, with the keys that exist."""
     section = _section(path[:-1])
     known = list(section.keys()) if section else []
     node: Any = tree
@@ -91,7 +91,7 @@ def _section(path: tuple[str, ...]) -> type[Section] | None:
 
 
 def _meaning(path: tuple[str, ...]) -> str | None:
-    """Return what a setting means, of a value in a list what the list does."""
+    """Return the meaning of a setting; for a value in a list, that of the list."""
     while path and path[-1].isdecimal():
         path = path[:-1]
     section = _section(path[:-1])

@@ -40,17 +40,17 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def load_record(path: Path) -> Recipe:
-    """Read the recipe that a RUN has recorded; what an earlier version did not record is as it was then.
+    """Read the recipe that a RUN has recorded; a setting that it lacks acts as it did in the version that wrote it.
 
     Raises:
         UserError: The file is missing or not YAML.
-        RecipeError: It is not what pre-training wrote.
+        RecipeError: The file is not what pre-training wrote.
     """
     tree = read_yaml(path)
     masking = tree.get("masking")
     schedule = masking.get("schedule") if isinstance(masking, dict) else None
     if isinstance(schedule, dict) and schedule.get("name") == "linear":
-        schedule.setdefault("levels", None)  # the rate changed with every step
+        schedule.setdefault("levels", None)  # the rate changed with every step then
     return validate(tree, str(path))
 
 
@@ -58,7 +58,7 @@ def validate(tree: Mapping[str, Any], source: str = "given") -> Recipe:
     """Build a Recipe from a plain tree, or raise RecipeError with every fault it has."""
     faults: list[Fault] = []
     sections: dict[str, Any] = {}
-    # Section by section, so that a fault in one does not hide the contradictions between the others.
+    # Each section by itself, so that a fault in one does not hide contradictions between the others.
     for name in Recipe.model_fields:
         section, found = _validate_section(name, tree)
         if found:
@@ -76,7 +76,7 @@ def validate_decoder(tree: Mapping[str, Any]) -> DecoderSettings:
     """Build the decoder section from a plain tree outside a recipe.
 
     Raises:
-        UserError: It has faults; all of them are listed.
+        UserError: The section has faults; all of them are listed.
     """
     section, faults = _validate_section("decoder", {"decoder": tree})
     if faults:
@@ -85,7 +85,7 @@ def validate_decoder(tree: Mapping[str, Any]) -> DecoderSettings:
 
 
 def _validate_section(name: str, tree: Mapping[str, Any]) -> tuple[Any, list[Fault]]:
-    """Build one section of a recipe, the others as they are by default, or find every fault it has."""
+    """Build one section of a recipe, with defaults for the others, or return every fault it has."""
     partial = {name: tree[name]} if name in tree else {}
     if name != "duration":
         partial["duration"] = {"steps": 1}
@@ -98,12 +98,12 @@ def _validate_section(name: str, tree: Mapping[str, Any]) -> tuple[Any, list[Fau
 
 
 def dump(recipe: Recipe) -> str:
-    """The resolved recipe as YAML: every setting that acts, durations with the unit they use."""
+    """Return the resolved recipe as YAML: every setting that has an effect, durations with their unit."""
     return yaml.safe_dump(plain(recipe), sort_keys=False, default_flow_style=None)
 
 
 def plain(recipe: Recipe) -> dict[str, Any]:
-    """The resolved recipe as a tree of plain values, by the names a recipe file uses; what does nothing is left out."""
+    """Return the resolved recipe as a tree of plain values, by a recipe file's names, without settings of no effect."""
     tree = recipe.model_dump(mode="json", by_alias=True)
     for key in without_effect(recipe):
         *sections, name = key.split(".")
@@ -115,7 +115,7 @@ def plain(recipe: Recipe) -> dict[str, Any]:
 
 
 def settings_of(recipe: Recipe) -> dict[str, Any]:
-    """Every setting of the resolved recipe that acts, by its dotted key."""
+    """Return every setting of the resolved recipe that has an effect, by its dotted key."""
     return _leaves(plain(recipe))
 
 
@@ -132,13 +132,13 @@ def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def shipped() -> dict[str, Path]:
-    """The recipes that come with the package, by name."""
+    """Return the recipes that come with the package, by name."""
     folder = Path(str(resources.files("masklater") / "recipes"))
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def describe() -> list[tuple[str, str, str]]:
-    """Every setting as (dotted key, default, meaning), for `--help` and the docs."""
+    """Return every setting as (dotted key, default, meaning), for `--settings` and the docs."""
     rows: list[tuple[str, str, str]] = []
 
     def walk(prefix: str, section: type[Section], defaults: Mapping[str, Any]) -> None:

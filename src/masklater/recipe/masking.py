@@ -1,4 +1,4 @@
-"""The section of a recipe on masking: what is corrupted of a row, and how its rate goes over a run."""
+"""The recipe's section on masking: what is corrupted in a row, and how the masking rate changes over a run."""
 
 import math
 from typing import Annotated, Literal, Self
@@ -8,14 +8,15 @@ from pydantic import AfterValidator, Field, model_validator
 from masklater.recipe.section import MOST, ON_RESUME, Section, listed, one_of
 
 CHOOSERS = {"uniform": "single tokens", "word": "whole words", "span": "spans of words as in SpanBERT"}
-"""Ways to choose positions, with what each chooses; masking/choose.py has the function of each."""
+"""Ways to choose positions, with what each chooses; masking/choose.py has their functions."""
 
 MOST_RATES = 8
-"""Masking rates of a run whose schedule is linear or random. Each is a shape, and a compiled step compiles each."""
+"""The most masking rates of a run with a linear or random schedule. Each gives a shape, which a compiled step
+compiles."""
 
 
 class RateScheduleSettings(Section):
-    """The masking rate over the run, which begins at masking.rate (arXiv 2305.15096), or is drawn at each step."""
+    """The masking rate over the run: it begins at masking.rate (arXiv 2305.15096), or is drawn at each step."""
 
     name: Literal["constant", "linear", "stepwise", "random"] = Field(
         "constant", description="how the rate changes; random: drawn at each step, evenly between low and high"
@@ -36,7 +37,7 @@ class RateScheduleSettings(Section):
 
     @property
     def number(self) -> int | None:
-        """How many rates a linear or random schedule takes; None: as many as steps."""
+        """The number of rates of a linear or random schedule; None: as many as steps."""
         return MOST_RATES if self.levels == "auto" else self.levels
 
     @model_validator(mode="after")
@@ -88,11 +89,11 @@ class MaskingSettings(Section):
 
     @property
     def causal(self) -> bool:
-        """Whether nothing is masked and next tokens are predicted; no recipe has this rate, but that of a phase may."""
+        """Whether nothing is masked and next tokens are predicted (rate 0): only in a phase, never in a recipe."""
         return self.rate == 0
 
     def as_causal(self, predict: float) -> Self:
-        """Return the settings of a phase in which nothing is masked and this share of next tokens is predicted."""
+        """Return the settings of a phase in which nothing is masked and this share of the next tokens is predicted."""
         plain = {
             "rate": 0.0,
             "schedule": RateScheduleSettings(),
@@ -119,4 +120,4 @@ class MaskingSettings(Section):
 
 
 COMMON_CORRUPTION = MaskingSettings(rate=0.15, mask=1.0, random=0.0, keep=0.0)
-"""The corruption every run is also evaluated under: losses at different rates do not compare."""
+"""The corruption under which every run is also evaluated, since losses at different rates do not compare."""

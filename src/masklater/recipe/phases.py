@@ -1,4 +1,4 @@
-"""The data and the phases of a recipe: what is mixed, and parts of a run that differ in it or in how it is read."""
+"""The data and the phases of a recipe: which sources are mixed, and parts of a run with other data or settings."""
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from masklater.recipe.sections import ModelSettings, ScheduleSettings
 
 PERIOD = 10_000
-"""Rows after which any mixture has come round to exactly its shares, which have four decimals at most."""
+"""The number of rows after which every mixture has exactly its shares, which have at most four decimals."""
 
 
 def _refuse_names_alone(given: Any) -> Any:
@@ -47,7 +47,7 @@ SHARES_MEANING = (
 
 
 class _OnlyWhatIsGiven(Section):
-    """A section whose settings all have an effect only where they are given, and of which no others are recorded."""
+    """A section whose settings have an effect only where they are given; no others are recorded."""
 
     @model_serializer(mode="wrap")
     def _without_nulls(self, serialize: Any) -> dict[str, Any]:
@@ -79,7 +79,7 @@ class PhaseBatch(_OnlyWhatIsGiven):
 
 
 class PhaseSettings(_OnlyWhatIsGiven):
-    """A part of a run. What it does not give is as in the rest of the recipe."""
+    """A part of a run. Settings that it does not give are those of the rest of the recipe."""
 
     share: float | None = Field(
         None, ge=0, le=1, description="its share of the duration; 0: the recipe is as if it were not there"
@@ -112,10 +112,10 @@ class PhaseSettings(_OnlyWhatIsGiven):
         return self
 
     def change_masking(self, masking: MaskingSettings) -> MaskingSettings:
-        """Return the masking of this phase, given that of the recipe.
+        """Return the masking of this phase, given the recipe's.
 
         Raises:
-            ValidationError: The two do not go together.
+            ValidationError: The two contradict each other.
         """
         if self.objective == "causal":
             return masking.as_causal(self.masking.predict or masking.predict)
@@ -128,17 +128,17 @@ class PhaseSettings(_OnlyWhatIsGiven):
 
     @property
     def has_rates(self) -> bool:
-        """Whether the masking rate follows this phase and not the run."""
+        """Whether the masking rate follows this phase, not the run."""
         return (self.masking.rate, self.masking.schedule) != (None, None)
 
 
 def without_empty(phases: tuple[PhaseSettings, ...]) -> tuple[PhaseSettings, ...]:
-    """Leave out the phases whose share is 0."""
+    """Return the phases without those whose share is 0."""
     return tuple(phase for phase in phases if phase.share != 0)
 
 
 def find_phase_faults(sections: Mapping[str, Any]) -> list[Fault]:
-    """Faults of data and phases beside the other sections, those of them that are valid by themselves."""
+    """Return faults of data and phases, also against those other sections that are valid by themselves."""
     phases: Sequence[PhaseSettings] = sections.get("phases") or ()
     schedule: ScheduleSettings | None = sections.get("schedule")
     faults = []
@@ -168,7 +168,7 @@ def find_phase_faults(sections: Mapping[str, Any]) -> list[Fault]:
 
 
 def _causal_faults(number: int, phase: PhaseSettings, last: bool) -> list[Fault]:
-    """Faults of a phase that predicts next tokens."""
+    """Return faults of a phase that predicts next tokens."""
     faults = []
     if last:
         rule = "an encoder that has only looked back is no masked LM, which is what is exported and compared"
@@ -194,7 +194,7 @@ def _masking_faults(number: int, phase: PhaseSettings, masking: MaskingSettings 
 
 
 def _length_faults(phases: Sequence[PhaseSettings], duration: Duration) -> list[Fault]:
-    """Faults in how long phases are."""
+    """Return faults in the lengths of phases."""
     faults, lengths = [], [length_of(phase, duration) for phase in phases]
     for number, (phase, length) in enumerate(zip(phases, lengths, strict=True)):
         if length is None and number + 1 < len(phases):
@@ -215,7 +215,7 @@ def _length_faults(phases: Sequence[PhaseSettings], duration: Duration) -> list[
 
 
 def _rate_faults(phases: Sequence[PhaseSettings], duration: Duration, masking: MaskingSettings | None) -> list[Fault]:
-    """Faults of masking rates that change in phases whose steps are not known beforehand, or follow from FLOPs."""
+    """Return faults of changing masking rates, if the first step of a phase depends on FLOPs or on the clock."""
     if len(phases) < 2 or duration.unit not in {"flops", "hours"}:
         return []
     rule = "the step at which a phase begins follows from the FLOPs of a step, which change with this masking rate"
@@ -234,7 +234,7 @@ def _rate_faults(phases: Sequence[PhaseSettings], duration: Duration, masking: M
 
 
 def length_of(phase: PhaseSettings, duration: Duration) -> Fraction | None:
-    """Return how long a phase is, in the unit of the duration; None: as long as what is left."""
+    """Return the length of a phase, in the unit of the duration; None: as long as what is left."""
     if phase.share is not None:
         return Fraction(str(phase.share)) * Fraction(str(duration.amount))
     return None if phase.duration is None else Fraction(str(phase.duration.amount))

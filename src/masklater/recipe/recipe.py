@@ -74,5 +74,5 @@ class Recipe(Section):
 
     @property
     def checkpoint_every(self) -> int:
-        """The number n where of every n-th layer only the input is kept for the backward pass; 0: of none."""
+        """The number n: every n-th layer keeps only its input for the backward pass; 0: all layers keep everything."""
         return int(self.activation_checkpointing)

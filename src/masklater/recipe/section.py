@@ -1,4 +1,4 @@
-"""The base of every recipe section: frozen once validated, and no key passes unknown."""
+"""The base of every recipe section: frozen once validated; unknown keys are faults."""
 
 from collections.abc import Callable, Mapping
 from types import UnionType
@@ -8,21 +8,21 @@ from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
 MOST = 2**31 - 1
-"""No count of anything in a recipe is larger; what reads them computes in 64 bits."""
+"""The largest count of anything in a recipe; code that reads counts computes in 64 bits."""
 
 ON_RESUME = "a resumed run may change it"
-"""Marks a field, or a whole section, with which a resumed run may differ; anything else would make it another run."""
+"""Marks a field, or a section, that a resumed run may change; a change of any other would make it another run."""
 
 
 class Section(BaseModel):
-    """A validated, immutable part of a recipe, or of another file this software reads. Unknown keys are faults."""
+    """A validated, immutable part of a recipe, or of another file that masklater reads. Unknown keys are faults."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod
     def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse true and false where a number is meant, which pydantic takes for 1 and 0."""
+        """Refuse true and false where a number is meant; pydantic takes them for 1 and 0."""
         kinds = _kinds(cls.model_fields[info.field_name or ""].annotation)
         if isinstance(value, bool) and bool not in kinds and kinds & {int, float}:
             raise ValueError("it must be a number")
@@ -30,12 +30,12 @@ class Section(BaseModel):
 
     @classmethod
     def keys(cls) -> dict[str, FieldInfo]:
-        """The fields by the names a file uses (`from`, where the attribute is `from_`)."""
+        """Return the fields by the names that a file uses (`from`, where the attribute is `from_`)."""
         return {field.alias or name: field for name, field in cls.model_fields.items()}
 
     @classmethod
     def may_change(cls, dotted_key: str) -> bool:
-        """Tell whether a resumed run may change the setting of this key, or one that it is part of."""
+        """Tell whether a resumed run may change the setting of this key, or one that contains it."""
         name, _, rest = dotted_key.partition(".")
         field = cls.keys().get(name)
         if field is None:
@@ -44,12 +44,12 @@ class Section(BaseModel):
             return True
         section = cls.section_at(name)
         if section is not None and is_list(field):
-            rest = rest.partition(".")[2]  # after the place in the list
+            rest = rest.partition(".")[2]  # skip the place in the list
         return section is not None and bool(rest) and section.may_change(rest)
 
     @classmethod
     def section_at(cls, name: str) -> type["Section"] | None:
-        """Return the section that a key holds, or each member of its list, or that may stand there; None: a value."""
+        """Return the section type of a key's value (for a list, of each member), or None for a plain value."""
         field = cls.keys().get(name)
         kinds = [field.annotation] if field else []
         while kinds and get_origin(kinds[0]) is not None:
@@ -59,7 +59,7 @@ class Section(BaseModel):
 
 
 def _kinds(annotation: Any) -> set[Any]:
-    """Return the types that may stand for an annotation."""
+    """Return the types that an annotation allows."""
     if get_origin(annotation) in {Annotated, Union, UnionType}:
         return set().union(*map(_kinds, get_args(annotation)))
     return {annotation}
@@ -71,7 +71,7 @@ def is_list(field: FieldInfo) -> bool:
 
 
 def one_of(known: Mapping[str, str]) -> Callable[[str], str]:
-    """Return a validator of names."""
+    """Return a validator that accepts these names only."""
 
     def check(name: str) -> str:
         if name not in known:
@@ -82,5 +82,5 @@ def one_of(known: Mapping[str, str]) -> Callable[[str], str]:
 
 
 def listed(known: Mapping[str, str]) -> str:
-    """Return names with their meanings, for a description."""
+    """Return names with their meanings, for the description of a setting."""
     return "; ".join(f"{name}: {meaning}" for name, meaning in known.items())

@@ -1,4 +1,4 @@
-"""The sections of a recipe. Every setting has its meaning beside it; `masklater pretrain --settings` prints them."""
+"""The sections of a recipe. Every setting states its meaning; `masklater pretrain --settings` prints them."""
 
 import math
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ Family = Literal[
 ]  # fmt: skip
 
 Flow = Literal["unmasked-to-unmasked", "unmasked-to-masked", "masked-to-unmasked", "masked-to-masked"]
-"""From where to where information goes in attention: from keys and values to queries."""
+"""The direction of information in attention: from keys and values to queries."""
 
 FROM_SCRATCH: dict[str, object] = {
     "family": "roberta-prelayernorm",
@@ -25,7 +25,7 @@ FROM_SCRATCH: dict[str, object] = {
     "intermediate_size": 3072,
     "dropout": 0.1,
 }
-"""Defaults of the model section. With `from`, what is not given is the saved model's own and stays null."""
+"""Defaults of the model section. With `from`, settings that are not given are the saved model's, and stay null."""
 
 
 DECODERS = {
@@ -35,7 +35,7 @@ DECODERS = {
     "late": "[MASK]s enter the encoder at enter_layer, there is no decoder",
     "none": "vanilla MLM",
 }
-"""Kinds of decoder, with what each is; model/decoder.py has the module of each, budget/decoders.py the cost."""
+"""Kinds of decoder, with what each is; model/decoder.py has their modules, budget/decoders.py their costs."""
 
 
 class ModelSettings(Section):
@@ -164,7 +164,7 @@ class DecoderSettings(Section):
 
     @property
     def has_layers(self) -> bool:
-        """Whether there are layers of a decoder's own, which are thrown away after pre-training."""
+        """Whether the decoder has its own layers, which are discarded after pre-training."""
         return self.kind not in {"late", "none"}
 
     @model_validator(mode="after")
@@ -185,8 +185,8 @@ class DecoderSettings(Section):
 
 
 ON_A_CPU = 32
-"""Rows of a forward pass where micro_rows is auto and no memory is known. On two cores a row of the base size took as
-long in passes of 8 as of 32, and longer in those of 64 (docs/performance.md)."""
+"""Rows of a forward pass where micro_rows is auto and no memory is known. On two cores, a row of the base size took as
+long in passes of 8 as of 32, and longer in passes of 64 (docs/performance.md)."""
 
 
 class BatchSettings(Section):
@@ -204,9 +204,9 @@ class BatchSettings(Section):
     )
 
     def passes_of(self, rows: int) -> list[int]:
-        """Return the sizes of forward passes that cut a process's rows evenly, up to micro_rows; the largest first.
+        """Return the sizes of forward passes that cut a process's rows evenly, up to micro_rows, the largest first.
 
-        Where micro_rows is auto, all sizes.
+        Where micro_rows is auto, return all sizes.
         """
         small = [number for number in range(1, math.isqrt(rows) + 1) if rows % number == 0]
         divisors = {*small, *(rows // number for number in small)}
@@ -214,9 +214,9 @@ class BatchSettings(Section):
         return sorted((number for number in divisors if number <= most), reverse=True)
 
     def pass_of(self, rows: int) -> int:
-        """Return the size of the forward passes that a process's rows are cut into, where micro_rows is settled or not.
+        """Return the size of the forward passes that a process's rows are cut into, whether micro_rows is auto or not.
 
-        What auto would come to on a GPU depends on its memory; here it is what a CPU gets.
+        On a GPU the size for auto depends on its memory; returned here is the size for a CPU.
         """
         settled = self.model_copy(update={"micro_rows": ON_A_CPU}) if self.micro_rows == "auto" else self
         return settled.passes_of(rows)[0]
@@ -280,5 +280,5 @@ class ScheduleSettings(Section):
 
     @property
     def decay_share(self) -> float:
-        """Share of the duration over which wsd decays."""
+        """The share of the duration over which wsd decays."""
         return 0.2 if self.decay is None else self.decay

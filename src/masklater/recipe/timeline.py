@@ -1,4 +1,4 @@
-"""A run as spans of steps, one for each phase, and the folders that each reads. A run without phases is one span."""
+"""A run as spans of steps, one per phase, and the folders that each phase reads. A run without phases is one span."""
 
 import math
 import os
@@ -16,37 +16,37 @@ from masklater.recipe.recipe import Recipe
 from masklater.recipe.sections import DecoderSettings
 
 NOT_BEGUN = 2**62
-"""The first step of a phase that begins when so many hours have passed, before they have."""
+"""The `first` of a phase that begins after a number of hours, as long as they have not passed."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """The steps of one phase, as far as the recipe and the lengths of its rows say."""
+    """The steps of one phase, as far as the recipe and its row length decide them."""
 
-    number: int  # from 0
-    recipe: Recipe  # the run's, as it is in this phase; `duration` is that of the whole run
+    number: int  # counted from 0
+    recipe: Recipe  # the run's recipe as this phase changes it; `duration` stays that of the run
     settings: PhaseSettings
     row_length: int
-    first: int  # its first step, from 0; NOT_BEGUN: it waits for the clock
+    first: int  # its first step, from 0; NOT_BEGUN: the clock decides
     steps: int | None  # None: as many as fit the duration
-    begins: float  # what the run has spent before it, in the duration's unit
-    amount: float  # what it is to spend
-    step_flops: float = 0.0  # of one step; 0: no phase begins by them
+    begins: float  # spent by the run before it, in the unit of the duration
+    amount: float  # to be spent in it
+    step_flops: float = 0.0  # of one step; 0: not needed for the start of any phase
 
     @property
     def step(self) -> Ledger:
-        """What one of its steps spends; seconds are not known beforehand, and 0."""
+        """What one of its steps spends; seconds are not known beforehand, and are 0."""
         rows = self.recipe.batch.rows
         return Ledger(steps=1, rows=rows, tokens=rows * self.row_length, flops=self.step_flops)
 
     @property
     def lr_multiplier(self) -> float:
-        """Times the learning rate of the schedule."""
+        """The factor on the learning rate of the schedule."""
         return 1.0 if self.settings.lr_multiplier is None else self.settings.lr_multiplier
 
 
 def in_phase(recipe: Recipe, number: int) -> Recipe:
-    """Return a run's recipe as it is in one of its phases."""
+    """Return a run's recipe as one of its phases changes it."""
     if not recipe.phases:
         return recipe
     phase = recipe.phases[number]
@@ -57,22 +57,22 @@ def in_phase(recipe: Recipe, number: int) -> Recipe:
         "data": recipe.data if phase.data is None else phase.data,
     }
     if phase.objective == "causal":
-        changes["decoder"] = DecoderSettings(kind="none")  # whatever the model has: it takes no part
+        changes["decoder"] = DecoderSettings(kind="none")  # the model's decoder takes no part
     return recipe.model_copy(update={**changes, "phases": ()})
 
 
 def by_phase(recipe: Recipe) -> list[Recipe]:
-    """Return a run's recipe as it is in each of its phases; a run without phases is one of one."""
+    """Return a run's recipe as each of its phases changes it; a run without phases has one."""
     return [in_phase(recipe, number) for number in range(max(1, len(recipe.phases)))]
 
 
 def begins_by_flops(recipe: Recipe) -> bool:
-    """Whether the steps at which phases begin follow from the FLOPs of a step."""
+    """Tell whether the FLOPs of a step decide at which steps phases begin."""
     return len(recipe.phases) > 1 and recipe.duration.unit == "flops"
 
 
 def begins_by_clock(recipe: Recipe) -> bool:
-    """Whether phases begin when so many hours have passed, at steps that are not known beforehand."""
+    """Tell whether phases begin after a number of hours, at steps that are not known beforehand."""
     return len(recipe.phases) > 1 and recipe.duration.unit == "hours"
 
 
@@ -81,14 +81,14 @@ def find_spans(
 ) -> tuple[Span, ...]:
     """Find the steps of each phase.
 
-    A phase ends at the first step by which the run has spent what it and those before it are to spend.
+    A phase ends at the first step at which the run has spent the amounts of this phase and all earlier ones.
 
     Args:
-        recipe: Of the run.
-        row_lengths: Of the rows of each phase.
-        step_flops: Of one step of each phase, where `begins_by_flops`. How many steps fit the last one is then left to
-            the run, which adds up FLOPs in floating point.
-        begun: First steps of the phases that have begun, where `begins_by_clock`.
+        recipe: The recipe of the run.
+        row_lengths: The row length of each phase.
+        step_flops: The FLOPs of a step of each phase, where `begins_by_flops`. The number of steps of the last phase is
+            then left to the run, which adds up FLOPs in floating point.
+        begun: The first steps of the phases that have begun, where `begins_by_clock`.
 
     Raises:
         UserError: A phase is shorter than a step.
@@ -139,13 +139,13 @@ def _spans_by_clock(recipe: Recipe, row_lengths: Sequence[int], begun: Sequence[
 
 
 def rope_base(recipe: Recipe, number: int) -> float | None:
-    """Return the rotary base of the encoder's global layers in a phase; None: the one of its config."""
+    """Return the rotary base of the encoder's global layers in a phase; None: that of its config."""
     given = [phase.rope_base for phase in recipe.phases[: number + 1] if phase.rope_base is not None]
     return given[-1] if given else None
 
 
 def with_micro_rows(recipe: Recipe, numbers: Sequence[Literal["auto"] | int]) -> Recipe:
-    """Return the recipe with so many rows a forward pass in each phase."""
+    """Return the recipe with these numbers of rows per forward pass, one per phase."""
     if not recipe.phases:
         return recipe.model_copy(update={"batch": recipe.batch.model_copy(update={"micro_rows": numbers[0]})})
     phases = [
@@ -159,9 +159,9 @@ def with_micro_rows(recipe: Recipe, numbers: Sequence[Literal["auto"] | int]) ->
 class SourceFolder:
     """A SHARDS folder, or a SELECTION, that a phase reads."""
 
-    name: str  # as the recipe has it; empty where there is one source, which --data names
-    share: float  # of the rows
-    key: str  # the folder, from --data on; empty: --data itself
+    name: str  # as in the recipe; empty where there is one source, named by --data
+    share: float  # share of the rows
+    key: str  # the folder, relative to --data; empty: --data itself
     path: Path
 
 
@@ -169,11 +169,11 @@ def find_sources(recipe: Recipe, data: Path) -> list[list[SourceFolder]]:
     """Find the folders that each phase of a recipe reads.
 
     Args:
-        recipe: Of the run.
-        data: A SHARDS folder or, where the recipe has a mixture or several row lengths, what holds the folders.
+        recipe: The recipe of the run.
+        data: A SHARDS folder or, where the recipe has a mixture or several row lengths, the folder that contains them.
 
     Raises:
-        UserError: A phase reads a folder under two names.
+        UserError: A phase reads one folder under two names.
     """
     found = []
     for phase in recipe.phases or (PhaseSettings(),):
@@ -185,7 +185,7 @@ def find_sources(recipe: Recipe, data: Path) -> list[list[SourceFolder]]:
                 key /= f"rows-{phase.row_length}"
             folder = SourceFolder(name, share, "" if key == Path() else key.as_posix(), data / key)
             for other in sources:
-                if os.path.normpath(other.path) == os.path.normpath(folder.path):  # links are sources of their own
+                if os.path.normpath(other.path) == os.path.normpath(folder.path):  # links count as separate sources
                     raise UserError(
                         f"data names {folder.path} twice, as {other.name} and as {name}",
                         "Name it once, with both shares.",
@@ -196,5 +196,5 @@ def find_sources(recipe: Recipe, data: Path) -> list[list[SourceFolder]]:
 
 
 def _is_source(folder: Path) -> bool:
-    """Tell whether a folder is SHARDS or a SELECTION of some."""
+    """Tell whether a folder is SHARDS or a SELECTION."""
     return any((folder / name).is_file() for name in ("index.json", "selection.json"))

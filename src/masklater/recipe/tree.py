@@ -1,4 +1,4 @@
-"""A recipe before it is validated: the tree that a YAML file holds, and what the command line replaces in it."""
+"""A recipe before validation: the tree of a YAML file, and the overrides of the command line."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -13,11 +13,11 @@ from masklater.recipe.duration import UNITS
 
 MAX_RECIPE_BYTES = 2**20
 NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
-"""The errors that PyYAML raises: its own, and Python's for a date that is none, a number too long, a text too deep."""
+"""The errors that PyYAML raises: its own, and Python's for invalid dates, numbers too long and nesting too deep."""
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice, which YAML would settle silently by the last."""
+    """SafeLoader that refuses a key given twice; plain YAML would silently take the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -32,7 +32,7 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 def _construct_number(loader: _StrictLoader, node: yaml.ScalarNode) -> float | str:
-    """Leave as text what is another number in YAML 1.1 than it looks: 1:30 would be 90, and 010 would be 8."""
+    """Leave as text what YAML 1.1 reads as another number than it looks: 1:30 would be 90, and 010 would be 8."""
     text = node.value
     if ":" in text or (text.isdecimal() and text[0] == "0" and len(text) > 1):
         return str(text)
@@ -48,16 +48,16 @@ for _tag in ("int", "float"):
 def read_yaml(
     path: Path, what: str = "a recipe", parts: str = "sections", example: str = "the shipped recipes"
 ) -> dict[str, Any]:
-    """Read a file that holds one mapping, no key of which is given twice.
+    """Read a file that holds one mapping, with no key given twice.
 
     Args:
         path: The file.
         what: What it should be, for messages.
-        parts: What it maps names to.
-        example: What to look at where it is not readable.
+        parts: What its keys name, for messages.
+        example: What the message refers to where the file is not readable.
 
     Raises:
-        UserError: It cannot be read, or is something else.
+        UserError: The file cannot be read, or is something else.
     """
     try:
         if (size := path.stat().st_size) > MAX_RECIPE_BYTES:
@@ -78,15 +78,15 @@ def read_yaml(
 
 
 def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> None:
-    """Set `dotted.key=value`s in a tree, the value read as YAML; what is lost by it is said.
+    """Set `dotted.key=value`s in a tree, the values read as YAML; report settings that this discards.
 
     Raises:
-        UserError: One is not of that form, or its value is not YAML.
+        UserError: An override is not of that form, or its value is not YAML.
     """
     replaced: set[tuple[str, ...]] = set()
     given: dict[tuple[str, ...], str] = {}
     if any(override.startswith("model.from=") for override in overrides) and isinstance(tree.get("model"), dict):
-        tree["model"] = {}  # the saved model's own family and sizes hold, not the recipe's
+        tree["model"] = {}  # the family and sizes are then the saved model's, not the recipe's
     for override in overrides:
         dotted, equals, text = override.partition("=")
         keys = tuple(dotted.strip().split("."))
@@ -103,7 +103,7 @@ def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> None:
         if isinstance(parent, list):
             parent[int(keys[-1])] = value
             continue
-        # Naming a unit replaces the recipe's unit; two units on the command line remain two, which is a fault.
+        # A unit given here replaces the recipe's unit; two units on the command line stay two, which is a fault.
         if keys[-1] in UNITS and keys[:-1] in {("duration",), ("schedule", "warmup")} and keys[:-1] not in replaced:
             replaced.add(keys[:-1])
             for unit in UNITS:
@@ -112,7 +112,7 @@ def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> None:
 
 
 def _parent_of(keys: Sequence[str], tree: dict[str, Any], override: str) -> Any:
-    """Return the mapping, or the list, that the last of the keys is to be set in; mappings that are missing are made.
+    """Return the mapping, or list, in which the last key is to be set; missing mappings are created.
 
     Raises:
         UserError: A key names a place that a list does not have.
@@ -138,7 +138,7 @@ def _parent_of(keys: Sequence[str], tree: dict[str, Any], override: str) -> Any:
 
 
 def _say_what_is_lost(keys: tuple[str, ...], text: str, given: dict[tuple[str, ...], str]) -> None:
-    """The last of several values for a setting holds, which lets a script's list of settings be overridden: aloud."""
+    """Report values replaced by later ones for the same setting, which lets a script's settings be overridden."""
     for earlier, value in given.items():
         if earlier[: len(keys)] == keys and (earlier != keys or value != text):
             say(f"{'.'.join(earlier)}={value} is given too, and replaced by {'.'.join(keys)}={text}")

@@ -1,4 +1,4 @@
-"""The sections of a recipe that decide what is seen and kept of a run, and nothing of what it trains on."""
+"""The sections of a recipe that decide what is observed and kept of a run, and nothing about its training."""
 
 from typing import Annotated, Literal
 
@@ -29,7 +29,7 @@ class CheckpointSettings(Section):
     )
 
     def writes_in_background(self, device: str) -> bool:
-        """Resolve `background` on a kind of device."""
+        """Return whether checkpoints are written in the background on a kind of device."""
         return device == "cuda" if self.background == "auto" else self.background
 
 
@@ -46,7 +46,7 @@ class HealthSettings(Section):
 
 
 TRACKERS = ("tensorboard", "trackio", "wandb")
-"""Programs that show a run beside metrics.jsonl; run/trackers.py has the adapter of each."""
+"""Programs that show a run, in addition to metrics.jsonl; run/trackers.py has their adapters."""
 
 
 def _alone(value: object) -> object:
@@ -62,4 +62,4 @@ def _known_once(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Tracking = Annotated[tuple[str, ...], BeforeValidator(_alone), AfterValidator(_known_once)]
-"""Some of TRACKERS; or auto alone."""
+"""Some of TRACKERS, or only auto."""

@@ -1,1 +1,1 @@
-"""What is kept of a corpus: filters of single documents, duplicates, and what evaluation sets hold."""
+"""The choice of documents to keep: filters of single documents, duplicates, and contamination by evaluation sets."""

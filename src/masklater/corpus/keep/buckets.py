@@ -1,4 +1,4 @@
-"""Numbers by the hash they belong to, on disk, a part at a time in memory: flat however many there are."""
+"""Numbers with the hash they belong to, on disk. One part at a time is in memory, so memory does not grow."""
 
 import tempfile
 from collections.abc import Iterator
@@ -8,11 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 NUMBER = 64
-"""Of buckets, each an open file: two kinds of duplicates have them at a time, and some systems allow 256 in all."""
+"""The number of buckets, each an open file.
+
+Two kinds of duplicates have them open at a time, and some systems allow 256 open files in all."""
 SHIFT = np.uint64(58)
-"""An entry's bucket is what its hash begins with, six bits."""
+"""Shifts a hash so that its first six bits remain: the number of its bucket."""
 HELD = 2**16
-"""Entries that are held in memory before they are written."""
+"""Entries held in memory before they are written."""
 ENTRY = np.dtype([("hash", np.uint64), ("document", np.uint64)])
 
 
@@ -20,19 +22,19 @@ class Buckets:
     """Pairs of a hash and the ordinal of a document, in temporary files."""
 
     def __init__(self) -> None:
-        self.files: list[BinaryIO] = [tempfile.TemporaryFile() for _ in range(NUMBER)]  # noqa: SIM115 - gone with them
+        self.files: list[BinaryIO] = [tempfile.TemporaryFile() for _ in range(NUMBER)]  # noqa: SIM115 - kept until read
         self.held: list[tuple[NDArray[np.uint64], NDArray[np.uint64]]] = []
         self.num_held = 0
 
     def add(self, hashes_N: NDArray[np.uint64], documents_N: NDArray[np.uint64]) -> None:
-        """Take hashes, and the document of each."""
+        """Add hashes, and the document of each."""
         self.held.append((hashes_N, documents_N))
         self.num_held += len(hashes_N)
         if self.num_held >= HELD:
             self._write()
 
     def sorted(self) -> Iterator[NDArray[np.void]]:
-        """Yield the entries of one bucket after the other, ordered by hash and document; the files are given back."""
+        """Yield the entries of one bucket after the other, ordered by hash and document; the files are closed."""
         self._write()
         for file in self.files:
             file.seek(0)

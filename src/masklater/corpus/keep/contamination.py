@@ -1,4 +1,4 @@
-"""Documents that share runs of words with evaluation sets, whose scores would measure memory."""
+"""Documents that share runs of words with evaluation sets; after training on them, scores would measure memory."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -18,9 +18,10 @@ from masklater.corpus.read import open_file
 from masklater.errors import UserError
 
 RUN, SHORTEST_RUN = 13, 8
-"""Words that a document may not share with an evaluation set in a row; a shorter text counts whole, from 8 words on."""
+"""RUN: words in a row that a document may not share with an evaluation set. SHORTEST_RUN: a shorter text is compared
+whole, if it has at least this many words."""
 OTHERWISE = "Name a copy of it by what it holds: .txt for lines, .tsv for cells between tabs, .jsonl for JSON lines."
-"""What to do about a file of another ending."""
+"""The advice about a file of another ending."""
 IN_UTF_8 = "Make it UTF-8 first, with iconv; --encoding is that of the text that is prepared."
 
 
@@ -28,11 +29,11 @@ class EvaluationRuns:
     """The runs of words in evaluation files, by their hashes.
 
     Args:
-        paths: Files that a reader of text takes, or folders of them: every string in a record, every cell of a table,
-            every line.
+        paths: Files that one of the text readers takes, or folders of such files. Every string in a record, every cell
+            of a table and every line is a text.
 
     Raises:
-        UserError: A path is not there, cannot be read whole, or holds nothing that is long enough to be found again.
+        UserError: A path is not there, cannot be read whole, or holds no text long enough to be found again.
     """
 
     def __init__(self, paths: tuple[Path, ...]) -> None:
@@ -57,11 +58,11 @@ class EvaluationRuns:
         self.by_length = {length: np.unique(np.concatenate(runs)) for length, runs in found.items()}
 
     def share_with(self, text: str) -> bool:
-        """Tell whether a text holds one of the runs."""
+        """Tell whether a text contains one of the runs."""
         return self.are_in(words_of(text))
 
     def are_in(self, words: list[str]) -> bool:
-        """Tell whether one of the runs is among words in a row."""
+        """Tell whether one of the runs occurs in a sequence of words."""
         hashes_W = hashes_of(words)
         for length, known_N in self.by_length.items():
             runs_P = run_hashes(hashes_W, length)
@@ -72,18 +73,18 @@ class EvaluationRuns:
 
 
 class EvaluationSearch:
-    """The search for these runs in documents that come in parts, over the borders of parts too."""
+    """The search for these runs in documents that come in parts, also across the borders of parts."""
 
     def __init__(self, runs: EvaluationRuns) -> None:
         self.runs = runs
-        self.last_words: list[str] = []  # of the document so far, as many as a run has
+        self.last_words: list[str] = []  # of the document so far, RUN of them at most
 
     def finds_in(self, text: str, begins: bool) -> bool:
         """Tell whether a run ends in the next part of a document.
 
         Args:
             text: The part.
-            begins: Whether it is the first one of a document.
+            begins: Whether it is the first part of the document.
         """
         words = words_of(text)
         before = [] if begins else self.last_words
@@ -93,12 +94,12 @@ class EvaluationSearch:
             return True
         if not before or not words:
             return False
-        cut_word = before[-1] + words[0]  # where a text has no white space for long, the border is inside of a word
+        cut_word = before[-1] + words[0]  # in a long text without white space, the border may be inside a word
         return self.runs.are_in([*before[:-1], cut_word, *words[1:RUN]])
 
 
 def _files_of(path: Path) -> list[Path]:
-    """The evaluation files of a path. It is said of which kinds they are, where of several, and what is not read."""
+    """Return the evaluation files of a path; report their kinds, if several, and which files are not read."""
     beside: Counter[str] = Counter()
     files = find_files([path], beside, OTHERWISE)
     say_kinds((file.name for file in files), beside, f"--without {path}, ")
@@ -106,7 +107,7 @@ def _files_of(path: Path) -> list[Path]:
 
 
 def _texts_of(file: Path) -> Iterator[str]:
-    """Every string of a record, nested too; of plain text every line, by its tabs."""
+    """Yield every string of a record, nested ones too; of plain text, every line, split at tabs."""
     with open_file(file, None, AllFields(), ReadCounts()) as (reader, opened):
         if reader.records is None:
             for line in opened.lines(cut=True):
@@ -114,7 +115,7 @@ def _texts_of(file: Path) -> Iterator[str]:
         else:
             for _, record in reader.records(opened):
                 yield from _strings_in(record)
-        if opened.text and opened.text.odd.invalid_lines:  # a word with one such byte is not found again
+        if opened.text and opened.text.odd.invalid_lines:  # a word with such a byte would not be found in a document
             place = f"{file}, line {opened.text.odd.first_invalid}"
             raise EncodingError(f"{place}: bytes that are not {opened.text.encoding}")
 
@@ -122,7 +123,7 @@ def _texts_of(file: Path) -> Iterator[str]:
 def _strings_in(tree: Any) -> Iterator[str]:
     if isinstance(tree, str):
         yield tree
-    elif isinstance(tree, bytes):  # text in a binary column; an image is none
+    elif isinstance(tree, bytes):  # text in a binary column; images do not decode
         with suppress(UnicodeDecodeError):
             yield tree.decode("utf-8")
     elif isinstance(tree, Mapping):

@@ -1,4 +1,7 @@
-"""Documents judged each by itself, and what each is told apart from all others by: in any process, in any order."""
+"""Documents judged one by one, and the hashes and signatures by which each is compared with all others.
+
+The result is the same in any process and any order.
+"""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -19,13 +22,13 @@ from masklater.corpus.text_hash import hash_of
 
 
 class Verdict(NamedTuple):
-    """What a document is by itself."""
+    """What is found out about a document by itself."""
 
-    reason: str  # to leave it out; nothing: there is none
+    reason: str  # why it is left out; empty: no reason was found
     source: int
-    is_compared: bool = False  # with all others, by the next two; not where there is a reason already
-    text_hash: int = 0  # of its beginning
-    signature: bytes = b""  # likewise, of its runs of words; nothing where near duplicates are not looked for
+    is_compared: bool = False  # with all others, by the next two; False where there is a reason already
+    text_hash: int = 0  # of the text of its first part
+    signature: bytes = b""  # likewise, of its runs of words; empty where near duplicates are not looked for
 
 
 def judge(
@@ -37,15 +40,15 @@ def judge(
 ) -> Iterator[Verdict]:
     """Judge documents, each once, by the text that is kept of them.
 
-    A document that is passed on in parts is judged by the first of them, which is nearly all of MAX_DOCUMENT_CHARS, but
-    for its length and what it shares with evaluation sets.
+    A long document, which is passed on in parts, is judged by its first part, nearly all of MAX_DOCUMENT_CHARS. Its
+    length and what it shares with evaluation sets are judged over all parts.
 
     Args:
-        documents: In order, as they are read.
-        settings: What is to be left out.
+        documents: The documents, in the order they are read.
+        settings: Which documents are left out.
         evaluation: Runs of words that may not be trained on; None: there are none.
-        lines_N: Hashes of the lines that are taken out, in order.
-        marked_words: Whether WORD_MARK between words is no text.
+        lines_N: Hashes of the lines to remove, in order.
+        marked_words: Whether WORD_MARK between words is removed.
 
     Raises:
         UserError: A library that is needed is not installed.
@@ -68,7 +71,7 @@ def judge(
 
 
 def _with_ends(documents: Iterator[Document]) -> Iterator[tuple[Document, bool]]:
-    """Documents and parts of them, each with whether its document ends with it."""
+    """Yield documents and parts of them, each with whether its document ends there."""
     for document, after in pairwise(chain(documents, [None])):
         if document is not None:
             yield document, after is None or after.begins
@@ -89,11 +92,11 @@ class _Judge:
         self.begins_at, self.ends_at = (int(share * 2**64) for share in settings.of_documents)
 
     def without_marks(self, text: str) -> str:
-        """Return a text as it will be tokenised."""
+        """Return a text as it will be tokenised: without the marks of words."""
         return text.replace(WORD_MARK, "") if self.marked_words else text
 
     def of_beginning(self, document: Document, left: str, is_whole: bool) -> Verdict:
-        """Judge a document by its beginning, of which so much is left without repeated lines."""
+        """Judge a document by its first part, of which `left` remains after repeated lines are removed."""
         text = self.without_marks(left)
         if reason := self._reason(document.key, left, text, is_whole):
             return Verdict(reason, document.source)
@@ -102,7 +105,7 @@ class _Judge:
         return Verdict("", document.source, True, text_hash, signature)
 
     def reason_later(self, left: str, characters: int, is_last: bool) -> str:
-        """Return why a document is left out for a later part of it, with so many characters so far; mostly nothing."""
+        """Return why a later part makes a document left out, given its characters so far; empty where it does not."""
         if is_last and characters < self.settings.min_characters:
             return "short"
         if self.settings.max_characters is not None and characters > self.settings.max_characters:
@@ -126,5 +129,5 @@ class _Judge:
 
 @lru_cache(maxsize=1)
 def _languages(wanted: tuple[str, ...]) -> Languages:
-    """The model, made once in each process."""
+    """Return the language model, which is loaded once per process."""
     return Languages(wanted)

@@ -1,4 +1,4 @@
-"""The documents that are kept, the same in every reading of the corpus, and samples of those that are not."""
+"""The documents that are kept, the same in every reading of the corpus, and samples of those that are left out."""
 
 import json
 from collections import Counter
@@ -17,17 +17,17 @@ REASONS = (
     "", "repeated lines only", "short", "long", "few letters", "repetitive", "other language", "evaluation text",
     "exact duplicate", "near duplicate", "another slice",
 )  # fmt: skip
-"""Why documents are left out, the first that holds; nothing at number 0: it is kept."""
+"""Why documents are left out; the first reason that holds counts. Number 0, the empty reason: the document is kept."""
 REPEATED_LINE = "repeated line"
 SAMPLES, SAMPLE_CHARACTERS = 20, 500
-"""Of each reason, in the file of what is left out."""
+"""The number of samples for each reason, and the characters of each, in the file of what is left out."""
 
 
 class Kept:
-    """The documents of a corpus that are kept, by their place in it, and the lines that are taken out of them."""
+    """The documents of a corpus that are kept, by their place in it, and the lines that are removed from them."""
 
     def __init__(self, reasons: bytearray | bytes, first_of_source: list[int], lines_N: NDArray[np.uint64]) -> None:
-        self.reasons = reasons  # a number of REASONS for each document
+        self.reasons = reasons  # for each document an index into REASONS
         self.lines_N = lines_N
         self.first_of_source = first_of_source
         codes_N = np.frombuffer(reasons, np.uint8)
@@ -46,11 +46,11 @@ class Kept:
         """Yield the documents that are kept.
 
         Args:
-            documents: All, as they were when it was chosen.
-            samples: Takes what is left out.
+            documents: All documents, in the order in which they were judged.
+            samples: Collects what is left out.
 
         Raises:
-            UserError: They are more by now, or fewer, so that nothing says which of them are kept.
+            UserError: There are more or fewer documents than were judged, so that it is unknown which to keep.
         """
         place = -1
         for document in documents:
@@ -85,7 +85,7 @@ def _counted(codes_N: NDArray[np.uint8]) -> list[tuple[int, int]]:
 
 
 class Samples:
-    """What is left out: a few documents for each reason, and how many lines were taken out of those that are kept."""
+    """Samples of what is left out: a few documents for each reason, and the lines removed from kept documents."""
 
     def __init__(self, source_names: list[str]) -> None:
         self.source_names = source_names
@@ -95,7 +95,7 @@ class Samples:
         self.records: list[dict[str, str]] = []
 
     def add(self, reason: str, text: str, source: int) -> None:
-        """Take a document."""
+        """Add a document."""
         if self.taken[reason] < SAMPLES:
             self.taken[reason] += 1
             self.records.append(
@@ -103,7 +103,7 @@ class Samples:
             )
 
     def add_lines(self, document: Document, rest: str, gone: int) -> None:
-        """Take the lines that a document is without."""
+        """Add the lines that were removed from a document."""
         self.lines += gone
         if self.taken[REPEATED_LINE] == SAMPLES:
             return
@@ -114,7 +114,7 @@ class Samples:
                 self.add(REPEATED_LINE, line, document.source)
 
     def take_over(self, records: list[dict[str, str]], lines: int) -> None:
-        """Take what the next part of the corpus has left out."""
+        """Add what the next part of the corpus left out."""
         self.lines += lines
         before = {record["text"] for record in self.records if record["reason"] == REPEATED_LINE}
         for record in records:
@@ -124,6 +124,6 @@ class Samples:
                 self.records.append(record)
 
     def write(self, path: Path) -> None:
-        """Write them as JSON lines, reason by reason."""
+        """Write the samples as JSON lines, reason by reason."""
         ordered = sorted(self.records, key=lambda record: record["reason"])
         write_file(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in ordered))

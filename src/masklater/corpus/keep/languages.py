@@ -6,14 +6,14 @@ from masklater.errors import UserError
 from masklater.extras import import_extra
 
 CHARACTERS_LOOKED_AT = 10_000
-"""A language is told by the beginning of a document."""
+"""The number of characters, from the beginning of a document, by which its language is told."""
 
 
 class Languages:
-    """The languages that are asked for, by ISO 639-1.
+    """The languages that the user asked for, by ISO 639-1.
 
     Raises:
-        UserError: The library is not installed, or does not know one of them.
+        UserError: The library is not installed, or does not know one of the languages.
     """
 
     def __init__(self, wanted: tuple[str, ...]) -> None:
@@ -25,5 +25,5 @@ class Languages:
             raise UserError(f"--language {', '.join(unknown)}: not known to the model", f"Known: {' '.join(known)}.")
 
     def include(self, text: str) -> bool:
-        """Tell whether a text is in one of them."""
+        """Tell whether a text is in one of the languages."""
         return self.model.classify(text[:CHARACTERS_LOOKED_AT])[0] in self.wanted

@@ -11,22 +11,22 @@ from masklater.corpus.keep.settings import KeepSettings
 from masklater.corpus.marked import WORD_MARK
 
 MOST_REPEATED_LINES, MOST_REPEATED_PARAGRAPHS = 0.30, 0.30
-"""Largest shares of lines, and of paragraphs, that have stood in the document before."""
+"""Largest shares of lines, and of paragraphs, that are repetitions of earlier ones in the document."""
 MOST_CHARACTERS_IN_LINES, MOST_CHARACTERS_IN_PARAGRAPHS = 0.20, 0.20
-"""Largest shares of characters inside of these."""
+"""Largest shares of the characters that are in such lines, and in such paragraphs."""
 MOST_IN_TOP_RUN = {2: 0.20, 3: 0.18, 4: 0.16}
-"""By number of words: the largest share of characters in the most frequent run of so many."""
+"""By number of words: the largest share of characters in the most frequent run of that many words."""
 MOST_IN_REPEATED_RUNS = {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10}
-"""By number of words: the largest share of characters in all runs of so many that occur more than once."""
+"""By number of words: the largest share of characters in runs of that many words that occur more than once."""
 
 
 def why_not(text: str, settings: KeepSettings, is_whole: bool = True) -> str | None:
-    """Return the reason to leave a document out for what it is by itself; None: there is none.
+    """Return the reason to leave a document out, judged by itself; None: there is none.
 
     Args:
-        text: Of the document, or of the beginning of a long one, which is no reason to call it short.
-        settings: What is to be left out.
-        is_whole: Whether that is all of it.
+        text: The text of the document, or of the first part of a long one, which is never called short.
+        settings: Which documents are left out.
+        is_whole: Whether the text is the whole document.
     """
     if is_whole and len(text) < settings.min_characters:
         return "short"
@@ -40,10 +40,10 @@ def why_not(text: str, settings: KeepSettings, is_whole: bool = True) -> str | N
 
 
 def share_of_letters(text: str) -> float:
-    """The share of letters, with the marks that belong to them, among the characters that are no white space."""
-    text = text.replace(WORD_MARK, " ")  # white space that is not called so
+    """Return the share of letters, combining marks included, among the characters that are not white space."""
+    text = text.replace(WORD_MARK, " ")  # not white space to Unicode
     signs = Counter(category(character)[0] for character in text if not character.isspace())
-    return (signs["L"] + signs["M"]) / max(signs.total(), 1)  # without their marks, Indic scripts would have too few
+    return (signs["L"] + signs["M"]) / max(signs.total(), 1)  # without marks, Indic scripts would have too few letters
 
 
 def is_repetitive(text: str) -> bool:
@@ -81,14 +81,14 @@ def _runs(words: list[str], length: int) -> Iterable[tuple[str, ...]]:
 
 
 def _top_run(words: list[str], length: int) -> int:
-    """Characters in all occurrences of the most frequent run; of equally frequent ones the longest."""
+    """Return the characters in all occurrences of the most frequent run; of equally frequent runs, of the longest."""
     counted = Counter(_runs(words, length))
     best = max((((number, sum(map(len, run))) for run, number in counted.items())), default=(1, 0))
     return best[0] * best[1] if best[0] > 1 else 0
 
 
 def _repeated_runs(words: list[str], length: int) -> int:
-    """Characters of words that lie in a run which has occurred before; each word once."""
+    """Return the characters of the words that are in a repetition of a run; each word counts once."""
     seen: set[tuple[str, ...]] = set()
     covered = characters = 0
     for start, run in enumerate(_runs(words, length)):

@@ -1,4 +1,4 @@
-"""The settings of what is kept of a corpus, and their defaults: everything is kept (nothing heavy is imported)."""
+"""The settings of what is kept of a corpus; by default everything is (no heavy imports)."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,7 +12,7 @@ DUPLICATES: tuple[Duplicates, ...] = get_args(Duplicates)
 
 
 def parse_duplicates(texts: list[str]) -> tuple[Duplicates, ...]:
-    """Read what `--dedup` was given, once or several times, with commas between.
+    """Read the values of `--dedup`, given once or several times, with commas between.
 
     Raises:
         UserError: One of them is unknown.
@@ -24,10 +24,10 @@ def parse_duplicates(texts: list[str]) -> tuple[Duplicates, ...]:
 
 
 def parse_slice(text: str) -> tuple[float, float]:
-    """Read what `--slice` was given, such as 0.2:1.
+    """Read the value of `--slice`, such as 0.2:1.
 
     Raises:
-        UserError: It is no part of 0 to 1.
+        UserError: It is not a part of 0 to 1.
     """
     begin, _, end = text.partition(":")
     try:
@@ -42,28 +42,28 @@ def parse_slice(text: str) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class KeepSettings:
-    """The settings that decide which documents are kept, and what of them."""
+    """The settings that decide which documents are kept, and which lines are removed from them."""
 
     dedup: tuple[Duplicates, ...] = ()
-    near_threshold: float = 0.8  # similarity (Jaccard, of runs of five words) from which a document is a near duplicate
-    line_documents: int = 10  # documents that a line may stand in, where lines are looked at
+    near_threshold: float = 0.8  # Jaccard similarity of runs of five words from which documents are near duplicates
+    line_documents: int = 10  # documents that may contain a line, where lines are looked at
     min_characters: int = 0
     max_characters: int | None = None
-    min_letters: float = 0.0  # share of the characters that are no white space
+    min_letters: float = 0.0  # share of the characters that are not white space
     drop_repetitive: bool = False  # by Gopher's rules
-    languages: tuple[str, ...] = ()  # ISO 639-1; none: all
+    languages: tuple[str, ...] = ()  # ISO 639-1; empty: all
     without: tuple[Path, ...] = ()  # evaluation files whose text must not be trained on
-    of_documents: tuple[float, float] = (0.0, 1.0)  # keep those whose hash, as a share of all hashes, is from .. to
-    dropped: Path | None = None  # a file that samples of what is left out are written to
+    of_documents: tuple[float, float] = (0.0, 1.0)  # keep those whose hash, as a share of all hashes, is in this range
+    dropped: Path | None = None  # a file for samples of what is left out
 
     @property
     def asks_for_anything(self) -> bool:
-        """Whether anything may be left out."""
+        """Whether any document or line may be left out."""
         return self != KeepSettings(dropped=self.dropped, near_threshold=self.near_threshold,
                                     line_documents=self.line_documents)  # fmt: skip
 
     def describe(self) -> str:
-        """Return what differs from keeping everything, in one line."""
+        """Return the settings that leave something out, in one line."""
         everything = KeepSettings()
         return ", ".join(
             f"{one.name}={getattr(self, one.name)}"
@@ -72,10 +72,10 @@ class KeepSettings:
         )
 
     def check(self, out: Path) -> None:
-        """Raise UserError where they contradict each other, or samples cannot be written where they should be.
+        """Raise UserError where settings contradict each other, or the file for samples cannot be written.
 
         Args:
-            out: The folder that is made, which nothing else may stand in.
+            out: The folder that is made; the samples may not be written into it.
         """
         if self.dropped is not None and not self.asks_for_anything:
             raise UserError(

@@ -1,1 +1,1 @@
-"""Parts: what a corpus is cut into, each made by itself, in any process or on any machine."""
+"""Parts: pieces of a corpus, each processed by itself, in any process or on any machine."""

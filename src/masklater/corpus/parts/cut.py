@@ -1,7 +1,7 @@
-"""Sources to parts: which there are follows from the inputs and the size of a part alone.
+"""Sources to parts. The inputs and the size of a part alone decide where they are cut.
 
-A part is several small files in a row, a file, or a range of bytes of a large one that can be cut between two
-documents. What cannot be cut (compressed files, tables, arrays, XML, a text that is one document) is a part whole.
+A part is several small files in a row, a file, or a range of bytes of a large file that can be cut between two
+documents. A file that cannot be cut (compressed files, tables, arrays, XML, a text that is one document) is one part.
 """
 
 import codecs
@@ -24,24 +24,24 @@ from masklater.corpus.settings import PACKED_RATIO
 
 LINE_PIECE_BYTES = 2**20
 WIDE = tuple(mark for mark, name in MARKS if name != "utf-8")
-"""Byte-order marks of encodings in which a line end is no byte of its own."""
+"""Byte-order marks of encodings in which a line end takes more than one byte."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Some documents in a row: the unit of work."""
+    """Consecutive documents: the unit of work."""
 
     number: int  # its place, from 0
-    sources: tuple[Source, ...]  # the sources it has files of, each with these files alone
+    sources: tuple[Source, ...]  # the sources of its files, each with only these files
 
     @property
     def bytes(self) -> int:
-        """Its size on disk, as far as it is known."""
+        """The part's size on disk, as far as known."""
         return sum(size_of(file) for source in self.sources for file in source.files)
 
     @property
     def is_portable(self) -> bool:
-        """Whether another process can open all of it."""
+        """Whether another process can open all its files."""
         return all(
             source.rows is None
             and all(not isinstance(file, ElsewhereFile) or file.is_portable for file in source.files)
@@ -49,7 +49,7 @@ class Part:
         )
 
     def identity(self) -> list[object]:
-        """Tell what it is made of: files by name, size and time, and how documents are made of them."""
+        """Return what the part is made of: files by name, size and time, and how documents are made of them."""
         return [_identity(source) for source in self.sources]
 
 
@@ -57,11 +57,11 @@ def cut(sources: list[Source], part_bytes: int) -> list[Part]:
     """Cut sources into parts, in order.
 
     Args:
-        sources: As they were given.
-        part_bytes: About how much text a part has; what cannot be cut may be larger.
+        sources: The sources, in the order given.
+        part_bytes: About how much text a part holds; a part that cannot be cut may be larger.
 
     Raises:
-        UserError: A file that has to be looked into cannot be read.
+        UserError: A file that has to be inspected cannot be read.
     """
     parts: list[list[Source]] = [[]]
     filled = 0
@@ -84,12 +84,12 @@ def cut(sources: list[Source], part_bytes: int) -> list[Part]:
 
 
 def digest(*what: object) -> str:
-    """Return a short hash of what can be written as JSON."""
+    """Return a short hash of values that JSON can hold."""
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
 
 
 def text_bytes(file: TextFile) -> int:
-    """About how much text a file holds, by its size."""
+    """Return about how much text a file holds, in bytes, by its size."""
     ending = ending_of(file.name)
     is_packed = ending is not None and (ending.packing or ending.kind == ".parquet")
     return size_of(file) * (PACKED_RATIO if is_packed else 1)
@@ -110,7 +110,7 @@ def _pieces(file: TextFile, source: Source, part_bytes: int) -> Iterator[tuple[T
 
 
 def _can_be_cut(file: Path, source: Source) -> bool:
-    """Tell whether a byte of its own ends a line, and a line (or a blank one) a document."""
+    """Tell whether line ends are single bytes in a file, and lines (or blank lines) end documents."""
     ending = ending_of(file.name)
     if ending is None or ending.packing or codecs.lookup(source.encoding or "utf-8").name != "utf-8":
         return False
@@ -123,13 +123,13 @@ def _can_be_cut(file: Path, source: Source) -> bool:
 
 
 def _between_documents(path: Path, wanted: list[int], blank_lines: bool, begins: bytes) -> list[int]:
-    """Return where documents begin, in bytes, first behind each place that is wanted; less where none does.
+    """Return where documents begin, in bytes: the first start after each wanted place, fewer where there is none.
 
     Args:
         path: The file.
         wanted: The places.
-        blank_lines: Whether it is blank lines that part documents, not every line end.
-        begins: What the line begins with that begins a document.
+        blank_lines: Whether blank lines separate documents; else every line end does.
+        begins: The first bytes of a line that begins a document.
     """
     places: list[int] = []
     with path.open("rb") as file:
@@ -138,7 +138,7 @@ def _between_documents(path: Path, wanted: list[int], blank_lines: bool, begins:
             if places and place <= places[-1]:
                 continue
             file.seek(place - 1)
-            _pass_line(file)  # the rest of one, which tells nothing
+            _pass_line(file)  # the rest of a line, which shows nothing
             while blank_lines and file.tell() < end and not _pass_line(file):
                 pass
             while begins and file.tell() < end and not file.peek(1).startswith(begins):
@@ -150,7 +150,7 @@ def _between_documents(path: Path, wanted: list[int], blank_lines: bool, begins:
 
 
 def _pass_line(file: io.BufferedReader) -> bool:
-    """Read to behind the end of a line; tell whether nothing but white space stood there."""
+    """Read to the end of a line; tell whether it held nothing but white space."""
     is_blank = True
     while piece := file.readline(LINE_PIECE_BYTES):
         is_blank = is_blank and not piece.strip()
@@ -169,8 +169,8 @@ def _identity(source: Source) -> list[object]:
 
 def _file_identity(file: TextFile) -> list[object]:
     if isinstance(file, ElsewhereFile):
-        version = file.version or os.urandom(8).hex()  # what cannot be known again is another
-        return [file.shown, file.name, file.size, version]  # the name's ending says what it is read as
+        version = file.version or os.urandom(8).hex()  # content without a version counts as new
+        return [file.shown, file.name, file.size, version]  # the name's ending says how the file is read
     path = file.path if isinstance(file, FileRange) else file
     status = path.stat()
     span = [file.start, file.end] if isinstance(file, FileRange) else None

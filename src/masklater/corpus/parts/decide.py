@@ -1,4 +1,4 @@
-"""Which documents of a corpus are kept: parts looked at side by side, then what follows from all of them, in order."""
+"""The decision which documents are kept: parts are inspected in parallel, then compared with each other in order."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -35,22 +35,22 @@ KEPT, NEAR, EXACT = map(REASONS.index, ("", "near duplicate", "exact duplicate")
 
 @dataclass(frozen=True)
 class Decision:
-    """Which documents are kept."""
+    """The decision which documents are kept."""
 
     kept: Kept
-    first_of_part: list[int]  # the place of the first document of each part
-    peak_memory_bytes: int  # of the largest process that has looked at a part
+    first_of_part: list[int]  # the place in the corpus of each part's first document
+    peak_memory_bytes: int  # of the largest process that has inspected a part
 
 
 def decide(parts: Sequence[Part], settings: PrepareSettings, place: Path, out: Path, ray: str | None) -> Decision:
-    """Decide what is kept of a corpus.
+    """Decide which documents of a corpus are kept.
 
     Args:
-        parts: All of it.
-        settings: What is to be left out, and how many look at parts.
-        place: Where looks stand; those at the same parts with the same settings are taken over.
-        out: What messages about the disk name.
-        ray: The address of a Ray cluster that looks at the parts, or `auto`; None: processes of this machine.
+        parts: All parts.
+        settings: Which documents are left out, and how many processes inspect parts.
+        place: The folder of results ("looks"). Those of the same parts with the same settings are reused.
+        out: The folder that messages about the disk name.
+        ray: The address of a Ray cluster that inspects the parts, or `auto`; None: processes of this machine.
 
     Raises:
         UserError: A library that is needed is not installed, an input is damaged, or an evaluation set cannot be read.
@@ -75,12 +75,12 @@ def decide(parts: Sequence[Part], settings: PrepareSettings, place: Path, out: P
 
 
 def repeated_lines(folders: Sequence[Path], looks: Sequence[LinesResult], most: int) -> NDArray[np.uint64]:
-    """Return the hashes, in order, of the lines that stand in more documents than allowed; a 64th in memory at a time.
+    """Return the hashes, in order, of the lines in more documents than allowed; a 64th is in memory at a time.
 
     Args:
-        folders: Of the looks.
-        looks: At the lines of all parts.
-        most: Documents that a line may stand in.
+        folders: The folders of the looks.
+        looks: The lines of all parts.
+        most: The number of documents that may contain a line.
     """
     pairs = [*zip(folders, looks, strict=True)]
     buckets = (np.concatenate([look.bucket(folder, number) for folder, look in pairs]) for number in range(NUMBER))
@@ -88,14 +88,14 @@ def repeated_lines(folders: Sequence[Path], looks: Sequence[LinesResult], most: 
 
 
 def _first_of_source(parts: Sequence[Part], looks: Sequence[VerdictsResult]) -> list[int]:
-    """The place of the first document of each source; sources may hold nothing, and be in several parts."""
+    """Return the place of each source's first document. A source may be empty, or in several parts."""
     numbers = [source.number for part in parts for source in part.sources]
     documents = np.bincount(numbers, [number for look in looks for number in look.documents]).astype(int)
     return np.cumsum([0, *documents[:-1]]).tolist()
 
 
 def _without_duplicates(folders: Sequence[Path], looks: Sequence[VerdictsResult], settings: KeepSettings) -> bytearray:
-    """For each document the number of its reason, once all of them have been compared in order."""
+    """Return the number of each document's reason, after all documents have been compared in order."""
     near = NearDuplicates(settings.near_threshold) if "near" in settings.dedup else None
     exact = ExactDuplicates() if "exact" in settings.dedup else None
     codes = bytearray()
@@ -113,7 +113,7 @@ def _without_duplicates(folders: Sequence[Path], looks: Sequence[VerdictsResult]
                 meter.advance(len(entries))
     for places_N in exact.later_ones() if exact is not None else ():
         for place in places_N.tolist():
-            if codes[place] in (KEPT, NEAR):  # what is the same is nearly the same too
+            if codes[place] in (KEPT, NEAR):  # an exact duplicate is a near duplicate too
                 codes[place] = EXACT
     return codes
 

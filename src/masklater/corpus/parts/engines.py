@@ -1,4 +1,4 @@
-"""Where parts are made: in this process, one after the other, or in several, each making one at a time."""
+"""The places where parts are made: this process, one part after the other, or several processes in parallel."""
 
 import os
 import threading
@@ -32,12 +32,12 @@ def in_this_process(
 def in_processes(
     tasks: Sequence[Task], work: Work[Any], workers: int, on_progress: OnProgress
 ) -> Generator[Outcome, None, None]:
-    """Make parts in several processes; they come as they are finished.
+    """Make parts in several processes; yield each when it is finished.
 
     Args:
         tasks: The parts.
-        work: What is made of them.
-        workers: Threads in all: where there are fewer parts, each of their processes has several.
+        work: The work to do on each part.
+        workers: Threads in all. Where there are fewer parts, each process has several threads.
         on_progress: Called from time to time.
 
     Raises:
@@ -74,20 +74,20 @@ def in_processes(
 
 @dataclass(frozen=True)
 class Made(Generic[R]):
-    """All parts, finished."""
+    """The results of all parts."""
 
     results: list[R]  # in order
-    taken_over: int  # of which: finished before
-    new_tokens: int  # in rows of those that were made now
+    taken_over: int  # how many of them were finished before
+    new_tokens: int  # in rows of the parts made now
     peak_memory_bytes: int  # of the largest process
 
 
 def make_parts(tasks: Sequence[Task], work: Work[R], ray: str | None) -> Made[R]:
-    """Make of parts what is not there yet, wherever it is to be made.
+    """Make the parts that are not there yet, on this machine or on a Ray cluster.
 
     Raises:
         DamagedDataError: An input is damaged; all parts that do not read it are finished.
-        UserError: A part cannot be made for a reason that stands in the way of others too.
+        UserError: A part cannot be made, for a reason that affects other parts too.
     """
     done = {task.part.number for task in tasks if work.read(work.place / task.name) is not None}
     todo = [task for task in tasks if task.part.number not in done]
@@ -109,7 +109,7 @@ def make_parts(tasks: Sequence[Task], work: Work[R], ray: str | None) -> Made[R]
                 peak = max(peak, outcome.peak_memory_bytes)
                 new_tokens += outcome.tokens
                 if outcome.error is not None:
-                    if not isinstance(outcome.error, DamagedDataError):  # it stands in the way of others too
+                    if not isinstance(outcome.error, DamagedDataError):  # the reason affects other parts too
                         raise outcome.error
                     errors.append(outcome.error)
                     if len(todo) > 1:
@@ -137,7 +137,7 @@ def _engine(
 
 
 class _Worker(NamedTuple):
-    """What a process keeps from one part to the next."""
+    """What a process keeps between parts."""
 
     work: Work[Any]
     threads: int
@@ -148,13 +148,13 @@ _worker: _Worker | None = None
 
 
 def _begin(work: Work[Any], threads: int, progress: Any) -> None:
-    global _worker  # noqa: PLW0603 - all that a pool's process can be given once
+    global _worker  # noqa: PLW0603 - a pool's process can be given data only once, when it starts
     _worker = _Worker(work, threads, progress)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """A pool's process would wait for ever for a parent that was killed."""
+    """End this process when its parent is killed; a pool's process would wait for ever."""
     if (parent := parent_process()) is not None:
         parent.join()
         os._exit(1)

@@ -1,4 +1,4 @@
-"""Some bytes of a file, as a file of their own."""
+"""A range of bytes of a file, read as if it were a file."""
 
 import io
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 @dataclass(frozen=True)
 class FileRange:
-    """The bytes of a file from `start` to before `end`; it ends with a document, and the next begins behind it."""
+    """The bytes of a file from `start` to before `end`; it ends at a document's end, and the next range follows."""
 
     path: Path
     start: int
@@ -16,7 +16,7 @@ class FileRange:
 
     @property
     def name(self) -> str:
-        """The name of the file, whose end says what it holds."""
+        """The name of the file; its ending says what the file holds."""
         return self.path.name
 
     @property
@@ -28,7 +28,7 @@ class FileRange:
         return f"{self.path} from byte {self.start:,}" if self.start else str(self.path)
 
     def open(self, mode: str = "rb", buffering: int = -1) -> BinaryIO:
-        """Open it at its beginning; always for bytes, without a buffer."""
+        """Open the range at its beginning; always for bytes, without a buffer."""
         return _Range(self.path.open("rb", buffering=0), self.start, self.end)  # type: ignore[return-value]
 
 

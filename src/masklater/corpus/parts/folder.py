@@ -1,4 +1,4 @@
-"""OUT.parts: where the parts of a corpus stand until SHARDS are whole, and what a `prepare` that was ended leaves."""
+"""OUT.parts: the folder of finished parts until SHARDS are complete; a `prepare` that was ended leaves it behind."""
 
 import os
 import re
@@ -14,23 +14,23 @@ from masklater.folders import LOCK, disk_errors_for_people, mark_unfinished, rem
 from masklater.lock import only_process
 
 LOOKS = "looks"
-"""The folder of what has been found out about single parts, until that about the whole follows from it."""
+"""The folder of results about single parts, until the results about the whole corpus follow from them."""
 LOOKED_AT = "looked-at.npz"
-"""What has been found out about the corpus as a whole, which takes readings of all of it."""
+"""Results about the corpus as a whole, which take readings of the whole corpus."""
 
 
 @contextmanager
 def parts_folder(out: Path, resume: bool, keep: bool) -> Iterator[Path]:
-    """Yield the folder of parts beside OUT, which goes when the block ends well; else finished parts stay.
+    """Yield the folder of parts next to OUT. It is removed when the block ends well; else finished parts stay.
 
     Args:
-        out: The SHARDS that are to be made.
-        resume: Whether parts that are there already are taken over.
-        keep: Whether anything is to be kept; a corpus of one part is nothing to go on with.
+        out: The SHARDS folder to make.
+        resume: Whether parts that are there already are reused.
+        keep: Whether anything is kept. A corpus of one part leaves nothing to resume.
 
     Raises:
-        UserError: Parts are there and not to be taken over, another process works on them, or the place cannot be
-            written to.
+        UserError: Parts are there and not to be reused, another process works on them, or the place cannot be written
+            to.
     """
     real = Path(os.path.realpath(out))
     place = real.with_name(f"{real.name}{PARTS}")
@@ -43,7 +43,7 @@ def parts_folder(out: Path, resume: bool, keep: bool) -> Iterator[Path]:
                 )
             if not keep:
                 say(f"{place} holds {kept} of another corpus, as this one is of one part: nothing is taken over")
-        if not keep:  # called what it is: nothing that anybody could go on with
+        if not keep:  # named as unfinished, since nobody could resume from it
             place = real.with_name(f"{real.name}.partial-parts-{os.getpid()}")
         is_new = not place.exists()
         place.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ def _held(place: Path, out: Path, resume: bool, keep: bool, is_new: bool) -> Ite
 
 
 def _kept(place: Path) -> str:
-    """Say what is there that somebody has waited for; nothing where there is nothing."""
+    """Return what the folder holds that took time to make; empty where it holds nothing."""
     parts, looks = (
         sum(1 for _ in of.glob(f"*/{RESULT}") if ".partial-" not in _.parent.name) for of in (place, place / LOOKS)
     )
@@ -86,7 +86,7 @@ def _kept(place: Path) -> str:
 
 
 def _clear(place: Path, everything: bool = False) -> None:
-    """Remove what was not finished."""
+    """Remove what is unfinished, or everything."""
     for entry in (*place.iterdir(), *(place / LOOKS).glob("*")):
         if entry.name != LOCK and (everything or re.search(r"\.partial-[^/]+$", entry.name)):
             remove(entry)

@@ -1,6 +1,7 @@
-"""What is found out about the documents of a part before any is left out: its lines, and what each document is alone.
+"""Looks: what is found out about the documents of a part before any is left out.
 
-Each look is made in whatever process; what follows from all of them together is decided in one (`decide.py`).
+A look holds the part's lines, or the verdict on each document by itself. Any process can make one; a single process
+(`decide.py`) decides what follows from all of them.
 """
 
 import hashlib
@@ -24,40 +25,40 @@ from masklater.corpus.parts.work import OnProgress, Result, Task, Work, has_size
 from masklater.corpus.read import Document, read_documents
 
 LINES, CODES, COMPARED, SIGNATURES = "lines", "codes", "compared", "signatures"
-"""Files: LINE entries; for each document the number of its reason in REASONS; what documents are compared by."""
+"""Files: LINE entries; the number of each document's reason in REASONS; the hashes and signatures to compare by."""
 DOCUMENT = np.dtype([("document", np.uint64), ("hash", np.uint64), ("signature_bytes", np.uint16)])
-"""A document, by its place in its part, that is compared with all others."""
+"""A document that is compared with all others, by its place in its part."""
 
 
 class LinesResult(Result):
     """The lines of a part, bucket after bucket."""
 
-    buckets: list[NonNegativeInt]  # entries in each
+    buckets: list[NonNegativeInt]  # number of entries in each
 
     def is_whole(self, folder: Path) -> bool:
-        """Whether all entries are there."""
+        """Tell whether all entries are there."""
         return has_sizes(folder, {LINES: sum(self.buckets) * LINE.itemsize})
 
     def bucket(self, folder: Path, number: int) -> NDArray[np.void]:
-        """The LINE entries of one bucket, by hash."""
+        """Return the LINE entries of one bucket, ordered by hash."""
         start = sum(self.buckets[:number])
         return np.fromfile(folder / LINES, LINE, self.buckets[number], offset=start * LINE.itemsize)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CountLines(Work[LinesResult]):
-    """Counting the documents of a part that each line stands in."""
+    """Counting, for each line, the documents of a part that contain it."""
 
     title = "Counting lines"
     done = "looked at"
     result = LinesResult
 
     def digest(self) -> str:
-        """A hash of all that decides what is counted, but for the part."""
+        """Return a hash of everything that decides the counts, except the part."""
         return digest(__version__, self.title)
 
     def make(self, task: Task, folder: Path, threads: int, on_progress: OnProgress) -> LinesResult:
-        """Write the lines of a part."""
+        """Write the lines of a part into a folder."""
         lines, place = LineCounts(), -1
         for document in _documents(task.part, on_progress):
             place += document.begins
@@ -71,14 +72,14 @@ class CountLines(Work[LinesResult]):
 
 
 class VerdictsResult(Result):
-    """What the documents of a part are, each by itself."""
+    """The verdicts on the documents of a part, each judged by itself."""
 
-    documents: list[NonNegativeInt]  # of each of its sources
-    compared: NonNegativeInt  # with all others
+    documents: list[NonNegativeInt]  # number in each of its sources
+    compared: NonNegativeInt  # number compared with all others
     signature_bytes: NonNegativeInt
 
     def is_whole(self, folder: Path) -> bool:
-        """Whether there is something for each document."""
+        """Tell whether there is an entry for each document."""
         compared = self.compared * DOCUMENT.itemsize
         return has_sizes(
             folder, {CODES: sum(self.documents), COMPARED: compared, SIGNATURES: self.signature_bytes}
@@ -87,16 +88,16 @@ class VerdictsResult(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeDocuments(Work[VerdictsResult]):
-    """Judging the documents of a part each by itself, and telling what each is compared with others by."""
+    """Judging the documents of a part, each by itself, and computing the hashes to compare it by."""
 
     title = "Choosing documents"
     done = "looked at"
     result = VerdictsResult
     evaluation: EvaluationRuns | None
-    lines_N: NDArray[np.uint64]  # hashes of the lines that are taken out, in order
+    lines_N: NDArray[np.uint64]  # hashes of the lines to remove, in order
 
     def digest(self) -> str:
-        """A hash of all that decides the verdicts, but for the part."""
+        """Return a hash of everything that decides the verdicts, except the part."""
         runs = self.evaluation.by_length if self.evaluation else {}
         hashes = {length: hashlib.sha256(runs_P.tobytes()).hexdigest() for length, runs_P in sorted(runs.items())}
         lines = hashlib.sha256(self.lines_N.tobytes()).hexdigest()
@@ -104,7 +105,7 @@ class JudgeDocuments(Work[VerdictsResult]):
         return digest(__version__, self.title, keep, marked_words, hashes, lines)
 
     def make(self, task: Task, folder: Path, threads: int, on_progress: OnProgress) -> VerdictsResult:
-        """Write the verdicts on a part's documents."""
+        """Write the verdicts on a part's documents into a folder."""
         settings, place, compared, signature_bytes = self.settings, -1, 0, 0
         documents = {source.number: 0 for source in task.part.sources}
         with ExitStack() as opened:

@@ -1,4 +1,4 @@
-"""One part to rows on disk: read -> tokenise -> pack -> write, each stage streaming into the next."""
+"""One part to rows on disk: read, tokenise, pack, write. Each stage streams into the next."""
 
 import hashlib
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ from masklater.recipe.section import Section
 
 
 class PartRows(Section):
-    """The rows of one length that a finished part holds, in a folder of that name."""
+    """The rows of one length in a finished part; they are in a folder named after the length."""
 
     row_length: PositiveInt
     train: SplitEntry
@@ -40,18 +40,18 @@ class PartRows(Section):
 class PartResult(Result):
     """What a finished part holds."""
 
-    rows: list[PartRows]  # of each row length
+    rows: list[PartRows]  # one entry per row length
     sources: list[SourceTally]
     removed_lines: NonNegativeInt
-    samples: list[dict[str, str]]  # of what is left out
+    samples: list[dict[str, str]]  # of documents and lines left out
 
     @property
     def tokens(self) -> int:
-        """Tokens in its rows of the first length."""
+        """The number of tokens in its rows of the first length."""
         return self.rows[0].train.tokens + self.rows[0].valid.tokens
 
     def is_whole(self, folder: Path) -> bool:
-        """Whether the files of all rows are there."""
+        """Tell whether the files of all rows are there."""
         names = [
             f"{rows.row_length}/{shard.name}"
             for rows in self.rows
@@ -63,20 +63,20 @@ class PartResult(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class Common(Work[PartResult]):
-    """All that the parts of a corpus share, once it has been looked at as a whole, and the making of their rows."""
+    """What the parts of a corpus share, once it has been inspected as a whole, and the making of their rows."""
 
     title = "Tokenising"
     done = "finished"
     result = PartResult
-    tokenizer: str  # as the tokenizers library writes it
+    tokenizer: str  # as JSON of the tokenizers library
     vocabulary: Vocabulary
     unknown_id: int | None
     held_out_below: int  # documents whose 64-bit hash is below this are held out for validation
-    lines_N: NDArray[np.uint64]  # hashes of the lines that are taken out, in order
+    lines_N: NDArray[np.uint64]  # hashes of the lines to remove, in order
     source_names: tuple[str, ...]
 
     def digest(self) -> str:
-        """A hash of all of it that decides what parts are."""
+        """Return a hash of everything here that decides the content of parts."""
         return digest(
             __version__, tokenizers.__version__, self.tokenizer, self.vocabulary.model_dump(), self.held_out_below,
             hashlib.sha256(self.lines_N.tobytes()).hexdigest(), self.settings.row_lengths, self.settings.pack,
@@ -89,18 +89,18 @@ class Common(Work[PartResult]):
 
 
 def prepare_part(task: Task, common: Common, folder: Path, threads: int, on_progress: OnProgress) -> PartResult:
-    """Write the rows of a part into a folder, and tell what they are.
+    """Write the rows of a part into a folder, and return the counts.
 
     Args:
         task: The part.
         common: What all parts share.
-        folder: Where its shards go.
-        threads: That tokenise.
+        folder: The folder for the shards.
+        threads: The number of threads that tokenise.
         on_progress: Called as the work goes on.
 
     Raises:
-        DamagedDataError: A file is truncated or damaged, or in another encoding, or a record is no record with text.
-        UserError: A field is not in a record, a library is missing, or a file cannot be read.
+        DamagedDataError: A file is truncated or damaged, or in another encoding, or a record has no text.
+        UserError: A field is missing from a record, a library is missing, or a file cannot be read.
     """
     lengths = common.settings.row_lengths
     sides = [[_Side(folder / str(length), split, length, common) for length in lengths] for split in SPLITS]
@@ -142,7 +142,7 @@ def prepare_part(task: Task, common: Common, folder: Path, threads: int, on_prog
 
 
 class _Side:
-    """One split being made in rows of one length: its packer, and the writer of the rows it completes."""
+    """One split of one row length: its packer, and the writer of the finished rows."""
 
     def __init__(self, folder: Path, split: Split, row_length: int, common: Common) -> None:
         folder.mkdir(exist_ok=True)
@@ -151,7 +151,7 @@ class _Side:
         self.writer = SplitWriter(folder, split, row_length, vocabulary, marked)
 
     def add(self, ids: NDArray[np.integer]) -> None:
-        """Take one document."""
+        """Add one document."""
         for row in self.packer.add(ids):
             self.writer.write(row)
 
@@ -164,5 +164,5 @@ class _Side:
 
 @lru_cache(maxsize=1)
 def _tokenizer(written: str) -> Tokenizer:
-    """The tokenizer of a corpus, made once in each process: a large one takes seconds."""
+    """Return the tokenizer of a corpus, loaded once per process, as a large one takes seconds."""
     return Tokenizer.from_str(written)

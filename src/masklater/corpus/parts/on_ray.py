@@ -1,4 +1,4 @@
-"""Parts made on a Ray cluster: one task a part, in which everything is as in a process of this machine."""
+"""Parts made on a Ray cluster: one task per part, processed as in a process of this machine."""
 
 import signal
 import threading
@@ -16,22 +16,22 @@ from masklater.extras import import_extra
 
 POLL_SECONDS = 1.0
 RETRIES = 5
-"""Of a task whose node is lost."""
+"""The number of times that a task is retried when its node is lost."""
 
 
 def on_ray(
     tasks: Sequence[Task], work: Work[Any], address: str, on_progress: OnProgress
 ) -> Generator[Outcome, None, None]:
-    """Make parts on a cluster; they come as they are finished.
+    """Make parts on a cluster; yield each when it is finished.
 
     Args:
         tasks: The parts.
-        work: What is made of them; its `place` is seen by all nodes, under the same name.
-        address: Of the cluster, or `auto`.
+        work: The work to do on each part. All nodes see its `place`, under the same name.
+        address: The address of the cluster, or `auto`.
         on_progress: Called with each part that is finished.
 
     Raises:
-        UserError: There is no cluster, it fails, or an input is on this machine alone.
+        UserError: There is no cluster, it fails, or only this machine can read an input.
     """
     ray = import_extra("ray", "ray", "--ray")
     for task in tasks:
@@ -63,7 +63,7 @@ def on_ray(
         ) from None
     finally:
         if is_ours:
-            ray.shutdown()  # ends what is still at work
+            ray.shutdown()  # ends tasks that still run
 
 
 def _connect(ray: Any, address: str) -> None:
@@ -76,7 +76,7 @@ def _connect(ray: Any, address: str) -> None:
             "Start one with `ray start --head`, and join it with `ray start --address ...` on the other machines.",
         ) from None
     if stops:
-        signal.signal(signal.SIGTERM, stops)  # which Ray takes over
+        signal.signal(signal.SIGTERM, stops)  # Ray takes the handler over
 
 
 def _make(task: Task, work: Work[Any]) -> Outcome:
@@ -84,7 +84,7 @@ def _make(task: Task, work: Work[Any]) -> Outcome:
 
 
 def _absolute(task: Task) -> Task:
-    """The same with whole paths: a node's process stands in another folder."""
+    """Return the task with absolute paths, as a node's process has another working directory."""
     sources = tuple(replace(source, files=[*map(_whole, source.files)]) for source in task.part.sources)
     return replace(task, part=Part(task.part.number, sources))
 

@@ -1,6 +1,7 @@
-"""Work on the parts of a corpus: what is made of a part is whole under its name, or not there, whoever makes it.
+"""Work on the parts of a corpus. The result of a part is either complete under its name, or not there.
 
-What comes out follows from the part and from what all parts share, whatever process or machine makes it, and when.
+The part and the settings that all parts share decide the result; the process or machine that makes it, and the time, do
+not.
 """
 
 import hashlib
@@ -27,23 +28,23 @@ OnProgress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Task:
-    """A part, and what is known of its documents."""
+    """A part, and which of its documents are left out."""
 
     part: Part
-    name: str  # of its folder: a hash of all that decides what is in it
+    name: str  # of its folder: a hash of everything that decides its content
     reasons: bytes | None = None  # for each of its documents, why it is left out; None: all are kept
 
 
 class Result(Section):
-    """What was made of a part, beside files."""
+    """The record of what was made of a part, next to the files."""
 
     @property
     def tokens(self) -> int:
-        """Tokens that were made."""
+        """The number of tokens made."""
         return 0
 
     def is_whole(self, folder: Path) -> bool:
-        """Whether the files are there."""
+        """Tell whether the files are there."""
         raise NotImplementedError
 
 
@@ -52,25 +53,25 @@ R = TypeVar("R", bound=Result)
 
 @dataclass(frozen=True, kw_only=True)
 class Work(ABC, Generic[R]):
-    """One kind of work on parts, with all that they share."""
+    """One kind of work on parts, with the settings that all parts share."""
 
     title: ClassVar[str]  # as a participle: "Tokenising"
-    done: ClassVar[str]  # what a part is then: "finished"
-    result: ClassVar[type[Any]]  # R, which a class variable cannot say
+    done: ClassVar[str]  # the state of a part afterwards: "finished"
+    result: ClassVar[type[Any]]  # R; a class variable cannot have that type
     settings: PrepareSettings
-    place: Path  # where what is made of parts stands
-    out: Path  # what messages about the disk name
+    place: Path  # the folder for the results of parts
+    out: Path  # the folder that messages about the disk name
 
     @abstractmethod
     def digest(self) -> str:
-        """A hash of all that decides what is made, but for the part."""
+        """Return a hash of everything that decides the results, except the part."""
 
     @abstractmethod
     def make(self, task: Task, folder: Path, threads: int, on_progress: OnProgress) -> R:
-        """Write what is made of a part into a folder, and tell what it is."""
+        """Write the result of a part into a folder, and return its record."""
 
     def read(self, folder: Path) -> R | None:
-        """Read what was made of a part; None where it is not there, or not whole."""
+        """Read the record of a part; None where the result is missing or incomplete."""
         try:
             result: R = self.result.model_validate_json((folder / RESULT).read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -79,12 +80,12 @@ class Work(ABC, Generic[R]):
 
 
 def tasks_of(parts: Sequence[Part], work: Work[R], reasons: Sequence[bytes | None] = ()) -> list[Task]:
-    """Name parts by all that decides what is made of them: what stands under that name is what would be made.
+    """Name parts by a hash of everything that decides their results, so that a result of that name can be reused.
 
     Args:
-        parts: All of them.
-        work: What is to be done.
-        reasons: For each part, why its documents are left out; nothing: that is no matter.
+        parts: All parts.
+        work: The work to do.
+        reasons: For each part, why its documents are left out; empty: the work does not depend on it.
     """
     shared = work.digest()
     reasons = reasons or [None] * len(parts)
@@ -96,16 +97,16 @@ def tasks_of(parts: Sequence[Part], work: Work[R], reasons: Sequence[bytes | Non
 
 
 class Outcome(NamedTuple):
-    """What has become of a part: made, unless there is an error."""
+    """The outcome of a part: a result, unless there is an error."""
 
     number: int
     error: UserError | None
     tokens: int
-    peak_memory_bytes: int  # of the process that has made it
+    peak_memory_bytes: int  # of the process that has worked on it
 
 
 def try_part(task: Task, work: Work[R], threads: int, on_progress: OnProgress) -> Outcome:
-    """Make of a part what is to be made, and tell what has become of it, in whatever process."""
+    """Do the work on a part, in any process, and return its result or error."""
     error: UserError | None = None
     tokens = 0
     try:
@@ -116,10 +117,10 @@ def try_part(task: Task, work: Work[R], threads: int, on_progress: OnProgress) -
 
 
 def make_part(task: Task, work: Work[R], threads: int, on_progress: OnProgress) -> R:
-    """Make of a part what is to be made, under its name in `work.place`: whole, or not there.
+    """Do the work on a part. Its result is complete under its name in `work.place`, or not there.
 
     Raises:
-        UserError: What is read is damaged or missing, or the disk is full.
+        UserError: An input is damaged or missing, or the disk is full.
     """
     final = work.place / task.name
     partial = final.with_name(f"{task.name}.partial-{platform.node()}-{os.getpid()}")
@@ -128,7 +129,7 @@ def make_part(task: Task, work: Work[R], threads: int, on_progress: OnProgress) 
         result = work.make(task, partial, threads, on_progress)
         (partial / RESULT).write_text(result.model_dump_json(), encoding="utf-8")
         sync_files(partial)
-        if work.read(final) is not None:  # by a process that was taken for dead; its bytes are the same
+        if work.read(final) is not None:  # made by a process that was thought dead; the bytes are the same
             remove(partial)
         else:
             remove(final)
@@ -137,7 +138,7 @@ def make_part(task: Task, work: Work[R], threads: int, on_progress: OnProgress) 
 
 
 def has_sizes(folder: Path, sizes: dict[str, int]) -> bool:
-    """Whether files are there and as long as they must be, in bytes."""
+    """Tell whether files are there and have the given sizes, in bytes."""
     try:
         return all((folder / name).stat().st_size == size for name, size in sizes.items())
     except OSError:

@@ -1,6 +1,7 @@
-"""One table from what a name ends in to how the file is read.
+"""The table of readers: how a file is read, by the ending of its name.
 
-Another kind of file is a line here: a function from an open file to its records, and what one record is called.
+Another kind of file takes one more line here: a function from an open file to its records, and what its records are
+counted by.
 """
 
 import re
@@ -18,12 +19,12 @@ from masklater.corpus.unpack import PACKINGS
 
 
 class Reader(NamedTuple):
-    """The way from an open file to records; plain text has none, and is cut into documents."""
+    """The function from an open file to records; plain text has none, and is cut into documents."""
 
     records: Callable[[Opened], Records] | None
     place: str = "line"  # what the numbers of its records count
-    has_encoding: bool = True  # text, whose encoding can be named
-    begins: bytes | None = None  # what a line begins with that begins a record; None: lines do not tell
+    has_encoding: bool = True  # whether it is text whose encoding the user can name
+    begins: bytes | None = None  # the first bytes of a line that begins a record; None: lines do not show it
 
 
 READERS: dict[str, Reader] = {
@@ -42,7 +43,7 @@ READERS: dict[str, Reader] = {
 
 ENDINGS = tuple(READERS)
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip", ".7z")
-"""Endings that follow the one that tells what a file holds."""
+"""Endings of compression, which follow the ending that says what a file holds."""
 REMEDIES = {
     (".zip", ".tar", ".tgz", ".7z", ".rar", ".lz4", ".z"): "Unpack it first, and name what comes out.",
     (".html", ".htm", ".pdf", ".docx", ".doc", ".odt", ".rtf", ".epub", ".tex"): (
@@ -61,18 +62,18 @@ ENDINGS_SAID = f"{', '.join(ENDINGS)}, also with {', '.join(PACKINGS)}"
 
 
 _PAGES = re.compile(r"\.xml-p\d+p\d+[^./]*$")
-"""Wikimedia names the parts of a dump by the pages in them: articles1.xml-p1p41242.bz2."""
+"""Wikimedia names the parts of a dump by the pages they hold: articles1.xml-p1p41242.bz2."""
 
 
 class Ending(NamedTuple):
-    """The two parts of what a name ends in."""
+    """The two parts of the ending of a name."""
 
     kind: str  # one of READERS
-    packing: str  # one of PACKINGS, or nothing
+    packing: str  # one of PACKINGS, or empty
 
 
 def ending_of(name: str) -> Ending | None:
-    """What a file is by its name, without regard to case; None: nothing that is read."""
+    """Return the kind of a file by its name, without regard to case; None: it is not read."""
     name = name.lower()
     packing = next((ending for ending in PACKINGS if name.endswith(ending)), "")
     name = _PAGES.sub(".xml", name.removesuffix(packing))
@@ -81,13 +82,13 @@ def ending_of(name: str) -> Ending | None:
 
 
 def ending_shown(name: str) -> str:
-    """Return what the name of a file that is not read ends in: `.pdf`, or `.pdf.bz2` with its compression."""
+    """Return the ending of a file that is not read: `.pdf`, or `.pdf.bz2` with its compression."""
     path = PurePosixPath(name.lower())
     packed = PurePosixPath(path.stem).suffix if path.suffix in COMPRESSIONS else ""
     return packed + path.suffix or "without an ending"
 
 
 def remedy_for(name: str, otherwise: str) -> str:
-    """Return what to do about a file that is not read: what its ending tells, or else something else."""
+    """Return the advice about a file that is not read: by its ending, else `otherwise`."""
     parts = {f".{part}" for part in name.lower().split(".")[1:]}
     return next((remedy for endings, remedy in REMEDIES.items() if parts.intersection(endings)), otherwise)

@@ -1,17 +1,17 @@
-"""Sequences of a FASTA file, as of proteins, DNA and RNA: one record each, with `id`, `description` and `text`."""
+"""Sequences of a FASTA file (proteins, DNA, RNA): one record each, with `id`, `description` and `text`."""
 
 from masklater.corpus.readers.opened import Opened, Record, Records
 from masklater.errors import DamagedDataError
 
 PIECE_LETTERS = 2**18
-"""A longer sequence, such as a chromosome, comes in pieces of this size, each a record: memory stays flat, and what is
-held out is not a whole chromosome or none."""
+"""A longer sequence, such as a chromosome, is cut into pieces of this size, each a record. So memory stays flat, and
+held-out rows can be pieces of a chromosome."""
 
 
 def read_fasta(opened: Opened) -> Records:
-    """One record a sequence, numbered by the line of its header; its lines are joined, without white space.
+    """Yield one record per sequence, numbered by the line of its header; its lines are joined, without white space.
 
-    `id` is the header up to the first white space, `description` what follows it. Lines that begin with `;` are
+    `id` is the header up to the first white space, `description` the text after it. Lines that begin with `;` are
     comments.
     """
     lines = opened.lines(cut=True, limit=PIECE_LETTERS)
@@ -27,14 +27,14 @@ def read_fasta(opened: Opened) -> Records:
         elif not line.startswith(";"):
             letters = "".join(line.split())
             if letters and not number:
-                lines.check()  # in another encoding there is no > to be seen
+                lines.check()  # in another encoding no > would be found
                 raise DamagedDataError(
                     f"{opened.name}, line {lines.odd.lines}: no FASTA: a sequence without a header (a line with >)",
                     "Give it one, or rename the file by its content: .txt for plain text.",
                 )
             parts.append(letters)
             size += len(letters)
-            if size > PIECE_LETTERS:  # by less than a piece, as a line has no more
+            if size > PIECE_LETTERS:  # by less than a piece, as no line is longer than one
                 whole = "".join(parts)
                 yield number, _record(header, [whole[:PIECE_LETTERS]])
                 parts, size, is_cut = [whole[PIECE_LETTERS:]], size - PIECE_LETTERS, True

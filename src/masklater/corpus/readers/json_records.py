@@ -1,4 +1,4 @@
-"""Records written as JSON: one a line, or one after the other as in an array."""
+"""Records written as JSON: one per line, or one after the other as in an array."""
 
 import json
 import re
@@ -12,13 +12,13 @@ from masklater.corpus.readers.opened import Opened, Records
 from masklater.errors import DamagedDataError
 
 PART_CHARS = 2**20
-"""An array may be one line of any length: it is read in parts of this size."""
+"""An array may be one line of any length, so it is read in parts of this size."""
 _SIGNS = re.compile(r'["{}\[\],]')
 _IN_STRING = re.compile(r'["\\]')
 
 
 def read_json_lines(opened: Opened) -> Records:
-    """One record a line; empty lines are passed over."""
+    """Yield one record per line; empty lines are skipped."""
     lines = opened.lines(cut=False)
     for number, line in enumerate(lines, start=1):
         if line.strip():
@@ -26,7 +26,7 @@ def read_json_lines(opened: Opened) -> Records:
 
 
 def read_json(opened: Opened) -> Records:
-    """The elements of an array, or records that follow each other, however they are broken into lines."""
+    """Yield the elements of an array, or records one after the other, whatever their line breaks."""
     lines = opened.lines(cut=True, limit=PART_CHARS)
     splitter = _Splitter(opened.limit)
     for part in lines:
@@ -53,7 +53,7 @@ def _record(text: str, number: int, opened: Opened, lines: TextLines) -> dict[st
 
 def _no_json(place: str, why: str, opened: Opened, lines: TextLines) -> DamagedDataError:
     problem = f"{opened.name}, {place}: not JSON ({why})"
-    if doubt := lines.doubt():  # in another encoding there is no JSON to be seen
+    if doubt := lines.doubt():  # in another encoding no JSON would be found
         remedy = f"{doubt.what[0].upper()}{doubt.what[1:]}. {doubt.remedy} {opened.if_not}"
         return EncodingError(problem, remedy.strip())
     return DamagedDataError(problem, _mend(opened))
@@ -64,7 +64,7 @@ def _mend(opened: Opened) -> str:
 
 
 def _object(pairs: list[tuple[str, object]], names: Iterable[str] | None) -> dict[str, object]:
-    """A JSON object; where a field that matters stands twice, nothing says which one is meant."""
+    """Return a JSON object; raise where a field that is used occurs twice, as either could be meant."""
     record = dict(pairs)
     if len(record) < len(pairs):
         there = Counter(key for key, _ in pairs)
@@ -75,20 +75,20 @@ def _object(pairs: list[tuple[str, object]], names: Iterable[str] | None) -> dic
 
 
 class _Splitter:
-    """Cuts a stream of JSON into its values by brackets, commas and quotes alone; json.loads judges each value.
+    """Cuts a stream of JSON into its values by brackets, commas and quotes alone; json.loads checks each value.
 
-    Where it begins with `[`, the values are the elements of that array; else whatever stands there side by side.
+    Where the stream begins with `[`, the values are the elements of that array; else they follow each other.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.depth = self.base = 0  # base: the depth at which values stand, 1 in an array
+        self.depth = self.base = 0  # base: the depth of the values, 1 in an array
         self.in_string = self.is_escaped = self.is_begun = self.is_over = self.is_followed = self.after_comma = False
         self.parts: list[str] = []
         self.size = self.line = 0
 
     def feed(self, text: str, line: int) -> Iterator[tuple[int, str]]:
-        """Yield the values that end in this part of the stream, with the line they began in."""
+        """Yield the values that end in this part of the stream, with the line on which they began."""
         if not self.is_begun:
             text = text.lstrip()
             if not text:
@@ -129,13 +129,13 @@ class _Splitter:
         self._take(text[start:], line)
 
     def finish(self, line: int) -> Iterator[tuple[int, str]]:
-        """Yield what is left, which is no whole value."""
+        """Yield what is left, an incomplete value."""
         if self.size:
             yield self._value(line)
 
     @property
     def fault(self) -> str | None:
-        """What is wrong about the array as a whole."""
+        """Return what is wrong with the array as a whole, or None."""
         if self.is_followed:
             return "something stands behind the array"
         return "the array is cut short" if self.base and not self.is_over else None

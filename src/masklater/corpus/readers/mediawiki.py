@@ -1,6 +1,6 @@
-"""Articles of a MediaWiki XML dump (`pages-articles`): one record a page, with `title`, `id` and `text`.
+"""Articles of a MediaWiki XML dump (`pages-articles`): one record per page, with `title`, `id` and `text`.
 
-Redirects and pages of other namespaces are left out and counted; of a page with several revisions the last one counts.
+Redirects and pages of other namespaces are left out and counted. Of a page with several revisions the last one is read.
 """
 
 from collections.abc import Iterator
@@ -17,11 +17,11 @@ from masklater.extras import import_extra
 CHUNK_BYTES = 2**16
 FIELDS = ("title", "id", "text")
 FILE_NAMESPACES = ("-2", "6", "14")
-"""Media, File and Category: links into them are no text. Their names differ from language to language."""
+"""Media, File and Category: links into these are not text. Their names differ from language to language."""
 
 
 def read_mediawiki(opened: Opened) -> Records:
-    """The articles of a dump without markup, numbered by page."""
+    """Yield the articles of a dump without markup, numbered by page."""
     import_extra("mwparserfromhell", "wiki", opened.name)
     try:
         opened.fields.columns(FIELDS)
@@ -57,7 +57,7 @@ def read_mediawiki(opened: Opened) -> Records:
 
 @dataclass
 class _Page:
-    """One page as it stands."""
+    """One page as it is in the dump."""
 
     number: int
     title: str = ""
@@ -68,7 +68,7 @@ class _Page:
 
 
 class _Dump:
-    """What the parser reports, collected into pages."""
+    """The parser's events, collected into pages."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit

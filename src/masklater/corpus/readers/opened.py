@@ -1,4 +1,4 @@
-"""One file that is open, as every reader is given it."""
+"""One open file, as every reader gets it."""
 
 import io
 import os
@@ -16,11 +16,11 @@ BUFFER_BYTES = 2**16
 
 Record = Mapping[str, Any]
 Records = Iterator[tuple[int, Record]]
-"""Records with the number of their line, row or page, counted from 1."""
+"""Records, each with the number of its line, row or page, counted from 1."""
 
 
 class Metered(io.RawIOBase):
-    """A file that reports how far it has been read. Reading a part again reports nothing."""
+    """A file that reports how many bytes have been read; bytes read again are not reported again."""
 
     def __init__(self, file: BinaryIO, on_bytes: Callable[[int], None]) -> None:
         self.file, self.on_bytes, self.furthest = file, on_bytes, 0
@@ -47,7 +47,7 @@ class Metered(io.RawIOBase):
         return len(data)
 
     def finish(self) -> None:
-        """Report what a reader passed over, such as columns that it did not need."""
+        """Report the bytes that a reader skipped, such as columns that it did not need."""
         if (size := self.file.seek(0, io.SEEK_END)) > self.furthest:
             self.on_bytes(size - self.furthest)
             self.furthest = size
@@ -55,30 +55,30 @@ class Metered(io.RawIOBase):
 
 @dataclass
 class Opened:
-    """One file that is open."""
+    """One open file."""
 
-    name: str  # what messages call it
-    stream: BinaryIO  # what is in it, unpacked
+    name: str  # its name in messages
+    stream: BinaryIO  # its content, decompressed
     is_packed: bool
     encoding: str | None
-    limit: int  # longest line or document, in bytes
+    limit: int  # of the longest line or document, in bytes
     fields: Fields
     counts: ReadCounts
-    if_not: str = ""  # what to do where it is not what it was taken for, of what was guessed
+    if_not: str = ""  # what to do where the kind of file was guessed, and wrongly
 
-    begins: bool = True  # False: a later piece of a file, which no byte-order mark begins
-    text: TextLines | None = None  # once it is read as text, for what is odd about it
+    begins: bool = True  # False: a later piece of a file, which has no byte-order mark
+    text: TextLines | None = None  # set once the file is read as text; counts its oddities
 
     def lines(self, cut: bool, limit: int | None = None) -> TextLines:
-        """Its lines, to be iterated over once; longer ones than a limit are cut or refused."""
+        """Return the lines, to be iterated over once; lines longer than a limit are cut or refused."""
         self.text = TextLines(self.name, self.stream, self.encoding, limit or self.limit, cut, self.begins)
         return self.text
 
     def anywhere(self) -> BinaryIO:
-        """The same for a reader that goes to and fro: where the file is compressed, from a temporary copy."""
+        """Return the content as a stream that can seek: where the file is compressed, a temporary copy."""
         if not self.is_packed:
             return self.stream
-        copy = tempfile.TemporaryFile()  # noqa: SIM115 - gone when it is closed, which its last user does
+        copy = tempfile.TemporaryFile()  # noqa: SIM115 - deleted when its last user closes it
         shutil.copyfileobj(self.stream, copy, BUFFER_BYTES)
         copy.seek(os.SEEK_SET)
         return copy

@@ -11,25 +11,26 @@ from masklater.corpus.readers.opened import Opened, Record, Records
 from masklater.errors import DamagedDataError
 
 SEPARATORS = ",;\t|"
-"""Of cells in .csv, the usual one first: where a comma is the decimal sign, spreadsheets write semicolons."""
+"""Separators of cells in .csv, the usual one first; where a comma is the decimal sign, spreadsheets write
+semicolons."""
 
 ALONE = (
     r"Where it ends the rows, make it a line end: tr '\r' '\n' < FILE > NEW. "
     r"Where it stands in a cell, make it a space: sed 's/\r$//; s/\r/ /g' FILE > NEW."
 )
-"""What to do about carriage returns that no line feed follows; `tr` would end the row where one stands in a cell."""
+"""The advice about carriage returns without a line feed; `tr` would end the row where one is inside a cell."""
 
 
 def read_csv(opened: Opened) -> Records:
-    """Rows under a header, as RFC 4180 has them: a cell in quotes may hold commas, line ends and doubled quotes.
+    """Yield rows under a header, as RFC 4180 defines: a cell in quotes may hold commas, line ends and doubled quotes.
 
-    Where the header has the fields that matter only with another separator, that is the one.
+    If the header has the fields that are used only with another separator, that separator is taken.
     """
     return _rows(opened, SEPARATORS, csv.QUOTE_MINIMAL)
 
 
 def read_tsv(opened: Opened) -> Records:
-    """Rows under a header, as the media type text/tab-separated-values has them: a quote is a character like any."""
+    """Yield rows under a header, as the type text/tab-separated-values defines: a quote is an ordinary character."""
     return _rows(opened, "\t", csv.QUOTE_NONE)
 
 
@@ -52,8 +53,8 @@ def _rows(opened: Opened, separators: str, quoting: int) -> Iterator[tuple[int, 
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            lines.check()  # in another encoding there are no quotes to be seen
-            if "new-line character" in str(error):  # whose own advice is about code
+            lines.check()  # in another encoding no quotes would be found
+            if "new-line character" in str(error):  # its own advice is about code
                 raise DamagedDataError(
                     f"{opened.name}, line {number}: a carriage return that no line feed follows", ALONE
                 ) from None
@@ -81,12 +82,12 @@ def _rows(opened: Opened, separators: str, quoting: int) -> Iterator[tuple[int, 
 
 
 def choose_separator(header: str, fits: Callable[[list[str]], bool], separators: str = SEPARATORS) -> str:
-    """Choose the first separator with which a header has the columns that matter; the first of all, where none does.
+    """Choose the first separator with which a header has the columns that are used; if none does, the first one.
 
     Args:
-        header: The line.
-        fits: Tells whether such columns do.
-        separators: To choose from.
+        header: The header's line.
+        fits: Tells whether a list of columns has those that are used.
+        separators: The separators to choose from.
     """
     for separator in separators:
         try:
@@ -98,7 +99,7 @@ def choose_separator(header: str, fits: Callable[[list[str]], bool], separators:
 
 
 def _most_cells(line: str, separators: str) -> str:
-    """The separator that cuts a line into most cells; of equals the first. A cell in quotes may go on in the next."""
+    """Return the separator that gives most cells; of equals the first. A cell in quotes may go on in the next line."""
     cells = {}
     for separator in separators:
         try:
@@ -120,7 +121,7 @@ def _needed(opened: Opened, lines: TextLines, header: list[str], number: int) ->
     try:
         needed = opened.fields.columns(header)
     except MissingFieldError as missing:
-        lines.check()  # in another encoding there are no names to be seen
+        lines.check()  # in another encoding no names would be found
         raise missing_field(where, str(missing), header) from None
     refuse_twice(where, needed, header)
     return needed

@@ -1,4 +1,4 @@
-"""Tables of columns, by pyarrow: Parquet and Arrow, a few rows at a time."""
+"""Tables of columns, read by pyarrow: Parquet and Arrow, a few rows at a time."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,14 +10,14 @@ from masklater.errors import DamagedDataError, UserError, first_line
 from masklater.extras import import_extra
 
 BATCH_ROWS, BATCH_BYTES = 64, 4 * 2**20
-"""Rows that are made Python objects at once: at most so many, fewer where they are large."""
+"""The most rows that are made Python objects at once; fewer where rows are large."""
 BUFFER_BYTES = 2**20
 READ_BYTES = 2**29
-"""The most that is read of a file at once: a record batch of Arrow, which is never read in parts."""
+"""The most bytes read from a file at once: one record batch of Arrow, which is never read in parts."""
 
 
 def read_parquet(opened: Opened) -> Records:
-    """The rows of a Parquet file, row group after row group; of each, a page of a column is in memory at a time."""
+    """Yield the rows of a Parquet file by row groups; one page of each column is in memory at a time."""
     parquet = import_extra("pyarrow.parquet", "parquet", opened.name)
     with _one_error(opened, "Parquet"):
         file = parquet.ParquetFile(_Bounded(opened), buffer_size=BUFFER_BYTES, pre_buffer=False)
@@ -35,7 +35,7 @@ def read_parquet(opened: Opened) -> Records:
 
 
 def read_arrow(opened: Opened) -> Records:
-    """The rows of an Arrow file or stream, record batch after record batch, each of which is in memory whole."""
+    """Yield the rows of an Arrow file or stream by record batches; one whole batch is in memory at a time."""
     ipc = import_extra("pyarrow.ipc", "parquet", opened.name)
     with _one_error(opened, "Arrow"):
         file = _Bounded(opened)
@@ -47,7 +47,7 @@ def read_arrow(opened: Opened) -> Records:
         batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else iter(reader)
         for whole in batches:
             batch = whole.select(columns)
-            batch.validate(full=True)  # places in it may point anywhere, and end the process that follows them
+            batch.validate(full=True)  # damaged offsets may point anywhere, and crash the process
             few = max(1, min(BATCH_ROWS, BATCH_BYTES * batch.num_rows // max(batch.nbytes, 1)))
             for start in range(0, batch.num_rows, few):
                 for record in batch.slice(start, few).to_pylist():
@@ -68,14 +68,14 @@ def _columns(opened: Opened, schema: Any) -> list[str]:
 
 
 def _may_hold_text(kind: Any) -> bool:
-    """Tell what is text, or has parts that may be, from numbers and times: some of these Python has no objects for."""
+    """Tell whether a type is text or may contain text. Python has no objects for some numbers and times."""
     from pyarrow import types
 
     return not (types.is_primitive(kind) or types.is_decimal(kind) or types.is_null(kind))
 
 
 class _Bounded:
-    """A file for pyarrow, which may ask for any number of bytes by what stands in a damaged header."""
+    """A file for pyarrow that limits reads, as a damaged header may make pyarrow ask for any number of bytes."""
 
     def __init__(self, opened: Opened) -> None:
         self.name, self.file = opened.name, opened.anywhere()
@@ -103,7 +103,7 @@ class _Bounded:
 
 @contextmanager
 def _one_error(opened: Opened, kind: str) -> Iterator[None]:
-    """Whatever pyarrow raises as one error. What is done with a record is outside: a generator does not see it."""
+    """Turn whatever pyarrow raises into one error. Errors of a record's consumer do not reach this generator."""
     import pyarrow
 
     try:

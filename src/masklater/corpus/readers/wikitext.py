@@ -1,8 +1,8 @@
-"""Wikitext to plain text: read by mwparserfromhell, written by what each of its nodes is.
+"""Wikitext to plain text: parsed by mwparserfromhell, written node by node.
 
-What stays: paragraphs, headings as lines, items of lists, the text of links, of bold and italic. What goes: templates
-(and what they would have said), tables, references, images and categories, links to other languages, comments,
-formulas, galleries, blocks of code. Markup that is broken stays as it stands.
+Kept: paragraphs, headings as lines, list items, the text of links, of bold and italic. Removed: templates (and the text
+they would have produced), tables, references, images and categories, links to other languages, comments, formulas,
+galleries, blocks of code. Broken markup stays as it is.
 """
 
 import re
@@ -14,7 +14,7 @@ _SPACES = re.compile(r"[ \t]+(?=\n)|(?<=\n)[ \t]+")
 _EMPTY_BRACKETS = re.compile(r" ?\([\s,;:]*\)")
 _MAGIC = re.compile(r"__[A-Z]{3,}__")
 _LEFT_REFERENCES = re.compile(r"<ref\b[^<>]*(?:/>|>[^<]*</ref>)")
-"""Beside broken bold or italic the parser takes a reference for text."""
+"""Next to broken bold or italic the parser takes a reference for text."""
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z]+)*|simple")
 NO_TEXT = frozenset(
     [
@@ -43,15 +43,15 @@ NO_TEXT = frozenset(
         "section",
     ]
 )
-"""Tags of which nothing is text."""
+"""Tags whose content is not text."""
 
 
 def without_markup(wikitext: str, not_text: frozenset[str]) -> str:
-    """The text of an article.
+    """Return the text of an article.
 
     Args:
-        wikitext: Its source.
-        not_text: Namespaces, in small letters, links into which are no text: of files and categories.
+        wikitext: The article's source.
+        not_text: Namespaces, in lower case, such as files and categories; links into these are not text.
     """
     import mwparserfromhell
 
@@ -77,7 +77,7 @@ def _text(node: Any, not_text: frozenset[str]) -> Iterator[str]:
 def _entity(node: Any, not_text: frozenset[str]) -> Iterator[str]:
     try:
         yield node.normalize()
-    except (ValueError, OverflowError):  # a number that is no character
+    except (ValueError, OverflowError):  # a number that is not a character
         yield str(node)
 
 
