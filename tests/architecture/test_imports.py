@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "masklater"
-LEAVES = {"errors", "console", "extras", "folders", "hub", "ledger", "lock", "publish", "seeds"}
+LEAVES = {"errors", "console", "extras", "folders", "hub", "ledger", "lock", "publish", "record", "seeds"}
 MAY_KNOW = {
     "errors": set(),
     "console": set(),
@@ -18,6 +18,7 @@ MAY_KNOW = {
     "ledger": set(),
     "lock": {"console", "errors", "folders"},
     "publish": {"errors"},
+    "record": {"errors"},
     "seeds": set(),
     "registration": set(),
     "machine": LEAVES,

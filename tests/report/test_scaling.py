@@ -261,5 +261,5 @@ def test_blimp_beside_loss_at_one_budget(tmp_path: Path) -> None:
     document, _ = compare(runs, tmp_path / "report-other-pairs")
     assert any("not scored on the same minimal pairs" in note for note in document.notes)
     (runs[0] / "blimp.json").write_text("{}")
-    with pytest.raises(DamagedDataError, match=r"blimp\.json is damaged: accuracy"):
+    with pytest.raises(DamagedDataError, match=r"blimp\.json is damaged at accuracy"):
         compare(runs, tmp_path / "report-3")

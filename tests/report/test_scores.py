@@ -112,7 +112,7 @@ def test_damaged_scores_are_named(path: tuple[str, ...], tmp_path: Path) -> None
         node = node[key]
     node[path[-1]] = "f1"
     file.write_text(json.dumps(tree))
-    with pytest.raises(DamagedDataError, match=r"scores\.json is damaged: " + path[0]):
+    with pytest.raises(DamagedDataError, match=r"scores\.json is damaged at " + path[0]):
         read_scores(tmp_path / "scores")
     file.write_text("{")
     with pytest.raises(DamagedDataError, match=r"scores\.json is damaged: "):

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from masklater.corpus.marked import row_dtype
 from masklater.corpus.settings import Packing
 from masklater.corpus.vocabulary import ROLES, SpecialIds, Vocabulary, find_shared
 from masklater.errors import DamagedDataError, UserError
 from masklater.recipe.section import Section
+from masklater.record import parse_record
 
 FORMAT = 2
 WITHOUT_CHECKSUM = 1
@@ -23,6 +24,7 @@ OF_ANY_SIZE = 3
 MARKED = 4
 """The format of SHARDS, with shards of any size, in which the highest bit of an id marks a token that continues a
 word."""
+RESTORE = "Restore the file from a copy, or prepare the data again."
 MAX_INDEX_BYTES = 256 * 2**20
 """A larger index.json is refused: only tens of terabytes of SHARDS would have one."""
 Split = Literal["train", "valid"]
@@ -189,7 +191,7 @@ def read_index_file(folder: Path) -> tuple[Index, str]:
         remedy = f"Name one that is inside: {', '.join(inside)}." if inside else "Make one with `masklater prepare`."
         raise UserError(f"{folder} is no SHARDS folder: it has no index.json", remedy)
     content = _read(path)
-    index = _parse(path, content)
+    index = parse_record(path, content, Index, RESTORE)
     if index.format not in {WITHOUT_CHECKSUM, FORMAT, OF_ANY_SIZE, MARKED}:
         raise UserError(
             f"{path} has format {index.format}; this version reads formats {WITHOUT_CHECKSUM} to {MARKED}",
@@ -198,7 +200,7 @@ def read_index_file(folder: Path) -> tuple[Index, str]:
     if index.checksum != (None if index.format == WITHOUT_CHECKSUM else _checksum(index)):
         raise DamagedDataError(
             f"{path} has changed since it was written (its checksum does not match)",
-            "Restore the file from a copy, or prepare the data again.",
+            RESTORE,
         )
     if shared := find_shared(index.special.model_dump(exclude={"all"})):
         role, other = shared
@@ -213,7 +215,7 @@ def read_index_file(folder: Path) -> tuple[Index, str]:
             raise DamagedDataError(
                 f"{path}: the {name} split has {split.rows} rows, its shards together "
                 f"{sum(shard.rows for shard in split.shards)}",
-                "Restore the file from a copy, or prepare the data again.",
+                RESTORE,
             )
     return index, hashlib.sha256(content).hexdigest()
 
@@ -223,20 +225,8 @@ def _read(path: Path) -> bytes:
         if (size := path.stat().st_size) > MAX_INDEX_BYTES:
             raise DamagedDataError(
                 f"{path} has {size:,} bytes, and an index has at most {MAX_INDEX_BYTES:,}",
-                "Restore the file from a copy, or prepare the data again.",
+                RESTORE,
             )
         return path.read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}", "Check its permissions.") from None
-
-
-def _parse(path: Path, content: bytes) -> Index:
-    try:
-        return Index.model_validate_json(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise DamagedDataError(
-            f"{path} is damaged{f' at {where}' if where else ''}: {first['msg']}",
-            "Restore the file from a copy, or prepare the data again.",
-        ) from None

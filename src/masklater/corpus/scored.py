@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import NonNegativeFloat, ValidationError
+from pydantic import NonNegativeFloat
 
 from masklater.errors import DamagedDataError, UserError
 from masklater.recipe.section import Section
+from masklater.record import read_record
 
 FORMAT = 1
 RESTORE = "Restore the folder from a copy, or make it again with `masklater select`."
@@ -49,14 +50,7 @@ def read_record_of(path: Path, kind: type[Record]) -> Record:
         DamagedDataError: The record differs from what was written.
         UserError: The record cannot be read, or is of another format.
     """
-    try:
-        record = kind.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise DamagedDataError(f"{path} is damaged{f' at {where}' if where else ''}: {first['msg']}", RESTORE) from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}", "Check its permissions.") from None
+    record = read_record(path, kind, RESTORE)
     if record.format != FORMAT:
         raise UserError(f"{path} has format {record.format}; this version reads format {FORMAT}", RESTORE)
     return record

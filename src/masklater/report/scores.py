@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
-from masklater.errors import DamagedDataError, UserError
+from masklater.errors import UserError
+from masklater.record import read_record
+
+SCORE_AGAIN = "Score the encoder again."
 
 
 class _Part(BaseModel):
@@ -158,21 +161,7 @@ def read_scores(folder: Path) -> Scores:
     path = folder / "scores.json"
     if not path.is_file():
         raise UserError(f"{folder} is no SCORES folder: it has no scores.json", "Name a folder of finished scores.")
-    return _read(path, Scores)
-
-
-Kind = TypeVar("Kind", bound=_Part)
-
-
-def _read(path: Path, kind: type[Kind]) -> Kind:
-    try:
-        return kind.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}", "Check its permissions.") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise DamagedDataError(f"{path} is damaged: {where}: {first['msg']}", "Score the encoder again.") from None
+    return read_record(path, Scores, SCORE_AGAIN)
 
 
 def read_pairs(run: Path) -> Pairs | None:
@@ -183,5 +172,5 @@ def read_pairs(run: Path) -> Pairs | None:
     """
     for path in (run / "blimp.json", run / "scores" / "blimp.json"):
         if path.is_file():
-            return _read(path, Pairs)
+            return read_record(path, Pairs, SCORE_AGAIN)
     return None

@@ -5,10 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
-from masklater.errors import DamagedDataError, UserError
 from masklater.recipe.section import Section
+from masklater.record import read_record
 
 if TYPE_CHECKING:
     from masklater.corpus.shards import Shards
@@ -74,10 +72,4 @@ def read_data(run: Path) -> tuple[TrainedShards, ...] | None:
     path = run / FILE
     if not path.exists():
         return None
-    try:
-        return _File.model_validate_json(path.read_bytes()).shards
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}", "Check its permissions.") from None
-    except ValidationError as error:
-        where = ".".join(map(str, error.errors()[0]["loc"])) or "the file"
-        raise DamagedDataError(f"{path} is damaged at {where}", "Restore it from a copy, or remove it.") from None
+    return read_record(path, _File, "Restore it from a copy, or remove it.").shards

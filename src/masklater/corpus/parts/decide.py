@@ -11,9 +11,9 @@ from masklater.console import Meter
 from masklater.corpus.keep.buckets import NUMBER
 from masklater.corpus.keep.contamination import EvaluationRuns
 from masklater.corpus.keep.duplicates import ExactDuplicates, NearDuplicates, in_many
-from masklater.corpus.keep.judge import check_libraries
 from masklater.corpus.keep.kept import REASONS, Kept
 from masklater.corpus.keep.settings import KeepSettings
+from masklater.corpus.keep.verdict import check_libraries
 from masklater.corpus.parts.cut import Part
 from masklater.corpus.parts.engines import make_parts
 from masklater.corpus.parts.looks import (

@@ -18,8 +18,8 @@ from masklater import __version__
 from masklater.corpus.counts import ReadCounts
 from masklater.corpus.keep.contamination import EvaluationRuns
 from masklater.corpus.keep.duplicates import LINE, LineCounts
-from masklater.corpus.keep.judge import judge
 from masklater.corpus.keep.kept import REASONS
+from masklater.corpus.keep.verdict import judge
 from masklater.corpus.parts.cut import Part, digest
 from masklater.corpus.parts.work import OnProgress, Result, Task, Work, has_sizes
 from masklater.corpus.read import Document, read_documents
