@@ -213,11 +213,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 loss += part
                 if d_logits_cV is not None:
                     d_bias += d_logits_cV.sum(dim=0, dtype=torch.float32)
-                    torch.mm(d_logits_cV, words, out=d_hidden[here])
-                    if dtype == torch.float32:
-                        torch.addmm(d_words, d_logits_cV.t(), hidden[here], out=d_words)
-                    else:  # the sum over chunks stays in float32
-                        d_words += d_logits_cV.t() @ hidden[here]
+                    _back_through_linear(d_logits_cV, hidden[here], words, d_hidden[here], d_words)
         if needs_gradient:
             V = len(words_VE)
             ctx.save_for_backward(d_hidden[:N], d_words[:V], d_bias[:V])
@@ -231,6 +227,17 @@ class _LinearCrossEntropy(torch.autograd.Function):
         of_hidden, of_words, of_bias = ctx.dtypes
         parts = ((d_hidden, of_hidden), (d_words, of_words), (d_bias, of_bias))
         return *((part * scale).to(dtype) for part, dtype in parts), None, None, None, None
+
+
+def _back_through_linear(
+    d_logits_cV: Tensor, hidden_cE: Tensor, words_VE: Tensor, d_hidden_cE: Tensor, d_words_VE: Tensor
+) -> None:
+    """Write the gradient by some hidden states into `d_hidden_cE`; add that by the words to `d_words_VE` (float32)."""
+    torch.mm(d_logits_cV, words_VE, out=d_hidden_cE)
+    if d_logits_cV.dtype == torch.float32:
+        torch.addmm(d_words_VE, d_logits_cV.t(), hidden_cE, out=d_words_VE)
+    else:  # the sum over parts stays in float32
+        d_words_VE += d_logits_cV.t() @ hidden_cE
 
 
 def _chunks(hidden_NE: Tensor, words_VE: Tensor) -> Iterator[slice]:
@@ -295,11 +302,7 @@ class _ChainLoss(torch.autograd.Function):
                 d_scores_cV.mul_(explained.states_BTk.reshape(-1, 1))
                 d_bias += d_scores_cV.sum(dim=0)
                 d_logits_cV = d_scores_cV.to(dtype)
-                torch.mm(d_logits_cV, words, out=d_hidden[here].flatten(0, 2))
-                if dtype == torch.float32:
-                    torch.addmm(d_words, d_logits_cV.t(), states_cE, out=d_words)
-                else:  # the sum over rows stays in float32
-                    d_words += d_logits_cV.t() @ states_cE
+                _back_through_linear(d_logits_cV, states_cE, words, d_hidden[here].flatten(0, 2), d_words)
         if needs_gradient:
             V = len(words_VE)
             ctx.save_for_backward(d_hidden, d_words[:V], d_bias[:V], d_log_links)
