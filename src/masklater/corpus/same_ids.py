@@ -47,12 +47,32 @@ def have_same_ids(one: Path, other: Path) -> bool:
     return _same_entries(here, there) and all(_ids(here, text) == _ids(there, text) for text in _texts(here))
 
 
+def differs_from_file(tokenizer: Tokenizer, folder: Path) -> str | None:
+    """Find a text of which a tokenizer that was read from this folder makes other tokens than its tokenizer.json does.
+
+    Padding and truncation are taken off, as before preparing.
+
+    Returns:
+        A word, or a text where words by themselves are alike; None where none differs.
+    """
+    there, before = _load(folder), tokenizer.encode_special_tokens
+    _as_rows_are_made(tokenizer)  # itself, and for a moment: a twin of a large vocabulary takes seconds to make
+    words = (word for text in TEXTS for word in text.split())
+    found = next((text for text in (*words, *_texts(there)) if _ids(tokenizer, text) != _ids(there, text)), None)
+    tokenizer.encode_special_tokens = before
+    return found
+
+
 def _load(folder: Path) -> Tokenizer:
     tokenizer = load_backend(folder)
+    _as_rows_are_made(tokenizer)
+    return tokenizer
+
+
+def _as_rows_are_made(tokenizer: Tokenizer) -> None:
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    tokenizer.encode_special_tokens = True  # as rows are made
-    return tokenizer
+    tokenizer.encode_special_tokens = True
 
 
 def _same_entries(one: Tokenizer, other: Tokenizer) -> bool:
