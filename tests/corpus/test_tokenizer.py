@@ -20,8 +20,8 @@ from masklater.corpus.tokenise import tokenise
 from masklater.corpus.train import train
 from masklater.doctor.examine import examine
 from masklater.errors import DamagedDataError, UserError
-from tests.conftest import DATA, make_text
-from tests.corpus.kinds import KINDS
+from tests.conftest import DATA, make_shards, make_text
+from tests.corpus.kinds import KINDS, save_kind
 
 HARD_TEXT = "العربية देवनागरी 中文\n\n👩‍👩‍👧  e\u0301 a\u200bb\ttab </s> <mask> <s>"
 
@@ -90,6 +90,51 @@ def test_padding_that_a_tokenizer_was_saved_with_is_nothing_around_a_text(tmp_pa
     tokenizers_.save(tokenizer, tmp_path / "saved", 64)
     assert tokenizers_.token_types(tmp_path / "saved") == 2
     assert len(tokenizers_.load(tmp_path / "saved")("the tree " * 20)["input_ids"]) > 40
+
+
+@pytest.mark.parametrize("name", ["RobertaTokenizer", "DebertaV2Tokenizer"])
+def test_a_tokenizer_that_calls_itself_of_another_kind_is_what_its_file_says(name: str, tmp_path: Path) -> None:
+    """A WordPiece that is called RoBERTa's: transformers 5 would cut all text into single characters."""
+    tokenizer = KINDS["bert"]()
+    tokenizer.save_pretrained(tmp_path)
+    before = tokenizer("the tree")["input_ids"]
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**config, "tokenizer_class": name}))
+    assert tokenizers_.load(tmp_path)("the tree")["input_ids"] == before
+    tokenizers_.save(tokenizers_.load(tmp_path), tmp_path / "saved", 64)
+    assert AutoTokenizer.from_pretrained(tmp_path / "saved")("the tree")["input_ids"] == before
+
+
+def test_what_a_class_makes_other_than_the_file_is_said(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A lower-casing RoBERTa: transformers 5 reads it without its normaliser."""
+    make_shards(corpus, tmp_path / "first", tokenizer=save_kind("bpe", tmp_path / "bpe"))
+    assert "other tokens" not in capsys.readouterr().err
+    tree = json.loads((tmp_path / "bpe" / "tokenizer.json").read_text())
+    tree["normalizer"] = {"type": "Lowercase"}
+    (tmp_path / "bpe" / "tokenizer.json").write_text(json.dumps(tree))
+    config = json.loads((tmp_path / "bpe" / "tokenizer_config.json").read_text())
+    of_robertas = json.dumps({**config, "tokenizer_class": "RobertaTokenizer"})
+    (tmp_path / "bpe" / "tokenizer_config.json").write_text(of_robertas)
+    make_shards(corpus, tmp_path / "second", tokenizer=tmp_path / "bpe")
+    file = tmp_path / "bpe" / "tokenizer.json"
+    said = f"as a RobertaTokenizer, which makes other tokens of 'The', for example, .*, take --tokenizer {re.escape(str(file))}"
+    assert re.search(said, capsys.readouterr().err)
+    make_shards(corpus, tmp_path / "third", tokenizer=file)
+    assert ids_of("The", tmp_path / "third") == ids_of("the", tmp_path / "third")
+
+
+@pytest.mark.parametrize("name", ["vocab.txt", "spm.model"])
+def test_entries_alone_are_told_with_what_is_missing(name: str, tmp_path: Path) -> None:
+    """SciBERT and IndicBERT are published with such folders."""
+    (tmp_path / name).write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nThe\n")
+    with pytest.raises(UserError, match=rf"holds {name} and no tokenizer_config\.json, which says how it is read"):
+        tokenizers_.load(tmp_path)
+    if name == "vocab.txt":  # the remedy, followed
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
+        AutoTokenizer.from_pretrained(tmp_path, do_lower_case=False).save_pretrained(tmp_path)
+        assert tokenizers_.load(tmp_path)("The")["input_ids"] == [2, 5, 3]
 
 
 def test_saved_folder_loads_with_auto_tokenizer(trained: Path) -> None:

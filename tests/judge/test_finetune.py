@@ -287,6 +287,19 @@ def test_a_partial_checkpoint_is_refused(encoder_folder: Path, tmp_path: Path) -
         load_classifier(open_encoder(str(folder), Path()), 2, CPU.device)
 
 
+def test_an_encoder_with_weights_that_its_class_does_not_read_is_refused(encoder_folder: Path, tmp_path: Path) -> None:
+    """Relative positions of a BERT, which transformers 5 no longer has: another encoder was scored."""
+    folder = tmp_path / "relative"
+    shutil.copytree(encoder_folder, folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["encoder.layer.1.attention.self.distance_embedding.weight"] = torch.ones(9, 8)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(
+        UserError, match=r"weights in its layers .* no place for, .*distance_embedding\.weight \.\.\.\n.*Name"
+    ):
+        load_classifier(open_encoder(str(folder), Path()), 2, CPU.device)
+
+
 def test_a_masked_lm_of_ours_is_told_what_to_name_in_its_place(encoder_folder: Path, tmp_path: Path) -> None:
     ours = tmp_path / "ours"
     model = MaskLaterForMaskedLM.from_encoder(AutoConfig.from_pretrained(encoder_folder), mask_token_id=4)

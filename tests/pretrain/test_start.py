@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -338,6 +339,45 @@ def test_weights_that_a_source_lacks_are_told_where_transformers_has_no_masked_l
     save_file(some, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(UserError, match=r"lacks weights of its encoder: encoder\.layer\.1\."):
         open_source(tmp_path)
+
+
+def test_weights_of_layers_that_no_class_reads_are_told(tmp_path: Path) -> None:
+    """Relative positions of a BERT, which transformers 5 no longer has, or a layer more than the config says."""
+    folder = tmp_path / "model"
+    AutoModelForMaskedLM.from_config(tiny_config("bert")).save_pretrained(folder)
+    weights = load_file(folder / "model.safetensors")
+    name = "bert.encoder.layer.0.attention.self.distance_embedding.weight"
+    beside = {"bert.embeddings.position_ids": torch.arange(9), "classifier.0.weight": torch.ones(2, 2)}
+    save_file({**weights, **beside}, folder / "model.safetensors", {"format": "pt"})
+    assert open_source(folder).head is not None
+    save_file({**weights, name: torch.ones(9, 8)}, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=rf"layers that a BertModel of this config has no place for.*: {name} \.\.\."):
+        open_source(folder)
+
+
+def test_weights_of_other_sizes_are_told_by_name(tmp_path: Path) -> None:
+    AutoModelForMaskedLM.from_config(tiny_config("bert")).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "intermediate_size": 80}))
+    with pytest.raises(UserError, match=r"layer\.0\.intermediate\.dense\.bias is \[\d+\], and would be \[80\]\n.*Mend"):
+        open_source(tmp_path)
+    (tmp_path / "config.json").write_text(
+        json.dumps({**config, "intermediate_size": 80, "auto_map": {"AutoModel": "x.Y"}})
+    )
+    with pytest.raises(UserError, match=r"and would be \[80\]\n *Its own class is code in its repository"):
+        open_source(tmp_path)
+
+
+def test_a_tokenizer_that_lacks_its_library_hides_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tokenizer of Japanese BERTs needs fugashi: without it there was a traceback."""
+    AutoModelForMaskedLM.from_config(tiny_config("bert", mask_token_id=None)).save_pretrained(tmp_path)
+    monkeypatch.setitem(sys.modules, "fugashi", None)
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n")
+    config = {"tokenizer_class": "BertJapaneseTokenizer", "word_tokenizer_type": "mecab"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    assert open_source(tmp_path).mask_token_id is None
+    with pytest.raises(UserError, match=r"does not load: You need to install fugashi"):
+        load_tokenizer(tmp_path)
 
 
 def test_mistakes(continuous: Shards, tmp_path: Path) -> None:

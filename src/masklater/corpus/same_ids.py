@@ -47,12 +47,32 @@ def have_same_ids(one: Path, other: Path) -> bool:
     return _same_entries(here, there) and all(_ids(here, text) == _ids(there, text) for text in _texts(here))
 
 
+def differs_from_file(tokenizer: Tokenizer, folder: Path) -> str | None:
+    """Find a text that a tokenizer, read from a folder, cuts into other tokens than the folder's tokenizer.json.
+
+    The tokenizer's padding and truncation are switched off, as for preparing.
+
+    Returns:
+        A word, or a whole text where single words are cut alike; None where all texts tried are.
+    """
+    there, before = _load(folder), tokenizer.encode_special_tokens
+    _as_rows_are_made(tokenizer)  # not of a copy: copying a large vocabulary takes seconds
+    words = (word for text in TEXTS for word in text.split())
+    found = next((text for text in (*words, *_texts(there)) if _ids(tokenizer, text) != _ids(there, text)), None)
+    tokenizer.encode_special_tokens = before
+    return found
+
+
 def _load(folder: Path) -> Tokenizer:
     tokenizer = load_backend(folder)
+    _as_rows_are_made(tokenizer)
+    return tokenizer
+
+
+def _as_rows_are_made(tokenizer: Tokenizer) -> None:
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    tokenizer.encode_special_tokens = True  # as in the making of rows
-    return tokenizer
+    tokenizer.encode_special_tokens = True
 
 
 def _same_entries(one: Tokenizer, other: Tokenizer) -> bool:

@@ -25,7 +25,7 @@ from masklater.errors import DamagedDataError, UserError, first_line
 from masklater.extras import import_extra
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 SPACES = "▁Ġ"
 """The characters by which SentencePiece and byte-level BPE write the space that is part of a word."""
@@ -50,6 +50,12 @@ def load(folder: Path) -> "PreTrainedTokenizerFast":
         tokenizer = wrap(_load_gpt2(vocab, merges, _only(folder, "*dict.txt")))
     elif (folder / "tokenizer").is_dir():  # SHARDS or RUN
         return load(folder / "tokenizer")
+    elif vocab := next((path for pattern in ("vocab.txt", "*.model") for path in sorted(folder.glob(pattern))), None):
+        raise UserError(
+            f"{folder} holds {vocab.name} and no tokenizer_config.json, which says how it is read",
+            "Write one, in a folder that has the encoder too: AutoTokenizer.from_pretrained(FOLDER).save_pretrained("
+            "FOLDER), with do_lower_case=False in the first where a vocab.txt has capitals.",
+        )
     else:
         raise UserError(
             f"{folder} holds no tokenizer",
@@ -203,7 +209,8 @@ def vocabulary(tokenizer: "PreTrainedTokenizerFast") -> Vocabulary:
     if missing:
         raise UserError(
             f"the tokenizer lacks {' and '.join(missing)}",
-            "Add them to the tokenizer with add_special_tokens and save it, or train one with --train-tokenizer.",
+            "Add them to the tokenizer with add_special_tokens and save it, for model.from in a folder that has the "
+            "encoder too, or train one with --train-tokenizer.",
         )
     bos, eos, pad, mask = (int(token_id) for token_id in ids.values() if token_id is not None)
     unknown = unknown_id(tokenizer)
@@ -222,7 +229,7 @@ def _shared(tokenizer: "PreTrainedTokenizerFast", role: str, other: str) -> User
         f"the tokenizer{where} has {token!r} for its {ROLES[role]} and its {ROLES[other]}, which rows could not tell "
         "apart",
         f'Give it one of its own, tokenizer.add_special_tokens({{"{role}_token": "{own}"}}), and save it with '
-        "save_pretrained.",
+        "save_pretrained, for model.from in a folder that has the encoder too.",
     )
 
 
@@ -241,16 +248,44 @@ def _first(*ids: int | None) -> int | None:
     return next((token_id for token_id in ids if token_id is not None), None)
 
 
-def _load_saved(folder: Path) -> "PreTrainedTokenizerFast":
+def read_saved(folder: Path) -> "PreTrainedTokenizerBase":
+    """Read a saved tokenizer as transformers does; where that gives another kind of model, as its tokenizer.json says.
+
+    transformers 5 builds most classes anew from the entries it finds. A WordPiece that is called RoBERTa's, as version
+    4 could save it, becomes a BPE without merges, which cuts all text into single characters.
+
+    Raises:
+        Exception: Any error of the many readers of transformers.
+    """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    has_file = (folder / "tokenizer.json").is_file()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        if not has_file or isinstance(error, ImportError) or "trust_remote_code" in str(error):
+            raise
+    else:
+        is_rebuilt = isinstance(tokenizer, PreTrainedTokenizerFast) and type(tokenizer) is not PreTrainedTokenizerFast
+        if not (has_file and is_rebuilt):
+            return tokenizer
+        if type(tokenizer.backend_tokenizer.model) is type(load_backend(folder).model):
+            return tokenizer
+    return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
+def _load_saved(folder: Path) -> "PreTrainedTokenizerFast":
+    from transformers import PreTrainedTokenizerFast
 
     if not (folder / "tokenizer.json").is_file() and (pieces := sorted(folder.glob("*.model"))):  # as in DeBERTa-v3
         import_extra("sentencepiece.sentencepiece_model_pb2", "spm", f"the tokenizer of {pieces[0]}")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # transformers raises whatever its many readers raise
+        tokenizer = read_saved(folder)
+    except Exception as error:  # its many readers raise errors of many kinds
+        lacks_library = isinstance(error, ImportError)
         raise UserError(
-            f"the tokenizer in {folder} does not load: {first_line(error)}", "Save it again with save_pretrained."
+            f"the tokenizer in {folder} does not load: {first_line(error)}",
+            "Install what it needs." if lacks_library else "Save it again with save_pretrained.",
         ) from None
     if type(tokenizer).__name__ == "EsmTokenizer" and ESM_TOKENS.items() <= _names(tokenizer).items():
         return named(esm(tokenizer.get_vocab()), ESM_TOKENS)

@@ -21,6 +21,7 @@ from masklater.corpus.parts.cut import Part, digest, text_bytes
 from masklater.corpus.parts.decide import decide
 from masklater.corpus.parts.folder import LOOKED_AT, LOOKS
 from masklater.corpus.read import Document, Source, is_plain_text, read_documents
+from masklater.corpus.same_ids import differs_from_file
 from masklater.corpus.settings import PrepareSettings
 from masklater.corpus.train import train
 from masklater.corpus.trim import count_uses, trim
@@ -264,12 +265,22 @@ def _get_tokenizer(
 
 
 def _load(tokenizer: Path) -> "PreTrainedTokenizerFast":
+    from transformers import PreTrainedTokenizerFast
+
     if tokenizer.is_file():
         return load_bare(tokenizer)
     found = hub.find(str(tokenizer), hub.TOKENIZER_FILES, "--tokenizer")
     if found.commit is not None:
         say(f"tokenizer: {found}")
-    return tokenizers_.load(found.folder)
+    loaded, file = tokenizers_.load(found.folder), found.folder / "tokenizer.json"
+    is_its_file = type(loaded) is PreTrainedTokenizerFast or not file.is_file()
+    if not is_its_file and (text := differs_from_file(loaded.backend_tokenizer, found.folder)):
+        say(
+            f"{found.name} is read as transformers reads it, as a {type(loaded).__name__}, which makes other tokens of "
+            f"{text[:40]!r}, for example, than its tokenizer.json. If the encoder was trained with those of the file, "
+            f"take --tokenizer {file}"
+        )
+    return loaded
 
 
 def _trim(

@@ -15,7 +15,6 @@ from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
-    AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -23,7 +22,9 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from masklater import hub
+from masklater.corpus.tokenizer import read_saved
 from masklater.errors import DamagedDataError, UserError, first_line
+from masklater.model.saved import MEND_CONFIG, base_of, layers_without_place, remedy_for
 from masklater.run.identity import is_run
 from masklater.run.metrics import training_sha256
 
@@ -62,7 +63,7 @@ class Encoder:
             UserError: There is no tokenizer that loads, or it has no padding token.
         """
         try:
-            tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
+            tokenizer = read_saved(self.folder)
         except Exception as error:  # its many readers raise errors of many kinds
             raise UserError(
                 f"the tokenizer of {self.path} does not load: {first_line(error)}",
@@ -167,7 +168,13 @@ def load_classifier(encoder: Encoder, num_outputs: int, device: torch.device, ta
     if missing:
         raise DamagedDataError(
             f"{encoder.folder} lacks {len(missing)} weights of the encoder, {missing[0]} among them",
-            "Save the whole encoder; a part of it would be random.",
+            remedy_for(encoder.folder, "Save the whole encoder; a part of it would be random."),
+        )
+    if of_layers := layers_without_place(model, loading["unexpected_keys"]):
+        raise DamagedDataError(
+            f"{encoder.path} has weights in its layers that a {type(base_of(model)).__name__} of this config has no "
+            f"place for, and without which it computes something else: {', '.join(of_layers[:3])} ...",
+            remedy_for(encoder.folder, MEND_CONFIG),
         )
     return model.to(device)
 
@@ -249,7 +256,8 @@ def _does_not_load(encoder: Encoder, error: Exception) -> UserError:
     if isinstance(error, UserError):  # a masked LM of ours, whose error says what to name instead
         return error
     return UserError(
-        f"the encoder {encoder.path} does not load: {first_line(error)}", "Save it again with save_pretrained."
+        f"the encoder {encoder.path} does not load: {first_line(error)}",
+        remedy_for(encoder.folder, "Save it again with save_pretrained."),
     )
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from masklater.corpus.half_pairs import without_half_pairs
+from masklater.corpus.tokenizer import read_saved
 from masklater.errors import UserError, first_line
 from masklater.judge.encoder import longest_row
 from masklater.model.head import LOGITS_AT_ONCE
@@ -37,7 +38,7 @@ class SentenceScorer:
         self.model = model.eval()
         self.device = next(model.parameters()).device
         try:
-            tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, local_files_only=True, trust_remote_code=False)
+            tokenizer = read_saved(tokenizer_folder)
         except Exception as error:  # transformers raises whatever its many readers raise
             raise UserError(
                 f"the tokenizer in {tokenizer_folder} does not load: {first_line(error)}", "Save the model's own there."

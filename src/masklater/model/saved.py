@@ -4,7 +4,8 @@ Letters: see masking/batch.py; E width of the word embedding (D, except in ELECT
 """
 
 import copy
-from collections.abc import Iterable
+import json
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -36,6 +37,11 @@ DECIDES = ("kind", "enter_layer", "mask_embedding", "positions", "states")
 Position embeddings that are added at all positions differ from those of dropped positions, and a [MASK] that enters at
 layer 1 differs from one that enters at layer 2.
 """
+
+MEND_CONFIG = (
+    "Name another encoder, or mend its config.json. If these weights are of no use, load it and save it again."
+)
+"""What to do about weights of layers that a model has no place for."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,9 @@ def open_source(source: PreTrainedModel | PretrainedConfig | hub.Source | str | 
     if mask_token_id is None:
         try:
             mask_token_id = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False).mask_token_id
-        except (OSError, ValueError):  # no tokenizer in the folder; a caller that needs the id says so
+        except (
+            Exception
+        ):  # no tokenizer in the folder, or one that lacks its library; a caller that needs the id says so
             mask_token_id = None
     return _open_model(model, has_head, pooler, mask_token_id)
 
@@ -316,6 +324,7 @@ def _load(source: hub.Source) -> tuple[PreTrainedModel, bool, dict[str, Tensor] 
             output_loading_info=True,
             trust_remote_code=False,
             dtype=torch.float32,  # whatever dtype they were saved in: heads are recognised by their results
+            ignore_mismatched_sizes=True,  # _check_weights refuses them by name
         )
         missing, pooler = set(report["missing_keys"]), None
         if not has_class:
@@ -327,19 +336,72 @@ def _load(source: hub.Source) -> tuple[PreTrainedModel, bool, dict[str, Tensor] 
     except Exception as error:  # its many readers raise errors of many kinds
         raise UserError(
             f"{source.name} does not load as a saved model: {first_line(error)}",
-            "Name a folder with config.json and model.safetensors, as save_pretrained writes it.",
+            remedy_for(
+                source.folder, "Name a folder with config.json and model.safetensors, as save_pretrained writes it."
+            ),
         ) from None
     finally:
         logging.set_verbosity(verbosity)
+    _check_weights(source, model, missing, report["unexpected_keys"], report["mismatched_keys"])
+    return model, has_class and not missing, pooler
+
+
+def _check_weights(
+    source: hub.Source,
+    model: PreTrainedModel,
+    missing: set[str],
+    unexpected: Iterable[str],
+    mismatched: Collection[tuple[str, torch.Size, torch.Size]],
+) -> None:
+    """Raise UserError where the encoder that the config describes is not the one whose weights were saved."""
+    if mismatched:
+        name, saved, ours = min(mismatched)
+        raise UserError(
+            f"{source.name} has weights of other sizes than its config.json says: {name} is {[*saved]}, and would be "
+            f"{[*ours]}",
+            remedy_for(source.folder, "Mend its config.json, or save the model again."),
+        )
     base = base_of(model)
     inside = "" if base is model else f"{model.base_model_prefix}."
     of_base = {f"{inside}{name}" for name, _ in base.named_parameters() if not _about_pooler([name])}
     if missing & of_base:
         raise UserError(
             f"{source.name} lacks weights of its encoder: {', '.join(sorted(missing & of_base)[:3])} ...",
-            "Restore the folder, or save the model again.",
+            remedy_for(source.folder, "Restore the folder, or save the model again."),
         )
-    return model, has_class and not missing, pooler
+    if of_layers := layers_without_place(model, unexpected):
+        raise UserError(
+            f"{source.name} has weights in its encoder's layers that a {type(base).__name__} of this config has no "
+            f"place for, and without which it computes something else: {', '.join(of_layers[:3])} ...",
+            remedy_for(source.folder, MEND_CONFIG),
+        )
+
+
+def layers_without_place(model: PreTrainedModel, unexpected: Iterable[str]) -> list[str]:
+    """Return the weights of the encoder's layers among the saved weights that a model has no place for.
+
+    Examples are relative positions, which BERT no longer has in transformers 5, layers beyond the config's number, and
+    adapters. Other weights in a file, such as other heads, change nothing in the encoder.
+    """
+    base = base_of(model)
+    inside = "" if base is model else f"{model.base_model_prefix}."
+    children = {name for name, _ in base.named_children()}
+    parts = {name: name.removeprefix(inside).split(".") for name in unexpected}
+    return sorted(name for name, each in parts.items() if each[0] in children and any(map(str.isdigit, each)))
+
+
+def remedy_for(folder: Path, otherwise: str) -> str:
+    """Return what to do about a model that does not load whole: `otherwise`, unless its class is code in its folder."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return otherwise
+    if not (isinstance(config, dict) and config.get("auto_map")):
+        return otherwise
+    return (
+        "Its own class is code in its repository, which is not run: look for a version of it that transformers reads "
+        "without this code, as in a repository whose name ends in -hf, or choose another encoder."
+    )
 
 
 def _about_pooler(names: Iterable[str]) -> bool:
