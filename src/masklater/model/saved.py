@@ -38,9 +38,7 @@ Position embeddings that are added at all positions differ from those of dropped
 layer 1 differs from one that enters at layer 2.
 """
 
-MEND_CONFIG = (
-    "Name another encoder, or mend its config.json. If these weights are of no use, load it and save it again."
-)
+MEND_CONFIG = "Name another encoder, or mend its config.json. If these weights have no use, load and save it again."
 """What to do about weights of layers that a model has no place for."""
 
 
@@ -109,9 +107,7 @@ def open_source(source: PreTrainedModel | PretrainedConfig | hub.Source | str | 
     if mask_token_id is None:
         try:
             mask_token_id = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False).mask_token_id
-        except (
-            Exception
-        ):  # no tokenizer in the folder, or one that lacks its library; a caller that needs the id says so
+        except Exception:  # no tokenizer, or one that lacks its library; a caller that needs the id says so
             mask_token_id = None
     return _open_model(model, has_head, pooler, mask_token_id)
 
