@@ -341,6 +341,24 @@ def test_weights_that_a_source_lacks_are_told_where_transformers_has_no_masked_l
         open_source(tmp_path)
 
 
+def test_a_run_keeps_the_activation_of_the_head_that_it_takes_over(continuous: Shards, tmp_path: Path) -> None:
+    """The first loss is that of the saved model, and what is exported computes what the RUN does."""
+    source = save_masked_lm("bert", continuous, tmp_path / "source", hidden_act="gelu_new")
+    recipe = continue_from(tmp_path / "source", "decoder.kind=none", "duration.steps=1")
+    pretrain(recipe, continuous.folder, tmp_path / "run")
+    run = RunFolder(tmp_path / "run")
+    assert run.load_model()[0].config.head_activation == "gelu_new"
+    start = find_start(continue_from(tmp_path / "run", "decoder.kind=cross", "decoder.num_layers=1"), continuous)
+    assert start.config.head_activation == "gelu_new"
+    fresh = MaskLaterForMaskedLM(find_start(recipe, continuous).config).eval()
+    find_start(recipe, continuous).copy_weights(fresh)
+    ids_BL = torch.randint(5, continuous.vocabulary.size, (2, 12))
+    with torch.no_grad():
+        torch.testing.assert_close(
+            fresh(input_ids=ids_BL).logits, source(input_ids=ids_BL).logits, rtol=1e-4, atol=1e-5
+        )
+
+
 def test_weights_of_layers_that_no_class_reads_are_told(tmp_path: Path) -> None:
     """Relative positions of a BERT, which transformers 5 no longer has, or a layer more than the config says."""
     folder = tmp_path / "model"

@@ -30,6 +30,7 @@ from masklater.corpus.train import train
 from masklater.errors import UserError
 from masklater.hub import find
 from masklater.masking.batch import IGNORE
+from masklater.model.plain import plain_masked_lm
 from masklater.model.saved import load_masked_lm
 from tests.conftest import make_text
 from tests.reference.cases import (
@@ -193,7 +194,7 @@ def test_a_pooler_that_stays_behind_is_said_to(family: str, tmp_path: Path, recw
 OTHER_HEADS = {
     "roberta": ({"tie_word_embeddings": False}, "its output embedding is not the word embedding: they are not tied"),
     "bert": ({"hidden_act": "relu"}, r"it computes something else than dense, .* hidden_act is relu\)"),
-    "albert": ({"embedding_size": 16}, r"it computes something else than dense, .* hidden_act is gelu_new\)"),
+    "albert": ({"embedding_size": 16, "hidden_act": "relu"}, r"it computes something else .* hidden_act is relu\)"),
     "eurobert": ({}, "it is not one dense layer, one LayerNorm and the word embedding"),
     "rembert": ({"input_embedding_size": 16}, "it is not one dense layer, one LayerNorm and the word embedding"),
 }
@@ -211,6 +212,28 @@ def test_a_head_that_stays_behind_is_said_to(family: str) -> None:
     assert not model.head.bias.any()
     words_VE = source.get_input_embeddings().weight
     assert torch.equal(model.word_embeddings, words_VE)
+
+
+@pytest.mark.parametrize(
+    ("family", "activation"), [("albert", "gelu_new"), ("bert", "gelu_pytorch_tanh"), ("bert", "gelu")]
+)
+def test_a_head_that_computes_gelu_by_tanh_is_taken_over(family: str, activation: str, tmp_path: Path) -> None:
+    """As ALBERT and BigBird do; a model of ours keeps it, saved, gone on from, and as transformers' own class again."""
+    others = {"embedding_size": 16} if family == "albert" else {}
+    torch.manual_seed(0)
+    source = AutoModelForMaskedLM.from_config(tiny_config(family, hidden_act=activation, **others)).eval()
+    randomize(source)
+    model = MaskLaterForMaskedLM.from_encoder(source, {"kind": "none"}, mask_token_id=4).eval()
+    assert model.config.head_activation == ("gelu" if activation == "gelu" else "gelu_new")
+    model.save_pretrained(tmp_path)
+    ids_BL = torch.randint(5, 320, (2, 12))
+    with torch.no_grad():
+        expected = source(input_ids=ids_BL).logits
+        for same in (
+            model, AutoModelForMaskedLM.from_pretrained(tmp_path), MaskLaterForMaskedLM.from_encoder(model, {"kind": "none"}),
+            plain_masked_lm(model),
+        ):  # fmt: skip
+            torch.testing.assert_close(same.eval()(input_ids=ids_BL).logits, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_saved_head_is_judged_in_float32_whatever_it_is_saved_in(tmp_path: Path) -> None:

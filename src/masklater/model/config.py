@@ -33,6 +33,7 @@ class MaskLaterConfig(PretrainedConfig):
         mask_token_id: The mask token.
         position_offset: The number that the encoder gives a row's first position (RoBERTa: padding index + 1); None:
             found when the model is built.
+        head_activation: The GELU of the LM head: `gelu`, or `gelu_new`, which a head that is taken over may have.
         kwargs: The settings every transformers config has, passed on untouched. Also the decoder's settings by their
             names of version 0.1, as in folders that version saved.
 
@@ -50,6 +51,7 @@ class MaskLaterConfig(PretrainedConfig):
         row_length: int = 128,
         mask_token_id: int = 4,
         position_offset: int | None = None,
+        head_activation: str = "gelu",
         **kwargs: Any,
     ) -> None:
         if encoder is None:
@@ -62,6 +64,7 @@ class MaskLaterConfig(PretrainedConfig):
         self.row_length = row_length
         self.mask_token_id = mask_token_id
         self.position_offset = position_offset
+        self.head_activation = head_activation
         self.initializer_range = getattr(self.encoder, "initializer_range", 0.02)  # some families name it otherwise
         for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
             kwargs.setdefault(name, getattr(self.encoder, name, None))  # some have no first or last token

@@ -25,15 +25,25 @@ gained (docs/performance.md).
 """
 
 
+GELU: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_new": functools.partial(F.gelu, approximate="tanh"),
+}
+"""The two ways to compute GELU, by transformers' names: exactly, and by tanh as ALBERT and BigBird do."""
+
+
 class LMHead(nn.Module):
     """Turns hidden states into logits. The word embedding is an argument, because it belongs to the encoder."""
 
     compiled = False
     """Whether the step after the logits in `loss_sum` is compiled (`loss_and_gradient_fused`)."""
 
-    def __init__(self, width: int, embedding_width: int, vocabulary: int, norm_eps: float) -> None:
+    def __init__(
+        self, width: int, embedding_width: int, vocabulary: int, norm_eps: float, activation: str = "gelu"
+    ) -> None:
         super().__init__()
         self.dense = nn.Linear(width, embedding_width)  # the two differ in ELECTRA only
+        self.activation = GELU[activation]
         self.norm = nn.LayerNorm(embedding_width, eps=norm_eps)
         self.bias = nn.Parameter(torch.zeros(vocabulary))
 
@@ -101,7 +111,7 @@ class LMHead(nn.Module):
         return torch.cat(each)
 
     def _transform(self, hidden_ND: Tensor) -> Tensor:
-        return self.norm(F.gelu(self.dense(hidden_ND)))
+        return self.norm(self.activation(self.dense(hidden_ND)))
 
 
 def loss_sum(logits_NV: Tensor, target_ids_N: Tensor) -> Tensor:

@@ -56,7 +56,8 @@ class MaskLaterForMaskedLM(MaskLaterPreTrainedModel):
         self.encoder: PreTrainedModel = encoders.build_encoder(config.encoder)
         self.decoder = make_decoder(config)
         vocabulary, embedding_width = self.word_embeddings.shape
-        self.head = LMHead(config.encoder.hidden_size, embedding_width, vocabulary, encoders.norm_eps(config.encoder))
+        width, norm_eps = config.encoder.hidden_size, encoders.norm_eps(config.encoder)
+        self.head = LMHead(width, embedding_width, vocabulary, norm_eps, config.head_activation)
         self.prediction = make_prediction(config)
         self.post_init()
 

@@ -116,7 +116,8 @@ class MaskLaterPreTrainedModel(PreTrainedModel):
             row_length = origin.decoder_room or min(512, saved.longest_row(encoder))
         else:
             saved.check_row_length(encoder, row_length)
-        model = cls(MaskLaterConfig(encoder, decoder, row_length=row_length, mask_token_id=mask_token_id, **of_0_1))
+        settings = {"mask_token_id": mask_token_id, "head_activation": origin.head_activation, **of_0_1}
+        model = cls(MaskLaterConfig(encoder, decoder, row_length=row_length, **settings))
         carried = saved.copy_weights(origin, model)
         if origin.decoder and not carried.decoder and list(model.decoder.parameters()):
             warnings.warn("the source's decoder is another one, and a new one begins at random", stacklevel=2)

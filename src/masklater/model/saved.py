@@ -27,7 +27,7 @@ from masklater import hub
 from masklater.errors import UserError, first_line
 from masklater.model.check import find_positions
 from masklater.model.config import MaskLaterConfig
-from masklater.model.head import LMHead
+from masklater.model.head import GELU, LMHead
 from masklater.recipe.families import is_rotary
 from masklater.recipe.sections import DecoderSettings
 
@@ -55,6 +55,7 @@ class Origin:
     head_left_behind: str | None = None  # why the source's head is not taken; None: it has none, or it is taken
     decoder_settings: DecoderSettings | None = None  # of a model of ours
     decoder_room: int = 0  # the longest row that its decoder has positions for
+    head_activation: str = "gelu"  # of the head that is taken
 
     def copy_config(self) -> PretrainedConfig:
         """Return a copy of the encoder's config, without the labels of a task whose head is left behind."""
@@ -69,6 +70,7 @@ class FoundHead(NamedTuple):
 
     weights: dict[str, Tensor] | None  # by the names of our LMHead
     left_behind: str | None
+    activation: str = "gelu"
 
 
 class HeadParts(NamedTuple):
@@ -140,10 +142,13 @@ def _open_model(
             mask_token_id,
             decoder_settings=model.config.decoder,
             decoder_room=model.config.row_length,
+            head_activation=model.config.head_activation,
         )
     base = base_of(model)
     head = find_head(model, base) if has_head and base is not model else FoundHead(None, None)
-    return Origin(base.config, base, head.weights, None, mask_token_id, pooler, head.left_behind)
+    return Origin(
+        base.config, base, head.weights, None, mask_token_id, pooler, head.left_behind, head_activation=head.activation
+    )
 
 
 def base_of(model: PreTrainedModel) -> PreTrainedModel:
@@ -260,20 +265,24 @@ def _try_out(parts: HeadParts, model: PreTrainedModel, base: PreTrainedModel) ->
         expected = output.get("logits", output.get("prediction_logits"))  # the latter with BERT's next sentence
         if expected is None or expected.shape != (*ids_BL.shape, V):
             return FoundHead(None, "it does not predict tokens")
-        unbiased = head.to(hidden.device)(hidden, words_VE.float())
-        # Some families hold two biases, of which one is in use, and some hold none.
-        errors = {float((unbiased + bias - expected).abs().max()): bias for bias in (head.bias, *parts.biases)}
-        head.bias.copy_(errors[min(errors)])
-    tolerance = 1e-4 if words_VE.dtype == torch.float32 else 5e-2
-    difference = min(errors) / float(expected.abs().max())
-    if difference <= tolerance:
-        return FoundHead(head.state_dict(), None)
+        head.to(hidden.device)
+        tolerance = 1e-4 if words_VE.dtype == torch.float32 else 5e-2
+        differences = []
+        for activation in GELU:
+            head.activation = GELU[activation]
+            unbiased = head(hidden, words_VE.float())
+            # Some families hold two biases, of which one is in use, and some hold none.
+            errors = {float((unbiased + bias - expected).abs().max()): bias for bias in (head.bias, *parts.biases)}
+            differences.append(min(errors) / float(expected.abs().max()))
+            if differences[-1] <= tolerance:
+                head.bias.copy_(errors[min(errors)])
+                return FoundHead(head.state_dict(), None, activation)
     if any(module.weight.shape == (V, E) and not torch.equal(module.weight, words_VE) for module in parts.others):
         return FoundHead(None, "its output embedding is not the word embedding: they are not tied")
     return FoundHead(
         None,
-        f"it computes something else than dense, GELU, LayerNorm and word embedding (logits differ by {difference:.0e} "
-        f"of the largest; hidden_act is {getattr(base.config, 'hidden_act', 'not set')})",
+        f"it computes something else than dense, GELU, LayerNorm and word embedding (logits differ by "
+        f"{min(differences):.0e} of the largest; hidden_act is {getattr(base.config, 'hidden_act', 'not set')})",
     )
 
 

@@ -139,7 +139,9 @@ def _from_saved(recipe: Recipe, shards: Shards, name: str, commit: str | None) -
     # A model that was saved alone, for anybody, has no position that was never trained.
     trained, decoder_trained = run.longest_trained() if run else (positions, room)
     longest = max(row_length, min(trained, before.model_max_length))
-    return Start(_model_config(recipe, shards, encoder, room), origin, rows, source, trained, decoder_trained, longest)
+    config = _model_config(recipe, shards, encoder, room)
+    config.head_activation = origin.head_activation
+    return Start(config, origin, rows, source, trained, decoder_trained, longest)
 
 
 def _take_over_config(recipe: Recipe, shards: Shards, origin: saved.Origin, rows: Rows, name: str) -> PretrainedConfig:
