@@ -12,9 +12,12 @@ from typing import Any
 
 import pytest
 
+from masklater.corpus.data_set_folder import NO_ROWS
 from masklater.corpus.files import LINKED_FOLDERS, describe, find_files, find_matching, repeated
+from masklater.corpus.hub_rows import find_hub_rows
 from masklater.corpus.made_of_text import MADE_OF_TEXT
 from masklater.corpus.prepare import prepare
+from masklater.corpus.read import Source
 from masklater.corpus.settings import PrepareSettings
 from masklater.corpus.shards import Shards
 from masklater.errors import UserError
@@ -79,6 +82,27 @@ def test_what_was_made_of_text_is_no_text(tmp_path: Path, shards: Shards) -> Non
     assert found(tmp_path)[0] == ["a.txt", "report.json"]
     with pytest.raises(UserError, match=r"made/encoder is no corpus"):
         find_files([tmp_path, made / "encoder"])
+
+
+def test_a_copy_of_a_repository_of_the_hub_is_read_by_split(tmp_path: Path) -> None:
+    """Its test rows were read beside those to train on, and its card as a document."""
+    copy = tmp_path / "copy"
+    for name in ("en/train-00000-of-00001.jsonl", "en/extra/latest.jsonl", "README.md", "docs/README.md"):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_text('{"text": "kan"}')
+    assert len(find_files([copy])) == 4  # a README.md without a header is text
+    (copy / "README.md").write_text("---\nlicense: mit\n---\n# A card\n")
+    assert found(copy) == (["README.md", "latest.jsonl", "train-00000-of-00001.jsonl"], {NO_ROWS: 1})
+    (copy / "en/test.jsonl").write_text('{"text": "lot"}')
+    for folder in (copy, tmp_path):
+        with pytest.raises(
+            UserError, match=r"copy is a data set of the hub with several splits: test, train"
+        ) as raised:
+            find_files([folder])
+        assert f"hf:{copy}#train" in raised.value.remedy
+    rows = find_hub_rows(f"hf:{copy}#train").records(Source([]).fields)
+    assert [record["text"] for _, record in rows] == ["kan"]
+    assert len(find_matching(f"{copy}/**/*.jsonl")) == 3
 
 
 def test_the_most_frequent_endings_come_first() -> None:

@@ -87,6 +87,8 @@ def test_one_that_was_saved_is_the_same(folder: Path) -> None:
     loaded.save_to_disk(folder / "saved")
     one, other = (task(folder, TOPICS.replace("hf:topics", name)) for name in ("hf:topics", "hf:saved"))
     assert other.task.classes == tuple(NAMES)
+    with pytest.raises(UserError, match=r"hf:saved:de#train: .*saved was saved by datasets, without configurations"):
+        task(folder, TOPICS.replace("hf:topics", "hf:saved:de"))
     for split in ("train", "dev"):
         assert other.splits[split].texts == one.splits[split].texts
         assert other.splits[split].labels.tolist() == one.splits[split].labels.tolist()
@@ -148,7 +150,8 @@ def test_words_are_lists(folder: Path) -> None:
         (("hf:topics#train", "hf:nobody/nothing#train"), r"hf:nobody/nothing#train cannot be opened: "),
         (("no_label: -1", "no_label: yes"), r"topics.no_label is True: no_label is what stands where"),
         (("no_label: -1", "rename: [a]"), r"topics.rename is \['a'\]: rename is a mapping of labels"),
-        (("kind: pair", "kind: regression"), r"topics.no_label is -1: there is no such key here"),
+        (("  no_label: -1\n", "  range: [0, 1]\n"), r"topics.range is \[0, 1\]: there is no such key here"),
+        (("hf:topics#train", "hf:topics@v1#train"), r"hf:topics@v1#train: .*topics is a folder, which has no revisions"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_message(change: tuple[str, str], what: str, folder: Path) -> None:

@@ -47,9 +47,10 @@ def test_entities_by_hand() -> None:
         (1, 2, "LOC"),
         (3, 4, "creative-work"),
     }
+    assert entities([*"IOBBIOOIB"]) == {(0, 1, ""), (2, 3, ""), (3, 5, ""), (7, 8, ""), (8, 9, "")}
     assert entities([]) == entities(["O", "O"]) == set()
-    assert [bool(LABEL.fullmatch(label)) for label in ("O", "B-x", "I-a-b", "S-x", "NOUN", "B-", "-x", "")] == [
-        True, True, True, False, False, False, False, False,
+    assert [bool(LABEL.fullmatch(label)) for label in ("O", "B-x", "I-a-b", "B", "S-x", "NOUN", "B-", "-x", "")] == [
+        True, True, True, True, False, False, False, False, False,
     ]  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from masklater.judge.conll import read_sentences
 from masklater.judge.data import TaskData
 from masklater.judge.own_data import read_own
 from masklater.judge.own_task import OwnTask, TaskFile
+from masklater.judge.task_file import read_task_file
 from tests.conftest import DATA
 from tests.judge.folders import write
 
@@ -106,7 +108,10 @@ def test_every_format_gives_the_same_rows(tmp_path: Path) -> None:
         ("a.csv", 'text,label\nkan,a\n"lot"x,b\n', r"line 3: not readable as csv"),
         ("a.csv", "txt,label\nkan,a\n", r"line 1: no column text; it has txt, label"),
         ("a.csv", "text,label,label\nkan,a,b\n", r"line 1: 2 columns label"),
-        ("a.csv", "text,label\nkan,a\nlot,\n", r"line 3: the label is empty"),
+        ("a.csv", "text,label\nkan,a\nlot,\n", r"line 3: label is empty, which is no label"),
+        ("a.csv", "text,label\nkan,A\nlot,b\nnet,a\n", r"line 4: the label is 'a', and elsewhere in train 'A'"),
+        ("a.csv", "text,label\rkan,a\r", r"line 1: a carriage return that no line feed follows\n.*tr "),
+        ("a.csv", "text,label\nkan,a\n".encode("utf-16"), r"line 1: byte 0 of it is not UTF-8\n.*iconv"),
         ("a.csv", "text,label\nkan,a\nlot,a\n", r"line 2: the label is 'a', as everywhere in train"),
         ("a.csv", "text,label\n", r"a\.csv holds no rows"),
         ("a.csv", "", r"a\.csv holds no rows"),
@@ -115,9 +120,9 @@ def test_every_format_gives_the_same_rows(tmp_path: Path) -> None:
         ("a.tsv", "text\tlabel\nkan\ta\nlot\tb\tc\n", r"line 3: 3 fields; the first line has 2"),
         ("a.jsonl", '{"text": "a", "label": 1}\n{"text": "b"}\n', r"line 2: no field label; it has text"),
         ("a.jsonl", '{"text": "a", "label": 1}\n\n{"text"\n', r"line 3: not readable as JSON"),
-        ("a.jsonl", '{"text": "a", "label": 1}\n[]\n', r"line 2: no JSON object"),
+        ("a.jsonl", '{"text": "a", "label": 1}\n[]\n', r"line 2: no JSON object\n.*jq "),
         ("a.jsonl", '{"text": "a", "label": 1}\n{"text": 3, "label": 1}\n', r"line 2: text is '3', a text is text"),
-        ("a.jsonl", '{"text": "a", "label": 1}\n{"text": "b", "label": null}\n', r"line 2: label is 'None', a label is text"),
+        ("a.jsonl", '{"text": "a", "label": 1}\n{"text": "b", "label": null}\n', r"line 2: label is null, which is no label"),
         ("a.jsonl", '{"text": "a", "label": 1, "label": 0}\n', r"line 1: not readable as JSON: a key stands twice"),
     ],
 )  # fmt: skip
@@ -164,10 +169,44 @@ def test_a_label_that_is_no_finite_number_is_none(label: str, tmp_path: Path) ->
     write(tmp_path / "a.jsonl", *lines)
     with pytest.raises(DamagedDataError, match=r"line 3: label is (nan|-inf|inf), which is no label\n") as raised:
         read_own(own(tmp_path / "a.jsonl"))
-    no_label = str(raised.value).rpartition("no_label: ")[2].rstrip("`.")
+    no_label = str(raised.value).rpartition("no_label: ")[2].strip('"`.')
     data = read_own(own(tmp_path / "a.jsonl", no_label=no_label))
     assert data.task.classes == ("0", "1")
     assert data.notes[0] == f"1 rows of train left out, their label being {no_label}"
+
+
+def test_one_class_that_is_written_in_two_ways(tmp_path: Path) -> None:
+    """Two files are put together, of which one has passed through floats: each class was two."""
+    labels = ("0", "1", "1.0", '"1"', "0.0")
+    write(tmp_path / "a.jsonl", *(f'{{"text": "{n}", "label": {label}}}' for n, label in enumerate(labels)))
+    with pytest.raises(DamagedDataError, match=r"line 3: the label is '1.0', and elsewhere in train '1'") as raised:
+        read_own(own(tmp_path / "a.jsonl"))
+    assert 'rename: {"1.0": "1"}' in raised.value.remedy
+    data = read_own(own(tmp_path / "a.jsonl", rename={"1.0": "1", "0.0": "0"}))
+    assert data.task.classes == ("0", "1") and data.splits["train"].labels.tolist() == [0, 1, 1, 1, 0]
+    assert len(read_own(own(tmp_path / "a.jsonl", labels=("0", "1", "0.0", "1.0"))).task.classes) == 4
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_rows_without_a_label_are_left_out_as_the_message_says(kind: str, tmp_path: Path) -> None:
+    """Whatever stands there: the line of the remedy goes into TASKS.yaml as it is."""
+    for mark in ("null", '""', "NaN", "-1.0"):
+        lines = [f'{{"text": "{n}", "label": {label}}}' for n, label in enumerate((0, 1))]
+        write(tmp_path / "train.jsonl", *lines)
+        write(tmp_path / "dev.jsonl", *lines, f'{{"text": "x", "label": {mark}}}')
+        task = (
+            f"own: {{kind: {kind}, files: {{train: train.jsonl, dev: dev.jsonl}}, columns: {{text: text, label: label}}"
+        )
+        line = "no_label: -1" if (kind, mark) == ("regression", "-1.0") else ""  # a number like any other
+        if not line:
+            (tmp_path / "tasks.yaml").write_text(f"{task}}}")
+            with pytest.raises(DamagedDataError, match=r"dev.jsonl, line 3: ") as raised:
+                read_own(*read_task_file(tmp_path / "tasks.yaml"))
+            (line,) = re.findall(r'no_label: "[^"]*"', raised.value.remedy)
+        (tmp_path / "tasks.yaml").write_text(f"{task}, {line}}}")
+        data = read_own(*read_task_file(tmp_path / "tasks.yaml"))
+        assert data.splits["dev"].labels.tolist() == [0, 1]
+        assert data.notes[0].startswith("1 rows of dev left out, their label being ")
 
 
 def test_numbers(tmp_path: Path) -> None:
@@ -179,7 +218,7 @@ def test_numbers(tmp_path: Path) -> None:
     with pytest.raises(DamagedDataError, match=r"line 3: the label is 2e1, and range is from -2 to 3"):
         read_own(own(path, "regression", range=(-2.0, 3.0)))
     for label in ("nan", "inf", "1_0", "٣", "", "1e999"):
-        with pytest.raises(DamagedDataError, match=r"line 2: the label is .*, which is no number"):
+        with pytest.raises(DamagedDataError, match=r"line 2: (the )?label is .*, which is no (number|label)"):
             read_own(own(csv_of(tmp_path / "b.csv", ["text,label", f"kan,{label}", "lot,1"]), "regression"))
     with pytest.raises(DamagedDataError, match=r"line 2: the label is 1, as everywhere in train"):
         read_own(own(csv_of(tmp_path / "b.csv", ["text,label", "kan,1", "lot,1"]), "regression"))
@@ -223,6 +262,7 @@ def test_universal_dependencies(tmp_path: Path) -> None:
         (["EU\tB-ORG", "rejects\t "], {}, r"line 2: the label, column 2, is empty"),
         (["EU\tB-ORG"], {"label": 4}, r"line 1: there is no column 4, which is the label's; the line has 2"),
         (["EU\tB-ORG", "is\tNOUN"], {}, r"in the sentence from line 1 on: the label is 'NOUN'; entity_f1 counts labels such as"),
+        (["# id 1  domain=en", "EU _ _ B-ORG"], {}, r"line 2: 4 columns; the lines before have 5\n.*comments in .conllu alone"),
         (["EU\tO", "is\tO"], {}, r"the label is 'O', as everywhere in train"),
         (["", "\t"], {}, r"a\.conll holds no rows"),
     ],

@@ -1,7 +1,7 @@
 """Folders that `datasets` has saved (`save_to_disk`) or uses as its cache: Arrow files, and files that hold no text."""
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from masklater.errors import UserError
@@ -13,6 +13,14 @@ INFO = "dataset_info.json"
 """The file that marks a folder with the rows of a dataset."""
 STATE = "state.json"
 """The file that such a folder has too if it was saved; a folder of the cache has none."""
+CARD = "README.md"
+SPLIT_OF = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""Words in names of files, and the splits that `datasets` takes the files for."""
+IN_NAME = re.compile(rf"(?<![A-Za-z])({'|'.join(SPLIT_OF)})(?![A-Za-z])")
 COMPUTED = re.compile(r"cache-[0-9a-f]+(_\d+_of_\d+)?\.arrow")
 """Names of cache files of `map` and `filter`: copies of rows, or row numbers."""
 
@@ -32,6 +40,26 @@ def has_no_rows(name: str, is_beside_info: Callable[[], bool]) -> bool:
     if name in {INFO, SPLITS, "dataset_infos.json"} or COMPUTED.fullmatch(name):
         return True
     return name == STATE and is_beside_info()
+
+
+def has_card(folder: Path) -> bool:
+    """Tell whether a folder is a copy of a repository of the hub: its README.md begins with a header in YAML."""
+    try:
+        with (folder / CARD).open("rb") as card:
+            return card.readline(5).rstrip() == b"---"
+    except OSError:
+        return False
+
+
+def refuse_splits_by_name(folder: Path, files: Sequence[Path]) -> None:
+    """Raise UserError where the files of such a copy are, by their names, of several splits."""
+    named = {SPLIT_OF[match[1]] for file in files for match in IN_NAME.finditer(file.relative_to(folder).as_posix())}
+    if len(named) > 1:
+        first = "train" if "train" in named else min(named)
+        raise UserError(
+            f"{folder} is a data set of the hub with several splits: {', '.join(sorted(named))}",
+            f"Name one, as in hf:{folder}#{first} (pip install 'masklater[data]'), or files, by a pattern too.",
+        )
 
 
 def refuse_several_splits(folder: str, splits: Collection[str]) -> None:

@@ -9,7 +9,16 @@ from operator import contains
 from pathlib import Path
 
 from masklater.console import say
-from masklater.corpus.data_set_folder import INFO, NO_ROWS, SPLITS, has_no_rows, refuse_several_splits
+from masklater.corpus.data_set_folder import (
+    CARD,
+    INFO,
+    NO_ROWS,
+    SPLITS,
+    has_card,
+    has_no_rows,
+    refuse_several_splits,
+    refuse_splits_by_name,
+)
 from masklater.corpus.elsewhere import ElsewhereFile, named_parts, read_file_as
 from masklater.corpus.made_of_text import MADE_OF_TEXT, is_made_of_text
 from masklater.corpus.parts.file_range import FileRange
@@ -192,6 +201,7 @@ def _inside(folder: Path, others: Counter[str]) -> list[Path]:
         ) from None
 
     found: list[Path] = []
+    copies: list[Path] = []  # of repositories of the hub
     for top, folders, names in os.walk(folder, onerror=fail):
         if _is_made_of_text(Path(top)):
             others[MADE_OF_TEXT] += 1
@@ -201,11 +211,15 @@ def _inside(folder: Path, others: Counter[str]) -> list[Path]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         if SPLITS in names:
             refuse_several_splits(top, [name for name in folders if Path(top, name, INFO).is_file()])
+        if CARD in names and has_card(Path(top)):
+            copies.append(Path(top))
         others[LINKED_FOLDERS] += sum(Path(top, name).is_symlink() for name in folders)
         for path in (Path(top, name) for name in names if not name.startswith(".")):
             if not path.is_file():
                 others[BROKEN_LINKS if not path.exists() else NO_FILES] += 1
-            elif has_no_rows(path.name, partial(contains, names, INFO)):
+            elif has_no_rows(path.name, partial(contains, names, INFO)) or (
+                path.name == CARD and path.parent in copies
+            ):
                 others[NO_ROWS] += 1
             elif ending_of(path.name):
                 found.append(path)
@@ -213,6 +227,8 @@ def _inside(folder: Path, others: Counter[str]) -> list[Path]:
                 others[ending_shown(path.name)] += 1
     for what in [what for what, number in others.items() if not number]:
         del others[what]
+    for copy in copies:
+        refuse_splits_by_name(copy, [path for path in found if path.is_relative_to(copy)])
     return sorted(found)
 
 

@@ -82,6 +82,7 @@ def find_hub_rows(given: str, folder: Path | None = None) -> HubRows:
     name, config, split, commit = parts["name"], parts["config"], parts["split"] or SPLIT, None
     if is_folder := (place := (folder or Path()) / name).is_dir():
         name = str(place)
+        _refuse_unused(given, place, config, parts["revision"])
     try:
         if not is_folder:
             commit = _commit(name, parts["revision"])
@@ -99,6 +100,16 @@ def find_hub_rows(given: str, folder: Path | None = None) -> HubRows:
         )
     rows = splits[split]
     return HubRows(given, split, commit, rows, getattr(rows.info, "dataset_size", None))
+
+
+def _refuse_unused(given: str, folder: Path, config: str | None, revision: str | None) -> None:
+    """Refuse a revision of a folder, and a configuration of one that was saved: neither would change what is read."""
+    if revision:
+        raise UserError(f"{given}: {folder} is a folder, which has no revisions", f"Leave @{revision} out.")
+    if config and is_saved(folder):
+        raise UserError(
+            f"{given}: {folder} was saved by datasets, without configurations", f"Leave :{config} out, or name another."
+        )
 
 
 def _refuse_configuration(given: str, name: str, config: str | None, commit: str | None) -> None:

@@ -34,6 +34,7 @@ def read_sentences(path: Path, columns: dict[str, int]) -> list[Sentence]:
     words: list[str] = []
     labels: list[str] = []
     width = first = 0
+    is_comment = False  # the first line, from which the width is
     for number, line in numbered_lines(path):
         fields = (line.split("\t") if "\t" in line else line.split(" ")) if line.strip() else []
         if universal and (line.startswith("#") or (fields and NO_WORD.fullmatch(fields[0]))):
@@ -43,12 +44,14 @@ def read_sentences(path: Path, columns: dict[str, int]) -> list[Sentence]:
                 sentences.append((words, labels, first))
                 words, labels = [], []
             continue
-        width = width or len(fields)
+        if not width:
+            width, is_comment = len(fields), line.startswith("#")
         if len(fields) != width:
             rule = f"{len(fields)} columns; the lines before have {width}"
-            raise DamagedDataError(
-                f"{path}, line {number}: {rule}", "Mend the line: one word, one tab or space between columns."
-            )
+            remedy = "Mend the line: one word, one tab or space between columns."
+            if line.startswith("#") or is_comment:
+                remedy += " Lines of # are comments in .conllu alone: take comments out of other files."
+            raise DamagedDataError(f"{path}, line {number}: {rule}", remedy)
         first = first if words else number
         word, label = (_field(path, number, fields, name, columns, universal) for name in ("word", "label"))
         words.append(word)

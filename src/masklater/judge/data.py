@@ -22,6 +22,10 @@ from masklater.judge.tasks import MISMATCHED, Task
 
 MAX_FILE_BYTES = 2**30
 """A larger file is refused, because files are read as a whole."""
+NOT_UTF8 = (
+    "If it is in another encoding (utf-16, cp1252, gb18030), make it UTF-8: iconv -f cp1252 -t utf-8 FILE > NEW. If it "
+    "is packed (gzip, zstd), unpack it. Else restore it from a copy."
+)
 NUMBER = re.compile(r"[0-9]+([.][0-9]*)?")
 SUBSET_SEED = 0
 """The seed that draws the rows of --max-train-rows: the same rows for every run, whatever the run's own seed."""
@@ -214,9 +218,7 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
         try:
             yield number, line.removesuffix(b"\r").decode("utf-8")
         except UnicodeDecodeError as error:
-            raise DamagedDataError(
-                f"{path}, line {number}: byte {error.start} of it is not UTF-8", "Restore the file from a copy."
-            ) from None
+            raise DamagedDataError(f"{path}, line {number}: byte {error.start} of it is not UTF-8", NOT_UTF8) from None
 
 
 def _tab_rows(path: Path, task: Task) -> Iterator[tuple[int, list[str] | None]]:

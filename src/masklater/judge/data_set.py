@@ -28,7 +28,7 @@ def class_names(rows: HubRows, column: str) -> tuple[str, ...]:
     """Return the class names of a column, or of the values in its lists, in the order of their numbers; () if none."""
     feature = (rows.rows.features or {}).get(column)
     feature = feature[0] if isinstance(feature, list) else getattr(feature, "feature", feature)
-    return tuple(getattr(feature, "names", None) or ())
+    return tuple(name.strip() for name in getattr(feature, "names", None) or ())
 
 
 def _refuse_missing(where: str, columns: tuple[str, ...], there: Any) -> None:

@@ -7,8 +7,8 @@ break a scheme's rules: an entity begins where the type changes, whatever the pr
 import re
 from collections.abc import Sequence
 
-LABEL = re.compile(r"O|[BIE]-.+")
-"""A label of a word inside an entity (prefix and type) or outside of all entities (O)."""
+LABEL = re.compile(r"O|[BIE](-.+)?")
+"""A label of a word inside an entity (prefix and type, or a prefix alone) or outside of all entities (O)."""
 
 
 def entities(labels: Sequence[str]) -> set[tuple[int, int, str]]:

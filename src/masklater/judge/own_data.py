@@ -1,5 +1,6 @@
 """The rows of an own task, and the Task made from them: classes, or a regression's range, as in the training data."""
 
+import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -64,7 +65,7 @@ class _Rows:
         if self.empty:
             yield f"{self.empty:,} rows of {split} have an empty text"
         if self.unlabelled:
-            yield f"{self.unlabelled:,} rows of {split} left out, their label being {no_label}"
+            yield f"{self.unlabelled:,} rows of {split} left out, their label being {no_label or 'empty'}"
 
 
 def _read_rows(own: OwnTask) -> TaskData:
@@ -97,13 +98,10 @@ def _read_split(own: OwnTask, files: tuple[TaskFile, ...]) -> _Rows:
                 rows.blank += 1
                 continue
             (label_column,) = columns["label"]
-            label = read_value(record[label_column], where, label_column, True).strip()
-            if label == own.no_label:
+            label = _label_of(record[label_column], where, label_column, own.no_label)
+            if label is None:
                 rows.unlabelled += 1
                 continue
-            if isinstance(record[label_column], float) and not math.isfinite(record[label_column]):
-                remedy = f"Mend the row, or leave such rows out with `no_label: {label}`."
-                raise DamagedDataError(f"{where}: {label_column} is {label}, which is no label", remedy)
             row = [" ".join(read_value(record[each], where, each, False) for each in columns[name]) for name in texts]
             rows.empty += not all(map(str.strip, row))
             for column, value in zip(rows.texts, row, strict=True):
@@ -111,6 +109,29 @@ def _read_split(own: OwnTask, files: tuple[TaskFile, ...]) -> _Rows:
             rows.labels.append((own.rename.get(label, label), where))
     _refuse_empty(rows.labels, files)
     return rows
+
+
+def _label_of(value: Any, where: str, column: str, no_label: str | None) -> str | None:
+    """Return the label of a row as text; None where it is what marks a row without a label."""
+    label = "" if value is None else read_value(value, where, column, True).strip()
+    if no_label is not None and (label == no_label or _as_number(label) == _as_number(no_label) is not None):
+        return None
+    if not label or (isinstance(value, float) and not math.isfinite(value)):
+        shown = label or ("null" if value is None else "empty")
+        remedy = f"Mend the row, or leave such rows out with `{_no_label_line(label)}`."
+        if value is None:
+            remedy += " Behind hf:, NA, None and null in a csv are null; a csv that is named itself keeps them."
+        raise DamagedDataError(f"{where}: {column} is {shown}, which is no label", remedy)
+    return label
+
+
+def _no_label_line(label: str) -> str:
+    """Return the line of TASKS.yaml that leaves such rows out."""
+    return f"no_label: {json.dumps(label, ensure_ascii=False)}"  # quoted, as YAML takes - or None for something else
+
+
+def _as_number(label: str) -> float | None:
+    return float(label) if NUMBER.fullmatch(label) else None
 
 
 def _names(column: str | int | tuple[str, ...]) -> tuple[str, ...]:
@@ -183,7 +204,8 @@ def read_value(value: Any, where: str, column: str, is_label: bool) -> str:
     if isinstance(value, str) or (is_label and isinstance(value, int | float)):
         return str(value)
     rule = "a label is text or a number" if is_label else "a text is text"
-    raise DamagedDataError(f"{where}: {column} is {str(value)[:60]!r}, {rule}", "Mend the row, or name another column.")
+    shown = "null" if value is None else repr(str(value)[:60])
+    raise DamagedDataError(f"{where}: {column} is {shown}, {rule}", "Mend the row, or name another column.")
 
 
 def _refuse_empty(labels: list[Labelled], files: tuple[TaskFile, ...]) -> None:
@@ -207,7 +229,11 @@ def _task_of(own: OwnTask, train: list[Labelled]) -> tuple[Task, Callable[[str, 
     if own.kind == "regression":
         ends = own.range or _ends_of(train)
     else:
-        classes = own.labels or _classes_named(own) or _classes_of(train)
+        classes = own.labels or _classes_named(own)
+        if not classes:
+            classes = _classes_of(train)
+            if own.kind != "token":
+                _refuse_written_in_two_ways(train)
     task = Task(
         key=own.key,
         title=own.title,
@@ -241,6 +267,8 @@ def _task_of(own: OwnTask, train: list[Labelled]) -> tuple[Task, Callable[[str, 
             listed = ", ".join(classes[:20]) + (", ..." if len(classes) > 20 else "")
             which = "labels lists" if own.labels else "the training data has"
             remedy = "Mend the row, or list every label in TASKS.yaml: labels: [...]."
+            if own.kind != "token":
+                remedy += f" If it marks rows without a label: {_no_label_line(label)}."
             raise DamagedDataError(f"{where}: the label is {label!r}; {which} {listed}", remedy)
         return numbers[label]
 
@@ -263,9 +291,6 @@ def _classes_of(train: list[Labelled]) -> tuple[str, ...]:
     """Return the labels that occur, in numerical order if they are numbers, else in alphabetical order."""
     labels = {label for label, _ in train}
     where = train[0][1]
-    if "" in labels:
-        where = next(place for label, place in train if not label)
-        raise DamagedDataError(f"{where}: the label is empty", "Mend the row, or name another column.")
     if len(labels) == 1:
         raise DamagedDataError(
             f"{where}: the label is {labels.pop()!r}, as everywhere in train: there is nothing to learn",
@@ -278,6 +303,20 @@ def _classes_of(train: list[Labelled]) -> tuple[str, ...]:
         )
     whole = all(re.fullmatch(r"-?[0-9]{1,9}", label) for label in labels)
     return tuple(sorted(labels, key=lambda label: (int(label), label) if whole else label))
+
+
+def _refuse_written_in_two_ways(train: list[Labelled]) -> None:
+    """Refuse labels that differ in case, or in how a number is written: files of two origins have 1 and 1.0."""
+    labels: dict[str | float, str] = {}
+    for label, where in train:
+        number = _as_number(label)
+        same = labels.setdefault(label.casefold() if number is None else number, label)
+        if same != label:
+            raise DamagedDataError(
+                f"{where}: the label is {label!r}, and elsewhere in train {same!r}",
+                f"If it is one class, write rename: {{{json.dumps(label, ensure_ascii=False)}: "
+                f"{json.dumps(same, ensure_ascii=False)}}}. If there are two, list every label: labels: [...].",
+            )
 
 
 def _ends_of(train: list[Labelled]) -> tuple[float, float]:

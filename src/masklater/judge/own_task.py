@@ -31,7 +31,7 @@ CLASSES = ("labels", "rename", "no_label")
 KINDS = {
     "classification": Kind((ONE,), TABLES, OF_CLASSES, ("accuracy",), CLASSES),
     "pair": Kind((TWO,), TABLES, OF_CLASSES, ("accuracy",), CLASSES),
-    "regression": Kind((ONE, TWO), TABLES, OF_NUMBERS, OF_NUMBERS, ("range",)),
+    "regression": Kind((ONE, TWO), TABLES, OF_NUMBERS, OF_NUMBERS, ("range", "no_label")),
     "token": Kind((("word", "label"),), COLUMNS, tuple(TAG_METRICS), (), ("labels",)),
 }
 """The kinds of tasks: a class for one text or two; a number for one text or two; a class for each word."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from masklater.corpus.read import MAX_LINE_BYTES
-from masklater.corpus.readers.separated import choose_separator
+from masklater.corpus.readers.separated import ALONE, choose_separator
 from masklater.errors import DamagedDataError, UserError, first_line
 from masklater.extras import import_extra
 from masklater.judge.data import json_object, numbered_lines
@@ -20,6 +20,7 @@ from masklater.judge.data import json_object, numbered_lines
 Record = tuple[str, dict[str, Any] | None]
 """A row's place, for messages, and its values by the requested columns; None for a blank line between others."""
 
+A_LINE_EACH = "Each line is one JSON object; `jq -c '.[]' FILE > NEW` makes such lines of an array. Else mend the file."
 RESTORE = "Mend the file, or restore it from a copy."
 
 
@@ -54,6 +55,10 @@ def _csv(path: Path, columns: tuple[str, ...]) -> Iterator[Record]:
         except StopIteration:
             return
         except csv.Error as error:
+            if "new-line character" in str(error):  # its own advice is about code
+                raise DamagedDataError(
+                    f"{path}, line {number}: a carriage return that no line feed follows", ALONE
+                ) from None
             raise DamagedDataError(f"{path}, line {number}: not readable as csv: {error}", RESTORE) from None
         if not places and fields:
             places, width = _places(f"{path}, line {number}", fields, columns), len(fields)
@@ -105,9 +110,9 @@ def _jsonl(path: Path, columns: tuple[str, ...]) -> Iterator[Record]:
         try:
             record = json.loads(line, object_pairs_hook=json_object)
         except (ValueError, RecursionError) as error:
-            raise DamagedDataError(f"{where}: not readable as JSON: {first_line(error)[:200]}", RESTORE) from None
+            raise DamagedDataError(f"{where}: not readable as JSON: {first_line(error)[:200]}", A_LINE_EACH) from None
         if not isinstance(record, dict):
-            raise DamagedDataError(f"{where}: no JSON object", RESTORE)
+            raise DamagedDataError(f"{where}: no JSON object", A_LINE_EACH)
         if missing := [column for column in columns if column not in record]:
             raise DamagedDataError(
                 f"{where}: no field {missing[0]}; it has {', '.join(record)[:300]}",

@@ -114,7 +114,7 @@ def _path(given: Entry, where: str, value: object, by_number: bool) -> Path | Hu
         rule = "of a task of words, either all files are data sets (hf:), or none"
         given.fault(where, rule, "Write two tasks, or convert the file.", value)
     elif path.suffix.lower() not in suffixes:
-        given.fault(where, f"a file of this kind ends in {listed(suffixes)}", "Rename or convert it.", value)
+        given.fault(where, f"a file of this kind ends in {listed(suffixes)}", "Rename, unpack or convert it.", value)
     elif not given.is_ready and not path.is_file():
         given.fault(where, f"there is no file {path}", "Names are from TASKS.yaml's folder on.", value)
     return path
@@ -175,8 +175,10 @@ def read_rename(given: Entry) -> dict[str, str]:
 
 
 def read_no_label(given: Entry) -> str | None:
-    """Read the mark of a row without a label."""
+    """Read the mark of a row without a label; empty text stands for null too."""
     value = given.tree.get("no_label")
+    if value == "":
+        return ""
     if value is not None and _as_text(value) is None:
         given.fault("no_label", "no_label is what stands where a row has no label", "Write it in quotes.")
     return None if value is None else _as_text(value)
