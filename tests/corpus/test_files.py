@@ -91,6 +91,8 @@ def test_a_copy_of_a_repository_of_the_hub_is_read_by_split(tmp_path: Path) -> N
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         (copy / name).write_text('{"text": "kan"}')
     assert len(find_files([copy])) == 4  # a README.md without a header is text
+    (copy / "README.md").write_text("---\ntitle: Welcome\nlayout: page\n---\n# A page\n")
+    assert len(find_files([copy])) == 4  # nor is one with the header of a page a card
     (copy / "README.md").write_text("---\nlicense: mit\n---\n# A card\n")
     assert found(copy) == (["README.md", "latest.jsonl", "train-00000-of-00001.jsonl"], {NO_ROWS: 1})
     (copy / "en/test.jsonl").write_text('{"text": "lot"}')

@@ -14,6 +14,11 @@ INFO = "dataset_info.json"
 STATE = "state.json"
 """The file that such a folder has too if it was saved; a folder of the cache has none."""
 CARD = "README.md"
+OF_CARD = re.compile(
+    rb"---\r?\n(?:.*\n)*?(?:configs|dataset_info|task_categories|size_categories|pretty_name|language|license):"
+)
+"""The header of a dataset's card has one of these; that of a page of documentation has a title or a layout."""
+CARD_BYTES = 4096
 SPLIT_OF = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
@@ -43,10 +48,10 @@ def has_no_rows(name: str, is_beside_info: Callable[[], bool]) -> bool:
 
 
 def has_card(folder: Path) -> bool:
-    """Tell whether a folder is a copy of a repository of the hub: its README.md begins with a header in YAML."""
+    """Tell whether a folder is a copy of a dataset's repository on the hub, by the header of its README.md."""
     try:
         with (folder / CARD).open("rb") as card:
-            return card.readline(5).rstrip() == b"---"
+            return OF_CARD.match(card.read(CARD_BYTES)) is not None
     except OSError:
         return False
 
