@@ -174,7 +174,7 @@ def test_a_run_is_opened_by_from_pretrained(continuous: Shards, tmp_path: Path) 
 
 @pytest.mark.parametrize("family", ["bert", "roberta"])
 def test_a_trained_pooler_travels_to_the_export(family: str, continuous: Shards, tmp_path: Path) -> None:
-    """Through a run, and through another that starts from it; into the encoder and beside the masked LM."""
+    """Through a run, one that starts from it, and one from its masked LM; into the encoder and beside the masked LM."""
     config = save_masked_lm(family, continuous, tmp_path / "model").config
     source = AutoModel.from_config(config)
     source.save_pretrained(tmp_path / "model")
@@ -182,12 +182,15 @@ def test_a_trained_pooler_travels_to_the_export(family: str, continuous: Shards,
         continue_from(tmp_path / "model", "decoder.kind=none", "duration.steps=1"), continuous.folder, tmp_path / "a"
     )
     pretrain(continue_from(tmp_path / "a", "duration.steps=1"), continuous.folder, tmp_path / "b")
-    for name in ("a", "b"):
+    for name in ("a", "b", "c"):
+        if name == "c":  # a masked LM of ours has its pooler in the encoder's folder
+            b = tmp_path / "b-masked-lm"
+            pretrain(continue_from(b, "duration.steps=1"), continuous.folder, tmp_path / "c")
         run = RunFolder(tmp_path / name)
         model, _ = run.load_model()
         export_encoder(model, run.tokenizer, tmp_path / f"{name}-encoder", run.load_pooler())
         export_masked_lm(model, run.tokenizer, tmp_path / f"{name}-masked-lm", run.load_pooler())
-        inside = "encoder" if name == "b" else ""
+        inside = "" if name == "a" else "encoder"
         for out in (tmp_path / f"{name}-encoder", tmp_path / f"{name}-masked-lm" / inside):
             loaded, report = AutoModel.from_pretrained(out, output_loading_info=True)
             assert not report["missing_keys"]

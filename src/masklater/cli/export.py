@@ -114,7 +114,7 @@ def _hashes_of(
 ) -> set[str]:
     """Return the hashes by which SCORES may name what was written, or the encoder in it as `judge` exports it."""
     from masklater.judge.encoder import hash_folder, hash_of_export
-    from masklater.model.export import ENCODER
+    from masklater.model.saved import ENCODER
 
     hashes = {hash_folder(each) for each in (written, written / ENCODER) if each.is_dir()}
     if has_head and not (written / ENCODER).is_dir():

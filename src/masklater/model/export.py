@@ -10,13 +10,10 @@ from masklater.corpus.tokenizer import load, save
 from masklater.folders import complete_folder
 from masklater.model.masked_lm import MaskLaterForMaskedLM
 from masklater.model.plain import plain_masked_lm
-from masklater.model.saved import base_of
+from masklater.model.saved import ENCODER, base_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
-
-ENCODER = "encoder"
-"""Name of the folder with the plain encoder, inside the folder of a MaskLaterForMaskedLM."""
 
 
 def export_encoder(

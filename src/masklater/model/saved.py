@@ -38,6 +38,9 @@ Position embeddings that are added at all positions differ from those of dropped
 layer 1 differs from one that enters at layer 2.
 """
 
+ENCODER = "encoder"
+"""Name of the folder with the plain encoder, and with its pooler, inside the folder of a MaskLaterForMaskedLM."""
+
 MEND_CONFIG = "Name another encoder, or mend its config.json. If these weights have no use, load and save it again."
 """What to do about weights of layers that a model has no place for."""
 
@@ -140,6 +143,7 @@ def _open_model(
             model.head.state_dict(),
             _decoder_of(model),
             mask_token_id,
+            pooler,
             decoder_settings=model.config.decoder,
             decoder_room=model.config.row_length,
             head_activation=model.config.head_activation,
@@ -335,9 +339,9 @@ def _load(source: hub.Source) -> tuple[PreTrainedModel, bool, dict[str, Tensor] 
         if not has_class:
             pooler = None if _about_pooler(missing) else _pooler_of(model)
         elif _about_pooler(report["unexpected_keys"]):  # no masked LM has a pooler
-            pooler = _pooler_of(
-                AutoModel.from_pretrained(folder, use_safetensors=True, trust_remote_code=False, dtype=torch.float32)
-            )
+            pooler = _read_pooler(folder)
+        elif isinstance(config, MaskLaterConfig) and (folder / ENCODER / "config.json").is_file():
+            pooler = _read_pooler(folder / ENCODER)
     except Exception as error:  # its many readers raise errors of many kinds
         raise UserError(
             f"{source.name} does not load as a saved model: {first_line(error)}",
@@ -349,6 +353,14 @@ def _load(source: hub.Source) -> tuple[PreTrainedModel, bool, dict[str, Tensor] 
         logging.set_verbosity(verbosity)
     _check_weights(source, model, missing, report["unexpected_keys"], report["mismatched_keys"])
     return model, has_class and not missing, pooler
+
+
+def _read_pooler(folder: Path) -> dict[str, Tensor] | None:
+    """Return the pooler of a saved encoder; None where transformers would make a fresh one."""
+    encoder, report = AutoModel.from_pretrained(
+        folder, use_safetensors=True, output_loading_info=True, trust_remote_code=False, dtype=torch.float32
+    )
+    return None if _about_pooler(report["missing_keys"]) else _pooler_of(encoder)
 
 
 def _check_weights(
