@@ -27,6 +27,7 @@ from masklater.errors import UserError
 from masklater.model.check import settle
 from masklater.model.export import export_encoder, export_masked_lm
 from masklater.model.masked_lm import MaskLaterForMaskedLM
+from masklater.model.positions import decoder_tables
 from masklater.model.saved import copy_weights, open_source
 from masklater.pretrain.batches import make_batches
 from masklater.pretrain.loop import pretrain
@@ -222,6 +223,32 @@ def test_an_exported_masked_lm_brings_its_decoder_to_shorter_rows(
     assert first_loss(tmp_path / "on-run") == first_loss(tmp_path / "on-exported")
     model = MaskLaterForMaskedLM.from_pretrained(tmp_path / "on-exported")
     assert model.config.row_length == continuous.index.row_length
+
+
+def test_a_decoder_goes_on_with_longer_rows(
+    continuous: Shards, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its new positions begin as copies, of the RUN's and of the export's alike; the decoder began at random."""
+    short = make_shards(corpus, tmp_path / "short", row_length=16, tokenizer=continuous.folder)
+    source = save_masked_lm("bert", continuous, tmp_path / "source")
+    first = continue_from(tmp_path / "source", "decoder.kind=self", "decoder.num_layers=1", "duration.steps=1")
+    pretrain(first, short, tmp_path / "run")
+    assert source.config.max_position_embeddings > continuous.index.row_length > 16
+    run = RunFolder(tmp_path / "run")
+    export_masked_lm(run.load_model()[0], run.tokenizer, tmp_path / "exported")
+    for name in ("run", "exported"):
+        capsys.readouterr()
+        later = continue_from(tmp_path / name, "decoder.kind=self", "decoder.num_layers=1", "duration.steps=1")
+        pretrain(later, continuous.folder, tmp_path / f"on-{name}")
+        said = capsys.readouterr().err
+        assert "encoder, LM head, decoder" in said
+        assert "positions from 16 on, of which none was trained so far, begin as copies of the 16 before" in said
+    assert first_loss(tmp_path / "on-run") == first_loss(tmp_path / "on-exported")
+    (before,) = decoder_tables(run.load_model()[0])
+    model = MaskLaterForMaskedLM.from_encoder(tmp_path / "exported", first.decoder, row_length=40)
+    (after,) = decoder_tables(model)
+    assert torch.equal(after.weight[:32], before.weight.repeat(2, 1))
+    assert torch.equal(after.weight[32:], before.weight[:8])
 
 
 def test_a_decoder_that_is_not_taken_over_is_told_in_python_too(recwarn: pytest.WarningsRecorder) -> None:

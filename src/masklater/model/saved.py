@@ -28,6 +28,7 @@ from masklater.errors import UserError, first_line
 from masklater.model.check import find_positions
 from masklater.model.config import MaskLaterConfig
 from masklater.model.head import GELU, LMHead
+from masklater.model.positions import decoder_tables, repeat_trained
 from masklater.recipe.families import is_rotary
 from masklater.recipe.sections import DecoderSettings
 
@@ -40,6 +41,9 @@ layer 1 differs from one that enters at layer 2.
 
 ENCODER = "encoder"
 """Name of the folder with the plain encoder, and with its pooler, inside the folder of a MaskLaterForMaskedLM."""
+
+POSITIONS = "decoder.masks.positions.weight"
+"""The decoder's table of learned positions, the one weight whose size depends on the length of rows."""
 
 MEND_CONFIG = "Name another encoder, or mend its config.json. If these weights have no use, load and save it again."
 """What to do about weights of layers that a model has no place for."""
@@ -200,15 +204,27 @@ def copy_weights(
                     _copy_rows(origin.head[name], ours, name)
             for token_id, parts in (rows or {}).items():
                 model.head.bias[token_id] = origin.head["bias"][parts].float().mean()
-    ours = _decoder_of(model)
-    shapes = {name: tensor.shape for name, tensor in ours.items()}
-    has_decoder = bool(shapes) and shapes == {name: part.shape for name, part in (origin.decoder or {}).items()}
-    has_decoder = has_decoder and _mean_the_same(origin.decoder_settings, model.config.decoder)
-    if origin.decoder is not None and has_decoder:
-        with torch.no_grad():
-            for name, tensor in ours.items():
-                tensor.copy_(origin.decoder[name])
+    has_decoder = _copy_decoder(origin, model)
     return Carried(origin.head is not None, has_decoder)
+
+
+def _copy_decoder(origin: Origin, model: PreTrainedModel) -> bool:
+    """Copy an origin's decoder, if it is the model's kind; return whether it is.
+
+    The model's may have positions for longer rows. These begin as copies of the origin's.
+    """
+    ours, theirs = _decoder_of(model), origin.decoder or {}
+    if not ours or ours.keys() != theirs.keys() or not _mean_the_same(origin.decoder_settings, model.config.decoder):
+        return False
+    for name, tensor in ours.items():
+        there, here = theirs[name].shape, tensor.shape
+        if here != there and not (name == POSITIONS and here[1:] == there[1:] and here[0] > there[0]):
+            return False
+    with torch.no_grad():
+        for name, tensor in ours.items():
+            _copy_rows(theirs[name], tensor, name)
+    repeat_trained(decoder_tables(model), origin.decoder_room)
+    return True
 
 
 def _decoder_of(model: PreTrainedModel) -> dict[str, Tensor]:

@@ -137,7 +137,7 @@ def _from_saved(recipe: Recipe, shards: Shards, name: str, commit: str | None) -
         encoder.max_position_embeddings = row_length
     room = max(row_length, origin.decoder_room)  # a decoder of ours keeps its positions for longer rows
     # A model that was saved alone, for anybody, has no position that was never trained.
-    trained, decoder_trained = run.longest_trained() if run else (positions, room)
+    trained, decoder_trained = run.longest_trained() if run else (positions, origin.decoder_room)
     longest = max(row_length, min(trained, before.model_max_length))
     config = _model_config(recipe, shards, encoder, room)
     config.head_activation = origin.head_activation
