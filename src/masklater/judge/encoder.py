@@ -24,7 +24,7 @@ from transformers.utils import logging as transformers_logging
 from masklater import hub
 from masklater.corpus.tokenizer import read_saved
 from masklater.errors import DamagedDataError, UserError, first_line
-from masklater.model.saved import MEND_CONFIG, base_of, layers_without_place, remedy_for
+from masklater.model.saved import layers_without_place, remedy_for
 from masklater.run.identity import is_run
 from masklater.run.metrics import training_sha256
 
@@ -170,12 +170,9 @@ def load_classifier(encoder: Encoder, num_outputs: int, device: torch.device, ta
             f"{encoder.folder} lacks {len(missing)} weights of the encoder, {missing[0]} among them",
             remedy_for(encoder.folder, "Save the whole encoder; a part of it would be random."),
         )
-    if of_layers := layers_without_place(model, loading["unexpected_keys"]):
-        raise DamagedDataError(
-            f"{encoder.path} has weights in its layers that a {type(base_of(model)).__name__} of this config has no "
-            f"place for, and without which it computes something else: {', '.join(of_layers[:3])} ...",
-            remedy_for(encoder.folder, MEND_CONFIG),
-        )
+    unexpected = loading["unexpected_keys"]
+    if without_place := layers_without_place(str(encoder.path), encoder.folder, model, unexpected):
+        raise DamagedDataError(*without_place)
     return model.to(device)
 
 

@@ -45,9 +45,6 @@ ENCODER = "encoder"
 POSITIONS = "decoder.masks.positions.weight"
 """The decoder's table of learned positions, the one weight whose size depends on the length of rows."""
 
-MEND_CONFIG = "Name another encoder, or mend its config.json. If these weights have no use, load and save it again."
-"""What to do about weights of layers that a model has no place for."""
-
 
 @dataclass(frozen=True)
 class Origin:
@@ -402,25 +399,39 @@ def _check_weights(
             f"{source.name} lacks weights of its encoder: {', '.join(sorted(missing & of_base)[:3])} ...",
             remedy_for(source.folder, "Restore the folder, or save the model again."),
         )
-    if of_layers := layers_without_place(model, unexpected):
-        raise UserError(
-            f"{source.name} has weights in its encoder's layers that a {type(base).__name__} of this config has no "
-            f"place for, and without which it computes something else: {', '.join(of_layers[:3])} ...",
-            remedy_for(source.folder, MEND_CONFIG),
-        )
+    if without_place := layers_without_place(source.name, source.folder, model, unexpected):
+        raise UserError(*without_place)
 
 
-def layers_without_place(model: PreTrainedModel, unexpected: Iterable[str]) -> list[str]:
-    """Return the weights of the encoder's layers among the saved weights that a model has no place for.
+def layers_without_place(
+    shown: str, folder: Path, model: PreTrainedModel, unexpected: Iterable[str]
+) -> tuple[str, str] | None:
+    """Return what is wrong with weights of the encoder's layers that a model has no place for, and what to do; or None.
 
     Examples are relative positions, which BERT no longer has in transformers 5, layers beyond the config's number, and
     adapters. Other weights in a file, such as other heads, change nothing in the encoder.
+
+    Args:
+        shown: The name of the model, for the message.
+        folder: The folder of the model.
+        model: The model as it was loaded.
+        unexpected: The names of the saved weights that it has no place for.
     """
     base = base_of(model)
     inside = "" if base is model else f"{model.base_model_prefix}."
     children = {name for name, _ in base.named_children()}
     parts = {name: name.removeprefix(inside).split(".") for name in unexpected}
-    return sorted(name for name, each in parts.items() if each[0] in children and any(map(str.isdigit, each)))
+    found = sorted(name for name, each in parts.items() if each[0] in children and any(map(str.isdigit, each)))
+    if not found:
+        return None
+    return (
+        f"{shown} has weights in its layers that a {type(base).__name__} of this config has no place for, and without "
+        f"which it computes something else: {', '.join(found[:3])} ...",
+        remedy_for(
+            folder,
+            "Name another encoder, or mend its config.json. If these weights have no use, load and save it again.",
+        ),
+    )
 
 
 def remedy_for(folder: Path, otherwise: str) -> str:

@@ -139,8 +139,7 @@ def _from_saved(recipe: Recipe, shards: Shards, name: str, commit: str | None) -
     # A model that was saved alone, for anybody, has no position that was never trained.
     trained, decoder_trained = run.longest_trained() if run else (positions, origin.decoder_room)
     longest = max(row_length, min(trained, before.model_max_length))
-    config = _model_config(recipe, shards, encoder, room)
-    config.head_activation = origin.head_activation
+    config = _model_config(recipe, shards, encoder, room, origin.head_activation)
     return Start(config, origin, rows, source, trained, decoder_trained, longest)
 
 
@@ -191,5 +190,8 @@ def _num_embeddings(origin: saved.Origin) -> int:
     return len(origin.encoder.get_input_embeddings().weight)
 
 
-def _model_config(recipe: Recipe, shards: Shards, encoder: PretrainedConfig, row_length: int) -> MaskLaterConfig:
-    return MaskLaterConfig(encoder, recipe.decoder, row_length=row_length, mask_token_id=shards.vocabulary.mask)
+def _model_config(
+    recipe: Recipe, shards: Shards, encoder: PretrainedConfig, row_length: int, head_activation: str = "gelu"
+) -> MaskLaterConfig:
+    mask = shards.vocabulary.mask
+    return MaskLaterConfig(encoder, recipe.decoder, row_length, mask, head_activation=head_activation)
